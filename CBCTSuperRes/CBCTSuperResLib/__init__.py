@@ -1,0 +1,36 @@
+"""CBCT super-resolution: from a cone-beam CT volume to a sharper one.
+
+The public interface is what this module names; it needs only numpy and SimpleITK until a network runs.
+
+>>> from CBCTSuperResLib import Model, Options, Volume, super_resolve
+>>> scan = Volume.read("scan.nrrd")
+>>> result = super_resolve(scan, Model.load("light"), Options(planes="axial"))
+>>> result.write("scan SR x2.nrrd")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Grid": "volume",
+    "Volume": "volume",
+    "Window": "intensity",
+    "Options": "options",
+    "Model": "model",
+    "ModelCard": "card",
+    "super_resolve": "resolve",
+    "SuperResError": "errors",
+    "importers": "",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _PUBLIC[name]
+    return getattr(import_module(f"{__name__}.{home}"), name) if home else import_module(f"{__name__}.{name}")

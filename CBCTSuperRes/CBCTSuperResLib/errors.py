@@ -1,0 +1,73 @@
+"""Errors that a user can understand, each with the exit code of a command that ends with it."""
+
+from __future__ import annotations
+
+
+class SuperResError(Exception):
+    """Something the user can act on.
+
+    Parameters
+    ----------
+    what : str
+        What happened and why, in one or two sentences.
+    advice : str
+        What to do about it. Shown after `what`.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        self.what = what
+        self.advice = advice
+        super().__init__(f"{what} {advice}".strip())
+
+
+class InputError(SuperResError):
+    """The scan cannot be read or is not a volume this program can improve."""
+
+    exit_code = 3
+
+
+class ModelError(SuperResError):
+    """The model file is missing, damaged, of an unknown kind, or does not fit the request."""
+
+    exit_code = 4
+
+
+class ResourceError(SuperResError):
+    """The result would not fit into memory or onto the disk."""
+
+    exit_code = 5
+
+
+class DeviceError(SuperResError):
+    """The named device is absent or failed."""
+
+    exit_code = 6
+
+
+class OutputError(SuperResError):
+    """The result cannot be written where it was asked for."""
+
+    exit_code = 7
+
+
+class OptionError(SuperResError):
+    """An option has a value that makes no sense; 2 is also what argparse exits with."""
+
+    exit_code = 2
+
+
+class DependencyError(SuperResError):
+    """A package that the work needs is not installed."""
+
+    exit_code = 8
+
+
+class Cancelled(SuperResError):
+    """The user asked to stop; 130 is what a shell reports for Ctrl-C."""
+
+    exit_code = 130
+
+    def __init__(self, what: str = "Cancelled.", advice: str = "") -> None:
+        super().__init__(what, advice)

@@ -1,0 +1,193 @@
+"""UNetSPSR's generator: super-resolution that is guided by a gradient branch.
+
+Architecture: SPSR (Ma et al., Structure-Preserving Super Resolution with Gradient Guidance, CVPR 2020) with one
+channel and a factor of two, as UNetSPSR uses it (Hosseinitabatabaei et al., Journal of Dental Research, 2025).
+Written from the description of the network, not from its code, which has no licence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, log2
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import RRDB, Upsample, conv, gradient_map, initialise, lrelu
+from .spec import NetworkSpec
+
+
+class UNetSPSR(nn.Module):
+    """Two paths on the input's grid, fused on the output's.
+
+    The trunk turns the image into features; the gradient branch does so with the image's gradient map and takes in
+    the trunk's features at four taps. Both are enlarged and fused into the image; the gradient branch alone also gives
+    the enlarged gradient map, which training compares with the true one.
+
+    Parameters
+    ----------
+    nf : int
+        Features of the trunk and of the gradient branch.
+    nb : int
+        Number of RRDBs in the trunk, at least 4.
+    gc : int
+        Growth channels of the dense blocks.
+    in_nc, out_nc : int
+        Channels of input and output, 1 or 3.
+    scale : int
+        1, 2, 3, 4 or 8.
+    taps : sequence of four int, optional
+        The gradient branch takes in the trunk's features after these RRDBs, counted from 1. Default: 5, 10, 15, 20 for
+        nb >= 20, otherwise the quarters of the trunk.
+
+    Raises
+    ------
+    ValueError
+        If the options do not fit together.
+    """
+
+    def __init__(
+        self,
+        nf: int = 64,
+        nb: int = 23,
+        gc: int = 32,
+        in_nc: int = 1,
+        out_nc: int = 1,
+        scale: int = 2,
+        taps: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.taps = tuple(taps) if taps else default_taps(nb)
+        _check(nf, nb, gc, in_nc, out_nc, scale, self.taps)
+        self.options = dict(nf=nf, nb=nb, gc=gc, in_nc=in_nc, out_nc=out_nc, scale=scale, taps=self.taps)
+        steps = _upsampling_steps(scale)
+
+        self.head = conv(in_nc, nf)
+        self.trunk = nn.ModuleList(RRDB(nf, gc) for _ in range(nb))
+        self.trunk_end = conv(nf, nf)
+
+        self.branch_head = conv(in_nc, nf)
+        self.branch_block = nn.ModuleList(RRDB(2 * nf, gc) for _ in self.taps)
+        self.branch_reduce = nn.ModuleList(conv(2 * nf, nf) for _ in self.taps)
+        self.branch_end = conv(nf, nf)
+
+        self.up = nn.ModuleList(Upsample(nf, step) for step in steps)
+        self.hr0 = conv(nf, nf)
+        self.hr1 = conv(nf, nf)
+
+        self.branch_up = nn.ModuleList(Upsample(nf, step) for step in steps)
+        self.branch_hr0 = conv(nf, nf)
+        self.branch_hr1 = conv(nf, nf)
+        self.branch_out = conv(nf, out_nc, kernel=1)
+
+        self.fusion_block = RRDB(2 * nf, gc)
+        self.fusion_reduce = conv(2 * nf, nf)
+        self.fusion_hr = conv(nf, nf)
+        self.fusion_out = conv(nf, out_nc)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Enlarge an image.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, in_nc, H, W)
+            Grey values in units of the window, float32 or float64.
+
+        Returns
+        -------
+        dict
+            "sr" (N, out_nc, sH, sW), "branch" (N, out_nc, sH, sW): the enlarged gradient map that the branch predicts,
+            and "gradient" (N, in_nc, H, W): the gradient map of the input. None is clamped.
+        """
+        gradient = gradient_map(x)
+        return {**self.decode(self.encode(x, gradient)), "gradient": gradient}
+
+    def encode(self, x: Tensor, gradient: Tensor | None = None) -> Tensor:
+        """Features (N, 2 nf, H, W) on the input's grid: the trunk's, then the gradient branch's.
+
+        The branch advances as the trunk reaches each tap, so that no tap's features are kept waiting.
+        """
+        first = trunk = self.head(x)
+        branch_first = branch = self.branch_head(gradient_map(x) if gradient is None else gradient)
+        stage = 0
+        for number, block in enumerate(self.trunk, start=1):
+            trunk = block(trunk)
+            while stage < len(self.taps) and self.taps[stage] == number:
+                joined = self.branch_block[stage](torch.cat((branch, trunk), 1))
+                branch = self.branch_reduce[stage](joined)
+                stage += 1
+        return torch.cat((self.trunk_end(trunk) + first, self.branch_end(branch) + branch_first), 1)
+
+    def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
+        """Enlarge and fuse features (N, 2 nf, h, w); "sr" and "branch", both (N, out_nc, s h, s w)."""
+        trunk, branch = features.chunk(2, 1)
+        trunk, branch = trunk.contiguous(), branch.contiguous()
+        for up, branch_up in zip(self.up, self.branch_up, strict=True):
+            trunk, branch = up(trunk), branch_up(branch)
+        trunk = self.hr1(lrelu(self.hr0(trunk)))
+        branch = self.branch_hr1(lrelu(self.branch_hr0(branch)))
+        fused = self.fusion_reduce(self.fusion_block(torch.cat((branch, trunk), 1)))
+        return {"sr": self.fusion_out(lrelu(self.fusion_hr(fused))), "branch": self.branch_out(branch)}
+
+    def describe(self) -> NetworkSpec:
+        """Facts that follow from the options; the halo of `encode` is left to calibration."""
+        nf, gc, scale = self.options["nf"], self.options["gc"], self.options["scale"]
+        return NetworkSpec(
+            network="unetspsr",
+            options={**self.options, "taps": list(self.taps)},
+            dimensions=2,
+            scale=scale,
+            channels=self.options["in_nc"],
+            decode_halo=ceil(_decode_radius(scale) / scale),
+            outputs=("sr", "branch", "gradient"),
+            flops_per_voxel=self._flops_per_pixel(),
+            bytes_per_voxel=4.0 * (4 * 2 * nf + 2 * (2 * nf + 4 * gc)),
+        )
+
+    def _flops_per_pixel(self) -> float:
+        """Two operations a weight and pixel that it is applied to, for one pixel of the input."""
+        area = {"up": 1, "branch_up": 1, "hr": 1, "branch_hr": 1, "branch_out": 1, "fusion": 1}
+        scale = self.options["scale"]
+        total = 0.0
+        for name, layer in self.named_modules():
+            if not isinstance(layer, nn.Conv2d):
+                continue
+            enlarged = name.startswith(tuple(area))
+            pixels = scale**2 if enlarged else 1
+            if enlarged and ("up." in name) and scale > 3:
+                pixels = 4 ** (int(name.split("up.")[1].split(".")[0]) + 1)
+            total += 2.0 * layer.weight.numel() * pixels
+        return total
+
+
+def default_taps(nb: int) -> tuple[int, ...]:
+    """SPSR's taps for trunks of at least 20 RRDBs, the quarters of shorter trunks."""
+    return (5, 10, 15, 20) if nb >= 20 else tuple(ceil(nb * k / 4) for k in (1, 2, 3, 4))
+
+
+def _check(nf: int, nb: int, gc: int, in_nc: int, out_nc: int, scale: int, taps: tuple[int, ...]) -> None:
+    if min(nf, gc) < 1:
+        raise ValueError(f"nf and gc must be positive, not {nf} and {gc}.")
+    if nb < 4:
+        raise ValueError(f"nb is {nb}; the gradient branch needs at least 4 RRDBs.")
+    if in_nc not in (1, 3) or out_nc not in (1, 3):
+        raise ValueError(f"in_nc and out_nc must be 1 or 3, not {in_nc} and {out_nc}.")
+    if scale not in (1, 2, 3, 4, 8):
+        raise ValueError(f"scale is {scale}; it must be 1, 2, 3, 4 or 8.")
+    if len(taps) != 4 or list(taps) != sorted(set(taps)) or taps[0] < 1 or taps[-1] > nb:
+        raise ValueError(f"taps are {list(taps)}; they must be four ascending RRDB numbers from 1 to nb = {nb}.")
+
+
+def _upsampling_steps(scale: int) -> list[int]:
+    return [3] if scale == 3 else [2] * int(log2(scale))
+
+
+def _decode_radius(scale: int) -> int:
+    """Context of `decode`, in output pixels: one for each convolution, more for those before the last enlargement."""
+    after_last_step = 1 + 1 + 15 + 1 + 1 + 1
+    size, radius = 1, after_last_step
+    for step in _upsampling_steps(scale):
+        size *= step
+        radius += scale // size
+    return radius

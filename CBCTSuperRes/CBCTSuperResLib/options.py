@@ -1,0 +1,86 @@
+"""What a user may choose for one super-resolution, the same for panel, console, command line and batch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from .errors import OptionError
+
+PLANES = ("axial", "isotropic")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices for `super_resolve`; every default is what most users want.
+
+    Attributes
+    ----------
+    window : None, "auto", "model", a preset's name, or (lo, hi) in grey values
+        Normalisation range. None takes the model's window if the scan fits it, otherwise the automatic one.
+    blank : "auto", "none" or a grey value
+        What is treated as blank region.
+    smooth : float or None
+        Standard deviation, in pixels, of a mild in-plane Gaussian before the network; None takes the model's.
+    planes : "axial" or "isotropic"
+        A 2-D network enlarges each slice in its plane, or the volume along all three axes.
+    scale : float or None
+        Factor for a network of any real scale; None takes the network's own.
+    roi : ((i0, i1), (j0, j1), (k0, k1)) or None
+        Half-open box in voxels of the input; only it is computed.
+    dtype : str or None
+        numpy name of the output's type; None keeps the input's.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    precision : str
+        One of `PRECISIONS`; "auto" is fp32 on the CPU and, on CUDA, fp16 where it was measured to be equal.
+    tile : int or None
+        Edge of a tile in input voxels; None chooses it from the memory at hand, 0 forbids tiles.
+    """
+
+    window: str | tuple[float, float] | None = None
+    blank: str | float = "auto"
+    smooth: float | None = None
+    planes: str = "axial"
+    scale: float | None = None
+    roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
+    dtype: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.window, list):
+            object.__setattr__(self, "window", tuple(self.window))
+        if isinstance(self.roi, list):
+            object.__setattr__(self, "roi", tuple(tuple(pair) for pair in self.roi))
+        if self.planes not in PLANES:
+            raise OptionError(f"planes is {self.planes!r}.", f"Choose one of {', '.join(PLANES)}.")
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"precision is {self.precision!r}.", f"Choose one of {', '.join(PRECISIONS)}.")
+        if self.smooth is not None and not 0 <= self.smooth <= 5:
+            raise OptionError(f"smooth is {self.smooth} pixels.", "Choose a value from 0 to 5.")
+        if self.tile is not None and self.tile < 0:
+            raise OptionError(f"tile is {self.tile}.", "Choose a positive edge length, or 0 for whole slices.")
+        if self.dtype is not None:
+            self._check_dtype()
+
+    def _check_dtype(self) -> None:
+        try:
+            kind = np.dtype(self.dtype).kind
+        except TypeError:
+            kind = "?"
+        if kind not in "iuf":
+            raise OptionError(f"dtype is {self.dtype!r}.", "Choose for instance int16, uint16 or float32.")
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: dict) -> Options:
+        unknown = set(values) - {f.name for f in fields(Options)}
+        if unknown:
+            raise OptionError(f"Unknown options: {', '.join(sorted(unknown))}.")
+        return Options(**values)
