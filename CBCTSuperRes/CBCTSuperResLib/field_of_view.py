@@ -1,0 +1,188 @@
+"""Find the field of view of a scan: a cylinder, a box or both, outside which all voxels have one value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from .blank_region import BlankRegion, Box, whole_box
+from .circle import Circle, fit_circle, inscribed_aspect, rim_of
+from .volume import Volume
+
+_STRAY = 0.03  # share of data in a blank column or plane that is put down to defects
+_FACE = 0.8  # share of data on the inner face of a box
+_RING = 0.6  # share of data just inside a cylinder
+_LEAST_SHARE = 0.001
+
+
+def find_field_of_view(volume: Volume, value: float) -> BlankRegion | None:
+    """Cylinder or box outside which nearly all voxels have a value and just inside which few have it.
+
+    Parameters
+    ----------
+    volume : Volume
+        Searched along its three axes, so that a coronal stack works too.
+    value : float
+        Grey value of blank voxels.
+
+    Returns
+    -------
+    BlankRegion or None
+    """
+    counts = _counts(volume.voxels, value)
+    box = _box_of_data(counts, volume.voxels.shape)
+    if box is None:
+        return None
+    start = BlankRegion("box", "", float(value), 0.0, box, voxels=volume.voxels)
+    cylinders = (_with_cylinder(start, axis, counts[axis], volume.spacing[::-1]) for axis in range(3))
+    region = next((found for found in cylinders if found), start)
+    region = replace(region, box=_faced(_faced(region)).box)
+    share = _blank_share(region)
+    if share == 0 or (region.axis is not None and share < _LEAST_SHARE):
+        return None
+    return replace(region, share=share, rule=_rule(region, share))
+
+
+def _counts(voxels: np.ndarray, value: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How often the value occurs along k, (j, i); along j, (k, i); along i, (k, j)."""
+    nk, nj, ni = voxels.shape
+    along_k = np.zeros((nj, ni), np.float32)
+    along_j, along_i = np.empty((nk, ni), np.float32), np.empty((nk, nj), np.float32)
+    ones_j, ones_i = np.ones(nj, np.float32), np.ones(ni, np.float32)
+    for k, slice_ in enumerate(voxels):
+        equal = (slice_ == value).astype(np.float32)
+        along_k += equal
+        along_j[k] = ones_j @ equal
+        along_i[k] = equal @ ones_i
+    return along_k, along_j, along_i
+
+
+def _box_of_data(counts: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> Box | None:
+    """First plane and end of the planes that hold data along each axis, or None if none do."""
+    plane_counts = (counts[1].sum(1), counts[0].sum(1), counts[0].sum(0))
+    box = []
+    for axis, blank in enumerate(plane_counts):
+        data = np.flatnonzero(1 - blank / (np.prod(shape) / shape[axis]) > _STRAY)
+        if data.size == 0:
+            return None
+        box.append((int(data[0]), int(data[-1]) + 1))
+    return tuple(box)
+
+
+def _with_cylinder(box: BlankRegion, axis: int, counts: np.ndarray, spacing: tuple[float, ...]) -> BlankRegion | None:
+    """The region with the cylinder along an axis that bounds its data, or None if no cylinder does."""
+    start, end = box.box[axis]
+    data = 1 - (counts - (box.voxels.shape[axis] - (end - start))) / (end - start)
+    across = [a for a in range(3) if a != axis]
+    in_mm = (spacing[across[0]], spacing[across[1]])
+    crop = (slice(*box.box[across[0]]), slice(*box.box[across[1]]))
+    found = _cylinder(box, axis, data, in_mm, crop)
+    if found is None and (aspect := inscribed_aspect(data <= _STRAY, in_mm, crop)):
+        found = _cylinder(box, axis, data, (in_mm[0], in_mm[1] * aspect), crop)
+    if found is None:
+        return None
+    return replace(found, radii_mm=tuple(r * s for r, s in zip(found.radii, in_mm, strict=True)))
+
+
+def _cylinder(
+    box: BlankRegion, axis: int, data: np.ndarray, spacing: tuple[float, float], crop: tuple[slice, slice]
+) -> BlankRegion | None:
+    """The region with a cylinder whose section is round for this spacing, checked against the data share of columns."""
+    constant = data <= _STRAY
+    circle = fit_circle(constant, spacing, crop)
+    if circle is None:
+        return None
+    beyond = circle.distances(constant.shape, spacing) > circle.radius + 0.75 * max(spacing)
+    if not beyond.any() or np.mean(data[beyond]) > _STRAY:
+        return None
+    region = replace(
+        box,
+        kind="cylinder",
+        axis=axis,
+        centre=circle.centre,
+        radii=(circle.radius / spacing[0], circle.radius / spacing[1]),
+        rim=rim_of(constant, spacing, circle),
+    )
+    return region if _ring_is_data(region, circle, spacing) else None
+
+
+def _ring_is_data(region: BlankRegion, circle: Circle, spacing: tuple[float, float]) -> bool:
+    """Whether data meets the cylinder's wall in most directions of most slices, where the wall lies in the volume.
+
+    A silhouette of changing outlines, such as that of a ball, is a circle too, but few slices reach it.
+    """
+    sectors, per_sector = 80, 9
+    angles = np.arange(sectors * per_sector) * (2 * np.pi / (sectors * per_sector))
+    unit = np.stack([np.sin(angles) / spacing[0], np.cos(angles) / spacing[1]])
+    gap = 1.25 * max(spacing)
+    inner, outer = (
+        np.rint(np.asarray(circle.centre)[:, None] + unit * (circle.radius + side * gap)).astype(int)
+        for side in (-1, 1)
+    )
+    across = [region.box[a] for a in range(3) if a != region.axis]
+    visible = np.ones(angles.size, dtype=bool)
+    for row, (start, end) in enumerate(across):
+        for ring in (inner, outer):
+            visible &= (ring[row] >= start) & (ring[row] < end)
+    if np.count_nonzero(visible) < per_sector:
+        return False
+    start, end = region.box[region.axis]
+    lines = np.moveaxis(region.voxels, region.axis, 0)
+    planes = np.unique(np.linspace(start, end - 1, 48).astype(int))[:, None]
+    data_inside = (lines[planes, inner[0] * visible, inner[1] * visible] != region.value) & visible
+    per_sector_data = data_inside.reshape(-1, sectors, per_sector).sum(2)
+    per_sector_seen = visible.reshape(sectors, per_sector).sum(1)
+    seen = per_sector_seen > 0
+    # A quarter is enough for a sector: noise about a clamped level leaves only half of the voxels above it.
+    return np.mean(per_sector_data[:, seen] >= 0.25 * per_sector_seen[seen]) >= _RING
+
+
+def _faced(region: BlankRegion) -> BlankRegion:
+    """The region without those faces of its box that data does not fill or that the cylinder does not reach."""
+    for axis, side in product(range(3), range(2)):
+        size = region.voxels.shape[axis]
+        face = region.box[axis][side] - side
+        at_border = face == side * (size - 1)
+        if at_border or (_cuts(region, axis, side) and _face_share(region, axis, face) >= _FACE):
+            continue
+        pair = (0, region.box[axis][1]) if side == 0 else (region.box[axis][0], size)
+        region = replace(region, box=tuple(pair if a == axis else b for a, b in enumerate(region.box)))
+    return region
+
+
+def _cuts(region: BlankRegion, axis: int, side: int) -> bool:
+    """Whether a face of the box cuts more than a voxel off the cylinder."""
+    if region.axis in (None, axis):
+        return True
+    across = [a for a in range(3) if a != region.axis].index(axis)
+    reach = region.centre[across] + (2 * side - 1) * region.radii[across]
+    face = region.box[axis][side] - 0.5
+    return reach > face + 1 if side else reach < face - 1
+
+
+def _face_share(region: BlankRegion, axis: int, face: int) -> float:
+    """Share of data on the plane `face` of an axis, within the field of view."""
+    positions = [np.arange(n) for n in region.voxels.shape]
+    positions[axis] = np.array([face])
+    inside = ~region.outside(*positions)
+    plane = np.take(region.voxels, [face], axis=axis)
+    return float(np.mean(plane[inside] != region.value)) if inside.any() else 0.0
+
+
+def _blank_share(region: BlankRegion) -> float:
+    masks = (region.mask(k) for k in range(region.voxels.shape[0]))
+    return sum(0 if mask is None else np.count_nonzero(mask) for mask in masks) / region.voxels.size
+
+
+def _rule(region: BlankRegion, share: float) -> str:
+    shapes = []
+    if region.axis is not None:
+        a, b = (f"{radius:.1f}" for radius in region.radii_mm)
+        size = f"radius {a}" if a == b else f"radii {a} and {b}"
+        shapes.append(f"a cylinder along {'kji'[region.axis]} of {size} mm")
+    if region.box != whole_box(region.voxels.shape):
+        k, j, i = (f"{start}-{end - 1}" for start, end in region.box)
+        shapes.append(f"the box of voxels i {i}, j {j}, k {k}")
+    return f"Outside {' and '.join(shapes)} voxels are {region.value:g}: {100 * share:.1f} % of the volume is blank."

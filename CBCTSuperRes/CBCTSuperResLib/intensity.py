@@ -1,0 +1,297 @@
+"""Grey values and the range [0, 1] that networks work in: windows, presets and the choice of a window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import OptionError
+from .tissue import TissueLevels, estimate_levels, levels_of, sample_voxels
+
+if TYPE_CHECKING:
+    from .blanks import BlankRegion
+    from .card import ModelCard
+
+__all__ = [
+    "DEFAULT_LEVELS",
+    "PRESETS",
+    "Preset",
+    "TissueLevels",
+    "Window",
+    "WindowChoice",
+    "choose_window",
+    "estimate_levels",
+]
+
+_FLOAT32_SAFE = 2.0**20  # up to here float32 arithmetic is at most 1/8 grey value wrong, so that rounding is exact
+_TOLERANCE = 0.06
+_ABOVE_ALLOWED = 0.05
+
+
+@dataclass(frozen=True)
+class Window:
+    """Range of grey values that is mapped to [0, 1].
+
+    Attributes
+    ----------
+    lo, hi : float
+        Grey values of 0 and 1.
+    source : str
+        Where the window comes from, for reports: "given", "model", "automatic" or "preset NAME".
+
+    Raises
+    ------
+    OptionError
+        If a bound is not finite or lo >= hi.
+    """
+
+    lo: float
+    hi: float
+    source: str = "given"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lo", float(self.lo))
+        object.__setattr__(self, "hi", float(self.hi))
+        if not (np.isfinite(self.lo) and np.isfinite(self.hi)):
+            raise OptionError(f"The window [{self.lo:g}, {self.hi:g}] is not finite.", "Give two numbers.")
+        if not 0 < self.width < np.inf:
+            raise OptionError(
+                f"The window's lower bound {self.lo:g} is not below its upper bound {self.hi:g}.",
+                "Give the lower grey value first.",
+            )
+
+    def __str__(self) -> str:
+        return f"[{self.lo:.10g}, {self.hi:.10g}]"
+
+    @property
+    def width(self) -> float:
+        """hi - lo in grey values."""
+        return self.hi - self.lo
+
+    @property
+    def _float32_suffices(self) -> bool:
+        return max(abs(self.lo), abs(self.hi), self.width) <= _FLOAT32_SAFE
+
+    def to_unit(self, values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Map grey values to [0, 1]; what lies outside the window is clipped.
+
+        Integers inside windows up to 2**23 wide come back exactly from ``rint(from_unit(unit))``: the one rounding to
+        float32 is at most 2**-25, a quarter of a grey value.
+
+        Parameters
+        ----------
+        values : ndarray
+            Grey values of any integer or real type.
+        out : ndarray of float32, optional
+            Where to put the result, of the shape of `values`.
+
+        Returns
+        -------
+        ndarray of float32
+        """
+        values = np.asarray(values)
+        out = np.empty(values.shape, np.float32) if out is None else out
+        if self._float32_suffices and np.can_cast(values.dtype, np.float32):
+            np.subtract(values, np.float32(self.lo), out=out, dtype=np.float32)
+            np.divide(out, np.float32(self.width), out=out)
+        else:
+            np.divide(values.astype(np.float64) - self.lo, self.width, out=out, casting="same_kind")
+        return np.clip(out, 0, 1, out=out)
+
+    def from_unit(self, unit: np.ndarray) -> np.ndarray:
+        """Map [0, 1] back to grey values, without clipping or rounding.
+
+        Returns
+        -------
+        ndarray of float32, or of float64 where float32 would not resolve single grey values of this window.
+        """
+        kind = np.float32 if self._float32_suffices else np.float64
+        grey = np.multiply(unit, kind(self.width), dtype=kind)
+        grey += kind(self.lo)
+        return grey
+
+    def clipped_shares(self, values: np.ndarray) -> tuple[float, float]:
+        """Share of the values below the window and share above it."""
+        values = np.asarray(values)
+        size = max(values.size, 1)
+        return float(np.count_nonzero(values < self.lo) / size), float(np.count_nonzero(values > self.hi) / size)
+
+    def clipped_share(self, values: np.ndarray) -> float:
+        """Share of the values that lie outside the window."""
+        return sum(self.clipped_shares(values))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A window known by name."""
+
+    title: str
+    lo: float
+    hi: float
+
+
+PRESETS: dict[str, Preset] = {
+    "accuitomo170": Preset("Accuitomo 170, raw 16 bit", 26000, 46000),
+    "hu": Preset("Hounsfield units: air to enamel", -1000, 2500),
+    "hu-wide": Preset("Hounsfield units: the whole 12-bit range", -1024, 3071),
+    "full16": Preset("Full 16 bit, unsigned", 0, 65535),
+    "full8": Preset("Full 8 bit", 0, 255),
+}
+
+
+DEFAULT_LEVELS = TissueLevels(air=0.08, soft=0.36, bone=0.70)
+"""Unit levels for models that record none: a scan in Hounsfield units gets about [-1270, 2280], air to enamel."""
+
+
+@dataclass(frozen=True)
+class WindowChoice:
+    """A window and why it was chosen.
+
+    Attributes
+    ----------
+    window : Window
+    reason : str
+        A sentence for the user.
+    clipped_below, clipped_above : float
+        Shares of the non-blank voxels outside the window.
+    levels : TissueLevels
+        Levels found in the scan, in grey values.
+    warnings : tuple of str
+        Sentences for the user.
+    """
+
+    window: Window
+    reason: str
+    clipped_below: float
+    clipped_above: float
+    levels: TissueLevels
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def clipped_share(self) -> float:
+        return self.clipped_below + self.clipped_above
+
+
+def choose_window(
+    voxels: np.ndarray,
+    blank: BlankRegion | None,
+    request: str | Sequence[float] | None,
+    card: ModelCard | None,
+) -> WindowChoice:
+    """Choose the normalisation window for a scan and a model.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (k, j, i)
+        Grey values of the whole scan.
+    blank : BlankRegion or None
+        Voxels that do not count.
+    request : None, "auto", "model", a preset's name, or (lo, hi) in grey values
+        None takes the model's window if the scan's tissue levels lie in it where the model expects them, and the
+        automatic window otherwise. The automatic one is the straight line (least squares) that maps the tissue levels
+        of the scan to those in the model card, or to `DEFAULT_LEVELS` where the card has none.
+    card : ModelCard or None
+        Its `window` and `levels` are used; both may be None. A window without levels fits a scan whose tissues span
+        at least a third of it and are hardly ever brighter.
+
+    Raises
+    ------
+    OptionError
+        If the request is no window, or the model's window is asked for and it has none.
+    InputError
+        If all non-blank voxels have the same value.
+    """
+    given = _requested_window(request, card)
+    sample = sample_voxels(voxels, blank)
+    levels = levels_of(sample)
+    if given is not None:
+        return _described(given[0], given[1], sample, levels)
+
+    expected = getattr(card, "levels", None)
+    automatic = _window_through(levels, expected or DEFAULT_LEVELS)
+    if request == "auto":
+        return _described(automatic, f"The window {automatic} was estimated from the tissue levels.", sample, levels)
+    if getattr(card, "window", None) is None:
+        reason = f"The model has no window of its own, so it was estimated from the tissue levels: {automatic}."
+        return _described(automatic, reason, sample, levels)
+
+    models = Window(*card.window, source="model")
+    misfit = _misfit(models, levels, expected, sample)
+    if misfit is None:
+        return _described(models, f"The scan fits the model's window {models}.", sample, levels)
+    reason = (
+        f"The scan does not fit the model's window {models} ({misfit}), "
+        f"so the window was estimated from its tissue levels: {automatic}."
+    )
+    return _described(automatic, reason, sample, levels)
+
+
+def _requested_window(request: str | Sequence[float] | None, card: ModelCard | None) -> tuple[Window, str] | None:
+    """The window that the request fixes and the reason for it, or None where the scan decides."""
+    if request is None or (isinstance(request, str) and request == "auto"):
+        return None
+    if isinstance(request, str) and request == "model":
+        if getattr(card, "window", None) is None:
+            raise OptionError("The model has no window of its own.", 'Give a window, a preset or "auto".')
+        window = Window(*card.window, source="model")
+        return window, f"The model's window {window} was asked for."
+    if isinstance(request, str):
+        name = request.strip().lower()
+        if name not in PRESETS:
+            raise OptionError(f"There is no window preset {request!r}.", f"Choose one of {', '.join(PRESETS)}.")
+        window = Window(PRESETS[name].lo, PRESETS[name].hi, source=f"preset {name}")
+        return window, f"The window {window} of the preset {name} ({PRESETS[name].title}) was asked for."
+    try:
+        lo, hi = (float(bound) for bound in request)
+    except (TypeError, ValueError):
+        raise OptionError(
+            f"The window {request!r} is not a pair of numbers.", "Give LO and HI in grey values."
+        ) from None
+    window = Window(lo, hi)
+    return window, f"The window {window} was given."
+
+
+def _described(window: Window, reason: str, sample: np.ndarray, levels: TissueLevels) -> WindowChoice:
+    below, above = window.clipped_shares(sample)
+    warnings = ()
+    if below + above > 0.5:
+        warnings = (
+            f"The window {window} clips {100 * (below + above):.0f} % of the scan ({100 * below:.0f} % below it, "
+            f"{100 * above:.0f} % above it); what lies outside is only interpolated.",
+        )
+    return WindowChoice(window, reason, below, above, levels, warnings)
+
+
+def _misfit(window: Window, levels: TissueLevels, expected: TissueLevels | None, sample: np.ndarray) -> str | None:
+    """What speaks against a window, or None."""
+    found = levels.in_window(window)
+    above = window.clipped_shares(sample)[1]
+    if above > _ABOVE_ALLOWED:
+        return f"{100 * above:.0f} % of the voxels are brighter, bone is at {found.bone:.2g} of it"
+    if expected is None:
+        span = found.bone - found.air
+        return None if span > 1 / 3 else f"its tissues span only {100 * span:.1f} % of it"
+    # Levels that both saturate are the same to the network, so they are compared after clipping.
+    offsets = np.abs(np.clip(astuple(found), 0, 1) - np.clip(astuple(expected), 0, 1))
+    worst = int(np.argmax(offsets))
+    if offsets[worst] <= _TOLERANCE:
+        return None
+    name = ("air", "soft tissue", "bone")[worst]
+    return f"{name} at {astuple(found)[worst]:.2g} of it, where the model expects {astuple(expected)[worst]:.2g}"
+
+
+def _window_through(levels: TissueLevels, expected: TissueLevels) -> Window:
+    """Least-squares line through the pairs (unit level, grey level), read off at 0 and 1.
+
+    Unit levels at or beyond 0 and 1 were clipped and say only "at least as far out"; they are left out if two remain.
+    """
+    unit, grey = np.array(astuple(expected)), np.array(astuple(levels))
+    inside = (unit > 0) & (unit < 1)
+    if np.count_nonzero(inside) >= 2:
+        unit, grey = unit[inside], grey[inside]
+    width, lo = np.polyfit(unit, grey, 1)
+    digits = 3 - int(np.floor(np.log10(width)))
+    return Window(round(lo, digits), round(lo + width, digits), source="automatic")

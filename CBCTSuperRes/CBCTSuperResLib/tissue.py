@@ -1,0 +1,143 @@
+"""Tissue levels: which grey values air, soft tissue and bone have in a scan."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .blank_region import BlankRegion
+    from .intensity import Window
+
+_SAMPLES = 2_000_000
+
+
+@dataclass(frozen=True)
+class TissueLevels:
+    """Typical values of the three kinds of matter in a scan, in grey values or, in a model card, in [0, 1].
+
+    A scan without air (micro-CT of bone in fluid) has its darkest matter in the place of air; the levels always ascend.
+    """
+
+    air: float
+    soft: float
+    bone: float
+
+    def in_window(self, window: Window) -> TissueLevels:
+        """The levels as unit values of a window, not clipped."""
+        return TissueLevels(*((level - window.lo) / window.width for level in astuple(self)))
+
+
+def estimate_levels(voxels: np.ndarray, blank: BlankRegion | None = None) -> TissueLevels:
+    """Tissue levels of the non-blank voxels, in grey values.
+
+    The medians of the three classes that Otsu's criterion separates best, metal left out. They follow every change of
+    gain and offset, so that they carry a window from one scanner to another.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (k, j, i)
+        Grey values of the whole scan.
+    blank : BlankRegion, optional
+        Voxels to leave out.
+
+    Raises
+    ------
+    InputError
+        If all non-blank voxels have the same value or none are left.
+    """
+    return levels_of(sample_voxels(voxels, blank))
+
+
+def sample_voxels(voxels: np.ndarray, blank: BlankRegion | None) -> np.ndarray:
+    """At most `_SAMPLES` of the non-blank voxels on a regular lattice, as a 1-D float32 or float64 array."""
+    steps = [1, 1, 1]
+    while np.prod(counts := [-(-n // s) for n, s in zip(voxels.shape, steps, strict=True)]) > _SAMPLES:
+        steps[int(np.argmax(counts))] += 1
+    ks, js, is_ = (np.arange(0, n, s) for n, s in zip(voxels.shape, steps, strict=True))
+    kind = np.float32 if np.can_cast(voxels.dtype, np.float32) else np.float64
+    rows = []
+    for k in ks:
+        slice_ = voxels[k, :: steps[1], :: steps[2]]
+        mask = None if blank is None else blank.fine_mask(float(k), js.astype(float), is_.astype(float))
+        rows.append((slice_ if mask is None else slice_[~mask]).astype(kind, copy=False).ravel())
+    return np.concatenate(rows)
+
+
+def levels_of(sample: np.ndarray) -> TissueLevels:
+    """Tissue levels of a sample of grey values: see `estimate_levels`."""
+    if sample.size == 0:
+        raise InputError("All voxels are blank.", "Choose another blank value, or none.")
+    if not np.isfinite(sample).all():
+        raise InputError("The volume holds values that are not numbers.", "Replace them by air.")
+    if sample.min() == sample.max():
+        raise InputError(f"All voxels have the same value, {sample[0]:g}.", "Check that the scan was read correctly.")
+    for _ in range(3):
+        metal = _metal_threshold(sample)
+        if metal is None:
+            break
+        sample = sample[sample < metal]
+    return _class_medians(sample)
+
+
+def _class_medians(sample: np.ndarray) -> TissueLevels:
+    lower, upper = _otsu_thresholds(sample, 3)
+    air = np.median(sample[sample < lower]) if (sample < lower).any() else sample.min()
+    bone = np.median(sample[sample >= upper]) if (sample >= upper).any() else sample.max()
+    between = sample[(sample >= lower) & (sample < upper)]
+    soft = np.median(between) if between.size else (float(air) + float(bone)) / 2
+    return TissueLevels(float(air), float(soft), float(bone))
+
+
+def _metal_threshold(sample: np.ndarray) -> float | None:
+    """Grey value from which voxels are metal, or None.
+
+    Metal is a small fourth class far above the third: farther than bone is from air, or, where it is saturated, which
+    brings it nearer, most of that distance.
+    """
+    *_, lower, upper = _otsu_thresholds(sample, 4)
+    top = sample[sample >= upper]
+    third = sample[(sample >= lower) & (sample < upper)]
+    if not (0 < top.size < 0.06 * sample.size and third.size):
+        return None
+    darkest = float(np.percentile(sample, 2))
+    reach = (float(np.median(top)) - float(np.median(third))) / max(float(np.median(third)) - darkest, 1e-30)
+    saturated = np.count_nonzero(top == sample.max()) > 0.5 * top.size
+    return float(upper) if reach > (0.7 if saturated else 1.2) else None
+
+
+def _otsu_thresholds(sample: np.ndarray, classes: int, bins: int = 256) -> np.ndarray:
+    """Grey values that cut a sample into the classes of least total variance within them.
+
+    N. Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9 (1979) 62-66, for several
+    thresholds by dynamic programming over a histogram. The histogram spans the data without its outermost 0.05 %.
+    """
+    lo, hi = (float(bound) for bound in np.percentile(sample, (0.05, 99.95)))
+    if lo == hi:
+        lo, hi = float(sample.min()), float(sample.max())
+    index = np.clip((sample - lo) * (bins / (hi - lo)), 0, bins - 1).astype(np.uint16)
+    counts = np.bincount(index, minlength=bins).astype(np.float64)
+    number = np.concatenate([[0], np.cumsum(counts)])
+    total = np.concatenate([[0], np.cumsum(counts * np.arange(bins))])
+
+    weight = number[None, :] - number[:, None]
+    gain = np.full((bins + 1, bins + 1), -np.inf)
+    filled = weight > 0
+    gain[filled] = (total[None, :] - total[:, None])[filled] ** 2 / weight[filled]
+    gain[weight == 0] = 0
+    gain[np.tril_indices(bins + 1, -1)] = -np.inf
+
+    best, cuts = gain[0], []
+    for _ in range(classes - 1):
+        options = best[:, None] + gain
+        cuts.append(np.argmax(options, axis=0))
+        best = np.max(options, axis=0)
+    edge, thresholds = bins, []
+    for cut in reversed(cuts):
+        edge = int(cut[edge])
+        thresholds.append(lo + edge * (hi - lo) / bins)
+    return np.array(thresholds[::-1])
