@@ -1,0 +1,170 @@
+"""The process that computes: `python -m CBCTSuperResLib.worker job.json`.
+
+A job is a JSON object:
+
+- ``kind``: "apply";
+- ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``, ``spacing``, ``series``;
+- ``events``: a file to which this process appends one JSON object a line, each with the key ``event``:
+  "started", "progress" (fraction, message, remaining_s), "warning" (message), "done" (report) or
+  "error" (what, advice, exit_code, detail);
+- ``cancel``: a file whose appearance means that the user asked to stop;
+- ``heartbeat``: a file that is touched every second while this process is alive;
+- ``parent``: a file that the parent keeps locked; when the lock falls, the parent has died and this process ends,
+  removing the folder ``folder``. A job without it is detached and outlives its parent.
+
+Whatever else is printed, by torch for instance, goes to the standard output: the job's log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from .apply import apply_to_file
+from .errors import Cancelled, OptionError, ResourceError, SuperResError
+from .install import require_packages
+from .locks import FileLock
+from .options import Options
+from .progress import ProgressMeter
+
+PROGRESS_INTERVAL_S = 0.2
+WATCH_INTERVAL_S = 1.0
+GRACE_S = 5.0
+
+
+class Events:
+    """Appends events to a file, one JSON object a line; progress at most five times a second and never backwards."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = open(path, "a", encoding="utf-8", buffering=1)
+        self._meter = ProgressMeter()
+        self._last: tuple[float, str] = (-1.0, "")
+
+    def send(self, event: str, **values) -> None:
+        self._file.write(json.dumps({"event": event, **values}, default=str) + "\n")
+        self._file.flush()
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        self._meter.update(fraction)
+        now = time.monotonic()
+        if message == self._last[1] and now - self._last[0] < PROGRESS_INTERVAL_S and fraction < 1:
+            return
+        self._last = (now, message)
+        self.send("progress", fraction=self._meter.fraction, message=message, remaining_s=self._meter.remaining_s)
+
+
+class StopRequest:
+    """Whether this process should stop: asked by file, by signal, or because its parent has died."""
+
+    def __init__(self, job: dict) -> None:
+        self._cancel_file = job.get("cancel")
+        self._stopped = False
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def __call__(self) -> bool:
+        return self._stopped or bool(self._cancel_file and os.path.exists(self._cancel_file))
+
+
+class Watch(threading.Thread):
+    """Shows that this process lives, and ends it, folder included, when the parent has died."""
+
+    def __init__(self, job: dict, stop: StopRequest) -> None:
+        super().__init__(daemon=True)
+        self._heartbeat, self._folder, self._stop_request = job.get("heartbeat"), job.get("folder"), stop
+        self._parent = FileLock(job["parent"]) if job.get("parent") else None
+        self._pulse = 0
+        self._orphaned = False
+
+    def run(self) -> None:
+        while True:
+            self._beat()
+            if self._parent and self._parent.acquire():
+                self._end_without_parent()
+            time.sleep(WATCH_INTERVAL_S)
+
+    def clean_up(self) -> None:
+        """Remove what the parent would have removed, if it has died."""
+        if self._orphaned and self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _beat(self) -> None:
+        if self._heartbeat:
+            self._pulse += 1
+            Path(self._heartbeat).write_text(str(self._pulse), encoding="ascii")
+
+    def _end_without_parent(self) -> None:
+        self._orphaned = True
+        self._stop_request.stop()
+        time.sleep(GRACE_S)
+        self.clean_up()
+        os._exit(Cancelled.exit_code)
+
+
+def run_job(job: dict, events: Events, stop: Callable[[], bool]) -> int:
+    """Do the job and tell its end as an event; the return value is the exit code."""
+    events.send("started", pid=os.getpid())
+    try:
+        report = _apply(job, events, stop)
+    except SuperResError as error:
+        return _fail(events, error, "" if isinstance(error, Cancelled) else traceback.format_exc())
+    except MemoryError:
+        full = ResourceError("The memory is full.", "Choose a ROI, axial planes or an integer type.")
+        return _fail(events, full, traceback.format_exc())
+    except Exception as error:
+        what = f"The program failed: {type(error).__name__}: {error}."
+        return _fail(events, SuperResError(what, "Report it with the details."), traceback.format_exc())
+    for warning in report.get("super_resolution", {}).get("warnings", []):
+        events.send("warning", message=warning)
+    events.send("done", report=report)
+    return 0
+
+
+def _apply(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+    if job.get("kind") != "apply":
+        raise OptionError(f"There is no job of the kind {job.get('kind')!r}.")
+    require_packages()
+    return apply_to_file(
+        job["input"],
+        job["output"],
+        job.get("model"),
+        Options.from_json(job.get("options", {})),
+        events.progress,
+        stop,
+        compress=job.get("compress", False),
+        spacing=job.get("spacing"),
+        series=job.get("series"),
+    )
+
+
+def _fail(events: Events, error: SuperResError, detail: str) -> int:
+    events.send("error", what=error.what, advice=error.advice, exit_code=error.exit_code, detail=detail)
+    return error.exit_code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    path = (arguments or sys.argv[1:])[0]
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    stop = StopRequest(job)
+    if job.get("parent") and hasattr(os, "nice"):
+        os.nice(5)  # whoever waits in front of a window comes first
+    watch = Watch(job, stop)
+    watch.start()
+    try:
+        return run_job(job, Events(job["events"]), stop)
+    finally:
+        watch.clean_up()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
