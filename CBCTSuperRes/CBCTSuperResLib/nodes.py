@@ -145,7 +145,7 @@ def _checkIsPlainVolume(node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
 
 def _isSequenceProxy(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
     browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode", node.GetScene()) if node.GetScene() else []
-    return any(browser.IsProxyNode(node) for browser in browsers)
+    return any(browser.IsProxyNodeID(node.GetID()) for browser in browsers)
 
 
 def _newImage(like: np.ndarray) -> tuple[vtk.vtkImageData, np.ndarray]:

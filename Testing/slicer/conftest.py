@@ -1,0 +1,61 @@
+"""What the tests around Slicer share: a real MRML scene from slicer-core, and a tiny model that runs in a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from CBCTSuperResLib.volume import Grid, Volume
+
+
+@pytest.fixture(scope="session")
+def mrml():
+    """The module `slicer`, with a scene; skips where slicer-core is not installed."""
+    slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+    if not hasattr(slicer, "mrmlScene"):
+        slicer.mrmlScene = slicer.vtkMRMLScene()
+    if not slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLColorTableNode"):
+        colors = slicer.vtkMRMLColorLogic()
+        colors.SetMRMLScene(slicer.mrmlScene)
+        colors.AddDefaultColorNodes()
+    return slicer
+
+
+@pytest.fixture
+def scene(mrml):
+    """The scene, empty at the beginning of each test."""
+    mrml.mrmlScene.Clear(0)
+    yield mrml.mrmlScene
+    mrml.mrmlScene.Clear(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A file with an untrained UNetSPSR so small that a slice takes milliseconds."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from CBCTSuperResLib.card import ModelCard
+    from CBCTSuperResLib.intensity import TissueLevels
+    from CBCTSuperResLib.model import Model
+    from CBCTSuperResLib.networks import build_network
+
+    network = build_network("unetspsr", nf=4, gc=4, nb=4)
+    card = ModelCard(
+        name="tiny",
+        title="A tiny model for tests",
+        spec=network.describe(),
+        window=(0.0, 4000.0),
+        levels=TissueLevels(0.05, 0.3, 0.7),
+    )
+    path = tmp_path_factory.mktemp("Modelle für Tests") / "tiny.safetensors"
+    Model(network, card).save(path)
+    return path
+
+
+def make_scan(shape=(4, 24, 28), dtype="uint16") -> Volume:
+    """A smooth blob with some noise on an oblique grid."""
+    random = np.random.default_rng(1)
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    blob = 3000 * np.exp(-3 * (k**2 + j**2 + i**2)) + 200 + 20 * random.standard_normal(shape)
+    direction, _ = np.linalg.qr(random.normal(size=(3, 3)))
+    return Volume(blob.astype(dtype), Grid(shape[::-1], (0.25, 0.25, 0.3), (10.0, -20.0, 30.0), direction))
