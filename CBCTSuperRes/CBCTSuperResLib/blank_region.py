@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_MOST_MASKS = 64
+_MOST_MASKS = 256
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 

@@ -37,8 +37,7 @@ def find_field_of_view(volume: Volume, value: float) -> BlankRegion | None:
         return None
     start = BlankRegion("box", "", float(value), 0.0, box, voxels=volume.voxels)
     cylinders = (_with_cylinder(start, axis, counts[axis], volume.spacing[::-1]) for axis in range(3))
-    region = next((found for found in cylinders if found), start)
-    region = replace(region, box=_faced(_faced(region)).box)
+    region = next((found for found in cylinders if found), None) or _faced(start)
     share = _blank_share(region)
     if share == 0 or (region.axis is not None and share < _LEAST_SHARE):
         return None
@@ -105,6 +104,7 @@ def _cylinder(
         radii=(circle.radius / spacing[0], circle.radius / spacing[1]),
         rim=rim_of(constant, spacing, circle),
     )
+    region = _faced(region)
     return region if _ring_is_data(region, circle, spacing) else None
 
 
@@ -141,7 +141,8 @@ def _ring_is_data(region: BlankRegion, circle: Circle, spacing: tuple[float, flo
 
 def _faced(region: BlankRegion) -> BlankRegion:
     """The region without those faces of its box that data does not fill or that the cylinder does not reach."""
-    for axis, side in product(range(3), range(2)):
+    # Twice, because a face that goes leaves its neighbours with more, and perhaps emptier, area.
+    for axis, side in 2 * tuple(product(range(3), range(2))):
         size = region.voxels.shape[axis]
         face = region.box[axis][side] - side
         at_border = face == side * (size - 1)

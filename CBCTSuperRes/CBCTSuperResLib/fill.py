@@ -57,7 +57,8 @@ class BlankFiller:
         Returns
         -------
         ndarray
-            A new array of the same type; but a view of `values` where the crop holds no blank pixel or the whole slice is blank.
+            A new array of the same type, or a view of `values` where the crop holds no blank pixel or the whole slice
+            is blank.
         """
         mask = self._region.mask(k)
         crop = values[rows, columns]

@@ -104,8 +104,10 @@ def _metal_threshold(sample: np.ndarray) -> float | None:
     third = sample[(sample >= lower) & (sample < upper)]
     if not (0 < top.size < 0.06 * sample.size and third.size):
         return None
-    darkest = float(np.percentile(sample, 2))
-    reach = (float(np.median(top)) - float(np.median(third))) / max(float(np.median(third)) - darkest, 1e-30)
+    darkest, bright, brightest = (float(v) for v in (np.percentile(sample, 2), np.median(third), np.median(top)))
+    if bright <= darkest:
+        return None
+    reach = (brightest - bright) / (bright - darkest)
     saturated = np.count_nonzero(top == sample.max()) > 0.5 * top.size
     return float(upper) if reach > (0.7 if saturated else 1.2) else None
 
