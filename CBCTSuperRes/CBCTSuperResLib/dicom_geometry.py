@@ -103,7 +103,7 @@ def sorted_slices(
     else:
         angle = np.degrees(np.arctan2(sideways, step @ normal))
         warnings.append(
-            f"The slices are tilted by {angle:.1f} degrees (gantry tilt); their true positions are kept on a sheared grid."
+            f"The slices are tilted by {angle:.1f} degrees (gantry tilt); they keep their positions on a sheared grid."
         )
     distance = float(np.linalg.norm(step))
     if not spacing:
@@ -147,8 +147,7 @@ def _check_gaps(slices: Sequence[DicomSlice], heights: np.ndarray) -> None:
     if len(doubled):
         a, b = slices[doubled[0]], slices[doubled[0] + 1]
         raise InputError(
-            f"{len(doubled) + 1} slices share their place with another one; the first are {a.path.name} and {b.path.name} "
-            f"at {heights[doubled[0]]:.3f} mm.",
+            f"{len(doubled)} slices are at the place of another one; the first are {a.path.name} and {b.path.name}.",
             "Remove the doubles, or keep one time point or one reconstruction of the series.",
         )
     tolerance = max(GAP_TOLERANCE * usual, min(ROUNDING_MM, 0.1 * usual))

@@ -68,15 +68,14 @@ def read_volume(path: str | Path, spacing: Sequence[float] | None = None, series
     """Read a scan and make sure that it is one.
 
     Voxels are in the file's type (float16 becomes float32), in native byte order, C-contiguous (k, j, i), and often
-    read-only. Volume files and multi-frame DICOM are in memory once, a series or folder once and one slice more, and
-    exchange files stay on disk. What the reader had to assume is in `report["warnings"]`, for instance 1 mm where a
-    file records no spacing.
+    read-only. The peak of memory is the volume (NIfTI: twice), plus one slice for a folder; exchange files stay on
+    disk. What the reader had to assume is in `report["warnings"]`, for instance 1 mm where a file records no spacing.
 
     Parameters
     ----------
     path : path
-        NRRD, NHDR, MHA, MHD, NIfTI, a DICOM folder or multi-frame file, a folder of TIFF or PNG slices or a TIFF file of
-        many pages (both need `spacing`), or an exchange file (.npy).
+        NRRD, NHDR, MHA, MHD, NIfTI, a DICOM folder or multi-frame file, a folder of TIFF or PNG slices or a TIFF file
+        of many pages (both need `spacing`), or an exchange file (.npy).
     spacing : (x, y, z) in mm, optional
         Overrules what the file says.
     series : str, optional

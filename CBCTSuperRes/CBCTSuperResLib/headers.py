@@ -1,7 +1,7 @@
 """What NRRD, MetaImage and NIfTI files literally say, where SimpleITK quietly says something kinder.
 
-SimpleITK reports 1 mm where a spacing is absent or not a number, and fills the missing end of a truncated NIfTI file with
-zeros. Both would spoil a result unseen.
+SimpleITK reports 1 mm where a spacing is absent or not a number, and fills the missing end of a truncated NIfTI file
+with zeros. Both would spoil a result unseen.
 """
 
 from __future__ import annotations

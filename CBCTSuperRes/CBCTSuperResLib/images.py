@@ -153,6 +153,13 @@ def _same_memory(a: dict, b: dict) -> bool:
     return a["data"][0] == b["data"][0] and all(a[key] == b[key] for key in ("shape", "strides", "typestr"))
 
 
+def reason(error: Exception) -> str:
+    """The last line of an error that says something, without the library's own file names."""
+    lines = [line.strip(" .|") for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "/" not in line and "No such file" not in line]
+    return (telling or ["no reason given"])[-1]
+
+
 def _reader(path: str | Path, io: str) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetImageIO(io)
@@ -171,11 +178,4 @@ def _unreadable(path: str | Path, error: RuntimeError) -> InputError | ResourceE
         return ResourceError(f"{path} does not fit into memory.", "Close other programs, or crop the volume first.")
     if "determine ImageIO" in text:
         return InputError(f"{path} is damaged, or not what its name says.", REPAIR)
-    return InputError(f"{path} is damaged or incomplete ({_last_line(text)}).", REPAIR)
-
-
-def _last_line(text: str) -> str:
-    """The last line of a library's message that says something, without the library's own file names."""
-    lines = [line.strip(" .|") for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "/" not in line and "No such file" not in line]
-    return (telling or ["no reason given"])[-1]
+    return InputError(f"{path} is damaged or incomplete ({reason(error)}).", REPAIR)

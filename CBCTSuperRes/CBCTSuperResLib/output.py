@@ -13,12 +13,13 @@ import SimpleITK as sitk
 
 from .errors import InputError, OutputError, ResourceError
 from .headers import check_nifti_is_whole
-from .images import image_of, read_facts
+from .images import image_of, read_facts, reason
 from .volume import Grid, Volume
 
 OUTPUT_FORMATS = (".nrrd", ".mha", ".nii", ".nii.gz")
 POSITION_TOLERANCE_MM = 1e-4
 HEADER_RESERVE = 1024 * 1024
+ELSEWHERE = "Check the disk, or choose another folder."
 
 
 def write_volume(volume: Volume, path: str | Path, compress: bool = False) -> Path:
@@ -51,8 +52,12 @@ def write_volume(volume: Volume, path: str | Path, compress: bool = False) -> Pa
         _write_image(voxels, volume.grid, temporary, compress)
         _check_written(temporary, volume.grid, voxels)
         os.replace(temporary, path)
-    except (OSError, RuntimeError, InputError) as error:
-        raise OutputError(f"Writing {path} failed: {error}", "Check the disk, or choose another folder.") from error
+    except InputError as error:
+        raise OutputError(f"Writing {path} failed: {error.what}", ELSEWHERE) from error
+    except OSError as error:
+        raise OutputError(f"Writing {path} failed: {error}.", ELSEWHERE) from error
+    except RuntimeError as error:
+        raise OutputError(f"Writing {path} failed: {reason(error)}.", ELSEWHERE) from error
     finally:
         temporary.unlink(missing_ok=True)
     return path

@@ -42,7 +42,9 @@ class Grid:
         object.__setattr__(self, "origin", tuple(float(o) for o in self.origin))
         object.__setattr__(self, "direction", np.asarray(self.direction, dtype=np.float64).reshape(3, 3))
         if not (np.all(np.isfinite(self.spacing)) and min(self.spacing) > 0):
-            raise InputError(f"The spacing {self.spacing} mm is not positive.", "Correct it in the file or with --spacing.")
+            raise InputError(
+                f"The spacing {self.spacing} mm is not positive.", "Correct it in the file or with --spacing."
+            )
         if not (np.all(np.isfinite(self.direction)) and abs(np.linalg.det(self.direction)) > 1e-6):
             raise InputError("The axes of the volume do not span space.", "Correct the direction cosines in the file.")
 
@@ -92,7 +94,7 @@ class Volume:
     padding_value : float or None
         Value that the file declares to mean "nothing was measured here" (DICOM Pixel Padding Value, in grey values).
     report : dict
-        What was done to obtain this volume; empty for one that was read.
+        What was done to obtain this volume; for one that was read, at most "warnings": sentences for the user.
     """
 
     voxels: np.ndarray

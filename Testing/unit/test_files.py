@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,6 +238,35 @@ def test_a_write_that_was_silently_cut_short_is_noticed(folder, monkeypatch, suf
     monkeypatch.setattr(sitk, "WriteImage", cut_short)
     with pytest.raises(OutputError):
         write_volume(make_volume((10, 20, 30)), folder / f"a{suffix}")
+    assert _entries(folder) == []
+
+
+FILL_THE_DISK = """
+import resource, signal, sys
+sys.path[:0] = {paths!r}
+from CBCTSuperResLib.errors import OutputError
+from CBCTSuperResLib.files import write_volume
+from helpers import make_volume
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+volume = make_volume((50, 80, 100))
+for name in ("a.nrrd", "a.mha", "a.nii", "a.nii.gz"):
+    for compress in (False, True):
+        try:
+            write_volume(volume, {folder!r} + "/" + name, compress)
+        except OutputError as error:
+            print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files needs POSIX")
+def test_a_disk_that_fills_up_while_writing_leaves_nothing(folder):
+    paths = [str(Path(__file__).parents[1]), str(Path(files.__file__).parents[1])]
+    script = FILL_THE_DISK.format(paths=paths, folder=str(folder))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Writing") == 8
     assert _entries(folder) == []
 
 
