@@ -40,7 +40,8 @@ class BlankRegion:
     voxels : ndarray or None
         The volume's voxels, a view.
     rim : ndarray or None
-        Blank columns that the cylinder, by a fraction of a voxel, leaves inside, bool along the two other axes.
+        Columns just inside the cylinder, bool along the two other axes, that are blank, or, in a scan that was
+        resampled, mixtures of data and blank value. No data for a network, but within the field of view.
     """
 
     kind: str
@@ -58,6 +59,10 @@ class BlankRegion:
 
     def __bool__(self) -> bool:
         return self.kind != "none"
+
+    def to_json(self) -> dict:
+        """What a report says of it."""
+        return {"kind": self.kind, "value": self.value, "share": self.share, "rule": self.rule}
 
     def mask(self, k: int) -> np.ndarray | None:
         """Blank voxels of slice k of the input, bool (j, i), or None if it has none.

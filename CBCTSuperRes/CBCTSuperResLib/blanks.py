@@ -77,7 +77,7 @@ def _region_of_values(volume: Volume, value: float, share: float) -> BlankRegion
 
 
 def _share(voxels: np.ndarray, value: float) -> float:
-    return sum(np.count_nonzero(slice_ == value) for slice_ in voxels) / voxels.size
+    return sum(int(np.count_nonzero(slice_ == value)) for slice_ in voxels) / voxels.size
 
 
 def _border_values(voxels: np.ndarray) -> list[float]:

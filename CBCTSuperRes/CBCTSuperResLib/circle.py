@@ -84,10 +84,10 @@ def inscribed_aspect(blank: np.ndarray, spacing: tuple[float, float], crop: tupl
     return float(radii[0] * half[0] * spacing[0] / (radii[1] * half[1] * spacing[1]))
 
 
-def rim_of(blank: np.ndarray, spacing: tuple[float, float], circle: Circle) -> np.ndarray | None:
-    """Blank columns just inside the circle, bool (row, column), or None if there are none."""
-    distances = circle.distances(blank.shape, spacing)
-    rim = blank & (distances <= circle.radius) & (distances > circle.radius - _RIM * max(spacing))
+def rim_of(columns: np.ndarray, spacing: tuple[float, float], circle: Circle) -> np.ndarray | None:
+    """Which of some columns, bool (row, column), lie just inside the circle, or None if none do."""
+    distances = circle.distances(columns.shape, spacing)
+    rim = columns & (distances <= circle.radius) & (distances > circle.radius - _RIM * max(spacing))
     return rim if rim.any() else None
 
 

@@ -15,6 +15,7 @@ _STRAY = 0.03  # share of data in a blank column or plane that is put down to de
 _FACE = 0.8  # share of data on the inner face of a box
 _RING = 0.6  # share of data just inside a cylinder
 _LEAST_SHARE = 0.001
+_SECTORS, _PER_SECTOR = 80, 9  # directions in which the wall of a cylinder is looked at
 
 
 def find_field_of_view(volume: Volume, value: float) -> BlankRegion | None:
@@ -102,10 +103,12 @@ def _cylinder(
         axis=axis,
         centre=circle.centre,
         radii=(circle.radius / spacing[0], circle.radius / spacing[1]),
-        rim=rim_of(constant, spacing, circle),
     )
     region = _faced(region)
-    return region if _ring_is_data(region, circle, spacing) else None
+    if not _ring_is_data(region, circle, spacing):
+        return None
+    mixed = _ring_is_mixed(region, circle, spacing)
+    return replace(region, rim=rim_of(np.ones_like(constant) if mixed else constant, spacing, circle))
 
 
 def _ring_is_data(region: BlankRegion, circle: Circle, spacing: tuple[float, float]) -> bool:
@@ -113,30 +116,38 @@ def _ring_is_data(region: BlankRegion, circle: Circle, spacing: tuple[float, flo
 
     A silhouette of changing outlines, such as that of a ball, is a circle too, but few slices reach it.
     """
-    sectors, per_sector = 80, 9
-    angles = np.arange(sectors * per_sector) * (2 * np.pi / (sectors * per_sector))
-    unit = np.stack([np.sin(angles) / spacing[0], np.cos(angles) / spacing[1]])
-    gap = 1.25 * max(spacing)
-    inner, outer = (
-        np.rint(np.asarray(circle.centre)[:, None] + unit * (circle.radius + side * gap)).astype(int)
-        for side in (-1, 1)
-    )
-    across = [region.box[a] for a in range(3) if a != region.axis]
-    visible = np.ones(angles.size, dtype=bool)
-    for row, (start, end) in enumerate(across):
-        for ring in (inner, outer):
-            visible &= (ring[row] >= start) & (ring[row] < end)
-    if np.count_nonzero(visible) < per_sector:
+    values, visible = _rings(region, circle, spacing, (-1.25, 1.25))
+    if np.count_nonzero(visible) < _PER_SECTOR:
         return False
-    start, end = region.box[region.axis]
-    lines = np.moveaxis(region.voxels, region.axis, 0)
-    planes = np.unique(np.linspace(start, end - 1, 48).astype(int))[:, None]
-    data_inside = (lines[planes, inner[0] * visible, inner[1] * visible] != region.value) & visible
-    per_sector_data = data_inside.reshape(-1, sectors, per_sector).sum(2)
-    per_sector_seen = visible.reshape(sectors, per_sector).sum(1)
-    seen = per_sector_seen > 0
+    data = (values[0] != region.value) & visible
+    data_in_sector = data.reshape(-1, _SECTORS, _PER_SECTOR).sum(2)
+    seen_in_sector = visible.reshape(_SECTORS, _PER_SECTOR).sum(1)
+    seen = seen_in_sector > 0
     # A quarter is enough for a sector: noise about a clamped level leaves only half of the voxels above it.
-    return np.mean(per_sector_data[:, seen] >= 0.25 * per_sector_seen[seen]) >= _RING
+    return np.mean(data_in_sector[:, seen] >= 0.25 * seen_in_sector[seen]) >= _RING
+
+
+def _ring_is_mixed(region: BlankRegion, circle: Circle, spacing: tuple[float, float]) -> bool:
+    """Whether the voxels at the wall are mixtures of data and blank value, as in a scan that was resampled."""
+    values, visible = _rings(region, circle, spacing, (-0.5, -3.0))
+    at_wall, inside = (np.median(np.abs(ring[:, visible].astype(float) - region.value), axis=0) for ring in values)
+    return bool(np.mean(at_wall < 0.8 * inside) > 0.55)
+
+
+def _rings(
+    region: BlankRegion, circle: Circle, spacing: tuple[float, float], offsets: tuple[float, ...]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Grey values (plane, angle) on circles `offsets` voxels farther out, and where (angle) all are in the box."""
+    angles = np.arange(_SECTORS * _PER_SECTOR) * (2 * np.pi / (_SECTORS * _PER_SECTOR))
+    direction = np.stack([np.sin(angles) / spacing[0], np.cos(angles) / spacing[1]])
+    radii = [circle.radius + offset * max(spacing) for offset in offsets]
+    places = [np.rint(np.asarray(circle.centre)[:, None] + radius * direction).astype(int) for radius in radii]
+    across = np.array([region.box[a] for a in range(3) if a != region.axis])
+    visible = np.all([(at >= across[:, :1]) & (at < across[:, 1:]) for at in places], axis=(0, 1))
+    start, end = region.box[region.axis]
+    planes = np.unique(np.linspace(start, end - 1, 48).astype(int))[:, None]
+    lines = np.moveaxis(region.voxels, region.axis, 0)
+    return [lines[planes, rows * visible, columns * visible] for rows, columns in places], visible
 
 
 def _faced(region: BlankRegion) -> BlankRegion:
@@ -173,8 +184,9 @@ def _face_share(region: BlankRegion, axis: int, face: int) -> float:
 
 
 def _blank_share(region: BlankRegion) -> float:
-    masks = (region.mask(k) for k in range(region.voxels.shape[0]))
-    return sum(0 if mask is None else np.count_nonzero(mask) for mask in masks) / region.voxels.size
+    nk, nj, ni = region.voxels.shape
+    masks = (region.fine_mask(k, np.arange(nj), np.arange(ni)) for k in range(nk))
+    return sum(0 if mask is None else int(np.count_nonzero(mask)) for mask in masks) / region.voxels.size
 
 
 def _rule(region: BlankRegion, share: float) -> str:

@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import OptionError
-from .tissue import TissueLevels, estimate_levels, levels_of, sample_voxels
+from .tissue import TissueLevels, estimate_levels, levels_of, levels_without_air, sample_voxels
 
 if TYPE_CHECKING:
     from .blanks import BlankRegion
     from .card import ModelCard
 
-__all__ = [
-    "DEFAULT_LEVELS",
-    "PRESETS",
-    "Preset",
-    "TissueLevels",
-    "Window",
-    "WindowChoice",
-    "choose_window",
-    "estimate_levels",
-]
+__all__ = ["DEFAULT_LEVELS", "PRESETS", "Preset", "TissueLevels", "Window", "WindowChoice"]
+__all__ += ["choose_window", "estimate_levels"]
 
 _FLOAT32_SAFE = 2.0**20  # up to here float32 arithmetic is at most 1/8 grey value wrong, so that rounding is exact
 _TOLERANCE = 0.06
@@ -190,9 +182,10 @@ def choose_window(
     blank : BlankRegion or None
         Voxels that do not count.
     request : None, "auto", "model", a preset's name, or (lo, hi) in grey values
-        None takes the model's window if the scan's tissue levels lie in it where the model expects them, and the
-        automatic window otherwise. The automatic one is the straight line (least squares) that maps the tissue levels
-        of the scan to those in the model card, or to `DEFAULT_LEVELS` where the card has none.
+        None takes the model's window if the scan's tissue levels (or soft tissue and bone alone, in a scan without
+        air) lie in it where the model expects them, and the automatic window otherwise. The automatic one is the
+        straight line (least squares) that maps the tissue levels of the scan to those in the model card, or to
+        `DEFAULT_LEVELS` where the card has none.
     card : ModelCard or None
         Its `window` and `levels` are used; both may be None. A window without levels fits a scan whose tissues span
         at least a third of it and are hardly ever brighter.
@@ -222,6 +215,9 @@ def choose_window(
     misfit = _misfit(models, levels, expected, sample)
     if misfit is None:
         return _described(models, f"The scan fits the model's window {models}.", sample, levels)
+    if expected and _fits_without_air(models, expected, sample):
+        reason = f"The scan fits the model's window {models}: it shows hardly any air, but soft tissue and bone match."
+        return _described(models, reason, sample, levels)
     reason = (
         f"The scan does not fit the model's window {models} ({misfit}), "
         f"so the window was estimated from its tissue levels: {automatic}."
@@ -281,6 +277,13 @@ def _misfit(window: Window, levels: TissueLevels, expected: TissueLevels | None,
         return None
     name = ("air", "soft tissue", "bone")[worst]
     return f"{name} at {astuple(found)[worst]:.2g} of it, where the model expects {astuple(expected)[worst]:.2g}"
+
+
+def _fits_without_air(window: Window, expected: TissueLevels, sample: np.ndarray) -> bool:
+    """Whether soft tissue and bone lie where the model expects them, if there is nothing else in the scan."""
+    found = (np.array(levels_without_air(sample)) - window.lo) / window.width
+    matches = np.abs(found - (expected.soft, expected.bone)).max() <= _TOLERANCE
+    return bool(matches and window.clipped_shares(sample)[1] <= _ABOVE_ALLOWED)
 
 
 def _window_through(levels: TissueLevels, expected: TissueLevels) -> Window:

@@ -76,21 +76,33 @@ def levels_of(sample: np.ndarray) -> TissueLevels:
         raise InputError("The volume holds values that are not numbers.", "Replace them by air.")
     if sample.min() == sample.max():
         raise InputError(f"All voxels have the same value, {sample[0]:g}.", "Check that the scan was read correctly.")
+    return TissueLevels(*_class_medians(_without_metal(sample), 3))
+
+
+def levels_without_air(sample: np.ndarray) -> tuple[float, float]:
+    """Levels of soft tissue and bone in a scan that shows hardly anything else, such as one of a few teeth."""
+    soft, bone = _class_medians(_without_metal(sample), 2)
+    return soft, bone
+
+
+def _without_metal(sample: np.ndarray) -> np.ndarray:
     for _ in range(3):
         metal = _metal_threshold(sample)
         if metal is None:
             break
         sample = sample[sample < metal]
-    return _class_medians(sample)
+    return sample
 
 
-def _class_medians(sample: np.ndarray) -> TissueLevels:
-    lower, upper = _otsu_thresholds(sample, 3)
-    air = np.median(sample[sample < lower]) if (sample < lower).any() else sample.min()
-    bone = np.median(sample[sample >= upper]) if (sample >= upper).any() else sample.max()
-    between = sample[(sample >= lower) & (sample < upper)]
-    soft = np.median(between) if between.size else (float(air) + float(bone)) / 2
-    return TissueLevels(float(air), float(soft), float(bone))
+def _class_medians(sample: np.ndarray, classes: int) -> list[float]:
+    """Medians of Otsu's classes; an empty class, where there are too few values, lies between its neighbours."""
+    edges = [-np.inf, *_otsu_thresholds(sample, classes), np.inf]
+    parts = [sample[(sample >= lower) & (sample < upper)] for lower, upper in zip(edges, edges[1:], strict=False)]
+    found = [float(np.median(part)) if part.size else np.nan for part in parts]
+    found[0] = float(sample.min()) if np.isnan(found[0]) else found[0]
+    found[-1] = float(sample.max()) if np.isnan(found[-1]) else found[-1]
+    known = np.flatnonzero(np.isfinite(found))
+    return [float(level) for level in np.interp(range(classes), known, np.array(found)[known])]
 
 
 def _metal_threshold(sample: np.ndarray) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -350,6 +352,24 @@ def test_blank_voxels_that_the_fit_leaves_inside_belong_to_the_input_mask():
     assert region.mask(5)[44, 10] and not region.fine_mask(5, np.array([44.0]), np.array([30.0, 50.0]))
 
 
+def test_the_mixed_rim_of_a_resampled_scan_belongs_to_the_input_mask():
+    voxels, _ = cylinder_scan(value=-2000)
+    coarse = (voxels[:, ::2, ::2] + voxels[:, 1::2, ::2] + voxels[:, ::2, 1::2] + voxels[:, 1::2, 1::2]) / 4
+    region = find_blanks(as_volume(coarse))
+    assert region.kind == "cylinder"
+    assert coarse[~mask_of(region, coarse.shape)].min() > 500
+    assert region.mask(0).sum() > region.fine_mask(0, np.arange(45), np.arange(50)).sum()
+    plain, _ = cylinder_scan(value=-2000)
+    assert find_blanks(as_volume(plain)).rim is None
+
+
+def test_a_region_can_be_reported():
+    voxels, _ = cylinder_scan(value=-1000)
+    region = find_blanks(as_volume(voxels))
+    told = json.loads(json.dumps(region.to_json()))
+    assert told == {"kind": "cylinder", "value": -1000, "share": region.share, "rule": region.rule}
+
+
 def test_finding_blanks_leaves_the_volume_as_it_is():
     voxels, _ = cylinder_scan()
     voxels.flags.writeable = False
@@ -366,8 +386,8 @@ def test_blank_shares_of_real_scans(shared_data, name, share):
     region = find_blanks(volume)
     assert region.share == pytest.approx(share, abs=0.001)
     if share:
-        blank = mask_of(region, volume.voxels.shape)
-        assert np.all(volume.voxels[blank] == 0) and np.all(blank[volume.voxels == 0])
+        assert np.all(mask_of(region, volume.voxels.shape)[volume.voxels == 0])
+        assert np.all(volume.voxels[fine_mask_of(region, volume.voxels.shape, (1, 1, 1))] == 0)
 
 
 def test_clamped_air_around_a_real_skull_is_not_blank(shared_data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from types import SimpleNamespace
 
 import numpy as np
@@ -106,6 +107,12 @@ def test_a_window_that_spans_nothing_or_is_not_finite_is_refused(bounds):
 
 def test_the_accuitomo_preset_is_the_published_one():
     assert (PRESETS["accuitomo170"].lo, PRESETS["accuitomo170"].hi) == (26000, 46000)
+
+
+def test_a_choice_holds_plain_numbers_for_reports():
+    chosen = choose_window(head(), None, None, CARD)
+    numbers = (*astuple(chosen.levels), chosen.window.lo, chosen.window.hi, chosen.clipped_below, chosen.clipped_above)
+    assert {type(number) for number in numbers} == {float}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -226,6 +233,15 @@ def test_a_scan_that_fits_gets_the_models_window():
     assert (chosen.window.lo, chosen.window.hi) == CARD_WINDOW
     assert chosen.window.source == "model"
     assert "fits" in chosen.reason and not chosen.warnings
+
+
+def test_a_scan_of_the_models_scanner_without_air_gets_the_models_window():
+    rng = np.random.default_rng(3)
+    bone = rng.random((30, 60, 60)) < 0.35
+    scan = np.where(bone, RAW.bone, RAW.soft) + rng.normal(0, 900, bone.shape)
+    chosen = choose_window(scan, None, None, CARD)
+    assert chosen.window.source == "model" and "hardly any air" in chosen.reason
+    assert choose_window(1.2 * scan, None, None, CARD).window.source == "automatic"
 
 
 def test_a_scan_that_does_not_fit_gets_its_own_window_and_a_reason():
