@@ -83,10 +83,10 @@ class Model:
             raise ModelError(f"The weights in {path} do not fit the network {card.spec.network}:\n{as_list(problems)}")
         refuse_non_finite(tensors, path)
         network.load_state_dict(tensors)
-        return Model(_moved(network, device), card)
+        return Model(_moved(network, device), described(network, card))
 
     def save(self, path: str | Path, half: bool = False) -> Path:
-        """Write the model; the file appears whole or not at all, and is the same for the same model.
+        """Write the model; the file appears whole or not at all.
 
         The card in the file also gets the hash of the weights, this program's version, and the statistics of the
         network's outputs for a fixed input, which `verify` compares.
@@ -106,7 +106,7 @@ class Model:
             If the file cannot be written.
         """
         path = Path(path)
-        weights = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in self.network.state_dict().items()}
+        weights = self._weights()
         refuse_non_finite(weights, path)
         check = describe_outputs(self._copy(weights), self.spec)
         if half:
@@ -118,7 +118,8 @@ class Model:
         digest = table_digest(entries)
         for buffer in buffers:
             digest.update(buffer)
-        card = replace(self.card, weights_sha256=digest.hexdigest(), self_check=check, created_with=_program())
+        card = described(self.network, self.card)
+        card = replace(card, weights_sha256=digest.hexdigest(), self_check=check, created_with=_program())
         return write_file(path, encode_header(entries, card.to_metadata()), buffers)
 
     def verify(self) -> list[tuple[str, bool, str]]:
@@ -126,11 +127,7 @@ class Model:
         report = [self._verify_file()] if self.card.path else []
         bad = [name for name, tensor in self.network.state_dict().items() if not torch.isfinite(tensor).all()]
         report.append(("all weights are finite", not bad, ", ".join(bad) or f"{self.parameters:,} weights"))
-        if not self.card.self_check:
-            return [*report, ("outputs for the test input", True, "not recorded: the model was not saved yet")]
-        weights = {name: tensor.to("cpu", torch.float32) for name, tensor in self.network.state_dict().items()}
-        problems = compare_outputs(describe_outputs(self._copy(weights), self.spec), self.card.self_check)
-        return [*report, ("outputs for the test input", not problems, "; ".join(problems) or "as recorded")]
+        return [*report, self._verify_outputs()]
 
     @property
     def parameters(self) -> int:
@@ -143,6 +140,20 @@ class Model:
         except ModelError as error:
             return "the file is as it was saved", False, str(error)
         return "the file is as it was saved", True, str(self.card.path)
+
+    def _verify_outputs(self) -> tuple[str, bool, str]:
+        check = "the outputs for the test input are as recorded"
+        if not self.card.self_check:
+            return check, True, "nothing is recorded: the model was not saved yet"
+        try:
+            found = describe_outputs(self._copy(self._weights()), self.spec)
+        except ModelError as error:
+            return check, False, str(error)
+        problems = compare_outputs(found, self.card.self_check)
+        return check, not problems, "; ".join(problems) or ", ".join(found)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().to("cpu", torch.float32) for name, tensor in self.network.state_dict().items()}
 
     def _checked_half(self, weights: Mapping[str, Tensor], full: dict) -> dict:
         large = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
@@ -168,7 +179,7 @@ def network_of(card: ModelCard) -> nn.Module:
     Raises
     ------
     ModelError
-        If this version does not know it, its options make no sense, or the card's facts are not the network's.
+        If this version does not know it, its options make no sense, or the card contradicts it.
     """
     spec = card.spec
     if spec.network not in NETWORKS:
@@ -180,12 +191,16 @@ def network_of(card: ModelCard) -> nn.Module:
     except (TypeError, ValueError) as error:
         raise ModelError(f"The options of the model's network do not fit: {error}") from None
     true = network.describe()
-    facts = ("dimensions", "scale", "scale_range", "channels", "minimum_size", "multiple", "outputs", "decode_halo")
-    pairs = [(fact, getattr(true, fact), getattr(spec, fact)) for fact in facts]
-    wrong = [f"{fact} is {is_}, not {said}" for fact, is_, said in pairs if is_ != said]
+    facts = ("dimensions", "scale", "scale_range", "channels")
+    wrong = [fact for fact in facts if getattr(true, fact) != getattr(spec, fact)]
     if wrong:
-        raise ModelError(f"The card of the model {card.name} does not describe its network: {'; '.join(wrong)}.")
+        raise ModelError(f"The card of the model {card.name} contradicts its network in: {', '.join(wrong)}.")
     return network
+
+
+def described(network: nn.Module, card: ModelCard) -> ModelCard:
+    """The card with what this version's network says of itself; only the calibrated halo is kept from the card."""
+    return replace(card, spec=replace(network.describe(), halo=card.spec.halo))
 
 
 def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

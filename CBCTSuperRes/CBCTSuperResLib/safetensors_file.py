@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -91,21 +92,40 @@ def encode_header(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str
 
 
 def write_file(path: str | Path, header: bytes, buffers: Iterable[bytes | memoryview]) -> Path:
-    """Write header and data beside `path`, then put the file in its place: it appears whole or not at all."""
+    """Write header and data; an existing file is replaced only when all is written.
+
+    Raises
+    ------
+    OutputError
+        If that fails; an existing file is unchanged then.
+    """
+    with replacing(path) as scratch, scratch.open("wb") as file:
+        file.write(header)
+        file.writelines(buffers)
+    return Path(path)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path`; what is written there takes the place of `path` if nothing goes wrong.
+
+    Raises
+    ------
+    OutputError
+        If the writing fails.
+    """
     path = Path(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
-            file.write(header)
-            for buffer in buffers:
-                file.write(buffer)
+        yield scratch
         os.replace(scratch, path)
-    except OSError as error:
-        raise OutputError(f"The file {path} cannot be written: {error.strerror}.", "Choose another folder.") from error
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"The file {path} cannot be written: {reason}.", "Choose another folder.") from error
     finally:
-        scratch.unlink(missing_ok=True)
-    return path
+        with suppress(OSError):
+            scratch.unlink()
 
 
 def table_digest(entries: Mapping[str, TensorEntry]) -> hashlib._Hash:

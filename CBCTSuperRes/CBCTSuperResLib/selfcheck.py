@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .errors import ModelError
 from .networks.spec import NetworkSpec
 
 EXTENT = 16
@@ -32,8 +33,17 @@ def probe(spec: NetworkSpec) -> Tensor:
 
 @torch.no_grad()
 def describe_outputs(network: nn.Module, spec: NetworkSpec) -> dict:
-    """Statistics of all outputs for `probe`, in float32 on the CPU; JSON."""
+    """Statistics of all outputs for `probe`, in float32 on the CPU; JSON.
+
+    Raises
+    ------
+    ModelError
+        If an output is not finite: the weights are useless.
+    """
     outputs = network(probe(spec))
+    wrong = [name for name, tensor in outputs.items() if not torch.isfinite(tensor).all()]
+    if wrong:
+        raise ModelError(f"The network's outputs {', '.join(wrong)} are not finite, although its weights are.")
     return {name: _statistics(tensor.double()) for name, tensor in outputs.items()}
 
 

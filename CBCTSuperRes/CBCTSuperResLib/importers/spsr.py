@@ -7,7 +7,6 @@ holds two equal copies, and it holds the two fixed kernels of the gradient map.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from math import log2
@@ -16,9 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, OutputError
+from ..errors import ModelError
 from ..model import Model, as_list, differences
 from ..networks import build_network
+from ..safetensors_file import replacing
 
 SIGNS = ("f_HR_conv1.0.weight", "b_fea_conv.0.weight", "HR_conv0_new.0.weight", "get_g_nopadding.weight_h")
 ALIAS = "HR_conv0_new.0"
@@ -137,15 +137,8 @@ def export_checkpoint(model: Model, path: str | Path) -> Path:
     if tuple(options["taps"]) != (5, 10, 15, 20) or options["gc"] != 32:
         message = "%s: the public SPSR code knows only taps 5, 10, 15, 20 and gc 32; this model has taps %s and gc %s"
         logging.getLogger(__name__).warning(message, path.name, list(options["taps"]), options["gc"])
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as scratch:
         torch.save(_file_tensors(model.network), scratch)
-        os.replace(scratch, path)
-    except (OSError, RuntimeError) as error:
-        raise OutputError(f"The file {path} cannot be written: {error}.", "Choose another folder.") from error
-    finally:
-        scratch.unlink(missing_ok=True)
     return path
 
 
@@ -176,8 +169,9 @@ def _without_copies(tensors: Mapping[str, Tensor], scale: int) -> tuple[dict[str
             raise ModelError(
                 f"{name} in the file is not the gradient kernel of SPSR, so its gradient map is another one."
             )
+    original = _first_hr_convolution(int(log2(scale)))
     for kind in ("weight", "bias"):
-        copy, name = weights.pop(f"{ALIAS}.{kind}", None), f"{_first_hr_convolution(int(log2(scale)))}.{kind}"
+        copy, name = weights.pop(f"{ALIAS}.{kind}", None), f"{original}.{kind}"
         if copy is not None and name not in weights:
             weights[name] = copy
             notes.append(f"{name} is missing; its copy {ALIAS}.{kind} is used")
