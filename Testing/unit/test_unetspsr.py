@@ -265,7 +265,9 @@ def test_options_that_do_not_fit_are_refused(options):
         build_network("unetspsr", **{**SMALL, **options})
 
 
-@pytest.mark.parametrize(("nb", "taps"), [(4, (1, 2, 3, 4)), (6, (2, 3, 5, 6)), (19, (5, 10, 15, 19)), (20, (5, 10, 15, 20))])
+@pytest.mark.parametrize(
+    ("nb", "taps"), [(4, (1, 2, 3, 4)), (6, (2, 3, 5, 6)), (19, (5, 10, 15, 19)), (20, (5, 10, 15, 20))]
+)
 def test_short_trunks_are_tapped_at_their_quarters(nb, taps):
     with torch.device("meta"):
         assert build_network("unetspsr", nf=1, nb=nb, gc=1).taps == taps
