@@ -16,10 +16,12 @@ import numpy as np
 
 from . import __version__
 from .errors import Cancelled, OutputError
+from .estimate import check_resources
 from .exchange import ExchangeOutput, is_exchange
 from .files import check_output
 from .images import allocate
 from .locks import FileLock
+from .models import DEFAULT_MODEL
 from .options import Options
 from .progress import Report, part_of
 from .volume import Grid, Volume
@@ -78,7 +80,9 @@ def apply_to_file(
         with stages.named("loading the model"):
             part_of(progress, 0, READ)(0.5, "Loading the model")
             model = _load(model)
-            _check_resources(volume, model, options, output_path)
+            need = check_resources(volume, model.card, options, output_path)
+            if not is_exchange(output_path):
+                check_output(output_path, need.grid, need.dtype, source=input_path)
         with ExchangeOutput(output_path) if is_exchange(output_path) else _FileOutput(output_path, compress) as output:
             with stages.named("computing"):
                 result = _super_resolve(volume, model, options, part_of(progress, READ, WRITE), cancelled, output)
@@ -88,7 +92,6 @@ def apply_to_file(
         report = {
             "input": _facts(input_path, volume),
             "output": _facts(output_path, result),
-            "model": {"name": model.card.name, "title": model.card.title, "sha256": model.card.weights_sha256},
             "options": options.to_json(),
             "reading": {"spacing": spacing and list(spacing), "series": series},
             "versions": versions(),
@@ -200,17 +203,10 @@ def _sole_writer(output_path: Path) -> Iterator[None]:
 
 def _load(model: str | Path | Model | None) -> Model:
     from .model import Model
-    from .models import DEFAULT_MODEL
 
     if isinstance(model, Model):
         return model
     return Model.load(DEFAULT_MODEL if model is None else model)
-
-
-def _check_resources(volume: Volume, model: Model, options: Options, output_path: Path) -> None:
-    from .estimate import check_resources
-
-    check_resources(volume, model.card, options, output_path)
 
 
 def _super_resolve(volume: Volume, model: Model, options: Options, progress: Report, cancelled, output) -> Volume:

@@ -161,7 +161,7 @@ def is_up_to_date(item: Item, parsed: argparse.Namespace, options: Options, card
         unchanged = all(report[side][key] == value for side, facts in now.items() for key, value in facts.items())
         asked = {"options": options.to_json(), "reading": {"spacing": parsed.spacing, "series": parsed.series}}
         same = all(report[key] == json.loads(json.dumps(value)) for key, value in asked.items())
-        return unchanged and same and report["model"]["sha256"] == card.weights_sha256
+        return unchanged and same and report["super_resolution"]["model_sha256"] == card.weights_sha256
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import slicer
 
+from .card import ModelCard, read_card
 from .errors import Cancelled, OutputError, ResourceError, SuperResError
+from .estimate import estimate, scales
 from .exchange import read_exchange, write_exchange
 from .jobs import WorkerProcess, make_job_folder
 from .memory import readable
@@ -112,8 +114,8 @@ class SuperResLogic:
             raise OutputError("The output volume is the input volume.", "Choose another one; inputs are never changed.")
         if roi is not None and not isinstance(roi, tuple | list):
             roi = roiBox(roi, inputVolume)
-        modelFile = find_model(DEFAULT_MODEL if model is None else model)
-        return SuperResJob(inputVolume, outputVolume, volume, modelFile, Options(roi=roi, **options), worker)
+        card = read_card(find_model(DEFAULT_MODEL if model is None else model))
+        return SuperResJob(inputVolume, outputVolume, volume, card, Options(roi=roi, **options), worker)
 
 
 class SuperResJob:
@@ -131,7 +133,8 @@ class SuperResJob:
         What was done, see `apply_to_file`.
     """
 
-    def __init__(self, inputVolume, outputVolume, volume: Volume, modelFile: Path, options: Options, worker) -> None:
+    def __init__(self, inputVolume, outputVolume, volume: Volume, card: ModelCard, options: Options, worker) -> None:
+        need = estimate(volume.grid, volume.voxels.dtype, card, options)
         self.outputVolume = outputVolume
         self.fraction, self.message, self.remaining = 0.0, "Starting", None
         self.error: SuperResError | None = None
@@ -140,13 +143,14 @@ class SuperResJob:
         self._inputVolume, self._scene = inputVolume, inputVolume.GetScene()
         self._copying: Iterator[float] | None = None
         self._isOurNode = outputVolume is None
-        folder = _temporaryFolder(volume)
+        self._name = outputName(inputVolume, scales(card, options)[0])
+        folder = _temporaryFolder(volume.voxels.nbytes + need.output_bytes)
         self._resultFile = folder / "result.npy"
         job = {
             "kind": "apply",
             "input": str(folder / "input.npy"),
             "output": str(self._resultFile),
-            "model": str(modelFile),
+            "model": str(card.path),
             "options": options.to_json(),
         }
         self._worker = worker(job, folder)
@@ -209,8 +213,7 @@ class SuperResJob:
         result = read_exchange(self._resultFile)
         self.message = "Copying the result"
         if self.outputVolume is None:
-            scale = result.grid.size[0] / _sizeOfInput(self.report)
-            self.outputVolume = createOutputNode(self._inputVolume, outputName(self._inputVolume, scale))
+            self.outputVolume = createOutputNode(self._inputVolume, self._name)
         # Before the voxels come, because a display that chooses its window itself would look at all of them.
         placeBeside(self._inputVolume, self.outputVolume)
         self._copying = fillNode(self.outputVolume, result)
@@ -264,31 +267,25 @@ class InProcessWorker:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _sizeOfInput(report: dict) -> int:
-    """Columns of what was super-resolved: the ROI's, or the whole volume's."""
-    roi = report["options"]["roi"]
-    return roi[0][1] - roi[0][0] if roi else report["input"]["size"][0]
-
-
 def _provenance(report: dict) -> dict[str, str]:
     return {
-        "model": report["model"]["name"],
-        "modelSha256": report["model"]["sha256"],
+        "model": report["super_resolution"]["model"],
+        "modelSha256": report["super_resolution"]["model_sha256"],
         "version": report["versions"]["CBCTSuperResLib"],
         "report": json.dumps(report, ensure_ascii=False, default=str),
     }
 
 
-def _temporaryFolder(volume: Volume) -> Path:
-    """A folder with room for the input; the worker checks the room for the result."""
+def _temporaryFolder(needed: int) -> Path:
+    """A folder with room for so many bytes."""
     app = getattr(slicer, "app", None)
     folder = make_job_folder(app.temporaryPath if app else None)
-    free, needed = shutil.disk_usage(folder).free, volume.voxels.nbytes
+    free = shutil.disk_usage(folder).free
     if needed > free:
         shutil.rmtree(folder, ignore_errors=True)
         raise ResourceError(
-            f"The input takes {readable(needed)}; the temporary folder {folder.parent} has {readable(free)} free.",
-            "Free space, or choose another temporary folder in the application settings.",
+            f"Input and result take {readable(needed)}; {folder.parent}, for temporary files, has {readable(free)}.",
+            "Free some space, choose a ROI, or another temporary folder in the application settings.",
         )
     return folder
 

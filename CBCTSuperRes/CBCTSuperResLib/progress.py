@@ -14,16 +14,23 @@ class ProgressMeter:
     >>> meter = ProgressMeter()
     >>> meter.update(0.5)
     >>> meter.fraction, meter.remaining_s
+
+    Parameters
+    ----------
+    paced_from : float
+        Fraction from which on the pace is measured: how long reading took does not tell how long computing will take.
+    clock : callable, optional
+        Seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, paced_from: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.fraction = 0.0
-        self._clock = clock
+        self._paced_from, self._clock = paced_from, clock
         self._start: tuple[float, float] | None = None
 
     def update(self, fraction: float) -> None:
         self.fraction = min(1.0, max(self.fraction, float(fraction)))
-        if self._start is None:
+        if self._start is None and self.fraction >= self._paced_from:
             self._start = (self._clock(), self.fraction)
 
     @property

@@ -28,7 +28,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from .apply import apply_to_file
+from .apply import READ, apply_to_file
 from .errors import Cancelled, OptionError, ResourceError, SuperResError
 from .install import require_packages
 from .locks import FileLock
@@ -45,7 +45,7 @@ class Events:
 
     def __init__(self, path: str | Path) -> None:
         self._file = open(path, "a", encoding="utf-8", buffering=1)
-        self._meter = ProgressMeter()
+        self._meter = ProgressMeter(paced_from=READ)
         self._last: tuple[float, str] = (-1.0, "")
 
     def send(self, event: str, **values) -> None:

@@ -33,13 +33,17 @@ def scene(mrml):
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A file with an untrained UNetSPSR so small that a slice takes milliseconds."""
-    pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     from CBCTSuperResLib.card import ModelCard
     from CBCTSuperResLib.intensity import TissueLevels
     from CBCTSuperResLib.model import Model
     from CBCTSuperResLib.networks import build_network
 
+    torch.manual_seed(0)
     network = build_network("unetspsr", nf=4, gc=4, nb=4)
+    with torch.no_grad():  # the usual first weights are so small that the output would be constant
+        for weight in network.parameters():
+            weight.mul_(5)
     card = ModelCard(
         name="tiny",
         title="A tiny model for tests",
@@ -59,3 +63,21 @@ def make_scan(shape=(4, 24, 28), dtype="uint16") -> Volume:
     blob = 3000 * np.exp(-3 * (k**2 + j**2 + i**2)) + 200 + 20 * random.standard_normal(shape)
     direction, _ = np.linalg.qr(random.normal(size=(3, 3)))
     return Volume(blob.astype(dtype), Grid(shape[::-1], (0.25, 0.25, 0.3), (10.0, -20.0, 30.0), direction))
+
+
+@pytest.fixture(scope="session")
+def scan_file(tmp_path_factory) -> Path:
+    """A small scan in a folder whose name has spaces and other letters."""
+    return make_scan().write(tmp_path_factory.mktemp("Zähne vorn") / "scan 1.nrrd")
+
+
+@pytest.fixture(scope="session")
+def long_scan_file(tmp_path_factory) -> Path:
+    """A scan that keeps the tiny model busy for longer than any test waits."""
+    return make_scan((2000, 40, 40)).write(tmp_path_factory.mktemp("long") / "long.nrrd")
+
+
+@pytest.fixture(autouse=True)
+def _own_user_folder(tmp_path_factory, monkeypatch):
+    """Tests see no models of the person who runs them, and leave none there."""
+    monkeypatch.setenv("CBCT_SUPERRES_MODELS", str(tmp_path_factory.mktemp("user") / "Models"))
