@@ -106,18 +106,21 @@ class BlankRegion:
         return not self.box[0][0] - 0.5 <= k <= self.box[0][1] - 0.5
 
     def _remembered(self, key: object, make: Callable[[], np.ndarray]) -> np.ndarray | None:
-        if key not in self._masks:
-            if len(self._masks) >= _MOST_MASKS:
-                self._masks.clear()
+        try:
+            return self._masks[key]
+        except KeyError:
             mask = make()
-            mask.flags.writeable = False
-            self._masks[key] = mask if mask.any() else None
-        return self._masks[key]
+        mask.flags.writeable = False
+        mask = mask if mask.any() else None
+        if len(self._masks) >= _MOST_MASKS:
+            self._masks.clear()
+        self._masks[key] = mask
+        return mask
 
     def _blank_at(self, k: float, j: np.ndarray, i: np.ndarray) -> np.ndarray:
         if self.kind == "values":
             nk, nj, ni = (_nearest(p, n) for p, n in zip((k, j, i), self.voxels.shape, strict=True))
-            return self.voxels[nk][nj][:, ni] == self.value
+            return (self.voxels[nk] == self.value)[nj][:, ni]
         return self.outside(np.array([k]), j, i)[0]
 
     def outside(self, k: np.ndarray, j: np.ndarray, i: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -393,3 +394,17 @@ def test_blank_shares_of_real_scans(shared_data, name, share):
 def test_clamped_air_around_a_real_skull_is_not_blank(shared_data):
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(shared_data / "craniofacial_labels.nii.gz")))
     assert find_blanks(as_volume(labels)).kind == "none"
+
+
+def test_masks_may_be_asked_for_from_several_threads():
+    voxels, _ = cylinder_scan()
+    region = find_blanks(as_volume(voxels))
+    starts = [n % 500 for n in range(4000)]
+
+    def shares(start: int) -> float:
+        mask = region.fine_mask(0, np.arange(10.0) + start / 10, np.arange(10.0))
+        return 0.0 if mask is None else float(mask.mean())
+
+    expected = [shares(start) for start in starts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(shares, starts)) == expected
