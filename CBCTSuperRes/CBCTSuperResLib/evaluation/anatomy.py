@@ -41,6 +41,9 @@ class Levels:
         return Levels(**{f.name: getattr(base, f.name) + rng.normal(0, spread) for f in fields(base)})
 
 
+STANDARD_LEVELS = Levels()
+
+
 class Waves:
     """A smooth random function of position: a few sines of random direction, mean 0 and standard deviation about 1."""
 
@@ -207,7 +210,7 @@ class JawSection:
         self,
         seed: int,
         extent_mm: tuple[float, float, float],
-        levels: Levels = Levels(),
+        levels: Levels = STANDARD_LEVELS,
         metal: bool = False,
         strut_spacing_mm: float = 0.9,
     ) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..volume import Grid, Volume
-from .anatomy import JawSection, Levels
+from .anatomy import STANDARD_LEVELS, JawSection, Levels
 from .simulate import ALL_AXES, IN_PLANE, block_mean, correlated_noise, degrade, gaussian_blur
 
 WINDOW = (26000.0, 46000.0)
@@ -25,7 +25,7 @@ def jaw_phantom(
     spacing_mm: float | Sequence[float],
     seed: int = 0,
     *,
-    levels: Levels = Levels(),
+    levels: Levels = STANDARD_LEVELS,
     metal: bool = False,
     supersample: int = 1,
 ) -> np.ndarray:
@@ -171,7 +171,7 @@ def jaw_scans(
     *,
     planes: str = "axial",
     metal: bool = False,
-    levels: Levels = Levels(),
+    levels: Levels = STANDARD_LEVELS,
     noise: float = 0.02,
     window: Sequence[float] = WINDOW,
     dtype: str = "uint16",
