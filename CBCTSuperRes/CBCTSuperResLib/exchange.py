@@ -1,14 +1,21 @@
-"""Volumes handed from one process to another: an uncompressed .npy file, mapped and not read, with a grid beside it."""
+"""Volumes handed from one process to another: an uncompressed .npy file, mapped and not read, with a grid beside it.
+
+The grid's file is written last, under a temporary name that is then changed: voxels without it are not whole and are
+never read. The voxels have their own name from the start, because Windows does not rename a file that is mapped.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError
+from .disk import check_disk
+from .errors import InputError, OutputError
 from .volume import Grid, Volume
 
 SUFFIX = ".npy"
@@ -19,27 +26,36 @@ def is_exchange(path: str | Path) -> bool:
 
 
 def write_exchange(volume: Volume, path: str | Path) -> Path:
-    """Save a volume; the voxels are copied once, straight from their memory to the file."""
-    path = Path(path)
+    """Save a volume, straight from its memory.
+
+    Raises
+    ------
+    ResourceError, OutputError
+        If the disk is too full, or refuses; nothing is left then.
+    """
     with ExchangeOutput(path) as output:
-        voxels = output.allocate(volume.voxels.shape, volume.voxels.dtype)
-        voxels[...] = volume.voxels
-        output.publish(Volume(voxels, volume.grid, volume.padding_value))
-    return path
+        output.publish(volume)
+    return Path(path)
 
 
 def read_exchange(path: str | Path) -> Volume:
-    """Map a saved volume; its voxels are read from disk when they are used, and cannot be changed."""
+    """Map a saved volume; its voxels are read from disk when they are used, and cannot be changed.
+
+    Raises
+    ------
+    InputError
+        If it is missing, was never finished, or is damaged.
+    """
     try:
         facts = json.loads(_grid_file(Path(path)).read_text(encoding="utf-8"))
         voxels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"The exchange file {path} cannot be read: {error}.") from error
-    return Volume(voxels, Grid(**facts["grid"]), facts["padding_value"])
+        return Volume(voxels, Grid(**facts["grid"]), facts["padding_value"], facts["report"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"The exchange file {path} cannot be read: {error}.", "Make it again.") from error
 
 
 class ExchangeOutput:
-    """A result that is computed straight into its file and appears under its name only when it is whole.
+    """A result that is computed straight into its file and can be read only when it is whole.
 
     >>> with ExchangeOutput(path) as output:
     ...     result = super_resolve(volume, model, allocate=output.allocate)
@@ -48,24 +64,41 @@ class ExchangeOutput:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._temporary = self._path.with_name(f".{self._path.stem}.{os.getpid()}{SUFFIX}")
         self._mapped: np.memmap | None = None
+        self._published = False
 
     def __enter__(self) -> ExchangeOutput:
         return self
 
     def __exit__(self, *_) -> None:
         self._mapped = None
-        self._temporary.unlink(missing_ok=True)
+        if not self._published:
+            self._remove()
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype | str) -> np.ndarray:
-        """Voxels whose memory is the file."""
-        self._mapped = np.lib.format.open_memmap(self._temporary, mode="w+", dtype=np.dtype(dtype), shape=tuple(shape))
+        """Voxels whose memory is the file; its room on the disk is taken at once.
+
+        Raises
+        ------
+        ResourceError, OutputError
+            If there is no room: a mapped file that outgrows its disk would end the process without a word.
+        """
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        check_disk(self._path.parent, nbytes)
+        self._remove()
+        try:
+            self._mapped = np.lib.format.open_memmap(self._path, "w+", np.dtype(dtype), tuple(shape))
+            if hasattr(os, "posix_fallocate"):
+                with open(self._path, "rb+") as stream:
+                    os.posix_fallocate(stream.fileno(), 0, self._path.stat().st_size)
+        except OSError as error:
+            raise _refused(self._path, error) from error
         return self._mapped
 
     def publish(self, volume: Volume) -> None:
+        """Declare the allocated voxels, or any others, to be whole."""
         if self._mapped is None or not np.shares_memory(volume.voxels, self._mapped):
-            np.save(self._temporary, volume.voxels)
+            self._save(volume.voxels)
         else:
             self._mapped.flush()
         grid = volume.grid
@@ -77,10 +110,36 @@ class ExchangeOutput:
                 "direction": grid.direction.tolist(),
             },
             "padding_value": volume.padding_value,
+            "report": volume.report,
         }
-        _grid_file(self._path).write_text(json.dumps(facts), encoding="utf-8")
-        self._mapped = None
-        os.replace(self._temporary, self._path)
+        temporary = self._path.with_name(f".{self._path.stem}.{uuid.uuid4().hex}.json")
+        try:
+            temporary.write_text(json.dumps(facts, default=str), encoding="utf-8")
+            os.replace(temporary, _grid_file(self._path))
+        except OSError as error:
+            raise _refused(self._path, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._published = True
+
+    def _save(self, voxels: np.ndarray) -> None:
+        """Plain writing, because a full disk is then an error that can be caught."""
+        check_disk(self._path.parent, voxels.nbytes)
+        self._remove()
+        try:
+            with open(self._path, "wb") as stream:
+                np.lib.format.write_array(stream, voxels, allow_pickle=False)
+        except OSError as error:
+            raise _refused(self._path, error) from error
+
+    def _remove(self) -> None:
+        for path in (_grid_file(self._path), self._path):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _refused(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"Writing {path} failed: {error}.", "Check the disk of temporary files.")
 
 
 def _grid_file(path: Path) -> Path:

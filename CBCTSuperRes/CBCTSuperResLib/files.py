@@ -10,11 +10,12 @@ import numpy as np
 
 from . import dicom, slices
 from .checks import check_size, check_voxels
+from .disk import free_disk_bytes
 from .errors import InputError, OptionError
 from .exchange import is_exchange, read_exchange
 from .headers import check_nifti_is_whole, recorded_spacing
 from .images import ImageFacts, read_facts, read_voxels
-from .output import check_output, format_of, free_disk_bytes, write_volume
+from .output import check_output, format_of, write_volume
 from .volume import Grid, Volume
 
 __all__ = ["Probe", "check_output", "free_disk_bytes", "probe", "read_volume", "write_volume"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -11,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import InputError, OutputError, ResourceError
+from .disk import check_disk
+from .errors import InputError, OutputError
 from .headers import check_nifti_is_whole
 from .images import image_of, read_facts, reason
 from .volume import Grid, Volume
 
 OUTPUT_FORMATS = (".nrrd", ".mha", ".nii", ".nii.gz")
 POSITION_TOLERANCE_MM = 1e-4
-HEADER_RESERVE = 1024 * 1024
 ELSEWHERE = "Check the disk, or choose another folder."
 
 
@@ -92,17 +91,9 @@ def check_output(path: str | Path, grid: Grid, dtype: np.dtype | str, source: st
     if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
         raise OutputError(f"{path} is the input, which is never overwritten.", "Choose another name.")
     _check_folder(path.parent)
-    _check_disk(path.parent, int(np.prod(grid.size, dtype=np.int64)) * np.dtype(dtype).itemsize)
+    check_disk(path.parent, int(np.prod(grid.size, dtype=np.int64)) * np.dtype(dtype).itemsize)
     if kind.startswith(".nii"):
         _check_single_precision(grid)
-
-
-def free_disk_bytes(path: str | Path) -> int:
-    """Free bytes on the disk of a file or folder, which need not exist yet."""
-    path = Path(path).absolute()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 def format_of(path: Path) -> str:
@@ -127,15 +118,6 @@ def _check_folder(folder: Path) -> None:
         raise OutputError(
             f"Nothing can be written into {folder} ({error.strerror}).", "Choose another folder."
         ) from error
-
-
-def _check_disk(folder: Path, nbytes: int) -> None:
-    free = free_disk_bytes(folder)
-    if free < nbytes + HEADER_RESERVE:
-        raise ResourceError(
-            f"The result takes {nbytes / 1e9:.2f} GB and the disk of {folder} has {free / 1e9:.2f} GB free.",
-            "Free some space, choose another disk, a smaller ROI, axial planes only, or a smaller type such as int16.",
-        )
 
 
 def _check_single_precision(grid: Grid) -> None:

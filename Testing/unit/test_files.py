@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from CBCTSuperResLib import files, images, output
+from CBCTSuperResLib import disk, files, images, output
 from CBCTSuperResLib.errors import InputError, OutputError, ResourceError
 from CBCTSuperResLib.exchange import ExchangeOutput, read_exchange, write_exchange
 from CBCTSuperResLib.files import check_output, free_disk_bytes, probe, read_volume, write_volume
@@ -193,19 +193,38 @@ def test_exchange_is_exact_and_mapped(folder):
     assert np.array_equal(back.direction, volume.direction)
 
 
-def test_an_exchange_output_appears_only_when_it_is_published(tmp_path):
+def test_an_exchange_output_can_be_read_only_when_it_is_published(tmp_path):
     volume = make_volume()
     path = tmp_path / "result.npy"
     with pytest.raises(RuntimeError), ExchangeOutput(path) as result:
         result.allocate(volume.voxels.shape, volume.voxels.dtype)[...] = 1
-        assert not path.exists()
+        with pytest.raises(InputError, match="cannot be read"):
+            read_exchange(path)
         raise RuntimeError
     assert _entries(tmp_path) == []
     with ExchangeOutput(path) as result:
         voxels = result.allocate(volume.voxels.shape, volume.voxels.dtype)
         voxels[...] = volume.voxels
-        result.publish(replace(volume, voxels=voxels))
+        result.publish(replace(volume, voxels=voxels, report={"seconds": 1.5}))
     assert np.array_equal(read_exchange(path).voxels, volume.voxels)
+    assert read_exchange(path).report == {"seconds": 1.5}
+
+
+def test_an_exchange_output_that_starts_anew_withdraws_the_former_result(tmp_path):
+    path = write_exchange(make_volume(), tmp_path / "a.npy")
+    with ExchangeOutput(path) as result:
+        result.allocate((2, 3, 4), "int16")
+        with pytest.raises(InputError):
+            read_exchange(path)
+
+
+def test_an_exchange_file_that_does_not_fit_is_refused_before_it_is_mapped(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "free_disk_bytes", lambda path: 10_000)
+    with pytest.raises(ResourceError, match="GB free"):
+        write_exchange(make_volume(), tmp_path / "a.npy")
+    with pytest.raises(ResourceError, match="GB free"), ExchangeOutput(tmp_path / "b.npy") as result:
+        result.allocate((100, 100, 100), "int16")
+    assert _entries(tmp_path) == []
 
 
 @pytest.mark.parametrize("error", [OSError("no space left on device"), RuntimeError("ITK"), KeyboardInterrupt()])
@@ -245,6 +264,7 @@ FILL_THE_DISK = """
 import resource, signal, sys
 sys.path[:0] = {paths!r}
 from CBCTSuperResLib.errors import OutputError
+from CBCTSuperResLib.exchange import ExchangeOutput, write_exchange
 from CBCTSuperResLib.files import write_volume
 from helpers import make_volume
 
@@ -257,6 +277,15 @@ for name in ("a.nrrd", "a.mha", "a.nii", "a.nii.gz"):
             write_volume(volume, {folder!r} + "/" + name, compress)
         except OutputError as error:
             print(error)
+try:
+    write_exchange(volume, {folder!r} + "/b.npy")
+except OutputError as error:
+    print(error)
+try:
+    with ExchangeOutput({folder!r} + "/c.npy") as output:
+        output.allocate((50, 80, 100), "uint16")[...] = 1
+except OutputError as error:
+    print(error)
 """
 
 
@@ -266,12 +295,12 @@ def test_a_disk_that_fills_up_while_writing_leaves_nothing(folder):
     script = FILL_THE_DISK.format(paths=paths, folder=str(folder))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Writing") == 8
+    assert done.stdout.count("Writing") == 10
     assert _entries(folder) == []
 
 
 def test_a_full_disk_is_said_before_anything_is_written(folder, monkeypatch):
-    monkeypatch.setattr(output, "free_disk_bytes", lambda path: 10_000)
+    monkeypatch.setattr(disk, "free_disk_bytes", lambda path: 10_000)
     monkeypatch.setattr(sitk, "WriteImage", None)
     with pytest.raises(ResourceError, match="GB free"):
         write_volume(make_volume(), folder / "a.nrrd")
