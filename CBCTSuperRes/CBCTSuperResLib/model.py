@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .card import ModelCard, verify_weights
-from .errors import DeviceError, ModelError
+from .devices import choose_device
+from .errors import ModelError
 from .models import find_model
 from .networks import NETWORKS, NetworkSpec, build_network
 from .safetensors_file import SIZES, TensorEntry, encode_header, table_digest, write_file
@@ -65,7 +66,7 @@ class Model:
         path_or_name : str or Path
             A model file, or the name of a model in one of the model folders (see `models.find_model`).
         device : str or torch.device
-            Where the weights go.
+            Where the weights go: "auto", "cpu", "cuda" or "cuda:N".
 
         Raises
         ------
@@ -83,7 +84,7 @@ class Model:
             raise ModelError(f"The weights in {path} do not fit the network {card.spec.network}:\n{as_list(problems)}")
         refuse_non_finite(tensors, path)
         network.load_state_dict(tensors)
-        return Model(_moved(network, device), described(network, card))
+        return Model(network.to(choose_device(str(device))), described(network, card))
 
     def save(self, path: str | Path, half: bool = False) -> Path:
         """Write the model; the file appears whole or not at all.
@@ -237,14 +238,6 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"The weights in {path} cannot be read: {error}.") from error
     return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
-
-
-def _moved(network: nn.Module, device: str | torch.device) -> nn.Module:
-    try:
-        return network.to(torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(f"The device {device} cannot be used: {reason}", "Choose auto or cpu.") from error
 
 
 def _table(weights: Mapping[str, Tensor]) -> dict[str, TensorEntry]:

@@ -19,6 +19,8 @@ from CBCTSuperResLib.errors import ModelError
 from CBCTSuperResLib.intensity import TissueLevels
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from CBCTSuperResLib.safetensors_file import TensorEntry, encode_header, read_header, table_digest, write_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 SPEC = NetworkSpec("unetspsr", {"nf": 4, "nb": 4, "gc": 4, "taps": [1, 2, 3, 4]}, outputs=("sr", "branch", "gradient"))
 CARD = ModelCard(
@@ -275,6 +277,26 @@ def test_a_card_with_a_wrong_entry_is_refused(tmp_path, changes):
 def test_entries_of_later_versions_are_ignored():
     later = stored(colour="blue", spec=SPEC.to_json() | {"flavour": "sweet"})
     assert ModelCard.from_json(later) == replace(CARD, weights_sha256="0" * 64)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_no_change_of_bytes_goes_unnoticed_or_ends_in_another_error(tmp_path, data):
+    """Whatever is changed is refused with a clear error, or does not matter: card, table and data are the same."""
+    path = saved(tmp_path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    del content[data.draw(st.sampled_from([len(content), len(content) - 1, 40])) :]
+    changed_path = tmp_path / "changed.safetensors"
+    changed_path.write_bytes(content)
+    try:
+        card = verify_weights(changed_path)
+    except ModelError:
+        return
+    assert replace(card, path=path) == read_card(path)
+    assert read_header(changed_path).tensors == ENTRIES
+    assert content.endswith(DATA)
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path):

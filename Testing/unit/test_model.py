@@ -241,6 +241,11 @@ def test_a_device_that_is_absent_is_named(saved, device):
         Model.load(saved, device=device)
 
 
+def test_the_device_can_be_left_to_the_program(saved):
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert Model.load(saved, device="auto").device.type == expected
+
+
 def test_the_recorded_statistics_are_those_of_the_outputs(saved):
     card = read_card(saved)
     assert card.self_check["sr"]["shape"] == [1, 1, 32, 32]

@@ -81,7 +81,7 @@ def import_checkpoint(
         summary=f"A generator of the SPSR layout, read from {path.name}.",
         licence=licence,
         spec=network.describe(),
-        window=window,
+        window=None if window is None else (float(window[0]), float(window[1])),
         training={
             "data": "unknown",
             "imported_from": path.name,
