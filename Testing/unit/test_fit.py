@@ -6,9 +6,7 @@ import json
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-
+import torch
 from CBCTSuperResLib.errors import OptionError
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.training import fit as training

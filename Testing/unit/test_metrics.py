@@ -25,7 +25,7 @@ def test_psnr_and_ssim_equal_scikit_image(pair):
     metrics = pytest.importorskip("skimage.metrics")
     settings = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     assert psnr(*pair) == pytest.approx(metrics.peak_signal_noise_ratio(pair[1], pair[0], data_range=1.0))
-    slices = [metrics.structural_similarity(a, b, **settings) for a, b in zip(*pair)]
+    slices = [metrics.structural_similarity(a, b, **settings) for a, b in zip(*pair, strict=True)]
     assert ssim(*pair) == pytest.approx(np.mean(slices), abs=1e-9)
     assert ssim(*pair, axes=(-3, -2, -1)) == pytest.approx(metrics.structural_similarity(*pair, **settings), abs=1e-9)
 

@@ -28,7 +28,8 @@ def test_the_same_seed_gives_the_same_jaw_and_another_seed_another(field):
 
 def test_every_tissue_is_there_in_a_believable_share(field):
     levels = Levels()
-    shares = {name: np.mean(np.abs(field - getattr(levels, name)) < 0.02) for name in ("air", "bone", "dentin", "enamel")}
+    tissues = ("air", "bone", "dentin", "enamel")
+    shares = {name: np.mean(np.abs(field - getattr(levels, name)) < 0.02) for name in tissues}
     assert 0.05 < shares["air"] < 0.8
     assert 0.03 < shares["bone"] < 0.6
     assert 0.005 < shares["dentin"] < 0.3
@@ -93,7 +94,7 @@ def test_both_scans_cover_the_same_space_in_an_oblique_frame(scans):
     assert not np.allclose(fine.direction, np.eye(3))
     assert np.linalg.det(fine.direction) == pytest.approx(1)
     for corner in ((0, 0, 0), (1, 0, 1), (1, 1, 1)):
-        faces = [v.grid.point([c * n - 0.5 for c, n in zip(corner, v.grid.size)]) for v in scans]
+        faces = [v.grid.point([c * n - 0.5 for c, n in zip(corner, v.grid.size, strict=True)]) for v in scans]
         assert np.allclose(*faces, atol=1e-9)
 
 

@@ -82,7 +82,8 @@ class Struts:
         return out
 
     def _excess(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        position = [p / self._spacing + np.float32(0.25) * w(x, y, z) for p, w in zip((x, y, z), self._warp, strict=True)]
+        bent = (np.float32(0.25) * warp(x, y, z) for warp in self._warp)
+        position = [p / self._spacing + b for p, b in zip((x, y, z), bent, strict=True)]
         cell = [np.floor(p).astype(np.int32) for p in position]
         inside = [p - c for p, c in zip(position, cell, strict=True)]
         first, second, third = (np.full(x.shape, 99, np.float32) for _ in range(3))
@@ -225,16 +226,17 @@ class JawSection:
         chosen = int(np.argmin(np.abs(places)))
         self.teeth = [Tooth.random(rng, s, crown, root, metal and t == chosen) for t, s in enumerate(places)]
         self._struts = Struts(rng, strut_spacing_mm)
-        self._shape = {name: Waves(rng, length, axes=2) for name, length in (("width", 18), ("crest", 9), ("cheek", 25))}
+        lengths = {"width": 18, "crest": 9, "cheek": 25}
+        self._shape = {name: Waves(rng, length, axes=2) for name, length in lengths.items()}
         self._cortex, self._density, self._shade = Waves(rng, 11), Waves(rng, 7), Waves(rng, 9)
         self._canal = (rng.uniform(-1.5, 1.5), -0.42 * self._height, min(rng.uniform(1.0, 1.5), 0.14 * self._height))
         self._wander = Waves(rng, 20, axes=1)
 
     def values(self, x: np.ndarray, y: np.ndarray, z: np.ndarray, edge: float) -> np.ndarray:
         """Levels at the points (x, y, z) in mm, flat float32 arrays, averaged over voxels of width `edge` mm."""
-        radius = np.hypot(x, y - np.float32(self._apex_y + self.ARCH_RADIUS))
-        angle = np.arctan2(x, np.float32(self._apex_y + self.ARCH_RADIUS) - y)
-        s, n, height = np.float32(self.ARCH_RADIUS) * angle, radius - np.float32(self.ARCH_RADIUS), z - np.float32(self._crest)
+        radius, centre = np.float32(self.ARCH_RADIUS), np.float32(self._apex_y + self.ARCH_RADIUS)
+        s, n = radius * np.arctan2(x, centre - y), np.hypot(x, y - centre) - radius
+        height = z - np.float32(self._crest)
         envelope = self._envelope(s, n, height)
         values = np.full(x.shape, self.levels.air, np.float32)
         cheek = envelope - np.float32(3.5) - self._shape["cheek"](s, height)
@@ -271,7 +273,8 @@ class JawSection:
         bone[inner] += marrow[inner] * (cancellous - bone[inner])
         side, depth, radius = self._canal
         wander = self._wander(s)
-        canal = np.hypot(n - np.float32(side) - 0.4 * wander, height - np.float32(depth) - 0.3 * wander) - np.float32(radius)
+        across, along = n - np.float32(side) - 0.4 * wander, height - np.float32(depth) - 0.3 * wander
+        canal = np.hypot(across, along) - np.float32(radius)
         _mix(bone, share_inside(canal - np.float32(0.3), edge), self.levels.bone)
         _mix(bone, share_inside(canal, edge), self.levels.soft)
         values[seen] = bone

@@ -29,7 +29,9 @@ def psnr(image: np.ndarray, truth: np.ndarray, data_range: float = 1.0, mask: np
     return float("inf") if error == 0 else 10 * float(np.log10(data_range**2 / error))
 
 
-def ssim_map(image: np.ndarray, truth: np.ndarray, data_range: float = 1.0, axes: Sequence[int] = (-2, -1)) -> np.ndarray:
+def ssim_map(
+    image: np.ndarray, truth: np.ndarray, data_range: float = 1.0, axes: Sequence[int] = (-2, -1)
+) -> np.ndarray:
     """Structural similarity of each pixel (Wang et al., 2004): Gaussian weights of 1.5 pixels, K1 0.01, K2 0.03."""
     axes = [a % image.ndim for a in axes]
     x, y = (np.asarray(a, np.float64) for a in (image, truth))

@@ -156,7 +156,7 @@ def coarse_scan(
 ) -> Volume:
     """The scan of the same object with half the samples, in-plane ("axial") or along all axes ("isotropic").
 
-    It covers the same extent in space as `grid`, so its origin lies half a fine voxel further in along each halved axis.
+    It covers the same extent in space as `grid`, so its origin lies half a fine voxel further in along each such axis.
     """
     axes = AXES[planes]
     image = degrade(field, axes, blur=blur, noise=noise, noise_smooth=noise_smooth, seed=seed, clip=False)

@@ -1,8 +1,8 @@
 """How a scanner of half the resolution would have seen an image: blur, coarser pixels, noise. numpy only.
 
 The default figures are those of the grading protocols: Gaussian blur of 0.85 fine pixels, the mean of two pixels along
-each enlarged axis, and noise of 2 % of the window, smoothed by 0.6 coarse pixels. Without the noise a plain unsharp mask
-would look like super-resolution, so it is never left out by default.
+each enlarged axis, and noise of 2 % of the window, smoothed by 0.6 coarse pixels. Without the noise a plain unsharp
+mask would look like super-resolution, so it is never left out by default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def gaussian_kernel(sigma: float, truncate: float = 4.0) -> np.ndarray:
 
 
 def gaussian_blur(image: np.ndarray, sigma: float, axes: Sequence[int], truncate: float = 4.0) -> np.ndarray:
-    """Gaussian blur of `sigma` pixels along some axes; beyond the border the image is mirrored (edge pixel repeated)."""
+    """Gaussian blur of `sigma` pixels along some axes; beyond the border the image is mirrored, edge pixel repeated."""
     kernel = gaussian_kernel(sigma, truncate)
     radius = len(kernel) // 2
     for axis in axes:

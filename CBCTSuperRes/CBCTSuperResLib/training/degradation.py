@@ -101,8 +101,8 @@ class Degradation:
 
     def _noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         count = shape[0]
-        strong = _uniform(count, 0, 1, generator) < self.strong_share
-        sd = torch.where(strong, _uniform(count, *self.strong_noise, generator), _uniform(count, *self.noise, generator))
+        strong, usual = (_uniform(count, *limits, generator) for limits in (self.strong_noise, self.noise))
+        sd = torch.where(_uniform(count, 0, 1, generator) < self.strong_share, strong, usual)
         smooth = _uniform(count, *self.noise_smooth, generator)
         kernels = _gaussians(NOISE_RADIUS, smooth, smooth, *[torch.zeros_like(smooth)] * 3)
         kernels = kernels / kernels.square().sum((-2, -1), keepdim=True).sqrt()

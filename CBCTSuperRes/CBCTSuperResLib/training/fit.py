@@ -2,8 +2,8 @@
 
     python -m CBCTSuperResLib.training.fit --config Resources/Configurations/light.json --out DIR
 
-writes DIR/light.safetensors and DIR/log.jsonl. The same configuration and seed draw the same data; sums in another order
-(other processors, another number of threads) change the last digits.
+writes DIR/light.safetensors and DIR/log.jsonl. The same configuration and seed draw the same data; another processor or
+number of threads adds in another order and changes the last digits.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ def begin_as_interpolation(network: nn.Module, gain: float = 0.7) -> None:
     nf = network.options["nf"]
     smooth = torch.tensor([1.0, 2.0, 1.0]) / 4
     point = torch.tensor([0.0, 1.0, 0.0])
-    ends = [(network.trunk_end, None, point), (network.head, 0, point), (network.hr0, 0, point), (network.hr1, 0, point)]
-    ends += [(layer.conv, 0, smooth) for layer in network.up]
-    ends += [(network.fusion_reduce, nf, point), (network.fusion_hr, 0, point), (network.fusion_out, 0, point)]
-    for layer, source, profile in ends:
+    path = [(network.head, 0, point), *((layer.conv, 0, smooth) for layer in network.up)]
+    path += [(network.hr0, 0, point), (network.hr1, 0, point), (network.fusion_reduce, nf, point)]
+    path += [(network.fusion_hr, 0, point), (network.fusion_out, 0, point)]
+    for layer, source, profile in path:
         layer.weight[0] *= 0.05
-        if source is not None:
-            layer.weight[0, source] = torch.outer(profile, profile)
+        layer.weight[0, source] = torch.outer(profile, profile)
+    network.trunk_end.weight[0] *= 0.05
     for block in network.fusion_block.children():
         block.conv5.weight *= 0.3
 
@@ -174,7 +174,8 @@ def _follow(mean: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def _report(folder: Path, step: int, means: np.ndarray, seconds: float) -> None:
-    line = {"step": step, "pixel": round(float(means[0]), 5), "branch": round(float(means[1]), 5), "seconds": round(seconds)}
+    pixel, branch = (round(float(mean), 5) for mean in means)
+    line = {"step": step, "pixel": pixel, "branch": branch, "seconds": round(seconds)}
     with open(folder / "log.jsonl", "a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
     print(line, flush=True)
