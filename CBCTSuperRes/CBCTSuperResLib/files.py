@@ -133,7 +133,11 @@ def _find(path: str | Path, spacing: Sequence[float] | None, series: str | None)
 
 def _existing(path: str | Path) -> Path:
     path = Path(path).expanduser()
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError:  # for instance a name that is too long
+        exists = False
+    if not exists:
         raise InputError(f"{path} does not exist.", "Check the name and the folder.")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is an empty file.", "Copy or export it again.")
@@ -143,9 +147,12 @@ def _existing(path: str | Path) -> Path:
 def _checked_spacing(spacing: Sequence[float] | None) -> tuple[float, float, float] | None:
     if spacing is None:
         return None
-    values = tuple(float(s) for s in spacing)
+    try:
+        values = tuple(float(s) for s in spacing)
+    except (TypeError, ValueError):
+        values = ()
     if len(values) != 3 or not all(np.isfinite(s) and s > 0 for s in values):
-        raise OptionError(f"The spacing {values} is not three positive numbers.", "Give x, y and z in mm.")
+        raise OptionError(f"The spacing {spacing!r} is not three positive numbers.", "Give x, y and z in mm.")
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,8 @@ def _same_memory(a: dict, b: dict) -> bool:
 
 def reason(error: Exception) -> str:
     """The last line of an error that says something, without the library's own file names."""
-    lines = [line.strip(" .|") for line in str(error).splitlines() if line.strip()]
+    text = re.sub(r"ITK ERROR: \w+\(\w+\): ", "", str(error))
+    lines = [line.strip(" .|") for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if "/" not in line and "No such file" not in line]
     return (telling or ["no reason given"])[-1]
 

@@ -86,7 +86,11 @@ def check_output(path: str | Path, grid: Grid, dtype: np.dtype | str, source: st
         raise OutputError(
             f"{path.name} is of no format that can be written.", "Let it end in .nrrd, .mha, .nii or .nii.gz."
         )
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise OutputError(f"{path} is no possible name ({error.strerror}).", "Choose another name.") from error
+    if is_folder:
         raise OutputError(f"{path} is a folder.", "Give the name of a file in it.")
     if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
         raise OutputError(f"{path} is the input, which is never overwritten.", "Choose another name.")

@@ -29,7 +29,7 @@ def _save(path, voxels, **options):
     return path
 
 
-@pytest.mark.parametrize("name", ["no such.nrrd", "Zähne/歯.nii.gz", "no folder"])
+@pytest.mark.parametrize("name", ["no such.nrrd", "Zähne/歯.nii.gz", "no folder", "x" * 300])
 def test_a_missing_file(tmp_path, name):
     _refuses(tmp_path / name, "does not exist")
 
@@ -199,7 +199,7 @@ def test_a_spacing_that_cannot_be_in_nifti(tmp_path, spacing, packed):
     _refuses(path, "spacing")
 
 
-@pytest.mark.parametrize("spacing", [(1, 1), (0, 1, 1), (1, 1, -2), (1, 1, float("nan"))])
+@pytest.mark.parametrize("spacing", [(1, 1), (0, 1, 1), (1, 1, -2), (1, 1, float("nan")), "abc", 1])
 def test_a_spacing_option_that_makes_no_sense(tmp_path, spacing):
     path = write_volume(make_volume(), tmp_path / "a.nrrd")
     with pytest.raises(OptionError, match="spacing"):

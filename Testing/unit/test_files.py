@@ -318,6 +318,8 @@ def test_unusable_places_are_refused(tmp_path):
     (tmp_path / "folder.nrrd").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
         write_volume(volume, tmp_path / "folder.nrrd")
+    with pytest.raises(OutputError, match="no possible name"):
+        write_volume(volume, tmp_path / f"{'x' * 300}.nrrd")
     with pytest.raises(OutputError, match="does not exist"):
         write_volume(volume, tmp_path / "nowhere" / "a.nrrd")
 
