@@ -1,0 +1,83 @@
+"""Slicer module: super-resolve a CBCT volume. What it does is in CBCTSuperResLib."""
+
+import slicer
+from CBCTSuperResLib.logic import SuperResLogic
+from CBCTSuperResLib.panels import forgetLibrary
+from CBCTSuperResLib.panels.apply_panel import ApplyPanel
+from CBCTSuperResLib.panels.selftest import ApplySelfTest
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+
+class CBCTSuperRes(ScriptedLoadableModule):
+    def __init__(self, parent):
+        super().__init__(parent)
+        parent.title = _("CBCT Super-Resolution")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Filtering")]
+        parent.dependencies = []
+        parent.contributors = ["CBCT Super-Resolution developers"]
+        parent.helpText = _(
+            "Computes a sharper, more finely sampled volume from a cone-beam CT scan with a neural network, in the same "
+            "place as the input. Fine detail is predicted by a network; not for diagnosis. To try it, load "
+            "<i>CBCT Dental Surgery</i> from the module Sample Data."
+        )
+        parent.acknowledgementText = _(
+            "The shipped network follows SPSR: C. Ma et al., Structure-Preserving Super Resolution With Gradient "
+            "Guidance, CVPR 2020."
+        )
+
+
+class CBCTSuperResWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+
+    def setup(self):
+        super().setup()
+        widget = slicer.util.loadUI(self.resourcePath("UI/CBCTSuperRes.ui"))
+        self.layout.addWidget(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = CBCTSuperResLogic()
+        self.panel = ApplyPanel(widget, self.logic)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+
+    def cleanup(self):
+        self.removeObservers()
+        self.panel.close()
+
+    def enter(self):
+        self.panel.bind()
+
+    def exit(self):
+        self.panel.unbind()
+
+    def onSceneStartClose(self, caller, event):
+        self.panel.close()
+
+    def onSceneEndClose(self, caller, event):
+        if self.parent.isEntered:
+            self.panel.bind()
+
+    def onReload(self):
+        self.panel.close()
+        forgetLibrary()
+        super().onReload()
+
+
+class CBCTSuperResLogic(ScriptedLoadableModuleLogic, SuperResLogic):
+    """`CBCTSuperResLogic().process(inputVolume)`: see `SuperResLogic`."""
+
+
+class CBCTSuperResTest(ApplySelfTest, ScriptedLoadableModuleTest):
+    """Runs in the application with "Reload and Test"; the tests are in `ApplySelfTest`."""
+
+    logicClass = CBCTSuperResLogic

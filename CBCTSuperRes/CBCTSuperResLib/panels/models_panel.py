@@ -1,0 +1,61 @@
+"""The panel of CBCTSuperResTraining: which models are installed, and where one puts others."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..models import ModelEntry, list_models, user_models_folder
+
+
+class ModelsPanel:
+    """Lists the models on this computer and shows the card of the chosen one.
+
+    Parameters
+    ----------
+    widget : QWidget
+        The loaded .ui file.
+    openFolder : callable, optional
+        Shows a folder in the system's file browser.
+    """
+
+    def __init__(self, widget, openFolder=None) -> None:
+        self.ui = slicer.util.childWidgetVariables(widget)
+        self._openFolder = openFolder or openInFileBrowser
+        self._entries: list[ModelEntry] = []
+        self.ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)
+        self.ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for models again."""
+        self._entries = list_models()
+        self.ui.modelList.clear()
+        for entry in self._entries:
+            self.ui.modelList.addItem(entry.name if entry.card else _("{name} (unusable)").format(name=entry.name))
+        self.ui.modelList.setCurrentRow(0 if self._entries else -1)
+        if not self._entries:
+            self.ui.cardText.setPlainText(_("No models are installed."))
+
+    def onModelChosen(self, row: int) -> None:
+        if 0 <= row < len(self._entries):
+            self.ui.cardText.setPlainText(entryText(self._entries[row]))
+
+    def onOpenFolder(self, checked: bool = False) -> None:
+        folder = user_models_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._openFolder(str(folder))
+
+
+def entryText(entry: ModelEntry) -> str:
+    """What is known of a model, for people."""
+    if entry.card is None:
+        return entry.problem
+    card = entry.card
+    parts = [card.line, card.summary, card.limits and _("Limits: {limits}").format(limits=card.limits), str(entry.path)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def openInFileBrowser(folder: str) -> None:
+    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(folder))

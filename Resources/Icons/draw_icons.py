@@ -1,0 +1,84 @@
+"""Draws the icons of the extension and its two modules: `python draw_icons.py` (needs numpy and OpenCV).
+
+A tooth whose left half is made of coarse pixels and whose right half is fine; the training module's icon carries a
+rising curve on top.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SIZE, FINE = 128, 4
+TOP = Path(__file__).resolve().parents[2]
+BACKGROUND, ENAMEL, DENTINE, PULP, CURVE = (36, 52, 71), (246, 240, 226), (214, 186, 140), (176, 72, 72), (76, 201, 176)
+
+
+HALF_TOOTH = [(0, 0.22), (0.16, 0.20), (0.36, 0.12), (0.60, 0.18), (0.68, 0.36), (0.58, 0.54), (0.54, 0.72), (0.46, 0.92),
+              (0.34, 0.90), (0.26, 0.70), (0.12, 0.60), (0, 0.59)]  # fmt: skip
+HALF_PULP = [(0, 0.40), (0.16, 0.32), (0.24, 0.40), (0.36, 0.60), (0.42, 0.82), (0.38, 0.82), (0.26, 0.62), (0.10, 0.52), (0, 0.52)]
+
+
+def fill(image: np.ndarray, half: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
+    """Fill a symmetrical outline, given by its right half, with its corners rounded (Chaikin's subdivision)."""
+    points = np.array([*half, *[(-u, y) for u, y in reversed(half)]])
+    for _ in range(4):
+        following = np.roll(points, -1, axis=0)
+        points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], axis=1).reshape(-1, 2)
+    x, y = 0.5 + 0.5 * points[:, 0], points[:, 1]
+    cv2.fillPoly(image, [(np.stack([x, y], axis=1) * len(image)).astype(np.int32)], colour, cv2.LINE_AA)
+
+
+def draw_tooth(size: int) -> np.ndarray:
+    """A molar in section: enamel, dentine, pulp."""
+    image = np.empty((size, size, 3))
+    image[:] = BACKGROUND
+    fill(image, HALF_TOOTH, ENAMEL)
+    fill(image, [(0.86 * u, 0.5 + 0.92 * (y - 0.5) + (0.06 if y < 0.4 else 0)) for u, y in HALF_TOOTH], DENTINE)
+    fill(image, HALF_PULP, PULP)
+    return image
+
+
+def coarsen(image: np.ndarray, pixels: int) -> np.ndarray:
+    small = cv2.resize(image, (pixels, pixels), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, image.shape[:2], interpolation=cv2.INTER_NEAREST)
+
+
+def round_corners(image: np.ndarray, radius: float = 0.16) -> np.ndarray:
+    size = len(image)
+    mask = np.zeros((size, size), np.uint8)
+    r = int(radius * size)
+    cv2.rectangle(mask, (r, 0), (size - r, size), 255, -1)
+    cv2.rectangle(mask, (0, r), (size, size - r), 255, -1)
+    for centre in ((r, r), (size - r, r), (r, size - r), (size - r, size - r)):
+        cv2.circle(mask, centre, r, 255, -1)
+    return np.dstack([image, mask.astype(float)])
+
+
+def draw_icon(with_curve: bool = False) -> np.ndarray:
+    """The icon, RGBA, drawn large and made small, so that its edges are smooth."""
+    size = SIZE * FINE
+    fine = draw_tooth(size)
+    image = fine.copy()
+    image[:, : size // 2] = coarsen(fine, 12)[:, : size // 2]
+    if with_curve:
+        x = np.linspace(0.10, 0.90, 60)
+        y = 0.90 - 0.62 * (1 - np.exp(-4 * (x - 0.10)))
+        points = (np.stack([x, y], axis=1) * size).astype(np.int32)
+        cv2.polylines(image, [points], False, BACKGROUND, size // 14, cv2.LINE_AA)
+        cv2.polylines(image, [points], False, CURVE, size // 26, cv2.LINE_AA)
+    return cv2.resize(round_corners(image), (SIZE, SIZE), interpolation=cv2.INTER_AREA).round().astype(np.uint8)
+
+
+def main() -> None:
+    for name, with_curve in (("CBCTSuperRes", False), ("CBCTSuperResTraining", True)):
+        icon = cv2.cvtColor(draw_icon(with_curve), cv2.COLOR_RGBA2BGRA)
+        cv2.imwrite(str(TOP / name / "Resources" / "Icons" / f"{name}.png"), icon)
+        if not with_curve:
+            cv2.imwrite(str(TOP / "Resources" / "Icons" / f"{name}.png"), icon)
+
+
+if __name__ == "__main__":
+    main()
