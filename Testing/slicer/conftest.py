@@ -81,3 +81,13 @@ def long_scan_file(tmp_path_factory) -> Path:
 def _own_user_folder(tmp_path_factory, monkeypatch):
     """Tests see no models of the person who runs them, and leave none there."""
     monkeypatch.setenv("CBCT_SUPERRES_MODELS", str(tmp_path_factory.mktemp("user") / "Models"))
+
+
+@pytest.fixture(scope="session")
+def qt_or_skip() -> None:
+    """Skips where Qt or the system's libraries for it are missing; their absence is no fault of ours."""
+    try:
+        import PySide6.QtUiTools  # noqa: F401
+    except ImportError as error:
+        packages = "libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 libx11-6 fonts-dejavu-core"
+        pytest.skip(f"Qt is missing ({error}): pip install PySide6-Essentials, and on Debian apt-get install {packages}")

@@ -1,0 +1,92 @@
+"""Stand-ins for the CTK widgets that the panels use."""
+
+import qt  # noqa: F401  installs the conventions of PythonQt
+from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6.QtCore import Property, Qt, Signal
+
+
+def _prop(type_, name, default=None, changed=None):
+    """A stored Qt property with an optional change signal."""
+    attr = "_" + name
+
+    def get(self):
+        return self.__dict__.get(attr, default)
+
+    def set_(self, value):
+        if value != self.__dict__.get(attr, default):
+            self.__dict__[attr] = value
+            if hasattr(self, "_update"):
+                self._update(name)
+            if changed:
+                getattr(self, changed).emit(value)
+    return Property(type_, get, set_)
+
+
+class ctkCollapsibleButton(QtWidgets.QWidget):
+    contentsCollapsed = Signal(bool)
+    clicked = Signal(bool)
+    toggled = Signal(bool)
+    text = _prop(str, "text", "")
+    collapsed = _prop(bool, "collapsed", False, "contentsCollapsed")
+    checkable = _prop(bool, "checkable", False)
+    flat = _prop(bool, "flat", False)
+    contentsFrameShape = _prop(int, "contentsFrameShape", 0)
+    contentsLineWidth = _prop(int, "contentsLineWidth", 1)
+    HEADER = 24
+
+    def __init__(self, *args):
+        args = list(args)
+        text = args.pop(0) if args and isinstance(args[0], str) else ""
+        super().__init__(*[a for a in args if a is not None])
+        self.setContentsMargins(4, self.HEADER, 4, 2)
+        self.text = text
+
+    def childEvent(self, event):
+        super().childEvent(event)
+        if event.added() and self.collapsed and event.child().isWidgetType():
+            event.child().setVisible(False)
+
+    def _update(self, name):
+        if name == "collapsed":
+            for child in self.children():
+                if child.isWidgetType():
+                    child.setVisible(not self.collapsed)
+            self.setMaximumHeight(self.HEADER if self.collapsed else 16777215)
+            self.updateGeometry()
+        self.update()
+
+    def showEvent(self, event):
+        self._update("collapsed")
+        super().showEvent(event)
+
+    def setText(self, text):
+        self.text = text
+
+    def setCollapsed(self, collapsed):
+        self.collapsed = collapsed
+
+    def mousePressEvent(self, event):
+        if event.position().y() < self.HEADER:
+            self.collapsed = not self.collapsed
+            self.clicked.emit(not self.collapsed)
+
+    def sizeHint(self):
+        hint = super().sizeHint()
+        return QtCore.QSize(max(hint.width(), 150), self.HEADER if self.collapsed else max(hint.height(), self.HEADER))
+
+    def minimumSizeHint(self):
+        return QtCore.QSize(0, self.HEADER) if self.collapsed else super().minimumSizeHint()
+
+    def paintEvent(self, event):
+        p = QtGui.QPainter(self)
+        r = QtCore.QRect(0, 0, self.width - 1, self.HEADER - 4)
+        p.setPen(self.palette.color(QtGui.QPalette.Mid))
+        p.setBrush(self.palette.color(QtGui.QPalette.Button))
+        p.drawRoundedRect(r, 3, 3)
+        p.setPen(self.palette.color(QtGui.QPalette.ButtonText))
+        p.drawText(r.adjusted(22, 0, 0, 0), int(Qt.AlignVCenter | Qt.AlignLeft), self.text)
+        x, y = 7, self.HEADER // 2 - 2
+        right, down = [(x, y - 4), (x, y + 4), (x + 6, y)], [(x - 1, y - 3), (x + 7, y - 3), (x + 3, y + 3)]
+        p.setBrush(self.palette.color(QtGui.QPalette.ButtonText))
+        p.drawPolygon([QtCore.QPoint(*t) for t in (right if self.collapsed else down)])
+        p.end()

@@ -1,0 +1,126 @@
+"""The attribute conventions of PythonQt on top of PySide6.
+
+Properties of Qt are attributes, both ways; an attribute that does not exist is an error, as it is in Slicer.
+"""
+
+import functools
+import inspect
+import os
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+from PySide6 import QtCore, QtGui, QtWidgets
+
+
+def _properties(obj, _cache={}):
+    meta = QtCore.QObject.metaObject(obj)
+    key = meta.className()
+    table = _cache.get(key)
+    if table is None:
+        table = {meta.property(i).name(): meta.property(i) for i in range(meta.propertyCount())}
+        _cache[key] = table
+    return table
+
+
+def _pythonDefined(cls, name):
+    """True if a Python subclass (not a wrapped Qt class) defines the attribute."""
+    for base in cls.__mro__:
+        if base in _patched:
+            return False
+        if name in base.__dict__:
+            return True
+    return False
+
+
+def _make(cls):
+    origGet = cls.__getattribute__
+
+    def __getattribute__(self, name):
+        if name[:2] == "__" or name in ("metaObject", "property", "setProperty", "sizeHint", "minimumSizeHint"):
+            return origGet(self, name)
+        if name in _extra:
+            return functools.partial(_extra[name], self)
+        if name == "name":
+            return QtCore.QObject.objectName(self)
+        t = type(self)
+        if not _pythonDefined(t, name) and name not in origGet(self, "__dict__"):
+            prop = _properties(self).get(name)
+            if prop is not None:
+                return prop.read(self)
+        return origGet(self, name)
+
+    def __setattr__(self, name, value):
+        if name == "name":
+            QtCore.QObject.setObjectName(self, value)
+            return
+        t = type(self)
+        attribute = inspect.getattr_static(t, name, None)
+        if isinstance(attribute, property):
+            return attribute.__set__(self, value)
+        if not _pythonDefined(t, name) or isinstance(attribute, QtCore.Property):
+            prop = _properties(self).get(name)
+            if prop is not None:
+                if not prop.isWritable():
+                    raise AttributeError(f"Property '{name}' of type '{prop.typeName()}' is not writable")
+                if prop.isEnumType() or prop.isFlagType():
+                    setter = "set" + name[0].upper() + name[1:]
+                    origGet(self, setter)(value)
+                elif not prop.write(self, list(value) if isinstance(value, tuple) else value):
+                    raise ValueError(f"Property '{name}' of type '{prop.typeName()}' does not accept {value!r}")
+                return
+            if QtCore.QObject.property(self, name) is not None:   # dynamic property
+                QtCore.QObject.setProperty(self, name, value)
+                return
+        if t in _patched and not isinstance(value, QtCore.SignalInstance):
+            raise AttributeError(f"Attribute '{name}' does not exist on {t.__name__} and creation of new "
+                                 "attributes on C++ objects is not allowed")
+        origGet(self, "__dict__")[name] = value
+
+    return __getattribute__, __setattr__
+
+
+def _signal(obj, signature):
+    name = signature.split("(")[0].strip()
+    signal = getattr(obj, name, None)
+    if signal is None or not hasattr(signal, "connect"):
+        raise ValueError(f"{type(obj).__name__} has no signal {signature}")
+    return signal
+
+
+_origConnect, _origDisconnect = QtCore.QObject.connect, QtCore.QObject.disconnect
+
+
+def _connect(self, *args):
+    if len(args) == 2 and isinstance(args[0], str):
+        _signal(self, args[0]).connect(args[1])
+        return True
+    return _origConnect(self, *args)
+
+
+def _disconnect(self, *args):
+    if len(args) == 2 and isinstance(args[0], str):
+        _signal(self, args[0]).disconnect(args[1])
+        return True
+    return _origDisconnect(self, *args)
+
+
+_patched = set()
+_extra = {"connect": _connect, "disconnect": _disconnect,
+          "className": lambda self: QtCore.QObject.metaObject(self).className()}
+
+
+def install():
+    classes = []
+    for module in (QtCore, QtGui, QtWidgets):
+        for item in [getattr(module, n) for n in dir(module) if not n.startswith("_")]:
+            if isinstance(item, type) and issubclass(item, QtCore.QObject):
+                classes.append(item)
+    _patched.update(classes)
+    made = [(cls, _make(cls)) for cls in classes]
+    for cls, (get, set_) in made:
+        cls.__getattribute__, cls.__setattr__ = get, set_
+    for cls in (QtWidgets.QDialog, QtWidgets.QMenu):
+        if not hasattr(cls, "exec_"):
+            cls.exec_ = cls.exec
+
+
+install()

@@ -1,0 +1,44 @@
+"""Flat `qt` namespace like the one that PythonQt offers inside Slicer."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pythonqt  # noqa: F401  installs the conventions
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+for _m in (QtCore, QtGui, QtWidgets):
+    for _n, _v in [(n, getattr(_m, n)) for n in dir(_m)]:
+        if not _n.startswith("_"):
+            globals()[_n] = _v
+Signal = QtCore.Signal
+Qt = QtCore.Qt
+
+
+class QUiLoader(QtUiTools.QUiLoader):
+    """Creates the Slicer widget classes and honours the <connections> of the .ui file."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        import ctk
+        import slicerwidgets
+
+        for module in (ctk, slicerwidgets):
+            for name, cls in vars(module).items():
+                if isinstance(cls, type) and issubclass(cls, QtWidgets.QWidget) and name[:1] != "_":
+                    self.registerCustomWidget(cls)
+
+    def load(self, device, parent=None):
+        text = bytes(device.readAll().data())
+        root = ElementTree.fromstring(text)
+        connections = root.find("connections")
+        if connections is not None:
+            root.remove(connections)
+        buffer = QtCore.QBuffer()
+        buffer.setData(ElementTree.tostring(root))
+        buffer.open(QtCore.QIODevice.ReadOnly)
+        widget = super().load(buffer, parent)
+        byName = {o.objectName: o for o in [widget, *widget.findChildren(QtCore.QObject)] if o.objectName}
+        for c in [] if connections is None else connections:
+            sender, receiver = byName[c.findtext("sender")], byName[c.findtext("receiver")]
+            slot = getattr(receiver, c.findtext("slot").split("(")[0])
+            sender.connect(c.findtext("signal"), slot)
+        return widget
