@@ -8,6 +8,8 @@ A network is a `torch.nn.Module` that is built from keyword options and offers
 - ``decode(features, positions=None) -> dict[str, Tensor]``: the rest. A network of one fixed factor ignores `positions`
   and returns the whole enlarged tile; a network of any real scale samples it at `positions`, one 1-D tensor per
   spatial axis, in voxels of the tile (0 is the centre of its first voxel).
+
+It may name, in ``full_precision``, modules whose rounding would show and which therefore stay in float32.
 """
 
 from __future__ import annotations

@@ -20,6 +20,45 @@ def lrelu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, SLOPE, inplace=True)
 
 
+def add_scaled(x: Tensor, residual: Tensor) -> Tensor:
+    """x + 0.2 * residual, into the residual's own memory when no gradient is wanted."""
+    if torch.is_grad_enabled():
+        return torch.add(x, residual, alpha=RESIDUAL_SCALE)
+    return torch.add(x, residual, alpha=RESIDUAL_SCALE, out=residual)
+
+
+class Scratch:
+    """Memory that dense blocks take turns in, instead of asking for fresh memory at each of their joins.
+
+    A join needs its own input while it writes, so there are two pieces, used alternately. Only for inference: a
+    gradient would need every join to stay.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[Tensor | None] = [None, None]
+        self._turn = 0
+
+    def cat(self, tensors: tuple[Tensor, Tensor], dim: int) -> Tensor:
+        """`torch.cat` of two tensors (N, C, H, W) along the channels, stored channels last."""
+        first, second = tensors
+        n, c, h, w = first.shape
+        c += second.shape[1]
+        self._turn = 1 - self._turn
+        piece = self._piece(n * h * w * c, first)
+        return torch.cat(tensors, dim, out=piece[: n * h * w * c].view(n, h, w, c).permute(0, 3, 1, 2))
+
+    def _piece(self, elements: int, like: Tensor) -> Tensor:
+        piece = self._pieces[self._turn]
+        if piece is None or piece.numel() < elements or piece.dtype != like.dtype or piece.device != like.device:
+            self._pieces[self._turn] = None
+            piece = self._pieces[self._turn] = torch.empty(elements, dtype=like.dtype, device=like.device)
+        return piece
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._pieces = [None, None]
+
+
 class ResidualDenseBlock(nn.Module):
     """Five densely connected convolutions with a scaled residual (Wang et al., ESRGAN, 2018, section 3.1).
 
@@ -39,12 +78,15 @@ class ResidualDenseBlock(nn.Module):
         self.conv4 = conv(features + 3 * growth, growth)
         self.conv5 = conv(features + 4 * growth, features)
 
+        self.scratch: Scratch | None = None
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, features, H, W) -> the same shape."""
+        join = self.scratch.cat if self.scratch else torch.cat
         dense = x
         for grow in (self.conv1, self.conv2, self.conv3, self.conv4):
-            dense = torch.cat((dense, lrelu(grow(dense))), 1)
-        return torch.add(x, self.conv5(dense), alpha=RESIDUAL_SCALE)
+            dense = join((dense, lrelu(grow(dense))), 1)
+        return add_scaled(x, self.conv5(dense))
 
 
 class RRDB(nn.Module):
@@ -58,7 +100,7 @@ class RRDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, features, H, W) -> the same shape."""
-        return torch.add(x, self.rdb3(self.rdb2(self.rdb1(x))), alpha=RESIDUAL_SCALE)
+        return add_scaled(x, self.rdb3(self.rdb2(self.rdb1(x))))
 
 
 class Upsample(nn.Module):

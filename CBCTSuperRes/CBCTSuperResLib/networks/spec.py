@@ -37,7 +37,9 @@ class NetworkSpec:
     flops_per_voxel : float
         Floating-point operations for one input voxel.
     bytes_per_voxel : float
-        Memory that one input voxel of a tile needs while the network runs, float32.
+        Memory that one input voxel of a tile needs while `encode` runs, float32.
+    decode_bytes_per_voxel : float
+        The same for `decode`, per input voxel.
     """
 
     network: str
@@ -53,6 +55,7 @@ class NetworkSpec:
     outputs: tuple[str, ...] = ("sr",)
     flops_per_voxel: float = 0.0
     bytes_per_voxel: float = 0.0
+    decode_bytes_per_voxel: float = 0.0
 
     def to_json(self) -> dict:
         return asdict(self)

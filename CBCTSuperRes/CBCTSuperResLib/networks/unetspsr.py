@@ -8,7 +8,7 @@ Written from the description of the network, not from its code, which has no lic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, log2
+from math import ceil, log2, prod
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,8 @@ class UNetSPSR(nn.Module):
     ValueError
         If the options do not fit together.
     """
+
+    full_precision = ("fusion_out",)
 
     def __init__(
         self,
@@ -142,22 +144,16 @@ class UNetSPSR(nn.Module):
             decode_halo=ceil(_decode_radius(scale) / scale),
             outputs=("sr", "branch", "gradient"),
             flops_per_voxel=self._flops_per_pixel(),
-            bytes_per_voxel=4.0 * (4 * 2 * nf + 2 * (2 * nf + 4 * gc)),
+            bytes_per_voxel=4.0 * (7 * nf + 2 * (2 * nf + 4 * gc) + 2 * nf),
+            decode_bytes_per_voxel=4.0 * scale**2 * (5 * nf + 2 * (2 * nf + 4 * gc)),
         )
 
     def _flops_per_pixel(self) -> float:
-        """Two operations a weight and pixel that it is applied to, for one pixel of the input."""
-        area = {"up": 1, "branch_up": 1, "hr": 1, "branch_hr": 1, "branch_out": 1, "fusion": 1}
-        scale = self.options["scale"]
-        total = 0.0
+        """Two operations for each weight and each pixel that it is applied to, counted for one pixel of the input."""
+        scale, total = self.options["scale"], 0.0
         for name, layer in self.named_modules():
-            if not isinstance(layer, nn.Conv2d):
-                continue
-            enlarged = name.startswith(tuple(area))
-            pixels = scale**2 if enlarged else 1
-            if enlarged and ("up." in name) and scale > 3:
-                pixels = 4 ** (int(name.split("up.")[1].split(".")[0]) + 1)
-            total += 2.0 * layer.weight.numel() * pixels
+            if isinstance(layer, nn.Conv2d):
+                total += 2.0 * layer.weight.numel() * _enlargement(name, scale) ** 2
         return total
 
 
@@ -191,3 +187,11 @@ def _decode_radius(scale: int) -> int:
         size *= step
         radius += scale // size
     return radius
+
+
+def _enlargement(layer: str, scale: int) -> int:
+    """By how much the image that a layer of this name works on is larger than the input."""
+    part, _, rest = layer.removeprefix("branch_").partition(".")
+    if part == "up":
+        return prod(_upsampling_steps(scale)[: int(rest.split(".")[0]) + 1])
+    return scale if part in ("hr0", "hr1", "out") or part.startswith("fusion") else 1

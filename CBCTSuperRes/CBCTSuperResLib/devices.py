@@ -1,0 +1,71 @@
+"""Where a network runs: the device, its free memory, and how numbers are rounded on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from .errors import DeviceError
+from .memory import available_memory
+
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda" or "cuda:N" into a device that is there.
+
+    Raises
+    ------
+    DeviceError
+        If the named device is absent; nothing falls back silently.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"There is no device {name!r}.", "Choose auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda":
+        raise DeviceError(f"Devices of type {device.type!r} are not supported.", "Choose auto, cpu, cuda or cuda:N.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= count:
+        found = f"only {count} CUDA device(s)" if count else "no CUDA device"
+        raise DeviceError(f"{name!r} was asked for, but {found} can be used here.", "Choose --device auto or cpu.")
+    return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be allocated on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available_memory()
+
+
+def describe_device(device: torch.device) -> str:
+    """A line for the report."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} of {os.cpu_count()} cores)"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that an allocation failed, on any device."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+@contextmanager
+def rounding(precision: str) -> Iterator[None]:
+    """TensorFloat-32 only where it was asked for; the previous setting comes back afterwards."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

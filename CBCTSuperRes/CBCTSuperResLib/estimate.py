@@ -1,0 +1,228 @@
+"""What a run will need and give, before anything is computed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .card import ModelCard
+from .errors import InputError, OptionError, ResourceError
+from .memory import available_memory, readable
+from .models import user_models_folder
+from .options import Options
+from .volume import Grid, Volume, scaled_size
+
+PROGRAM_MEMORY = 0.6e9
+GUESSED_FLOPS_PER_CORE = 30e9
+LARGEST_SPACING_RATIO = 1.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Needs of a run.
+
+    Attributes
+    ----------
+    grid : Grid
+        Where the result's voxels will be.
+    dtype : numpy.dtype
+        Type of the result.
+    output_bytes, memory_bytes : int
+        Size of the result, and of everything the worker holds at its peak.
+    seconds : float
+        Time to compute; from earlier runs of this model on this machine, otherwise guessed.
+    measured : bool
+        Whether `seconds` comes from earlier runs.
+    """
+
+    grid: Grid
+    dtype: np.dtype
+    output_bytes: int
+    memory_bytes: int
+    seconds: float
+    measured: bool
+
+
+def scales(card: ModelCard, options: Options) -> tuple[float, float, float]:
+    """Factors along (i, j, k) that a model and the options mean together.
+
+    Raises
+    ------
+    OptionError
+        If the model does not offer the factor that is asked for.
+    """
+    spec = card.spec
+    factor = spec.scale
+    if factor is None:
+        lowest, highest = spec.scale_range or (1.0, 1.0)
+        factor = options.scale or min(max(2.0, lowest), highest)
+        if not lowest <= factor <= highest:
+            raise OptionError(f"The model {card.name} offers factors from {lowest:g} to {highest:g}, not {factor:g}.")
+    elif options.scale not in (None, factor):
+        raise OptionError(
+            f"The model {card.name} enlarges by {factor:g}, not by {options.scale:g}.", "Leave the factor out."
+        )
+    if spec.dimensions == 3 or options.planes == "isotropic":
+        return (float(factor),) * 3
+    return (float(factor), float(factor), 1.0)
+
+
+def region(grid: Grid, options: Options) -> tuple[tuple[int, int], ...]:
+    """The ROI along (i, j, k), or the whole volume.
+
+    Raises
+    ------
+    OptionError
+        If the ROI is empty or lies outside the volume.
+    """
+    if options.roi is None:
+        return tuple((0, n) for n in grid.size)
+    for name, (start, stop), n in zip("ijk", options.roi, grid.size, strict=True):
+        if not 0 <= start < stop <= n:
+            raise OptionError(
+                f"The ROI's range {start}:{stop} along {name} is empty or outside the volume (0:{n}).",
+                "Give a box inside the volume.",
+            )
+    return options.roi
+
+
+def output_grid(grid: Grid, card: ModelCard, options: Options) -> Grid:
+    """Grid of the result: the ROI's physical extent, more finely sampled.
+
+    Raises
+    ------
+    OptionError, InputError
+        If the options do not fit the model or the volume.
+    """
+    if options.planes == "isotropic" and card.spec.dimensions == 2:
+        _check_isotropic(grid)
+    box = region(grid, options)
+    cropped = grid.cropped([start for start, _ in box], [stop for _, stop in box])
+    return cropped.resampled(scaled_size(cropped.size, scales(card, options)))
+
+
+def output_type(dtype: np.dtype, options: Options) -> np.dtype:
+    """Type of the result: what was asked for, otherwise the input's."""
+    return np.dtype(options.dtype) if options.dtype else np.dtype(dtype)
+
+
+def estimate(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = Options()) -> Estimate:
+    """Predict the result and what it costs.
+
+    Raises
+    ------
+    OptionError, InputError
+        If the options do not fit the model or the volume.
+    """
+    result = output_grid(grid, card, options)
+    kind = output_type(dtype, options)
+    output_bytes = int(np.prod(result.size, dtype=np.int64)) * kind.itemsize
+    input_bytes = int(np.prod(grid.size, dtype=np.int64)) * np.dtype(dtype).itemsize
+    seconds, measured = _seconds(grid, card, options)
+    memory = input_bytes + output_bytes + _working_memory(grid, card, options) + int(PROGRAM_MEMORY)
+    return Estimate(result, kind, output_bytes, memory, seconds, measured)
+
+
+def check_resources(volume: Volume, card: ModelCard, options: Options, output_path: str | Path | None = None) -> Estimate:
+    """Refuse, with the numbers, a run whose result would not fit into memory or onto the disk.
+
+    Raises
+    ------
+    ResourceError
+    """
+    need = estimate(volume.grid, volume.voxels.dtype, card, options)
+    advice = "Choose an ROI, planes axial, or a smaller output type such as int16."
+    to_come = need.memory_bytes - volume.voxels.nbytes
+    if to_come > available_memory():
+        raise ResourceError(
+            f"The result, {_size_text(need.grid)} voxels of {need.dtype} ({readable(need.output_bytes)}), needs about "
+            f"{readable(to_come)} of memory, but only {readable(available_memory())} are free.",
+            advice,
+        )
+    if output_path is not None:
+        free = shutil.disk_usage(Path(output_path).absolute().parent).free
+        if need.output_bytes > free:
+            raise ResourceError(
+                f"The result takes {readable(need.output_bytes)} on disk, but only {readable(free)} are free in "
+                f"{Path(output_path).absolute().parent}.",
+                f"{advice} Or choose another disk.",
+            )
+    return need
+
+
+def record_speed(card: ModelCard, device: str, voxels: float, seconds: float) -> None:
+    """Remember how fast a model was, so that the next estimate is better. Failing to is no failure."""
+    if seconds < 0.5 or not card.weights_sha256:
+        return
+    path = _speed_file()
+    try:
+        known = _known_speeds()
+        known[_speed_key(card, device)] = voxels / seconds
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}")
+        beside.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        warnings.warn(f"The speed could not be recorded: {error}", stacklevel=2)
+
+
+def passes_over(card: ModelCard, options: Options) -> int:
+    """How often each voxel goes through the network."""
+    return 3 if options.planes == "isotropic" and card.spec.dimensions == 2 else 1
+
+
+def _seconds(grid: Grid, card: ModelCard, options: Options) -> tuple[float, bool]:
+    voxels = float(np.prod([stop - start for start, stop in region(grid, options)])) * passes_over(card, options)
+    device = "cpu" if options.device == "cpu" else "any"
+    speeds = _known_speeds()
+    rates = [speeds[key] for key in (_speed_key(card, device), _speed_key(card, "cpu")) if key in speeds]
+    if rates:
+        return voxels / rates[0], True
+    return voxels * max(card.spec.flops_per_voxel, 1e4) / (GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1)), False
+
+
+def _known_speeds() -> dict[str, float]:
+    try:
+        return {str(key): float(value) for key, value in json.loads(_speed_file().read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _speed_file() -> Path:
+    return user_models_folder().parent / "speed.json"
+
+
+def _speed_key(card: ModelCard, device: str) -> str:
+    return f"{card.weights_sha256[:16]} {'cpu' if device == 'cpu' else 'any'}"
+
+
+def _working_memory(grid: Grid, card: ModelCard, options: Options) -> int:
+    """One tile or block, and a few slices of the result."""
+    spec, (i, j, _) = card.spec, grid.size
+    per_slice = i * j * (spec.bytes_per_voxel + spec.decode_bytes_per_voxel)
+    tile = per_slice if spec.halo is None else min(per_slice, 1.2e9)
+    blocks = 2.0e9 if passes_over(card, options) == 3 or spec.dimensions == 3 else 0.0
+    factor = scales(card, options)[0]
+    whole = float(np.prod(grid.size, dtype=np.float64)) * factor**3 * 40
+    return int(tile + min(blocks, whole) + 8 * 4 * i * j * factor**2)
+
+
+def _check_isotropic(grid: Grid) -> None:
+    ratio = max(grid.spacing) / min(grid.spacing)
+    if ratio > LARGEST_SPACING_RATIO:
+        raise InputError(
+            f"The spacing {' x '.join(f'{s:.3g}' for s in grid.spacing)} mm differs by a factor of {ratio:.2g} between "
+            f"the axes; above {LARGEST_SPACING_RATIO} coronal and sagittal planes do not look like what the network "
+            "learned.",
+            "Choose planes axial, or export the scan with (nearly) cubic voxels.",
+        )
+
+
+def _size_text(grid: Grid) -> str:
+    return " x ".join(str(n) for n in grid.size)

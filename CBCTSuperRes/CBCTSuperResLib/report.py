@@ -1,0 +1,86 @@
+"""The account of a run that goes with its result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .devices import describe_device
+from .estimate import LARGEST_SPACING_RATIO, scales
+from .memory import peak_memory
+from .options import Options
+from .volume import Grid, Volume
+
+if TYPE_CHECKING:
+    from .blanks import BlankRegion
+    from .card import ModelCard
+    from .engine import Engine
+    from .intensity import WindowChoice
+    from .model import Model
+
+
+def make_report(
+    volume: Volume,
+    grid: Grid,
+    model: Model,
+    options: Options,
+    choice: WindowChoice,
+    blanks: BlankRegion,
+    engine: Engine,
+    smooth: float,
+    pieces: int,
+    seconds: dict[str, float],
+) -> dict:
+    """What was done, by what, with which choices, and what to beware of; ready for JSON."""
+    spec = model.card.spec
+    return {
+        "model": model.card.name,
+        "model_sha256": model.card.weights_sha256,
+        "network": spec.network,
+        "planes": options.planes if spec.dimensions == 2 else "blocks",
+        "scale": list(scales(model.card, options)),
+        "roi": options.roi,
+        "window": [choice.window.lo, choice.window.hi],
+        "window_reason": choice.reason,
+        "clipped_share": round(choice.clipped_share, 5),
+        "tissue_levels": {name: getattr(choice.levels, name) for name in ("air", "soft", "bone")},
+        "blank": {"rule": blanks.rule, "share": round(blanks.share, 5), "value": blanks.value},
+        "smooth_pixels": smooth,
+        "device": describe_device(engine.device),
+        "precision": engine.precision,
+        "tile": engine.tile,
+        "halo": spec.halo,
+        "pieces": pieces,
+        "notes": list(engine.notes),
+        "warnings": [*choice.warnings, *warnings_for(volume, model.card, options)],
+        "output_size": list(grid.size),
+        "output_spacing_mm": list(grid.spacing),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "peak_memory_bytes": peak_memory(),
+        "notice": "Fine detail is predicted by a network; not for diagnosis.",
+    }
+
+
+def warnings_for(volume: Volume, card: ModelCard, options: Options) -> list[str]:
+    """What speaks against using a model for a volume, in words for the user."""
+    found = []
+    spacing = np.asarray(volume.spacing)
+    if card.voxel_size_mm:
+        smallest, largest = card.voxel_size_mm
+        in_plane = spacing[:2]
+        if in_plane.min() < 0.95 * smallest or in_plane.max() > 1.05 * largest:
+            found.append(
+                f"The voxel size {in_plane[0]:.3g} x {in_plane[1]:.3g} mm is outside the model's range of {smallest:g} "
+                f"to {largest:g} mm."
+            )
+    if in_plane_ratio(volume) > 1.05:
+        found.append("The pixels are not square; the network learned from square ones.")
+    if options.planes == "axial" and card.spec.dimensions == 2 and spacing.max() / spacing.min() > LARGEST_SPACING_RATIO:
+        found.append(f"The slices are {spacing[2]:.3g} mm apart; only their plane gets sharper.")
+    return found
+
+
+def in_plane_ratio(volume: Volume) -> float:
+    """Longer over shorter pixel edge within a slice."""
+    return max(volume.spacing[:2]) / min(volume.spacing[:2])

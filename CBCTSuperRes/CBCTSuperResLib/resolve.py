@@ -1,0 +1,146 @@
+"""The path from volume to super-resolved volume, the same for every network.
+
+Read `super_resolve` from top to bottom: decide, cut into pieces, then for each piece prepare, run the network, finish.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
+from math import prod
+
+import numpy as np
+
+from .blanks import BlankRegion, find_blanks
+from .engine import Engine
+from .estimate import check_resources, output_grid, output_type, passes_over, record_speed, region
+from .fill import BlankFiller
+from .finish import Finisher
+from .intensity import choose_window
+from .model import Model
+from .options import Options
+from .passes import Pass, choose_pass
+from .prepare import Preparation, Prepared
+from .report import make_report
+from .tiles import Axis, Tile, plan_tiles
+from .volume import Grid, Volume
+
+Progress = Callable[[float, str], None]
+
+
+def super_resolve(
+    volume: Volume,
+    model: Model,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    *,
+    cancelled: Callable[[], bool] | None = None,
+    allocate: Callable[[tuple[int, ...], np.dtype], np.ndarray] = np.empty,
+) -> Volume:
+    """Super-resolve a volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        Stays as it is.
+    model : Model
+    options : Options, optional
+    progress : callable (fraction, message), optional
+        Called after every piece, with growing fractions; what it raises ends the run.
+    cancelled : callable, optional
+        Asked again and again; True ends the run with `Cancelled`.
+    allocate : callable (shape, dtype), optional
+        Gives the memory of the result, for instance a memory-mapped file.
+
+    Returns
+    -------
+    Volume
+        The same physical extent (or the ROI's), more finely sampled; its `report` tells what was done.
+
+    Raises
+    ------
+    SuperResError
+        One of its subclasses, see `errors`.
+    """
+    options = options or Options()
+    progress = progress or (lambda fraction, message: None)
+    start, seconds = time.perf_counter(), {}
+    progress(0.0, "Looking at the scan")
+    card = model.card
+    check_resources(volume, card, options)
+    grid = output_grid(volume.grid, card, options)
+    blanks = find_blanks(volume, options.blank)
+    choice = choose_window(volume.voxels, blanks, options.window, card)
+    engine = Engine(model.network, card.spec, options.device, options.precision, options.tile, cancelled)
+    smooth = card.smooth if options.smooth is None else options.smooth
+    seconds["looking"] = time.perf_counter() - start
+
+    axes = _axes(volume.grid, grid, options)
+    way = choose_pass(card.spec, options.planes, max(axis.scale for axis in axes))
+    output = allocate(grid.shape, output_type(volume.voxels.dtype, options))
+    preparation = Preparation(volume.voxels, choice.window, BlankFiller(blanks, volume.voxels.shape), smooth)
+    finisher = Finisher(output, axes, choice.window, blanks)
+    tiles = plan_tiles(axes, way.edges, way.margin)
+    measured = []
+    for tile in tiles:
+        if _is_blank(blanks, axes, tile):
+            finisher.write_blank(tile)
+        else:
+            measured.append(tile)
+    _Stations(preparation, way, engine, finisher, axes).process(measured, progress)
+    seconds["computing"] = time.perf_counter() - start - seconds["looking"]
+
+    record_speed(card, engine.device.type, sum(map(_voxels, measured)) * passes_over(card, options), seconds["computing"])
+    report = make_report(volume, grid, model, options, choice, blanks, engine, smooth, len(measured), seconds)
+    return Volume(output, grid, report=report)
+
+
+def _axes(grid: Grid, result: Grid, options: Options) -> list[Axis]:
+    """The relation of input and output voxels along (k, j, i)."""
+    boxes = zip(grid.size, region(grid, options), result.size, strict=True)
+    return [Axis(length, start, stop, outputs) for length, (start, stop), outputs in boxes][::-1]
+
+
+def _is_blank(blanks: BlankRegion, axes: Sequence[Axis], tile: Tile) -> bool:
+    """Whether nothing was measured in all of a tile's output."""
+    if not blanks:
+        return False
+    slices, *in_plane = (axis.positions(part) for axis, part in zip(axes, tile.write, strict=True))
+    masks = (blanks.fine_mask(float(k), *in_plane) for k in slices)
+    return all(mask is not None and mask.all() for mask in masks)
+
+
+def _voxels(tile: Tile) -> int:
+    return prod(part.stop - part.start for part in tile.core)
+
+
+class _Stations:
+    """Three stations that work at the same time: prepare the next piece, run the network, finish the last one."""
+
+    def __init__(
+        self, preparation: Preparation, way: Pass, engine: Engine, finisher: Finisher, axes: Sequence[Axis]
+    ) -> None:
+        self._preparation = preparation
+        self._way = way
+        self._engine = engine
+        self._finisher = finisher
+        self._axes = axes
+
+    def process(self, tiles: Sequence[Tile], progress: Progress) -> None:
+        """Take all pieces through the stations, in order, and report after every run of the network."""
+        total = sum(self._way.runs(tile, self._axes) for tile in tiles)
+        self._engine.after_run = lambda done: progress(done / total, f"Network: {done} of {total} slices")
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            upcoming = pool.submit(self._preparation.box, tiles[0].read) if tiles else None
+            finishing: Future | None = None
+            for tile, following in zip_longest(tiles, tiles[1:]):
+                prepared: Prepared = upcoming.result()
+                upcoming = following and pool.submit(self._preparation.box, following.read)
+                enlarged = self._way.enlarge(self._engine, prepared.unit, tile, self._axes)
+                if finishing:
+                    finishing.result()
+                finishing = pool.submit(self._finisher.write, tile, enlarged, prepared)
+            if finishing:
+                finishing.result()

@@ -1,0 +1,123 @@
+"""Cutting an array into tiles: what each reads, and what of its result is kept.
+
+A tile computes more than it keeps. The surplus, the halo, is discarded and never blended: with a halo as wide as the
+network can see, the kept part equals the untiled result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from math import ceil
+
+import numpy as np
+
+Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile, with one slice object per axis in each box.
+
+    Attributes
+    ----------
+    core : tuple of slice
+        Input voxels that the tile is responsible for.
+    read : tuple of slice
+        Input voxels that it needs: the core and its halo, cut at the borders of the array.
+    write : tuple of slice
+        Output voxels that it gives, counted from the region's first output voxel.
+    """
+
+    core: Box
+    read: Box
+    write: Box
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Relation between input and output voxels along one axis.
+
+    The region [start, stop) of the input becomes `outputs` output voxels over the same extent.
+    """
+
+    length: int
+    start: int
+    stop: int
+    outputs: int
+
+    @property
+    def scale(self) -> float:
+        return self.outputs / (self.stop - self.start)
+
+    def positions(self, write: slice) -> np.ndarray:
+        """Centres of output voxels in input voxels (0 is the centre of the array's first voxel), float64."""
+        return self.start + (np.arange(write.start, write.stop) + 0.5) / self.scale - 0.5
+
+    def seen_from(self, read: slice) -> Axis:
+        """The same axis for an array that holds only `read`; its region may then begin before it and end after it."""
+        return Axis(read.stop - read.start, self.start - read.start, self.stop - read.start, self.outputs)
+
+    def write(self, core: slice) -> slice:
+        """Output voxels whose centres lie in the core; together the cores give every output voxel once."""
+        return slice(self._first_output(core.start), self._first_output(core.stop))
+
+    def _first_output(self, edge: int) -> int:
+        return min(self.outputs, max(0, ceil((edge - self.start) * self.scale - 0.5 - 1e-9)))
+
+
+def plan_tiles(
+    axes: Sequence[Axis],
+    edge: int | None | Sequence[int | None],
+    halo: int | Sequence[int],
+    within: Tile | None = None,
+) -> list[Tile]:
+    """Cut a region into tiles of nearly equal size.
+
+    Parameters
+    ----------
+    axes : sequence of Axis
+    edge : int or None, or one for each axis
+        Largest extent of a core; None does not cut.
+    halo : int or sequence of int
+        Context to read on either side, where the array has it.
+    within : Tile, optional
+        Cut only the core of this tile, and read nothing outside its own reading.
+
+    Returns
+    -------
+    list of Tile
+        In the order of the array, last axis fastest. Their cores cover the region, and their writes the output, once.
+    """
+    halos = [halo] * len(axes) if isinstance(halo, int) else halo
+    edges = [edge] * len(axes) if edge is None or isinstance(edge, int) else edge
+    region = within.core if within else tuple(slice(axis.start, axis.stop) for axis in axes)
+    bounds = within.read if within else tuple(slice(0, axis.length) for axis in axes)
+    tiles = []
+    for core in product(*map(_cores, region, edges)):
+        read = tuple(
+            slice(max(limit.start, part.start - h), min(limit.stop, part.stop + h))
+            for part, limit, h in zip(core, bounds, halos, strict=True)
+        )
+        write = tuple(axis.write(part) for axis, part in zip(axes, core, strict=True))
+        tiles.append(Tile(core, read, write))
+    return tiles
+
+
+def _cores(region: slice, edge: int | None) -> Iterator[slice]:
+    length = region.stop - region.start
+    count = 1 if edge is None else ceil(length / edge)
+    borders = [region.start + round(length * n / count) for n in range(count + 1)]
+    for start, stop in pairwise(borders):
+        yield slice(start, stop)
+
+
+def seen_from_its_reading(tile: Tile) -> Tile:
+    """The same tile for an array that holds only what the tile reads."""
+    return Tile(shift(tile.core, tile.read), shift(tile.read, tile.read), tile.write)
+
+
+def shift(box: Box, origin: Box) -> Box:
+    """The same box, counted from the start of another."""
+    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, origin, strict=True))
