@@ -6,6 +6,7 @@ import argparse
 from dataclasses import fields
 
 from .errors import OptionError
+from .intensity import PRESETS, Window
 from .options import PLANES, PRECISIONS, Options
 
 
@@ -21,7 +22,8 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("LO", "HI"),
         help='normalisation range: two grey values, "auto" or "model" (default: the model\'s if the scan fits it)',
     )
-    window.add_argument("--preset", metavar="NAME", help="normalisation range of a scanner, for instance accuitomo170")
+    presets = "; ".join(f"{name}: {preset.title}" for name, preset in PRESETS.items())
+    window.add_argument("--preset", choices=PRESETS, metavar="NAME", help=f"normalisation range by name ({presets})")
     what.add_argument("--blank", type=_blank, default="auto", metavar="auto|none|VALUE", help="what is blank region")
     what.add_argument("--smooth", type=float, metavar="SIGMA", help="mild Gaussian before the network, in pixels")
 
@@ -55,6 +57,8 @@ def options_from_arguments(arguments: argparse.Namespace) -> Options:
         If a value makes no sense.
     """
     values = {f.name: getattr(arguments, f.name) for f in fields(Options) if hasattr(arguments, f.name)}
+    if isinstance(arguments.window, tuple):
+        Window(*arguments.window)  # refuses what is no range
     values["window"] = arguments.preset or arguments.window
     values["roi"] = _box(arguments.roi)
     return Options(**values)
