@@ -14,7 +14,7 @@ import pytest
 from CBCTSuperResLib import batch
 from CBCTSuperResLib.arguments import options_from_arguments
 from CBCTSuperResLib.batch import find_scans, main, make_parser
-from CBCTSuperResLib.errors import Cancelled, InputError, OptionError
+from CBCTSuperResLib.errors import Cancelled, InputError, ModelError, OptionError
 from conftest import make_scan
 
 SCRIPT = Path(batch.__file__)
@@ -100,6 +100,20 @@ def test_ctrl_c_cancels_the_running_scan_and_leaves_nothing(long_scan_file, tiny
     rest, _ = process.communicate(timeout=30)
     assert process.returncode == Cancelled.exit_code
     assert "cancelled 1" in rest and list(tmp_path.iterdir()) == []
+
+
+def test_the_script_runs_the_way_slicer_runs_it(tmp_path):
+    """Slicer executes the text of the file in its main namespace, with the script's folder first on the path."""
+    as_slicer_does = (
+        "import sys; script = sys.argv[1]; sys.argv = [script, '--input', 'missing.nrrd', '--output', 'o.nrrd'];"
+        "sys.path.insert(0, script.rpartition('/')[0]); __file__ = script; exec(open(script).read(), globals())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", as_slicer_does, SCRIPT.as_posix()],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (InputError.exit_code, ModelError.exit_code), done.stderr
+    assert "Error: " in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_folder_is_many_scans_and_results_are_named_after_them(scans, tiny_model, tmp_path, fake_workers):
@@ -204,8 +218,8 @@ def options_of(*arguments: str):
 
 def test_arguments_become_options():
     options = options_of(
-        *"--window -1000 2000.5 --blank -2048 --smooth 0.5 --planes isotropic --roi 1 2 3 4 5 6".split(),
-        *"--dtype int16 --device cpu --precision fp32 --tile 128".split(),
+        *["--window", "-1000", "2000.5", "--blank", "-2048", "--smooth", "0.5", "--planes", "isotropic", "--roi", "1", "2", "3", "4", "5", "6"],
+        *["--dtype", "int16", "--device", "cpu", "--precision", "fp32", "--tile", "128"],
     )
     assert options.window == (-1000.0, 2000.5) and options.blank == -2048.0 and options.smooth == 0.5
     assert options.roi == ((1, 2), (3, 4), (5, 6)) and options.planes == "isotropic"

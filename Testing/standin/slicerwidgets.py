@@ -1,8 +1,15 @@
 """Stand-ins for the qMRML widgets; their lists of nodes come from the real MRML scene."""
 
+from functools import partial
+
 from ctk import _prop
 from PySide6 import QtWidgets
 from PySide6.QtCore import Property, Signal
+
+
+def _removeObservers(scene, tags, *_):
+    while scene is not None and tags:
+        scene.RemoveObserver(tags.pop())
 
 
 class qMRMLWidget(QtWidgets.QWidget):
@@ -55,10 +62,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._refresh()
 
     def setMRMLScene(self, scene):
-        if self._scene is not None:
-            for tag in self._tags:
-                self._scene.RemoveObserver(tag)
+        _removeObservers(self._scene, self._tags)
         self._scene, self._tags = scene, []
+        self.destroyed.connect(partial(_removeObservers, scene, self._tags))
         if scene is not None:
             for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
                 self._tags.append(scene.AddObserver(event, lambda *_: self._refresh()))

@@ -18,8 +18,8 @@ class Planes(Enum):
     @staticmethod
     def label(planes: "Planes") -> str:
         if planes is Planes.axial:
-            return _("In the slice plane only (axial)")
-        return _("Along all three axes (isotropic)")
+            return _("In slices (axial)")
+        return _("In all axes (isotropic)")
 
 
 @parameterNodeWrapper
