@@ -1,0 +1,34 @@
+# make demo   set everything up and super-resolve a procedural scan
+# make test   set everything up and run all tests
+# make bench  set everything up and run the benchmarks
+# make lint   style
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: demo test bench lint clean
+
+demo: $(READY)
+	$(RUN) -m CBCTSuperResLib.demo --out demo-output
+
+test: $(READY)
+	$(RUN) -m pytest Testing -n 2 -q
+
+bench: $(READY)
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[benchmark]'
+	$(RUN) Testing/benchmarks/run.py all
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; choose it with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q -c constraints.txt torch
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[slicer,pictures,test,dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build demo-output *.egg-info
