@@ -159,10 +159,11 @@ def _newImage(like: np.ndarray) -> tuple[vtk.vtkImageData, np.ndarray]:
 def _copyDisplay(inputNode: slicer.vtkMRMLScalarVolumeNode, outputNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     outputNode.CreateDefaultDisplayNodes()
     source, target = inputNode.GetScalarVolumeDisplayNode(), outputNode.GetScalarVolumeDisplayNode()
-    if source is None or target is None:
-        return
     with slicer.util.NodeModify(target):
-        target.SetAutoWindowLevel(False)
+        target.SetAutoWindowLevel(False)  # it would go through all voxels as soon as they come, for seconds
+        if source is None:
+            target.SetWindowLevelMinMax(*inputNode.GetImageData().GetScalarRange())
+            return
         target.SetWindowLevel(source.GetWindow(), source.GetLevel())
         target.SetInterpolate(source.GetInterpolate())
         target.SetAndObserveColorNodeID(source.GetColorNodeID())

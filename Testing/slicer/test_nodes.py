@@ -136,6 +136,17 @@ def test_the_output_shares_transform_display_and_units_with_the_input(scene):
     assert output.GetVoxelValueUnits().GetCodeMeaning() == "Hounsfield unit"
 
 
+def test_a_result_never_chooses_its_window_by_going_through_all_its_voxels(scene):
+    node = make_node(scene)
+    output = nodes.createOutputNode(node, "Result")
+    assert node.GetDisplayNode() is not None
+    node.SetAndObserveDisplayNodeID(None)
+    nodes.placeBeside(node, output)
+    display = output.GetDisplayNode()
+    assert not display.GetAutoWindowLevel()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0, 209)
+
+
 def test_output_names_are_unique_and_tell_the_factor(scene):
     node = make_node(scene, name="Jaw")
     names = [nodes.createOutputNode(node, nodes.outputName(node, 3.3)).GetName() for _ in range(2)]
