@@ -24,8 +24,8 @@ class CBCTSuperRes(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["CBCT Super-Resolution developers"]
         parent.helpText = _(
-            "Computes a sharper, more finely sampled volume from a cone-beam CT scan with a neural network, in the same "
-            "place as the input. Fine detail is predicted by a network; not for diagnosis. To try it, load "
+            "Computes a sharper, more finely sampled volume from a cone-beam CT scan with a neural network, in the "
+            "same place as the input. Fine detail is predicted by a network; not for diagnosis. To try it, load "
             "<i>CBCT Dental Surgery</i> from the module Sample Data."
         )
         parent.acknowledgementText = _(

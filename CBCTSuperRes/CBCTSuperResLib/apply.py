@@ -36,7 +36,7 @@ def apply_to_file(
     input_path: str | Path,
     output_path: str | Path,
     model: str | Path | Model | None = None,
-    options: Options = Options(),
+    options: Options | None = None,
     progress: Report | None = None,
     cancelled: Callable[[], bool] | None = None,
     *,
@@ -70,7 +70,7 @@ def apply_to_file(
     SuperResError
         One of its subclasses, before anything is written.
     """
-    input_path, output_path = Path(input_path), Path(output_path)
+    input_path, output_path, options = Path(input_path), Path(output_path), options or Options()
     _check_names(input_path, output_path)
     stages = _Stages(cancelled)
     with _sole_writer(output_path):
@@ -96,6 +96,7 @@ def apply_to_file(
             "reading": {"spacing": spacing and list(spacing), "series": series},
             "versions": versions(),
             "seconds": stages.seconds,
+            "warnings": [*volume.report.get("warnings", ()), *result.report.get("warnings", ())],
             "super_resolution": result.report,
         }
         write_report(report, output_path)

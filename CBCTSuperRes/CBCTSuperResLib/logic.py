@@ -256,6 +256,7 @@ class InProcessWorker:
         options = Options.from_json(job["options"])
         try:
             self.result = apply_to_file(job["input"], job["output"], job["model"], options, self._progress)
+            self.warnings = self.result["warnings"]
         except SuperResError as error:
             self.error = error
         self.fraction, self.finished = 1.0, True

@@ -16,7 +16,7 @@ from .volume import Grid, Volume
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 INPUT_ROLE = "CBCTSuperRes.input"
 ATTRIBUTES = "CBCTSuperRes."
-SLAB_BYTES = 4 << 20
+SLAB_BYTES = 1 << 20
 STORED_AS = {np.dtype(np.float16): np.dtype(np.float32), np.dtype(bool): np.dtype(np.uint8)}  # MRML lacks these
 
 REFUSED = {

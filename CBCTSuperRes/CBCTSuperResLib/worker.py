@@ -44,13 +44,13 @@ class Events:
     """Appends events to a file, one JSON object a line; progress at most five times a second and never backwards."""
 
     def __init__(self, path: str | Path) -> None:
-        self._file = open(path, "a", encoding="utf-8", buffering=1)
+        self._path = Path(path)
         self._meter = ProgressMeter(paced_from=READ)
         self._last: tuple[float, str] = (-1.0, "")
 
     def send(self, event: str, **values) -> None:
-        self._file.write(json.dumps({"event": event, **values}, default=str) + "\n")
-        self._file.flush()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, **values}, default=str) + "\n")
 
     def progress(self, fraction: float, message: str = "") -> None:
         self._meter.update(fraction)
@@ -124,7 +124,7 @@ def run_job(job: dict, events: Events, stop: Callable[[], bool]) -> int:
     except Exception as error:
         what = f"The program failed: {type(error).__name__}: {error}."
         return _fail(events, SuperResError(what, "Report it with the details."), traceback.format_exc())
-    for warning in report.get("super_resolution", {}).get("warnings", []):
+    for warning in report["warnings"]:
         events.send("warning", message=warning)
     events.send("done", report=report)
     return 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from CBCTSuperResLib.volume import Grid, Volume
+from scans import make_scan
 
 
 @pytest.fixture(scope="session")
@@ -56,15 +55,6 @@ def tiny_model(tmp_path_factory) -> Path:
     return path
 
 
-def make_scan(shape=(4, 24, 28), dtype="uint16") -> Volume:
-    """A smooth blob with some noise on an oblique grid."""
-    random = np.random.default_rng(1)
-    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    blob = 3000 * np.exp(-3 * (k**2 + j**2 + i**2)) + 200 + 20 * random.standard_normal(shape)
-    direction, _ = np.linalg.qr(random.normal(size=(3, 3)))
-    return Volume(blob.astype(dtype), Grid(shape[::-1], (0.25, 0.25, 0.3), (10.0, -20.0, 30.0), direction))
-
-
 @pytest.fixture(scope="session")
 def scan_file(tmp_path_factory) -> Path:
     """A small scan in a folder whose name has spaces and other letters."""
@@ -90,4 +80,4 @@ def qt_or_skip() -> None:
         import PySide6.QtUiTools  # noqa: F401
     except ImportError as error:
         packages = "libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 libx11-6 fonts-dejavu-core"
-        pytest.skip(f"Qt is missing ({error}): pip install PySide6-Essentials, and on Debian apt-get install {packages}")
+        pytest.skip(f"Qt is missing ({error}): pip install PySide6-Essentials; apt-get install {packages}")

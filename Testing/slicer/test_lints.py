@@ -16,9 +16,10 @@ PANELS = sorted((LIBRARY / "panels").glob("*.py"))
 SLICER_FILES = [*MODULE_FILES, *PANELS, *(LIBRARY / name for name in ("nodes.py", "logic.py", "install.py"))]
 UI_FILES = {name: ROOT / name / "Resources" / "UI" / f"{name}.ui" for name in ("CBCTSuperRes", "CBCTSuperResTraining")}
 
-APPLICATION_ONLY = {"app", "modules", "mrmlScene", "packaging", "i18n", "ScriptedLoadableModule", "parameterNodeWrapper"}
+APPLICATION_ONLY = {"app", "modules", "mrmlScene", "packaging", "i18n"}
 BARE_SLICER = {"numpy", "vtk", "SimpleITK", "slicer", "qt", "ctk", "CBCTSuperResLib"}
 GONE = {"QTextCodec", "QRegExp", "QDesktopWidget"}  # not in Qt 6
+SCENE_CONNECTION = ("mrmlSceneChanged(vtkMRMLScene*)", "setMRMLScene(vtkMRMLScene*)")
 ALLOWED_WIDGETS = {
     "QComboBox",
     "QLabel",
@@ -114,7 +115,7 @@ def test_every_mrml_widget_follows_the_scene_of_the_panel(ui):
     followers = {
         c.findtext("receiver")
         for c in root.iter("connection")
-        if c.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)" and c.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"
+        if (c.findtext("signal"), c.findtext("slot")) == SCENE_CONNECTION
     }
     panel, *others = widgets_of(ui)
     assert {w.get("name") for w in others if w.get("class").startswith("qMRML")} == followers

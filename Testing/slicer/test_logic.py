@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.errors import Cancelled, InputError, ModelError, OptionError, OutputError, ResourceError
 from CBCTSuperResLib.volume import Grid, Volume
-from conftest import make_scan
+from scans import make_scan
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CBCTSuperResLib import logic as logic_module  # noqa: E402

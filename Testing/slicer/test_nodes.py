@@ -80,7 +80,7 @@ def test_the_voxels_of_a_node_are_seen_without_a_copy_and_cannot_be_changed(scen
     slicer.util.arrayFromVolume(node)[0, 0, 0] = 1  # the node itself stays as it was
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "uint64", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
 def test_all_types_of_voxels_come_back_as_they_went(scene, dtype):
     values = np.linspace(0, 100, 24).astype(dtype).reshape(2, 3, 4)
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.errors import Cancelled, DependencyError
 from CBCTSuperResLib.jobs import WorkerError
-from conftest import make_scan
+from scans import make_scan
 
 ROOT = Path(__file__).resolve().parents[2]
 

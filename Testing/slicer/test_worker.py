@@ -17,7 +17,7 @@ from CBCTSuperResLib.errors import Cancelled
 from CBCTSuperResLib.exchange import read_exchange, write_exchange
 from CBCTSuperResLib.jobs import WorkerProcess
 from CBCTSuperResLib.volume import Volume
-from conftest import make_scan
+from scans import make_scan
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -98,7 +98,7 @@ def test_an_exchange_file_gives_the_same_result_as_a_file(scan_file, tiny_model,
         ({"kind": "dance"}, 2, "dance"),
     ],
 )
-def test_bad_jobs_end_with_words_and_the_exit_code_of_their_kind(scan_file, tiny_model, tmp_path, change, exit_code, words):
+def test_bad_jobs_end_with_words_and_an_exit_code(scan_file, tiny_model, tmp_path, change, exit_code, words):
     worker = WorkerProcess({**apply_job(scan_file, tmp_path / "out.nrrd", tiny_model), **change}).start()
     run_to_end(worker)
     assert worker.error.exit_code == exit_code and words in str(worker.error).lower()
@@ -127,7 +127,7 @@ def test_sigterm_is_a_cancel(long_scan_file, tiny_model, tmp_path):
 
 
 @posix_only
-def test_a_worker_killed_half_way_is_reported_and_leaves_no_output_and_no_lock(long_scan_file, scan_file, tiny_model, tmp_path):
+def test_a_worker_killed_half_way_leaves_no_output_and_no_lock(long_scan_file, scan_file, tiny_model, tmp_path):
     target = tmp_path / "out.nrrd"
     worker = start_long_run(long_scan_file, target, tiny_model)
     os.killpg(worker._process.pid, signal.SIGKILL)
@@ -208,6 +208,18 @@ def test_the_output_may_not_be_the_input_nor_lie_among_the_slices(tiny_model, tm
     with pytest.raises(OutputError, match="does not exist"):
         apply_to_file(source, tmp_path / "missing" / "out.nrrd", tiny_model)
     assert source.read_bytes() == before and list(tmp_path.iterdir()) == [source]
+
+
+def test_what_the_reader_had_to_assume_is_among_the_warnings(tiny_model, tmp_path):
+    from CBCTSuperResLib.apply import apply_to_file
+
+    source = make_scan().write(tmp_path / "scan.nrrd")
+    text = source.read_bytes()
+    start = text.index(b"space directions")
+    source.write_bytes(text[:start] + text[text.index(b"\n", start) + 1 :])
+    report = apply_to_file(source, tmp_path / "out.nrrd", tiny_model)
+    assert any("spacing" in warning for warning in report["warnings"])
+    assert len(report["warnings"]) > len(report["super_resolution"]["warnings"])
 
 
 def test_a_cancelled_run_in_this_process_leaves_nothing(scan_file, tiny_model, tmp_path):

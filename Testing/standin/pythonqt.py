@@ -10,15 +10,16 @@ import os
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from PySide6 import QtCore, QtGui, QtWidgets
 
+_tables = {}
 
-def _properties(obj, _cache={}):
+
+def _properties(obj):
+    """The Qt properties of an object's class by name."""
     meta = QtCore.QObject.metaObject(obj)
     key = meta.className()
-    table = _cache.get(key)
-    if table is None:
-        table = {meta.property(i).name(): meta.property(i) for i in range(meta.propertyCount())}
-        _cache[key] = table
-    return table
+    if key not in _tables:
+        _tables[key] = {meta.property(i).name(): meta.property(i) for i in range(meta.propertyCount())}
+    return _tables[key]
 
 
 def _pythonDefined(cls, name):
