@@ -1,4 +1,4 @@
-"""What all tests share: the library on the path, few threads, one hypothesis profile, and the optional shared data."""
+"""What all tests share: the library on the path, one thread, one hypothesis profile, and the optional shared data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _WithoutSlicer(FileFinder):
 sys.path_importer_cache[str(ROOT / "Testing")] = _WithoutSlicer(str(ROOT / "Testing"), (SourceFileLoader, [".py"]))
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-    os.environ.setdefault(name, "2")
+    os.environ.setdefault(name, "1")
 
 try:
     from hypothesis import HealthCheck, settings
@@ -44,9 +44,9 @@ else:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _few_torch_threads():
+def _one_torch_thread():
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(2)
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
