@@ -99,22 +99,22 @@ class WorkerProcess:
         self._told_at: float | None = None
 
     def start(self) -> WorkerProcess:
-        """Start the process; returns at once."""
+        """Start the process; returns at once.
+
+        Raises
+        ------
+        WorkerError
+            If there is no Python to run it with.
+        """
         if self._others_can_see_our_lock():
             self._job["parent"] = str(self._lock.path)
         job_file = self.folder / "job.json"
         job_file.write_text(json.dumps(self._job, ensure_ascii=False, default=str), encoding="utf-8")
         atexit.register(self.close)
-        with open(self.folder / "log.txt", "wb") as log:
-            self._process = subprocess.Popen(
-                [*self._command, str(job_file)],
-                cwd=LIBRARY_FOLDER,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                **_own_group(),
-            )
+        try:
+            self._process = self._launch(job_file)
+        except OSError as error:
+            raise WorkerError(f"The worker process did not start: {error}.", "Install the program again.") from error
         return self
 
     def poll(self) -> list[dict]:
@@ -166,6 +166,18 @@ class WorkerProcess:
         with suppress(OSError), open(self.folder / "log.txt", encoding="utf-8", errors="replace") as log:
             return "".join(deque(log, LOG_LINES))
         return ""
+
+    def _launch(self, job_file: Path) -> subprocess.Popen:
+        with open(self.folder / "log.txt", "wb") as log:
+            return subprocess.Popen(
+                [*self._command, str(job_file)],
+                cwd=LIBRARY_FOLDER,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **_own_group(),
+            )
 
     def _others_can_see_our_lock(self) -> bool:
         """Whether the lock by which the worker notices our death works on this file system."""

@@ -171,6 +171,8 @@ class SuperResJob:
             self._finish()
         except SuperResError as error:
             self._finish(error)
+        except (OSError, MemoryError, RuntimeError) as error:
+            self._finish(ResourceError(f"The result could not be taken over: {error!r}.", "Free memory and try again."))
 
     def cancel(self) -> None:
         """Ask to stop; a later `poll` ends the job with the error `Cancelled`, within some five seconds."""

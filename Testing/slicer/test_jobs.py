@@ -214,6 +214,14 @@ def test_closing_ends_the_worker_and_removes_its_folder(make_job):
     assert not process_exists(started[0]["pid"])
 
 
+def test_a_python_that_does_not_start_is_said_in_words(tmp_path):
+    worker = WorkerProcess({"kind": "test"}, tmp_path, [str(tmp_path / "no python")])
+    with pytest.raises(WorkerError, match="did not start"):
+        worker.start()
+    worker.close()
+    assert worker.finished and not tmp_path.exists()
+
+
 def test_an_unwritable_temporary_folder_is_said_in_words(tmp_path):
     with pytest.raises(jobs.OutputError, match="temporary folder"):
         jobs.make_job_folder(tmp_path / "missing")

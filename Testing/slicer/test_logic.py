@@ -206,6 +206,17 @@ def test_a_result_is_copied_slab_by_slab_over_several_polls(scan, tiny_model, mo
     assert job._worker.closed and job.error is None
 
 
+def test_a_result_that_cannot_be_taken_over_ends_the_job_with_words(scene, scan, tiny_model, monkeypatch):
+    def refuse(*_):
+        raise MemoryError("1 GB")
+
+    monkeypatch.setattr(nodes, "_newImage", refuse)
+    job = start_fake(scan, tiny_model)
+    job.poll()
+    job.poll()
+    assert job.isFinished and "could not be taken over" in job.error.what and volume_nodes(scene) == ["Jaw"]
+
+
 def test_cancelling_while_the_result_is_copied_leaves_no_node(scene, scan, tiny_model, monkeypatch):
     monkeypatch.setattr(logic_module, "COPY_BUDGET_S", 0.0)
     job = start_fake(scan, tiny_model)
