@@ -8,7 +8,8 @@ import torch
 from CBCTSuperResLib.evaluation.simulate import ALL_AXES, block_mean, correlated_noise, degrade, gaussian_blur
 from CBCTSuperResLib.training.degradation import Degradation
 
-STILL = {"anisotropy": 1.0, "shift": 0.0, "noise": (0, 0), "strong_share": 0.0, "contrast_share": 0.0}
+STILL = {"anisotropy": 1.0, "shift": 0.0, "noise": (0, 0)}
+STILL |= {"strong_share": 0.0, "grain_share": 0.0, "contrast_share": 0.0}
 
 
 def structured(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -83,6 +84,13 @@ def test_the_training_noise_has_the_deviation_that_was_drawn():
     coarse, truth = scanner(torch.full((16, 1, 76, 76), 0.5), torch.Generator().manual_seed(0))
     assert float((coarse - 0.5).std()) == pytest.approx(0.03, rel=0.05)
     assert torch.all(truth == 0.5)
+
+
+def test_grain_belongs_to_the_truth_and_is_blurred_in_the_coarse_image():
+    scanner = Degradation(**{**STILL, "grain_share": 1.0, "grain": (0.04, 0.04), "grain_smooth": (0.5, 0.5)})
+    coarse, truth = scanner(torch.full((16, 1, 76, 76), 0.5), torch.Generator().manual_seed(0))
+    assert float(truth.std()) == pytest.approx(0.04, rel=0.05)
+    assert 0.005 < float(coarse.std()) < 0.02
 
 
 def test_a_change_of_contrast_is_shared_by_both_images():

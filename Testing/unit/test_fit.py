@@ -68,11 +68,13 @@ def test_a_new_network_begins_near_interpolation():
     torch.manual_seed(0)
     network = build_network("unetspsr", nf=16, gc=8, nb=4)
     training.begin_as_interpolation(network)
-    image = torch.from_numpy(training_slice(np.random.default_rng([2, 2]), 48))[None, None].clamp(0, 1)
-    expected = torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear")
+    slices = np.stack([training_slice(np.random.default_rng([2, n]), 48) for n in range(6)])
+    images = torch.from_numpy(slices)[:, None].clamp(0, 1)
+    expected = torch.nn.functional.interpolate(images, scale_factor=2, mode="bilinear")
     with torch.no_grad():
-        error = (network(image)["sr"] - expected)[..., 4:-4, 4:-4]
-    assert float(error.square().mean().sqrt()) < 0.5 * float(image.std())
+        found = network(images)["sr"]
+    pairs = np.stack([found[..., 4:-4, 4:-4].flatten(), expected[..., 4:-4, 4:-4].flatten()])
+    assert np.corrcoef(pairs)[0, 1] > 0.95
 
 
 def test_the_learning_rate_rises_then_falls_to_a_hundredth():

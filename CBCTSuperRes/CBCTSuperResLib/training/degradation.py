@@ -35,6 +35,11 @@ class Degradation:
         The same for the given share of images.
     noise_smooth : (low, high)
         Gaussian that smooths the noise, in coarse pixels; the standard deviation is that after smoothing.
+    grain : (low, high), grain_share : float
+        Standard deviation of the fine scan's own noise, which its coarse scan shows blurred, for a share of images. A
+        network that never met it would wipe away the texture of a noisy but true image.
+    grain_smooth : (low, high)
+        Gaussian that smooths the grain, in fine pixels; the standard deviation is that after smoothing.
     contrast, brightness, gamma : float
         Largest relative gain, offset and exponent of a random change that fine and coarse slice share.
     contrast_share : float
@@ -48,6 +53,9 @@ class Degradation:
     strong_noise: tuple[float, float] = (0.0, 0.06)
     strong_share: float = 0.2
     noise_smooth: tuple[float, float] = (0.3, 0.9)
+    grain: tuple[float, float] = (0.002, 0.04)
+    grain_share: float = 0.5
+    grain_smooth: tuple[float, float] = (0.3, 0.9)
     contrast: float = 0.25
     brightness: float = 0.1
     gamma: float = 1.25
@@ -74,7 +82,7 @@ class Degradation:
         truth : Tensor, shape (N, 1, 2 h, 2 w)
             Both clipped to [0, 1].
         """
-        fine = self._recontrasted(fine, generator)
+        fine = self._grainy(self._recontrasted(fine, generator), generator)
         coarse = F.avg_pool2d(_filtered(fine, self._blur_kernels(len(fine), generator)), 2)
         coarse = coarse + self._noise(coarse.shape, generator)
         inner = slice(self.margin, -self.margin)
@@ -87,6 +95,11 @@ class Degradation:
         exponent = self.gamma ** _uniform(count, -1, 1, generator)
         bent = ((fine - 0.5) * gain + 0.5 + offset).sign() * ((fine - 0.5) * gain + 0.5 + offset).abs() ** exponent
         return torch.where(_uniform(count, 0, 1, generator) < self.contrast_share, bent, fine)
+
+    def _grainy(self, fine: Tensor, generator: torch.Generator) -> Tensor:
+        count = len(fine)
+        sd = _uniform(count, *self.grain, generator) * (_uniform(count, 0, 1, generator) < self.grain_share)
+        return fine + sd * _smooth_noise(fine.shape, _uniform(count, *self.grain_smooth, generator), generator)
 
     def _blur_kernels(self, count: int, generator: torch.Generator) -> Tensor:
         low, mode, high = self.blur
@@ -103,16 +116,20 @@ class Degradation:
         count = shape[0]
         strong, usual = (_uniform(count, *limits, generator) for limits in (self.strong_noise, self.noise))
         sd = torch.where(_uniform(count, 0, 1, generator) < self.strong_share, strong, usual)
-        smooth = _uniform(count, *self.noise_smooth, generator)
-        kernels = _gaussians(NOISE_RADIUS, smooth, smooth, *[torch.zeros_like(smooth)] * 3)
-        kernels = kernels / kernels.square().sum((-2, -1), keepdim=True).sqrt()
-        extent = [n + 2 * NOISE_RADIUS for n in shape[-2:]]
-        return sd * _filtered(torch.randn((*shape[:2], *extent), generator=generator), kernels)
+        return sd * _smooth_noise(shape, _uniform(count, *self.noise_smooth, generator), generator)
 
 
 def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     """(count, 1, 1, 1) values, equally likely from low to high."""
     return low + (high - low) * torch.rand((count, 1, 1, 1), generator=generator)
+
+
+def _smooth_noise(shape: torch.Size, smooth: Tensor, generator: torch.Generator) -> Tensor:
+    """Gaussian noise of standard deviation 1, each image smoothed by its own Gaussian."""
+    kernels = _gaussians(NOISE_RADIUS, smooth, smooth, *[torch.zeros_like(smooth)] * 3)
+    kernels = kernels / kernels.square().sum((-2, -1), keepdim=True).sqrt()
+    extent = [n + 2 * NOISE_RADIUS for n in shape[-2:]]
+    return _filtered(torch.randn((*shape[:2], *extent), generator=generator), kernels)
 
 
 def _gaussians(radius: int, along: Tensor, across: Tensor, angle: Tensor, dy: Tensor, dx: Tensor) -> Tensor:

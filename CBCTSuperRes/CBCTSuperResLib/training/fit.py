@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from .slices import make_pool
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What makes a training reproducible; the JSON file holds these names.
+    """What makes a training reproducible; "training" in the JSON file holds these names.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ def fit(options: FitOptions, folder: Path, report_every: int = 100) -> nn.Module
     network = build_network(options.network, **options.network_options).to(memory_format=torch.channels_last)
     begin_as_interpolation(network)
     mean = copy.deepcopy(network).eval().requires_grad_(False)
-    degradation = Degradation(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.degradation.items()})
+    degradation = _degradation(options)
     pool = make_pool(folder / f"slices-{options.seed}.f16", options.pool, options.pool_size, options.seed)
     batches = patches(pool, options, degradation.margin, options.seed)
     generator = torch.Generator().manual_seed(options.seed)
@@ -167,6 +167,10 @@ def fit(options: FitOptions, folder: Path, report_every: int = 100) -> nn.Module
     return mean
 
 
+def _degradation(options: FitOptions) -> Degradation:
+    return Degradation(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.degradation.items()})
+
+
 @torch.no_grad()
 def _follow(mean: nn.Module, network: nn.Module, decay: float) -> None:
     for kept, current in zip(mean.parameters(), network.parameters(), strict=True):
@@ -181,13 +185,32 @@ def _report(folder: Path, step: int, means: np.ndarray, seconds: float) -> None:
     print(line, flush=True)
 
 
+def training_facts(options: FitOptions, folder: Path) -> dict:
+    """What a model card tells of a training: its data, its options, its last losses, its time."""
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return {
+        "data": "procedural slices: jaws, cancellous bone, plates, shapes, texture, flat tissue; no scans",
+        "degradation": asdict(_degradation(options)),
+        "options": asdict(options),
+        "last": json.loads(lines[-1]),
+    }
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Fit a small network to procedural slices.")
-    parser.add_argument("--config", type=Path, required=True, help="JSON file with the training options")
+    parser = argparse.ArgumentParser(description="Fit a small network to procedural slices and write its model file.")
+    parser.add_argument("--config", type=Path, required=True, help='JSON file: "training" options and the "card"')
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, the log and the slices")
+    parser.add_argument("--scan", action="append", default=[], metavar="NAME=FILE", help="a real scan to measure on")
     given = parser.parse_args(arguments)
-    options = FitOptions.from_json(json.loads(given.config.read_text(encoding="utf-8")))
-    fit(options, given.out)
+    config = json.loads(given.config.read_text(encoding="utf-8"))
+    options = FitOptions.from_json(config["training"])
+    network = fit(options, given.out)
+
+    from .package import make_model
+
+    scans = {name: Path(path) for name, _, path in (scan.partition("=") for scan in given.scan)}
+    model = make_model(network, config["card"], training_facts(options, given.out), scans)
+    print(model.save(given.out / f"{model.name}.safetensors"))
 
 
 if __name__ == "__main__":

@@ -99,10 +99,7 @@ def shapes(rng: np.random.Generator, size: Size) -> np.ndarray:
 
 def texture(rng: np.random.Generator, size: Size) -> np.ndarray:
     """A random field whose amplitude falls with frequency as f^-1.2 to f^-2.5, sometimes with a sharp step in it."""
-    fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)
-    amplitude = np.maximum(np.hypot(fy, fx), 1 / size) ** -rng.uniform(1.2, 2.5)
-    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) * amplitude, (size, size))
-    field *= rng.uniform(0.03, 0.25) / field.std()
+    field = rng.uniform(0.03, 0.25) * _cloud(rng, size, rng.uniform(1.2, 2.5))
     image = (rng.uniform(0.1, 0.9) + field).astype(np.float32)
     if rng.random() < 0.5:
         edge = share_inside(Waves(rng, 80)(*_plane(rng, size, 1.0, axial=False)) * np.float32(15), 1.0)
@@ -116,7 +113,15 @@ def flat(rng: np.random.Generator, size: Size) -> np.ndarray:
     return (rng.uniform(0, 1) + rng.uniform(0, 0.04) * slope).astype(np.float32)
 
 
-KINDS = {jaw: 0.36, cancellous: 0.24, plates: 0.12, shapes: 0.14, texture: 0.10, flat: 0.04}
+def _cloud(rng: np.random.Generator, size: Size, exponent: float) -> np.ndarray:
+    """Random field of standard deviation 1 whose amplitude falls with frequency f as f^-exponent; 0 is white noise."""
+    fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)
+    amplitude = np.maximum(np.hypot(fy, fx), 1 / size) ** -exponent
+    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) * amplitude, (size, size))
+    return (field / field.std()).astype(np.float32)
+
+
+KINDS = {jaw: 0.30, cancellous: 0.25, plates: 0.14, shapes: 0.15, texture: 0.12, flat: 0.04}
 
 
 def _two_levels(rng: np.random.Generator) -> tuple[np.float32, np.float32]:
@@ -125,12 +130,17 @@ def _two_levels(rng: np.random.Generator) -> tuple[np.float32, np.float32]:
 
 
 def training_slice(rng: np.random.Generator, size: Size) -> np.ndarray:
-    """One fine slice (size, size), float32 in units of the window, with the slight blur of a fine scanner."""
+    """One fine slice (size, size), float32 in units of the window, with the slight blur of a fine scanner.
+
+    Half have the faint unevenness of real tissue.
+    """
     kind = rng.choice(len(KINDS), p=list(KINDS.values()))
     image = list(KINDS)[kind](rng, size)
     if rng.random() < 0.15:
         image = rng.uniform(0.6, 1.0) - image * rng.uniform(0.5, 0.9)
-    return gaussian_blur(image, float(rng.uniform(0.3, 1.0)), (0, 1))
+    if rng.random() < 0.5:
+        image = image + np.exp(rng.uniform(np.log(0.004), np.log(0.05))) * _cloud(rng, size, rng.uniform(0.2, 1.8))
+    return gaussian_blur(image.astype(np.float32), float(rng.uniform(0.3, 1.0)), (0, 1))
 
 
 def make_pool(path: Path, count: int, size: Size, seed: int) -> np.memmap:
