@@ -140,7 +140,7 @@ def process(item: Item, parsed: argparse.Namespace, options: Options, card: Mode
         "kind": "apply",
         "input": str(item.source),
         "output": str(item.target),
-        "model": str(card.path),
+        "model": str(card.path.absolute()),
         "options": options.to_json(),
         "compress": parsed.compress,
         "spacing": parsed.spacing,

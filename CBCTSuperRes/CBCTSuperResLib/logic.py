@@ -142,7 +142,7 @@ class SuperResJob:
         self.isFinished = False
         self._inputVolume, self._scene = inputVolume, inputVolume.GetScene()
         self._copying: Iterator[float] | None = None
-        self._isOurNode = outputVolume is None
+        self._isOurNode, self._isCancelling = outputVolume is None, False
         self._name = outputName(inputVolume, scales(card, options)[0])
         folder = _temporaryFolder(volume.voxels.nbytes + need.output_bytes)
         self._resultFile = folder / "result.npy"
@@ -150,7 +150,7 @@ class SuperResJob:
             "kind": "apply",
             "input": str(folder / "input.npy"),
             "output": str(self._resultFile),
-            "model": str(card.path),
+            "model": str(card.path.absolute()),
             "options": options.to_json(),
         }
         self._worker = worker(job, folder)
@@ -179,7 +179,7 @@ class SuperResJob:
         if self._copying is not None:
             self._finish(Cancelled())
         else:
-            self.message = "Cancelling"
+            self._isCancelling, self.message = True, "Cancelling"
             self._worker.cancel()
 
     def close(self) -> None:
@@ -199,7 +199,8 @@ class SuperResJob:
             return
         self._worker.poll()
         self.fraction, self.remaining = WORKER_SHARE * self._worker.fraction, self._worker.remaining_s
-        self.message = self._worker.message or self.message
+        if self._worker.message and not self._isCancelling:
+            self.message = self._worker.message
         if not self._worker.finished:
             return
         if self._worker.error:
@@ -231,9 +232,14 @@ class SuperResJob:
         if error is None:
             recordProvenance(self._inputVolume, self.outputVolume, _provenance(self.report))
             self.fraction, self.message, self.remaining = 1.0, "Done", 0.0
-        elif self._isOurNode and self.outputVolume:
+        elif self._isOurNode:
+            self._removeOutput()
+
+    def _removeOutput(self) -> None:
+        """Leave no empty node behind."""
+        if self.outputVolume and self._scene.IsNodePresent(self.outputVolume):
             self._scene.RemoveNode(self.outputVolume)
-            self.outputVolume = None
+        self.outputVolume = None
 
 
 class InProcessWorker:

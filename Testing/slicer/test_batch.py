@@ -239,6 +239,17 @@ def test_arguments_without_a_meaning_are_refused(wrong):
         options_of(*wrong.split())
 
 
+def test_names_relative_to_the_working_folder_reach_the_worker_whole(scans, tiny_model, monkeypatch, fake_workers):
+    monkeypatch.chdir(tiny_model.parent)
+    (scans / "a.nrrd").rename("here.nrrd")
+    try:
+        assert main(["--input", "here.nrrd", "--output", "out.nrrd", "--model", tiny_model.name]) == 0
+    finally:
+        for name in ("here.nrrd", "out.nrrd", "out.nrrd.json"):
+            Path(name).unlink(missing_ok=True)
+    assert all(Path(fake_workers[0][key]).is_absolute() for key in ("input", "output", "model"))
+
+
 def test_slices_in_a_folder_can_be_given_a_spacing(tiny_model, tmp_path, fake_workers):
     scan = make_scan().write(tmp_path / "x.nrrd")
     arguments = ["--input", str(scan), "--output", str(tmp_path / "o.nrrd"), "--model", str(tiny_model)]
