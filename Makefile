@@ -14,7 +14,7 @@ demo: $(READY)
 	$(RUN) -m CBCTSuperResLib.demo --out demo-output
 
 test: $(READY)
-	$(RUN) -m pytest Testing -n 2 -q
+	$(RUN) -m pytest Testing -n 2 -q -rs
 
 bench: $(READY)
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[benchmark]'

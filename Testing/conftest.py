@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.machinery import FileFinder, SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,6 @@ ROOT = Path(__file__).resolve().parents[1]
 for folder in (ROOT / "Testing", ROOT / "CBCTSuperRes"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-
-
-class _WithoutSlicer(FileFinder):
-    """Hides Testing/slicer: slicer-core imports every module of every folder called "slicer" on the path, tests too."""
-
-    def find_spec(self, fullname, target=None):
-        return None if fullname.rpartition(".")[2] == "slicer" else super().find_spec(fullname, target)
-
-
-sys.path_importer_cache[str(ROOT / "Testing")] = _WithoutSlicer(str(ROOT / "Testing"), (SourceFileLoader, [".py"]))
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ.setdefault(name, "1")

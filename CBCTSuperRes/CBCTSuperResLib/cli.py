@@ -229,7 +229,8 @@ class Progress:
         from tqdm import tqdm
 
         layout = "{l_bar}{bar}| {elapsed} so far, {remaining} to go {postfix}"
-        self._bar = tqdm(total=1.0, bar_format=layout, disable=quiet, leave=False, file=sys.stderr)
+        pause = 0.2 if sys.stderr.isatty() else 2.0
+        self._bar = tqdm(total=1.0, bar_format=layout, mininterval=pause, disable=quiet, leave=False, file=sys.stderr)
 
     def __enter__(self) -> Progress:
         return self
