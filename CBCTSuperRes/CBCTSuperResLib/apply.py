@@ -17,9 +17,9 @@ import numpy as np
 from . import __version__
 from .errors import Cancelled, OutputError
 from .estimate import check_resources
-from .exchange import ExchangeOutput, is_exchange
 from .files import check_output
-from .images import allocate
+from .files.exchange import ExchangeOutput, is_exchange
+from .files.images import allocate
 from .locks import FileLock
 from .models import DEFAULT_MODEL
 from .options import Options

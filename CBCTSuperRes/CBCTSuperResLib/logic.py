@@ -14,7 +14,7 @@ import slicer
 from .card import ModelCard, read_card
 from .errors import Cancelled, OutputError, ResourceError, SuperResError
 from .estimate import estimate, scales
-from .exchange import read_exchange, write_exchange
+from .files.exchange import read_exchange, write_exchange
 from .jobs import WorkerProcess, make_job_folder
 from .memory import readable
 from .models import DEFAULT_MODEL, find_model

@@ -35,7 +35,9 @@ def _cgroup_available() -> int | None:
         if limit == "max":
             return None
         used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines())
+        stat = dict(
+            line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
+        )
         return max(0, int(limit) - used + int(stat.get("inactive_file", 0)))
     except (OSError, ValueError):
         return None
@@ -48,7 +50,8 @@ def _physical() -> int:
 def _windows_available() -> int:
     class MemoryStatus(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [
-            (name, ctypes.c_ulonglong) for name in ("total", "available", "page", "page_free", "virtual", "virtual_free", "extended")
+            (name, ctypes.c_ulonglong)
+            for name in ("total", "available", "page", "page_free", "virtual", "virtual_free", "extended")
         ]
 
     status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))

@@ -8,7 +8,7 @@ from math import ceil
 import cv2
 import numpy as np
 
-from .fill import BlankFiller
+from .blanks.fill import BlankFiller
 from .intensity import Window
 from .tiles import Box
 
@@ -46,34 +46,45 @@ class Preparation:
         self._window = window
         self._filler = filler
         self._smooth = smooth
+        self._margin = ceil(4 * smooth)
         self._type = arithmetic_type(voxels.dtype, window)
 
     def box(self, read: Box) -> Prepared:
         """Prepare the voxels of a box (k, j, i), slice by slice."""
-        k_range, rows, columns = read
-        shape = tuple(part.stop - part.start for part in read)
-        unit, excess, exceeds = np.empty(shape, np.float32), None, False
-        for place, k in enumerate(range(k_range.start, k_range.stop)):
-            raw = self._filler.fill(self._voxels[k].astype(self._type), k, rows, columns)
+        slices, *in_plane = read
+        wide = tuple(self._widened(part, length) for part, length in zip(in_plane, self._voxels.shape[1:], strict=True))
+        inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(in_plane, wide, strict=True))
+        unit, excess = np.empty([part.stop - part.start for part in read], np.float32), None
+        for place, k in enumerate(range(slices.start, slices.stop)):
+            raw = self._filled(k, *wide)
             cut = raw - np.clip(raw, self._window.lo, self._window.hi)
             if cut.any():
-                excess = np.zeros(shape, self._type) if excess is None else excess
-                excess[place] = cut
-                exceeds = True
-            self._window.to_unit(raw, out=unit[place])
-            if self._smooth:
-                unit[place] = self._smoothed(k, rows, columns)
-        return Prepared(unit, excess if exceeds else None)
+                excess = np.zeros(unit.shape, self._type) if excess is None else excess
+                excess[place] = cut[inner]
+            unit[place] = self._smoothed(self._window.to_unit(raw))[inner]
+        return Prepared(unit, excess)
 
-    def _smoothed(self, k: int, rows: slice, columns: slice) -> np.ndarray:
-        """The Gaussian of a crop, computed with enough of its surroundings."""
-        margin = ceil(4 * self._smooth)
-        _, height, width = self._voxels.shape
-        top, left = max(0, rows.start - margin), max(0, columns.start - margin)
-        wide = slice(top, min(height, rows.stop + margin)), slice(left, min(width, columns.stop + margin))
-        unit = self._window.to_unit(self._filler.fill(self._voxels[k].astype(self._type), k, *wide))
-        blurred = cv2.GaussianBlur(unit, (2 * margin + 1,) * 2, self._smooth, borderType=cv2.BORDER_REPLICATE)
-        return blurred[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    def _widened(self, part: slice, length: int) -> slice:
+        """A range with the surroundings that smoothing looks at."""
+        return slice(max(0, part.start - self._margin), min(length, part.stop + self._margin))
+
+    def _filled(self, k: int, rows: slice, columns: slice) -> np.ndarray:
+        """A crop of slice k; a slice without any data is like the nearest that has some."""
+        k = self._nearest_measured(k)
+        return self._filler.fill(self._voxels[k].astype(self._type), k, rows, columns)
+
+    def _nearest_measured(self, k: int) -> int:
+        last = len(self._voxels) - 1
+        for distance in range(last + 1):
+            for candidate in (k - distance, k + distance):
+                if 0 <= candidate <= last and not self._filler.is_blank(candidate):
+                    return candidate
+        return k
+
+    def _smoothed(self, unit: np.ndarray) -> np.ndarray:
+        if not self._smooth:
+            return unit
+        return cv2.GaussianBlur(unit, (2 * self._margin + 1,) * 2, self._smooth, borderType=cv2.BORDER_REPLICATE)
 
 
 def arithmetic_type(dtype: np.dtype, window: Window) -> np.dtype:

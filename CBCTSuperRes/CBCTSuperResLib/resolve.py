@@ -6,17 +6,20 @@ Read `super_resolve` from top to bottom: decide, cut into pieces, then for each 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import zip_longest
 from math import prod
 
+import cv2
 import numpy as np
 
 from .blanks import BlankRegion, find_blanks
+from .blanks.fill import BlankFiller
 from .engine import Engine
 from .estimate import check_resources, output_grid, output_type, passes_over, record_speed, region
-from .fill import BlankFiller
+from .files.checks import check_voxels
 from .finish import Finisher
 from .intensity import choose_window
 from .model import Model
@@ -69,6 +72,7 @@ def super_resolve(
     start, seconds = time.perf_counter(), {}
     progress(0.0, "Looking at the scan")
     card = model.card
+    check_voxels(volume.voxels)
     check_resources(volume, card, options)
     grid = output_grid(volume.grid, card, options)
     blanks = find_blanks(volume, options.blank)
@@ -82,19 +86,23 @@ def super_resolve(
     output = allocate(grid.shape, output_type(volume.voxels.dtype, options))
     preparation = Preparation(volume.voxels, choice.window, BlankFiller(blanks, volume.voxels.shape), smooth)
     finisher = Finisher(output, axes, choice.window, blanks)
-    tiles = plan_tiles(axes, way.edges, way.margin)
+    tiles = plan_tiles(axes, way.edges, way.context)
     measured = []
     for tile in tiles:
         if _is_blank(blanks, axes, tile):
             finisher.write_blank(tile)
         else:
             measured.append(tile)
-    _Stations(preparation, way, engine, finisher, axes).process(measured, progress)
+    with _one_opencv_thread():
+        _Stations(preparation, way, engine, finisher, axes).process(measured, progress)
     seconds["computing"] = time.perf_counter() - start - seconds["looking"]
 
-    record_speed(card, engine.device.type, sum(map(_voxels, measured)) * passes_over(card, options), seconds["computing"])
+    record_speed(
+        card, engine.device.type, sum(map(_voxels, measured)) * passes_over(card, options), seconds["computing"]
+    )
     report = make_report(volume, grid, model, options, choice, blanks, engine, smooth, len(measured), seconds)
-    return Volume(output, grid, report=report)
+    progress(1.0, "Done")
+    return Volume(output, grid, volume.padding_value, report)
 
 
 def _axes(grid: Grid, result: Grid, options: Options) -> list[Axis]:
@@ -116,6 +124,17 @@ def _voxels(tile: Tile) -> int:
     return prod(part.stop - part.start for part in tile.core)
 
 
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """OpenCV works on one slice beside a network that needs the cores; its own threads would only be in the way."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 class _Stations:
     """Three stations that work at the same time: prepare the next piece, run the network, finish the last one."""
 
@@ -131,7 +150,7 @@ class _Stations:
     def process(self, tiles: Sequence[Tile], progress: Progress) -> None:
         """Take all pieces through the stations, in order, and report after every run of the network."""
         total = sum(self._way.runs(tile, self._axes) for tile in tiles)
-        self._engine.after_run = lambda done: progress(done / total, f"Network: {done} of {total} slices")
+        self._engine.after_run = lambda done: progress(0.99 * done / total, f"Network: {done} of {total}")
         with ThreadPoolExecutor(max_workers=2) as pool:
             upcoming = pool.submit(self._preparation.box, tiles[0].read) if tiles else None
             finishing: Future | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from .blank_region import BlankRegion
+    from .blanks.region import BlankRegion
     from .intensity import Window
 
 _SAMPLES = 2_000_000

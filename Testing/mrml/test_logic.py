@@ -14,7 +14,7 @@ from scans import make_scan
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CBCTSuperResLib import logic as logic_module  # noqa: E402
 from CBCTSuperResLib import nodes  # noqa: E402
-from CBCTSuperResLib.exchange import ExchangeOutput  # noqa: E402
+from CBCTSuperResLib.files.exchange import ExchangeOutput  # noqa: E402
 from CBCTSuperResLib.logic import SuperResJob, SuperResLogic  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from CBCTSuperResLib import jobs
 from CBCTSuperResLib.errors import Cancelled
-from CBCTSuperResLib.exchange import read_exchange, write_exchange
+from CBCTSuperResLib.files.exchange import read_exchange, write_exchange
 from CBCTSuperResLib.jobs import WorkerProcess
 from CBCTSuperResLib.volume import Volume
 from scans import make_scan

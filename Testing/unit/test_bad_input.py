@@ -8,11 +8,10 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from CBCTSuperResLib import checks
 from CBCTSuperResLib.errors import InputError, OptionError, ResourceError
-from CBCTSuperResLib.exchange import write_exchange
-from CBCTSuperResLib.files import probe, read_volume, write_volume
-from CBCTSuperResLib.images import read_voxels
+from CBCTSuperResLib.files import checks, probe, read_volume, write_volume
+from CBCTSuperResLib.files.exchange import write_exchange
+from CBCTSuperResLib.files.images import read_voxels
 from CBCTSuperResLib.volume import Grid, Volume
 from helpers import make_volume
 

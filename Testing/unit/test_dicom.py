@@ -241,6 +241,6 @@ def test_a_damaged_slice_is_named(tmp_path):
 def test_a_probe_of_a_series_reads_no_pixels(tmp_path, monkeypatch):
     volume = make_volume()
     write_dicom_series(tmp_path, volume.voxels, volume.grid)
-    monkeypatch.setattr("CBCTSuperResLib.dicom.read_voxels", None)
+    monkeypatch.setattr("CBCTSuperResLib.files.dicom.read_voxels", None)
     assert probe(tmp_path).size == volume.grid.size
     assert np.allclose(probe(tmp_path).spacing, volume.spacing)

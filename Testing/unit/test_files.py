@@ -11,10 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from CBCTSuperResLib import disk, files, images, output
+from CBCTSuperResLib import files
 from CBCTSuperResLib.errors import InputError, OutputError, ResourceError
-from CBCTSuperResLib.exchange import ExchangeOutput, read_exchange, write_exchange
-from CBCTSuperResLib.files import check_output, free_disk_bytes, probe, read_volume, write_volume
+from CBCTSuperResLib.files import (
+    check_output,
+    disk,
+    free_disk_bytes,
+    images,
+    probe,
+    read_volume,
+    write_volume,
+    writing,
+)
+from CBCTSuperResLib.files.exchange import ExchangeOutput, read_exchange, write_exchange
 from CBCTSuperResLib.volume import Grid, Volume
 from helpers import make_grid, make_rotation, make_volume, position_error_mm, write_dicom_series
 from hypothesis import given
@@ -264,7 +273,7 @@ FILL_THE_DISK = """
 import resource, signal, sys
 sys.path[:0] = {paths!r}
 from CBCTSuperResLib.errors import OutputError
-from CBCTSuperResLib.exchange import ExchangeOutput, write_exchange
+from CBCTSuperResLib.files.exchange import ExchangeOutput, write_exchange
 from CBCTSuperResLib.files import write_volume
 from helpers import make_volume
 
@@ -291,7 +300,7 @@ except OutputError as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files needs POSIX")
 def test_a_disk_that_fills_up_while_writing_leaves_nothing(folder):
-    paths = [str(Path(__file__).parents[1]), str(Path(files.__file__).parents[1])]
+    paths = [str(Path(__file__).parents[1]), str(Path(files.__file__).parents[2])]
     script = FILL_THE_DISK.format(paths=paths, folder=str(folder))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
@@ -328,7 +337,7 @@ def test_a_folder_without_write_permission_is_refused(tmp_path, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(output.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(writing.tempfile, "TemporaryFile", refuse)
     with pytest.raises(OutputError, match="Permission denied"):
         write_volume(make_volume(), tmp_path / "a.nrrd")
 

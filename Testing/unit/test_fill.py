@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("cv2")
-from CBCTSuperResLib.fill import BlankFiller
+from CBCTSuperResLib.blanks.fill import BlankFiller
 
 SHAPE = (12, 70, 80)
 

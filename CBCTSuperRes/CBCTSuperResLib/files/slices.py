@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
+from ..volume import Grid
 from .checks import check_size
-from .errors import InputError
 from .images import ImageFacts, read_facts, read_voxels
-from .volume import Grid
 
 SUFFIXES = (".tif", ".tiff", ".png")
 NEEDS_SPACING = (

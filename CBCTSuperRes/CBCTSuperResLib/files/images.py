@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import InputError, ResourceError
-from .volume import Grid
+from ..errors import InputError, ResourceError
+from ..volume import Grid
 
 NUMPY_TYPES = {
     getattr(sitk, "sitk" + name): np.dtype(kind)

@@ -1,4 +1,4 @@
-"""Scans in files: one function reads every format. Writing is in `output` and can be had from here too."""
+"""Reading a scan, whatever its format."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError, OptionError
+from ..volume import Grid, Volume
 from . import dicom, slices
 from .checks import check_size, check_voxels
-from .disk import free_disk_bytes
-from .errors import InputError, OptionError
 from .exchange import is_exchange, read_exchange
 from .headers import check_nifti_is_whole, recorded_spacing
 from .images import ImageFacts, read_facts, read_voxels
-from .output import check_output, format_of, write_volume
-from .volume import Grid, Volume
-
-__all__ = ["Probe", "check_output", "free_disk_bytes", "probe", "read_volume", "write_volume"]
+from .writing import format_of
 
 VOLUME_FORMATS = (".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")

@@ -12,12 +12,10 @@ from itertools import product
 
 import numpy as np
 
-from .blank_region import BlankRegion, whole_box
-from .errors import OptionError
+from ..errors import OptionError
+from ..volume import Volume
 from .field_of_view import find_field_of_view
-from .volume import Volume
-
-__all__ = ["BlankRegion", "find_blanks"]
+from .region import BlankRegion, whole_box
 
 _CONSTANT = 0.97  # share of an edge of the volume that has a candidate's value
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError, OutputError
+from ..volume import Grid, Volume
 from .disk import check_disk
-from .errors import InputError, OutputError
-from .volume import Grid, Volume
 
 SUFFIX = ".npy"
 

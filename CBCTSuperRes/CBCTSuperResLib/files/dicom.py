@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
+from ..volume import Grid, Volume
 from .dicom_geometry import DicomSlice, check_alike, grid_of_frames, sorted_slices
-from .errors import InputError
 from .images import read_facts, read_voxels
-from .volume import Grid, Volume
 
 IO = "GDCMImageIO"
 

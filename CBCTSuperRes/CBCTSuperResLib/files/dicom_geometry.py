@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
+from ..volume import Grid
 from .checks import check_size
-from .errors import InputError
 from .images import ImageFacts
-from .volume import Grid
 
 ORIENTATION_TOLERANCE = 1e-3  # of direction cosines; scanners write them with four to six decimals
 GAP_TOLERANCE = 0.01  # of the slice distance

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..errors import InputError, OutputError
+from ..volume import Grid, Volume
 from .disk import check_disk
-from .errors import InputError, OutputError
 from .headers import check_nifti_is_whole
 from .images import image_of, read_facts, reason
-from .volume import Grid, Volume
 
 OUTPUT_FORMATS = (".nrrd", ".mha", ".nii", ".nii.gz")
 POSITION_TOLERANCE_MM = 1e-4

@@ -7,9 +7,9 @@ from itertools import product
 
 import numpy as np
 
-from .blank_region import BlankRegion, Box, whole_box
+from ..volume import Volume
 from .circle import Circle, fit_circle, inscribed_aspect, rim_of
-from .volume import Volume
+from .region import BlankRegion, Box, whole_box
 
 _STRAY = 0.03  # share of data in a blank column or plane that is put down to defects
 _FACE = 0.8  # share of data on the inner face of a box

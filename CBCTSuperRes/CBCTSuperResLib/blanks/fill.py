@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .blanks import BlankRegion
+from .find import BlankRegion
 
 _HOLE_SHARE = 0.02  # holes up to this share of a slice are inpainted, which gains nothing over nearest in larger ones
 _INPAINT_RADIUS = 3

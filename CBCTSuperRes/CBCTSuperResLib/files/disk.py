@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .errors import ResourceError
+from ..errors import ResourceError
 
 RESERVE = 1024 * 1024  # for headers, reports and the file system's own needs
 

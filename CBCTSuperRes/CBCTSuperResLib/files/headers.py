@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
 
 HEADER_BYTES = 64 * 1024
 NUMBER = r"[^\s(),]+"

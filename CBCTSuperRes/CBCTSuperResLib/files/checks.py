@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
 
 LABEL_VALUES = 16  # a noisy scan of any use has more grey values than this
 LABEL_RANGE = 255
