@@ -11,6 +11,8 @@ import torch
 from .errors import DeviceError
 from .memory import available_memory
 
+# The words of Linux and macOS, of Windows, and of CUDA's libraries.
+OUT_OF_MEMORY_SIGNS = ("allocate memory", "not enough memory", "ALLOC_FAILED")
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,7 +59,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that an allocation failed, on any device."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from .errors import Cancelled, ModelError, ResourceError
 from .memory import readable
 from .networks.blocks import ResidualDenseBlock, Scratch
 from .networks.spec import NetworkSpec
-from .tiles import Axis, Box, Tile, plan_tiles, shift
+from .tiles import Axis, Box, Context, Tile, plan_tiles, shift
 
 log = logging.getLogger(__name__)
 
@@ -114,13 +114,12 @@ class Engine:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._take_smaller_tiles(error)
+                self._take_smaller_tiles(error, axes, whole)
 
     @torch.inference_mode()
     def _run(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile) -> np.ndarray:
         result = np.empty([part.stop - part.start for part in whole.write], np.float32)
-        halo = max(image.shape) if self.spec.halo is None else self.spec.halo
-        for tile in plan_tiles(axes, self._encode_edge(whole), halo, within=whole):
+        for tile in self._encode_tiles(axes, whole):
             if self._cancelled():
                 raise Cancelled
             if self.precision == "measure":
@@ -150,12 +149,10 @@ class Engine:
             features = network.encode(self._to_device(image[tile.read], DTYPES[precision]))
             return [
                 (part.write, self._decode(network, features, tile, part, axes))
-                for part in plan_tiles(axes, self._decode_edge(tile), self.spec.decode_halo, within=tile)
+                for part in self._decode_tiles(axes, tile)
             ]
 
-    def _decode(
-        self, network: nn.Module, features: Tensor, tile: Tile, part: Tile, axes: Sequence[Axis]
-    ) -> np.ndarray:
+    def _decode(self, network: nn.Module, features: Tensor, tile: Tile, part: Tile, axes: Sequence[Axis]) -> np.ndarray:
         piece = features[(..., *shift(part.read, tile.read))]
         if self.spec.scale is None:
             positions = [
@@ -167,7 +164,8 @@ class Engine:
             factor = int(self.spec.scale)
             inner = tuple(slice(s.start * factor, s.stop * factor) for s in shift(part.core, part.read))
             values = network.decode(piece)["sr"][(..., *inner)]
-        return values.float().mean(1)[0].cpu().numpy()
+        values = values[0, 0] if self.spec.channels == 1 else values[0].float().mean(0)
+        return values.float().cpu().numpy()
 
     def _to_device(self, image: np.ndarray, dtype: torch.dtype) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None]
@@ -214,46 +212,67 @@ class Engine:
         self._note(f"Precision {chosen}: fp16 agrees with fp32 to {psnr:.0f} dB on the first tile.")
         return chosen
 
+    def _encode_tiles(self, axes: Sequence[Axis], whole: Tile) -> list[Tile]:
+        everything = max(axis.length for axis in axes)
+        halo = everything if self.spec.halo is None else max(self.spec.halo, self.spec.decode_halo)
+        context = Context(halo, self.spec.multiple, self.spec.minimum_size)
+        return plan_tiles(axes, self._encode_edge(whole), context, within=whole)
+
+    def _decode_tiles(self, axes: Sequence[Axis], tile: Tile) -> list[Tile]:
+        edge = self._edge_if_needed(tile, self.spec.decode_bytes_per_voxel, self.spec.decode_halo)
+        return plan_tiles(axes, edge, self.spec.decode_halo, within=tile)
+
+    def _largest_pieces(self, axes: Sequence[Axis], whole: Tile) -> tuple[Tile, Tile]:
+        """The tile that `encode` reads most for, and the part of it that `decode` does."""
+        tile = max(self._encode_tiles(axes, whole), key=_size)
+        return tile, max(self._decode_tiles(axes, tile), key=_size)
+
+    @property
+    def _may_cut(self) -> bool:
+        return self.spec.halo is not None and self.tile != 0
+
     def _encode_edge(self, whole: Tile) -> int | None:
         """Largest core of a tile that fits the memory, or None where nothing needs to be cut."""
-        if self.spec.halo is None or self.tile == 0:
+        if not self._may_cut:
             return None
         return self.tile or self._edge_if_needed(whole, self.spec.bytes_per_voxel, self.spec.halo)
 
-    def _decode_edge(self, tile: Tile) -> int | None:
-        return self._edge_if_needed(tile, self.spec.decode_bytes_per_voxel, self.spec.decode_halo)
-
     def _edge_if_needed(self, tile: Tile, bytes_per_voxel: float, halo: int) -> int | None:
-        voxels = prod(part.stop - part.start for part in tile.read)
-        if voxels * self._bytes(bytes_per_voxel) <= self._budget:
+        if self._need(tile, bytes_per_voxel) <= self._budget:
             return None
-        return self._edge(bytes_per_voxel, halo)
-
-    def _edge(self, bytes_per_voxel: float, halo: int) -> int:
         voxels = self._budget / max(1.0, self._bytes(bytes_per_voxel))
         return max(SMALLEST_TILE, int(voxels ** (1 / self.spec.dimensions)) - 2 * halo)
+
+    def _need(self, tile: Tile, bytes_per_voxel: float) -> float:
+        return _size(tile) * self._bytes(bytes_per_voxel)
 
     def _bytes(self, float32_bytes: float) -> float:
         return float32_bytes / 2 if self.precision in ("bf16", "fp16") else float32_bytes
 
-    def _take_smaller_tiles(self, error: BaseException) -> None:
+    def _take_smaller_tiles(self, error: BaseException, axes: Sequence[Axis], whole: Tile) -> None:
+        """Halve what the next tiles may need, starting from what those that failed needed."""
         self._scratch.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        smallest = self._edge(self.spec.bytes_per_voxel, self.spec.halo or 0) == SMALLEST_TILE
-        cannot_tile = self.spec.halo is None and self._edge(self.spec.decode_bytes_per_voxel, 0) == SMALLEST_TILE
-        if smallest or cannot_tile:
+        failed = self._largest_pieces(axes, whole)
+        encode_need = self._need(failed[0], self.spec.bytes_per_voxel) if self._may_cut else 0.0
+        decode_need = self._need(failed[1], self.spec.decode_bytes_per_voxel)
+        self._budget = min(self._budget, max(encode_need, decode_need)) / 2
+        self.tile = self.tile and max(SMALLEST_TILE, self.tile // 2)
+        if self._largest_pieces(axes, whole) == failed:
             raise ResourceError(
                 f"The memory of {self.device} is not enough for this model.",
                 "Close other programs, choose an ROI, a lighter model, or --device cpu.",
             ) from error
-        self._budget /= 2
-        self.tile = self.tile and max(SMALLEST_TILE, self.tile // 2)
         self._note(f"Memory ran out on {self.device}; tiles now take at most {readable(self._budget)}.")
 
     def _note(self, text: str) -> None:
         log.info(text)
         self.notes.append(text)
+
+
+def _size(tile: Tile) -> int:
+    return prod(part.stop - part.start for part in tile.read)
 
 
 def _float_input(module: nn.Module, inputs: tuple) -> tuple:
@@ -264,7 +283,7 @@ def _padded(x: Tensor, minimum: int, multiple: int) -> Tensor:
     """Repeat the last row, column, ... until the network accepts the size; what that adds is never kept."""
     for axis in range(2, x.ndim):
         length = x.shape[axis]
-        missing = max(minimum, ceil(length / multiple) * multiple) - length
+        missing = ceil(max(minimum, length) / multiple) * multiple - length
         if missing > 0:
             edge = x.narrow(axis, length - 1, 1)
             x = torch.cat((x, edge.expand(*[missing if n == axis else -1 for n in range(x.ndim)])), axis)

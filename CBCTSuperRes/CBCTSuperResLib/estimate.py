@@ -21,6 +21,10 @@ from .volume import Grid, Volume, scaled_size
 PROGRAM_MEMORY = 0.6e9
 GUESSED_FLOPS_PER_CORE = 30e9
 LARGEST_SPACING_RATIO = 1.5
+UNKNOWN_HALO = 32
+MOST_FOR_TILES = 1.2e9
+MOST_FOR_BLOCKS = 2.0e9
+BYTES_OF_BLOCKS = 40
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def scales(card: ModelCard, options: Options) -> tuple[float, float, float]:
     factor = spec.scale
     if factor is None:
         lowest, highest = spec.scale_range or (1.0, 1.0)
-        factor = options.scale or min(max(2.0, lowest), highest)
+        factor = min(max(2.0, lowest), highest) if options.scale is None else options.scale
         if not lowest <= factor <= highest:
             raise OptionError(f"The model {card.name} offers factors from {lowest:g} to {highest:g}, not {factor:g}.")
     elif options.scale not in (None, factor):
@@ -101,7 +105,7 @@ def output_grid(grid: Grid, card: ModelCard, options: Options) -> Grid:
         If the options do not fit the model or the volume.
     """
     if options.planes == "isotropic" and card.spec.dimensions == 2:
-        _check_isotropic(grid)
+        _check_isotropic(grid, scales(card, options)[0])
     box = region(grid, options)
     cropped = grid.cropped([start for start, _ in box], [stop for _, stop in box])
     return cropped.resampled(scaled_size(cropped.size, scales(card, options)))
@@ -129,7 +133,9 @@ def estimate(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = Op
     return Estimate(result, kind, output_bytes, memory, seconds, measured)
 
 
-def check_resources(volume: Volume, card: ModelCard, options: Options, output_path: str | Path | None = None) -> Estimate:
+def check_resources(
+    volume: Volume, card: ModelCard, options: Options, output_path: str | Path | None = None
+) -> Estimate:
     """Refuse, with the numbers, a run whose result would not fit into memory or onto the disk.
 
     Raises
@@ -204,16 +210,26 @@ def _speed_key(card: ModelCard, device: str) -> str:
 
 def _working_memory(grid: Grid, card: ModelCard, options: Options) -> int:
     """One tile or block, and a few slices of the result."""
-    spec, (i, j, _) = card.spec, grid.size
-    per_slice = i * j * (spec.bytes_per_voxel + spec.decode_bytes_per_voxel)
-    tile = per_slice if spec.halo is None else min(per_slice, 1.2e9)
-    blocks = 2.0e9 if passes_over(card, options) == 3 or spec.dimensions == 3 else 0.0
-    factor = scales(card, options)[0]
-    whole = float(np.prod(grid.size, dtype=np.float64)) * factor**3 * 40
-    return int(tile + min(blocks, whole) + 8 * 4 * i * j * factor**2)
+    spec, factor = card.spec, scales(card, options)[0]
+    context = 2 * (UNKNOWN_HALO if spec.halo is None else spec.halo)
+    i, j, k = (
+        min(n, stop - start + context) for n, (start, stop) in zip(grid.size, region(grid, options), strict=True)
+    )
+    piece = i * j * (k if spec.dimensions == 3 else 1)
+    encode, decode = piece * spec.bytes_per_voxel, piece * spec.decode_bytes_per_voxel
+    tile = encode + min(decode, MOST_FOR_TILES) if spec.halo is None else min(encode + decode, MOST_FOR_TILES)
+    slices = 8 * 4 * i * j * factor**2
+    if passes_over(card, options) == 1 and spec.dimensions == 2:
+        return int(tile + slices)
+    whole = i * j * k * factor**3 * BYTES_OF_BLOCKS
+    return int(tile + slices + (whole if spec.halo is None else min(MOST_FOR_BLOCKS, whole)))
 
 
-def _check_isotropic(grid: Grid) -> None:
+def _check_isotropic(grid: Grid, factor: float) -> None:
+    if factor != int(factor):
+        raise OptionError(
+            f"Three planes can be joined only for whole factors, not for {factor:g}.", "Choose planes axial."
+        )
     ratio = max(grid.spacing) / min(grid.spacing)
     if ratio > LARGEST_SPACING_RATIO:
         raise InputError(

@@ -2,8 +2,12 @@
 
 A pass across one axis sharpens the two others and knows nothing new along its own. A plain mean of three would dilute
 each axis by a third. Here each pass is weighted, frequency by frequency, by how much of that frequency lies in its
-planes; beyond the input's Nyquist frequency along its own axis it gets no weight. The weights are short filters, so that
-a block needs only a few voxels around it and blocks join exactly.
+planes; beyond the input's Nyquist frequency along its own axis it gets no weight.
+
+What a Gaussian blur took away at a frequency f is, in the logarithm, proportional to |f|^2, and a pass gives back the
+share of it that lies in its planes. The weights are chosen so that these shares add up to the whole: along an axis and
+within a plane they sum to one, and between all three axes, where each pass sees two thirds, to one and a half. They are
+short filters, so that a block needs only a few voxels around it and blocks join exactly.
 """
 
 from __future__ import annotations
@@ -16,10 +20,11 @@ import torch
 REACH = 12
 SELECTIVITY = 3.0
 BLEND = 0.03
+FLOOR = 1e-3
 
 
 class PlaneFusion:
-    """Three filters whose sum leaves everything as it is.
+    """Three filters, one for each pass.
 
     Parameters
     ----------
@@ -48,27 +53,28 @@ class PlaneFusion:
 
 
 def plane_kernels(scale: int) -> list[np.ndarray]:
-    """Symmetric filters of (2 * REACH + 1)^3 float32 taps for the passes across axis 0, 1, 2; their sum is a delta."""
-    size = 4 * REACH
-    frequencies = np.fft.fftfreq(size)
-    cut_off = 0.5 / scale
-    axes = np.meshgrid(*[frequencies] * 3, indexing="ij", sparse=True)
-    squared = [f**2 for f in axes]
-    total = sum(squared)
-    scores = []
-    for own, f in enumerate(axes):
-        in_plane = (total - squared[own]) / (total + 1e-9) + 1e-3
-        resolved = 1 / (1 + np.exp((np.abs(f) - cut_off) / BLEND * 4))
-        scores.append((in_plane * resolved + 1e-6) ** SELECTIVITY)
-    scale_sum = sum(scores)
+    """Symmetric filters of (2 * REACH + 1)^3 float32 taps for the passes across axis 0, 1, 2.
+
+    Their sum leaves a constant as it is.
+    """
+    frequencies = np.meshgrid(*[np.fft.fftfreq(4 * REACH)] * 3, indexing="ij", sparse=True)
+    total = sum(f**2 for f in frequencies)
+    shares = [np.divide(total - f**2, total, where=total > 0, out=np.full(total.shape, 2 / 3)) for f in frequencies]
+    resolved = [1 / (1 + np.exp((np.abs(f) - 0.5 / scale) * 4 / BLEND)) for f in frequencies]
+    scores = [(share * r + FLOOR) ** SELECTIVITY for share, r in zip(shares, resolved, strict=True)]
+    whole = sum(score * share for score, share in zip(scores, shares, strict=True))
     window = np.hanning(2 * REACH + 3)[1:-1]
     taper = window[:, None, None] * window[:, None] * window
-    kernels = []
-    for score in scores:
-        kernel = np.fft.fftshift(np.fft.ifftn(score / scale_sum).real)
-        middle = slice(size // 2 - REACH, size // 2 + REACH + 1)
-        kernels.append((kernel[middle, middle, middle] * taper).astype(np.float32))
-    return kernels
+    kernels = [_middle(score / whole) * taper for score in scores]
+    surplus = sum(kernel.sum() for kernel in kernels) - 1
+    return [(kernel - surplus / 3 * taper / taper.sum()).astype(np.float32) for kernel in kernels]
+
+
+def _middle(response: np.ndarray) -> np.ndarray:
+    """The taps of a filter, given by its frequency response, up to `REACH` from its centre."""
+    taps = np.fft.fftshift(np.fft.ifftn(response).real)
+    middle = slice(len(taps) // 2 - REACH, len(taps) // 2 + REACH + 1)
+    return taps[middle, middle, middle]
 
 
 def _wrapped(kernel: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

@@ -12,15 +12,17 @@ from typing import Protocol
 import numpy as np
 
 from .engine import Engine
+from .estimate import UNKNOWN_HALO
 from .fusion import REACH as FUSION_REACH
 from .fusion import PlaneFusion
 from .interpolate import REACH as CUBIC_REACH
 from .interpolate import cubic
 from .networks.spec import NetworkSpec
-from .tiles import Axis, Box, Tile, seen_from_its_reading
+from .tiles import Axis, Box, Context, Tile, seen_from_its_reading
 
-UNKNOWN_HALO = 32
 BLOCK_MEMORY = 1.5e9
+FLOATS_OF_BLOCKS = 6  # held at the same time for each output voxel of a block: result, excess and their parts
+FLOATS_OF_FUSION = 10  # the same, with three passes and their spectra
 
 
 class Pass(Protocol):
@@ -32,13 +34,13 @@ class Pass(Protocol):
         Factor along (k, j, i).
     edges : three int or None
         Largest extent of a piece along (k, j, i); None does not cut.
-    margin : three int
-        Context that a piece needs on either side, in voxels.
+    context : three Context
+        What a piece needs around it.
     """
 
     scales: tuple[float, float, float]
     edges: tuple[int | None, int | None, int | None]
-    margin: tuple[int, int, int]
+    context: tuple[Context, Context, Context]
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
         """The network's picture of `tile.write`, from what `tile.read` holds; both float32 (k, j, i)."""
@@ -53,10 +55,9 @@ class SliceBySlice:
     """A 2-D network on each slice; the slices' distance stays."""
 
     def __init__(self, spec: NetworkSpec, scale: float) -> None:
-        context = UNKNOWN_HALO if spec.halo is None else spec.halo
         self.scales = (1.0, scale, scale)
         self.edges = (1, None, None)
-        self.margin = (0, *[max(context, spec.decode_halo, CUBIC_REACH)] * 2)
+        self.context = (Context(), *[_context(spec)] * 2)
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
         local, inside = _seen_from(tile, axes)
@@ -71,8 +72,8 @@ class BlockByBlock:
 
     def __init__(self, spec: NetworkSpec, scale: float) -> None:
         self.scales = (scale,) * 3
-        self.edges = (None,) * 3 if spec.halo is None else (_block_edge(spec.bytes_per_voxel, spec.halo),) * 3
-        self.margin = (max(spec.halo or UNKNOWN_HALO, spec.decode_halo, CUBIC_REACH),) * 3
+        self.context = (_context(spec),) * 3
+        self.edges = (_block_edge(spec, FLOATS_OF_BLOCKS * scale**3, self.context[0].halo),) * 3
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
         return engine.run(unit, *_seen_from(tile, axes))
@@ -86,12 +87,10 @@ class ThreePlanes:
 
     def __init__(self, spec: NetworkSpec, scale: float) -> None:
         self.scales = (scale,) * 3
-        context = UNKNOWN_HALO if spec.halo is None else spec.halo
         self._fusion = PlaneFusion(int(scale))
         self._reach = -(-FUSION_REACH // int(scale))
-        bytes_per_voxel = 4.0 * scale**3 * 10
-        self.edges = (_block_edge(bytes_per_voxel, self._reach),) * 3
-        self.margin = (self._reach + max(context, spec.decode_halo, CUBIC_REACH),) * 3
+        self.context = (_context(spec, self._reach),) * 3
+        self.edges = (_block_edge(spec, FLOATS_OF_FUSION * scale**3, self._reach),) * 3
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
         _, inside = _seen_from(tile, axes)
@@ -113,12 +112,13 @@ class ThreePlanes:
             for part, length in zip(tile.core, shape, strict=True)
         )
         scale = int(self.scales[0])
-        axes = [Axis(n, part.start, part.stop, (part.stop - part.start) * scale) for n, part in zip(shape, core, strict=True)]
+        axes = [
+            Axis(n, part.start, part.stop, (part.stop - part.start) * scale)
+            for n, part in zip(shape, core, strict=True)
+        ]
         return Tile(core, tile.read, tuple(slice(0, axis.outputs) for axis in axes)), axes
 
-    def _details(
-        self, engine: Engine, unit: np.ndarray, normal: int, wide: Tile, axes: Sequence[Axis]
-    ) -> np.ndarray:
+    def _details(self, engine: Engine, unit: np.ndarray, normal: int, wide: Tile, axes: Sequence[Axis]) -> np.ndarray:
         """What the network adds to cubic interpolation in the planes across one axis, on the output grid of `wide`."""
         in_plane, plane_axes = _without(wide, normal), [axis for n, axis in enumerate(axes) if n != normal]
         positions = [axis.positions(w) for axis, w in zip(plane_axes, in_plane.write, strict=True)]
@@ -158,6 +158,14 @@ def _without(tile: Tile, dropped: int) -> Tile:
     return Tile(rest(tile.core), rest(tile.read), rest(tile.write))
 
 
-def _block_edge(bytes_per_voxel: float, halo: int) -> int:
-    """Core of the largest block whose work fits into `BLOCK_MEMORY`."""
-    return max(16, int((BLOCK_MEMORY / max(1.0, bytes_per_voxel)) ** (1 / 3)) - 2 * halo)
+def _context(spec: NetworkSpec, more: int = 0) -> Context:
+    """What a network and cubic interpolation need around a piece, and `more` voxels."""
+    halo = UNKNOWN_HALO if spec.halo is None else spec.halo
+    return Context(more + max(halo, spec.decode_halo, CUBIC_REACH), spec.multiple, spec.minimum_size)
+
+
+def _block_edge(spec: NetworkSpec, floats_per_voxel: float, halo: int) -> int | None:
+    """Core of the largest block that fits into `BLOCK_MEMORY`; a network of unknown halo gets everything at once."""
+    if spec.halo is None:
+        return None
+    return max(16, int((BLOCK_MEMORY / (4 * floats_per_voxel)) ** (1 / 3)) - 2 * halo)

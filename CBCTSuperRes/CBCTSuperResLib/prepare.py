@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from .blanks.fill import BlankFiller
-from .intensity import Window
+from .window import Window
 from .tiles import Box
 
 

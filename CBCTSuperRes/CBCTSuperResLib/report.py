@@ -45,7 +45,7 @@ def make_report(
         "window_reason": choice.reason,
         "clipped_share": round(choice.clipped_share, 5),
         "tissue_levels": {name: getattr(choice.levels, name) for name in ("air", "soft", "bone")},
-        "blank": {"rule": blanks.rule, "share": round(blanks.share, 5), "value": blanks.value},
+        "blank": blanks.to_json(),
         "smooth_pixels": smooth,
         "device": describe_device(engine.device),
         "precision": engine.precision,
@@ -53,7 +53,11 @@ def make_report(
         "halo": spec.halo,
         "pieces": pieces,
         "notes": list(engine.notes),
-        "warnings": [*choice.warnings, *warnings_for(volume, model.card, options)],
+        "warnings": [
+            *volume.report.get("warnings", ()),
+            *choice.warnings,
+            *warnings_for(volume, model.card, options),
+        ],
         "output_size": list(grid.size),
         "output_spacing_mm": list(grid.spacing),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -76,7 +80,11 @@ def warnings_for(volume: Volume, card: ModelCard, options: Options) -> list[str]
             )
     if in_plane_ratio(volume) > 1.05:
         found.append("The pixels are not square; the network learned from square ones.")
-    if options.planes == "axial" and card.spec.dimensions == 2 and spacing.max() / spacing.min() > LARGEST_SPACING_RATIO:
+    if (
+        options.planes == "axial"
+        and card.spec.dimensions == 2
+        and spacing.max() / spacing.min() > LARGEST_SPACING_RATIO
+    ):
         found.append(f"The slices are {spacing[2]:.3g} mm apart; only their plane gets sharper.")
     return found
 

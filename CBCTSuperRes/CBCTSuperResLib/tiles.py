@@ -67,10 +67,43 @@ class Axis:
         return min(self.outputs, max(0, ceil((edge - self.start) * self.scale - 0.5 - 1e-9)))
 
 
+@dataclass(frozen=True)
+class Context:
+    """What must be read around a core along one axis.
+
+    Attributes
+    ----------
+    halo : int
+        Voxels to read on either side, where the array has them.
+    multiple : int
+        Readings begin and end at multiples of this, or at the array's end: networks that halve their input see a tile
+        as they see the whole only if it is cut between their cells.
+    minimum : int
+        Smallest reading, where the array has as much.
+    """
+
+    halo: int = 0
+    multiple: int = 1
+    minimum: int = 1
+
+    def reading(self, core: slice, limit: slice) -> slice:
+        """What to read for a core, within `limit`."""
+        start, stop = self._on_cells(core.start - self.halo, core.stop + self.halo, limit)
+        if stop - start < self.minimum:
+            start, stop = self._on_cells(stop - self.minimum, stop, limit)
+        if stop - start < self.minimum:
+            start, stop = self._on_cells(start, start + self.minimum, limit)
+        return slice(start, stop)
+
+    def _on_cells(self, start: int, stop: int, limit: slice) -> tuple[int, int]:
+        cell = self.multiple
+        return max(limit.start, start // cell * cell), min(limit.stop, -(-stop // cell) * cell)
+
+
 def plan_tiles(
     axes: Sequence[Axis],
     edge: int | None | Sequence[int | None],
-    halo: int | Sequence[int],
+    context: Context | int | Sequence[Context],
     within: Tile | None = None,
 ) -> list[Tile]:
     """Cut a region into tiles of nearly equal size.
@@ -80,8 +113,8 @@ def plan_tiles(
     axes : sequence of Axis
     edge : int or None, or one for each axis
         Largest extent of a core; None does not cut.
-    halo : int or sequence of int
-        Context to read on either side, where the array has it.
+    context : Context or int, or one Context for each axis
+        A bare number is a halo.
     within : Tile, optional
         Cut only the core of this tile, and read nothing outside its own reading.
 
@@ -90,16 +123,14 @@ def plan_tiles(
     list of Tile
         In the order of the array, last axis fastest. Their cores cover the region, and their writes the output, once.
     """
-    halos = [halo] * len(axes) if isinstance(halo, int) else halo
+    context = Context(context) if isinstance(context, int) else context
+    contexts = [context] * len(axes) if isinstance(context, Context) else context
     edges = [edge] * len(axes) if edge is None or isinstance(edge, int) else edge
     region = within.core if within else tuple(slice(axis.start, axis.stop) for axis in axes)
     bounds = within.read if within else tuple(slice(0, axis.length) for axis in axes)
     tiles = []
     for core in product(*map(_cores, region, edges)):
-        read = tuple(
-            slice(max(limit.start, part.start - h), min(limit.stop, part.stop + h))
-            for part, limit, h in zip(core, bounds, halos, strict=True)
-        )
+        read = tuple(c.reading(part, limit) for c, part, limit in zip(contexts, core, bounds, strict=True))
         write = tuple(axis.write(part) for axis, part in zip(axes, core, strict=True))
         tiles.append(Tile(core, read, write))
     return tiles
