@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Grid": "volume",
     "Volume": "volume",
-    "Window": "intensity",
+    "Window": "window",
     "Options": "options",
     "Model": "model",
     "ModelCard": "card",

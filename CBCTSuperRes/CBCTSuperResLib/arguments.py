@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 
 from .errors import OptionError
-from .intensity import PRESETS, Window
+from .window import PRESETS, Window
 from .options import PLANES, PRECISIONS, Options
 
 

@@ -14,7 +14,7 @@ from math import isfinite
 from pathlib import Path
 
 from .errors import ModelError
-from .intensity import TissueLevels
+from .tissue import TissueLevels
 from .networks.spec import NetworkSpec
 from .safetensors_file import IMPORT_ADVICE, Header, file_digest, read_header, weights_digest
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .blanks.region import BlankRegion
 from .errors import InputError
-
-if TYPE_CHECKING:
-    from .blanks.region import BlankRegion
-    from .intensity import Window
+from .window import Window
 
 _SAMPLES = 2_000_000
 

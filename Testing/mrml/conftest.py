@@ -34,7 +34,7 @@ def tiny_model(tmp_path_factory) -> Path:
     """A file with an untrained UNetSPSR so small that a slice takes milliseconds."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from CBCTSuperResLib.card import ModelCard
-    from CBCTSuperResLib.intensity import TissueLevels
+    from CBCTSuperResLib.tissue import TissueLevels
     from CBCTSuperResLib.model import Model
     from CBCTSuperResLib.networks import build_network
 
