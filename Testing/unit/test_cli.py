@@ -156,7 +156,7 @@ def test_a_terminated_command_leaves_nothing_behind_and_says_so(scan, model, tmp
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "CBCTSuperRes"), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     seen = b""
-    while b"slices" not in seen:
+    while b"Network" not in seen:
         piece = process.stderr.read(64)
         assert piece, seen
         seen += piece
