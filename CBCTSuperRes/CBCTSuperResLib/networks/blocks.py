@@ -28,35 +28,49 @@ def add_scaled(x: Tensor, residual: Tensor) -> Tensor:
 
 
 class Scratch:
-    """Memory that dense blocks take turns in, instead of asking for fresh memory at each of their joins.
+    """Memory that dense blocks take turns in, so that joining channels copies nothing. Only for inference on the CPU.
 
-    A join needs its own input while it writes, so there are two pieces, used alternately. Only for inference: a
-    gradient would need every join to stay.
+    Groups of `depth` channels lie one behind the other, (group, row, column, channel): a join is a longer view. To a
+    convolution the groups are the depth of a 3-D image, over all of which it sums.
     """
 
     def __init__(self) -> None:
-        self._pieces: list[Tensor | None] = [None, None]
-        self._turn = 0
+        self._memory: Tensor | None = None
 
-    def cat(self, tensors: tuple[Tensor, Tensor], dim: int) -> Tensor:
-        """`torch.cat` of two tensors (N, C, H, W) along the channels, stored channels last."""
-        first, second = tensors
-        n, c, h, w = first.shape
-        c += second.shape[1]
-        self._turn = 1 - self._turn
-        piece = self._piece(n * h * w * c, first)
-        return torch.cat(tensors, dim, out=piece[: n * h * w * c].view(n, h, w, c).permute(0, 3, 1, 2))
+    @staticmethod
+    def serves(x: Tensor, depth: int) -> bool:
+        """Whether channels of this tensor (N, C, H, W) may be kept in groups, and oneDNN be called for them."""
+        usable = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+        return usable and len(x) == 1 and x.shape[1] % depth == 0 and not torch.is_grad_enabled()
 
-    def _piece(self, elements: int, like: Tensor) -> Tensor:
-        piece = self._pieces[self._turn]
-        if piece is None or piece.numel() < elements or piece.dtype != like.dtype or piece.device != like.device:
-            self._pieces[self._turn] = None
-            piece = self._pieces[self._turn] = torch.empty(elements, dtype=like.dtype, device=like.device)
-        return piece
+    def stack(self, groups: int, x: Tensor, depth: int) -> Tensor:
+        """An image of groups (1, depth, groups, H, W), of which the first hold x (1, C, H, W), the others anything."""
+        height, width = x.shape[2:]
+        elements = groups * height * width * depth
+        if self._memory is None or self._memory.numel() < elements:
+            self._memory = None
+            self._memory = torch.empty(elements)
+        stack = self._memory[:elements].view(1, groups, height, width, depth).permute(0, 4, 1, 2, 3)
+        stack[:, :, : x.shape[1] // depth] = grouped(x, depth)
+        return stack
 
     def clear(self) -> None:
         """Give the memory back."""
-        self._pieces = [None, None]
+        self._memory = None
+
+
+def grouped(tensor: Tensor, depth: int) -> Tensor:
+    """(N, C, H, W) -> (N, depth, C / depth, H, W); channel c becomes channel c % depth of group c // depth."""
+    return tensor.unflatten(1, (-1, depth)).transpose(1, 2)
+
+
+def conv_stack(layer: nn.Conv2d, stack: Tensor) -> Tensor:
+    """What a 3 x 3 layer gives for stacked channels (1, depth, groups, H, W): (1, C', H, W).
+
+    oneDNN is called by name: `conv3d` leaves it for a much slower way where one thread works on a small image.
+    """
+    weight = grouped(layer.weight, stack.shape[1]).contiguous(memory_format=torch.channels_last_3d)
+    return torch.mkldnn_convolution(stack, weight, layer.bias, [0, 1, 1], [1, 1, 1], [1, 1, 1], 1).squeeze(2)
 
 
 class ResidualDenseBlock(nn.Module):
@@ -82,11 +96,20 @@ class ResidualDenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, features, H, W) -> the same shape."""
-        join = self.scratch.cat if self.scratch else torch.cat
+        if self.scratch and self.scratch.serves(x, self.conv1.out_channels):
+            return self._without_joins(x)
         dense = x
         for grow in (self.conv1, self.conv2, self.conv3, self.conv4):
-            dense = join((dense, lrelu(grow(dense))), 1)
+            dense = torch.cat((dense, lrelu(grow(dense))), 1)
         return add_scaled(x, self.conv5(dense))
+
+    def _without_joins(self, x: Tensor) -> Tensor:
+        growth = self.conv1.out_channels
+        first = x.shape[1] // growth
+        stack = self.scratch.stack(first + 4, x, growth)
+        for group, grow in enumerate((self.conv1, self.conv2, self.conv3, self.conv4), start=first):
+            torch.ops.aten.leaky_relu.out(conv_stack(grow, stack[:, :, :group]), SLOPE, out=stack[:, :, group])
+        return add_scaled(x, conv_stack(self.conv5, stack))
 
 
 class RRDB(nn.Module):
