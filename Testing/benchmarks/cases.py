@@ -1,0 +1,41 @@
+"""Networks and pictures that the benchmarks share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from CBCTSuperResLib.engine import Engine
+from CBCTSuperResLib.evaluation.phantom import jaw_phantom
+from CBCTSuperResLib.networks import build_network
+from CBCTSuperResLib.tiles import Axis, plan_tiles
+
+FULL_SIZE: dict = {}
+LIGHT = dict(nf=16, gc=8, nb=4)
+
+
+def network_with_random_weights(**options) -> torch.nn.Module:
+    """Torch's usual initial weights: unlike the network's own, they give pictures with a range."""
+    torch.manual_seed(0)
+    network = build_network("unetspsr", **options)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.reset_parameters()
+    return network.eval().requires_grad_(False)
+
+
+def phantom_slice(size: int) -> np.ndarray:
+    """A slice of a jaw with noise, float32 in [0, 1]."""
+    picture = jaw_phantom((1, size, size), 0.16, seed=0)[0]
+    noise = np.random.default_rng(0).normal(0, 0.02, picture.shape)
+    return np.clip(picture + noise, 0, 1).astype(np.float32)
+
+
+def enlarge(engine: Engine, picture: np.ndarray) -> np.ndarray:
+    """A whole picture through an engine."""
+    axes = [Axis(n, 0, n, int(n * engine.spec.scale)) for n in picture.shape]
+    (whole,) = plan_tiles(axes, None, 0)
+    return engine.run(picture, axes, whole)
+
+
+def as_tensor(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(picture)[None, None]
