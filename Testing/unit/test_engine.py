@@ -183,7 +183,9 @@ class Overflowing(CubicTwice):
 def test_what_is_not_finite_in_reduced_precision_is_computed_again_in_fp32(image):
     network = Overflowing(torch.bfloat16)
     engine = Engine(network, network.describe(), "cpu", "bf16", tile=32)
-    np.testing.assert_allclose(enlarged(engine, image), enlarged(Engine(CubicTwice(), network.describe(), "cpu"), image))
+    np.testing.assert_allclose(
+        enlarged(engine, image), enlarged(Engine(CubicTwice(), network.describe(), "cpu"), image)
+    )
     assert engine.precision == "fp32" and len(engine.notes) == 1 and "fp32" in engine.notes[0]
 
 
