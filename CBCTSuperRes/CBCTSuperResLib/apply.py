@@ -96,7 +96,7 @@ def apply_to_file(
             "reading": {"spacing": spacing and list(spacing), "series": series},
             "versions": versions(),
             "seconds": stages.seconds,
-            "warnings": [*volume.report.get("warnings", ()), *result.report.get("warnings", ())],
+            "warnings": list(result.report.get("warnings", ())),
             "super_resolution": result.report,
         }
         write_report(report, output_path)

@@ -79,7 +79,8 @@ class Finisher:
         if outside is None:
             return np.clip(values, *self._range.within(0.0, 0.0), out=values)
         values += outside.values[place, rows]
-        return np.clip(values, *outside.range_nearby(place, rows), out=values)
+        lowest, highest = outside.range_nearby(place, rows)
+        return np.minimum(np.maximum(values, lowest, out=values), highest, out=values)
 
     def _store(self, target: np.ndarray, values: np.ndarray, blank: np.ndarray | None) -> None:
         if target.dtype.kind != "f":

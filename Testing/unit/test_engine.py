@@ -284,7 +284,9 @@ class CoarseInHalf(CubicTwice):
 @pytest.mark.parametrize(("error", "chosen"), [(0.0, "fp16"), (5e-4, "fp16"), (3e-3, "fp32"), (float("nan"), "fp32")])
 def test_half_precision_is_taken_only_where_it_was_measured_to_be_equal(image, error, chosen):
     engine = Engine(CoarseInHalf(error), CubicTwice().describe(), "cpu")
-    engine.precision = "measure"
+    engine._to_be_measured = True
+    enlarged(engine, np.full_like(image, 0.1))
+    assert not engine.notes, "a flat picture decides nothing"
     found = enlarged(engine, image)
     expected = enlarged(Engine(CubicTwice(), CubicTwice().describe(), "cpu"), image)
     assert engine.precision == chosen and chosen in engine.notes[0]
