@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from .blanks import BlankRegion
-from .window import Window
 from .interpolate import cubic, enlarge_slice
 from .prepare import Prepared, arithmetic_type
 from .tiles import Axis, Tile
+from .window import Window
 
 OVERSHOOT = 0.02
 BAND = 64  # rows that are worked on at a time, so that they stay in the processor's cache

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from .blanks.fill import BlankFiller
-from .window import Window
 from .tiles import Box
+from .window import Window
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def test_what_the_reader_had_to_assume_is_among_the_warnings(tiny_model, tmp_pat
     source.write_bytes(text[:start] + text[text.index(b"\n", start) + 1 :])
     report = apply_to_file(source, tmp_path / "out.nrrd", tiny_model)
     assert any("spacing" in warning for warning in report["warnings"])
-    assert len(report["warnings"]) > len(report["super_resolution"]["warnings"])
+    assert len(report["warnings"]) == len(set(report["warnings"])), "each is said once"
 
 
 def test_a_cancelled_run_in_this_process_leaves_nothing(scan_file, tiny_model, tmp_path):
