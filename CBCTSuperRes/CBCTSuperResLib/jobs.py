@@ -292,6 +292,7 @@ def python_executable() -> str:
 
 def _environment() -> dict[str, str]:
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are ten times slower on a busy computer
     environment.pop("PYTHONSAFEPATH", None)  # it would hide the library in the working directory
     return environment
 

@@ -10,6 +10,8 @@ from CBCTSuperResLib.evaluation.metrics import gradient_energy, psnr
 from CBCTSuperResLib.evaluation.simulate import ALL_AXES, IN_PLANE, degrade, gaussian_blur
 from CBCTSuperResLib.fusion import REACH, PlaneFusion, plane_kernels
 from CBCTSuperResLib.interpolate import cubic
+from CBCTSuperResLib.model import Model
+from CBCTSuperResLib.resources import resource_folder
 from CBCTSuperResLib.tiles import Axis
 from helpers import position_error_mm
 from stub_networks import CubicTwice, Sharpened, stub_model, tiny_model
@@ -166,3 +168,18 @@ def test_slightly_anisotropic_voxels_are_accepted(truth):
     volume = volume_of(truth[:6, :10, :10], (0.2, 0.2, 0.3))
     result = super_resolve(volume, stub_model(CubicTwice()), Options(window=(0, 1000), planes="isotropic"))
     np.testing.assert_allclose(result.spacing, (0.1, 0.1, 0.15))
+
+
+def test_the_shipped_model_gains_along_all_three_axes(truth):
+    path = resource_folder() / "Models" / "light.safetensors"
+    if not path.is_file():
+        pytest.skip("the light model is not here")
+    model, cube = Model.load(path), truth[:56, :56, :56]
+    in_plane, everywhere = degrade(cube, IN_PLANE, seed=1), degrade(cube, ALL_AXES, seed=1)
+    axial = np.clip(run(in_plane, model, "axial", device="cpu").voxels / 1000, 0, 1)
+    found = np.clip(run(everywhere, model, "isotropic", device="cpu").voxels / 1000, 0, 1)
+    axial_gain = psnr(axial, cube) - psnr(np.clip(by_cubic(in_plane, IN_PLANE), 0, 1), cube)
+    gain = psnr(found, cube) - psnr(np.clip(by_cubic(everywhere, ALL_AXES), 0, 1), cube)
+    energy = np.array(gradient_energy(found)) / gradient_energy(cube)
+    assert axial_gain > 1 and gain >= 0.8 * axial_gain
+    assert energy.max() <= 1.1 * energy.min()
