@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib import Grid, Options, Volume, passes, super_resolve
+from CBCTSuperResLib import Grid, Options, Volume, estimate, passes, super_resolve
 from CBCTSuperResLib.errors import InputError
 from CBCTSuperResLib.evaluation.metrics import gradient_energy, psnr
 from CBCTSuperResLib.evaluation.simulate import ALL_AXES, IN_PLANE, degrade, gaussian_blur
@@ -17,6 +17,11 @@ from helpers import position_error_mm
 from stub_networks import CubicTwice, Sharpened, stub_model, tiny_model
 
 FINE = 80
+
+
+@pytest.fixture(autouse=True)
+def _own_speed_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path / "models")
 
 
 @pytest.fixture(scope="module")

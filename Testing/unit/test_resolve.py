@@ -7,7 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from CBCTSuperResLib import Grid, Options, Volume, super_resolve
+from CBCTSuperResLib import Grid, Options, Volume, estimate, super_resolve
 from CBCTSuperResLib.errors import Cancelled, InputError, OptionError
 from CBCTSuperResLib.evaluation.metrics import psnr
 from CBCTSuperResLib.evaluation.phantom import jaw_scans
@@ -28,6 +28,11 @@ def scan(shape=(7, 46, 50), blank=True, seed=0, dtype="uint16") -> Volume:
     if blank:
         values[np.hypot(i - (shape[2] - 1) / 2, j - (shape[1] - 1) / 2) > 0.48 * min(shape[1:])] = 0
     return Volume(values.astype(dtype), make_grid(shape[::-1], (0.25, 0.25, 0.3)))
+
+
+@pytest.fixture(autouse=True)
+def _own_speed_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path / "models")
 
 
 @pytest.fixture(scope="module")
