@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ NOTICE = "Fine detail is predicted by a network; not for diagnosis."
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve a machine that does other work too
     parsed = make_parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _raise_cancelled)
     try:
