@@ -66,6 +66,8 @@ def test_the_robust_window_ignores_a_few_extremes_and_evens_the_size():
 
 def test_a_packaged_model_carries_levels_halo_and_results(tmp_path, monkeypatch):
     phantom = ("small phantom", np.clip(compare.jaw_phantom((2, 32, 32), 0.5, 7), 0, 1))
+    levels = package.phantom_levels([0])
+    monkeypatch.setattr(package, "phantom_levels", lambda: levels)
     monkeypatch.setattr(package, "held_out_phantoms", lambda: iter([phantom]))
     torch.manual_seed(0)
     network = build_network("unetspsr", nf=4, gc=2, nb=4)
