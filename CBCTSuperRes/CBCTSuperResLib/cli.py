@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import __version__
 from .arguments import add_apply_arguments, options_from_arguments
-from .errors import Cancelled, OptionError, SuperResError
+from .errors import Cancelled, DependencyError, OptionError, SuperResError
 
 NOTICE = "Fine detail is predicted by a network; not for diagnosis."
 
@@ -33,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SuperResError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        print(
+            f"Error: The package {error.name} is not installed. Install it: pip install cbct-superres", file=sys.stderr
+        )
+        return DependencyError.exit_code
     except KeyboardInterrupt:
         print("Cancelled; nothing was written.", file=sys.stderr)
         return Cancelled.exit_code

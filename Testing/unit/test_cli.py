@@ -99,6 +99,16 @@ def test_bad_requests_end_with_a_reason_and_their_own_exit_code(
     assert not list(tmp_path.glob("**/*out*"))
 
 
+def test_a_missing_package_is_named_with_what_to_do(scan, model, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    for name in [
+        n for n in sys.modules if n.startswith("CBCTSuperResLib.") and n.endswith((".resolve", ".fill", ".prepare"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["apply", str(scan), str(scan.with_name("none.nrrd")), "--model", "tiny", "--quiet"]) == 8
+    assert "cv2" in capsys.readouterr().err
+
+
 def test_info_tells_what_a_run_would_give_without_running_it(scan, model, capsys):
     assert main(["info", str(scan), "--model", "tiny", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
