@@ -6,8 +6,8 @@ import argparse
 from dataclasses import fields
 
 from .errors import OptionError
-from .window import PRESETS, Window
 from .options import PLANES, PRECISIONS, Options
+from .window import PRESETS, Window
 
 
 def add_apply_arguments(parser: argparse.ArgumentParser) -> None:

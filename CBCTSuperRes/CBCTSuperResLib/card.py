@@ -14,9 +14,9 @@ from math import isfinite
 from pathlib import Path
 
 from .errors import ModelError
-from .tissue import TissueLevels
 from .networks.spec import NetworkSpec
 from .safetensors_file import IMPORT_ADVICE, Header, file_digest, read_header, weights_digest
+from .tissue import TissueLevels
 
 CARD_KEY = "cbct_superres_card"
 CARD_HASH_KEY = "cbct_superres_card_sha256"

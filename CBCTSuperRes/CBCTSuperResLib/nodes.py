@@ -77,7 +77,7 @@ def createOutputNode(inputNode: slicer.vtkMRMLScalarVolumeNode, name: str) -> sl
 
 
 def outputName(inputNode: slicer.vtkMRMLScalarVolumeNode, scale: float) -> str:
-    """"<input> SR x2"."""
+    """ "<input> SR x2"."""
     return f"{inputNode.GetName()} SR x{scale:.3g}"
 
 

@@ -19,6 +19,7 @@ def _prop(type_, name, default=None, changed=None):
                 self._update(name)
             if changed:
                 getattr(self, changed).emit(value)
+
     return Property(type_, get, set_)
 
 

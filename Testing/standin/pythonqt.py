@@ -68,12 +68,14 @@ def _make(cls):
                 elif not prop.write(self, list(value) if isinstance(value, tuple) else value):
                     raise ValueError(f"Property '{name}' of type '{prop.typeName()}' does not accept {value!r}")
                 return
-            if QtCore.QObject.property(self, name) is not None:   # dynamic property
+            if QtCore.QObject.property(self, name) is not None:  # dynamic property
                 QtCore.QObject.setProperty(self, name, value)
                 return
         if t in _patched and not isinstance(value, QtCore.SignalInstance):
-            raise AttributeError(f"Attribute '{name}' does not exist on {t.__name__} and creation of new "
-                                 "attributes on C++ objects is not allowed")
+            raise AttributeError(
+                f"Attribute '{name}' does not exist on {t.__name__} and creation of new "
+                "attributes on C++ objects is not allowed"
+            )
         origGet(self, "__dict__")[name] = value
 
     return __getattribute__, __setattr__
@@ -105,8 +107,11 @@ def _disconnect(self, *args):
 
 
 _patched = set()
-_extra = {"connect": _connect, "disconnect": _disconnect,
-          "className": lambda self: QtCore.QObject.metaObject(self).className()}
+_extra = {
+    "connect": _connect,
+    "disconnect": _disconnect,
+    "className": lambda self: QtCore.QObject.metaObject(self).className(),
+}
 
 
 def install():

@@ -147,4 +147,5 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._setNode(node)
         self.nodeAddedByUser.emit(node)
         return node
+
     currentNodeID = Property(str, lambda s: s._node.GetID() if s._node else "", lambda s, v: s.setCurrentNode(v))

@@ -219,7 +219,7 @@ class ApplyPanel:
 
 
 def volumeText(volume: Volume) -> str:
-    """"400 x 400 x 280, 0.3 x 0.3 x 0.3 mm, int16, 90 MB"."""
+    """ "400 x 400 x 280, 0.3 x 0.3 x 0.3 mm, int16, 90 MB"."""
     size = " x ".join(map(str, volume.grid.size))
     spacing = " x ".join(f"{s:.3g}" for s in volume.spacing)
     return f"{size}, {spacing} mm, {volume.voxels.dtype}, {readable(volume.voxels.nbytes)}"

@@ -15,10 +15,10 @@ from ..calibrate import calibrate
 from ..card import ModelCard
 from ..evaluation.compare import against_cubic, held_out_phantoms, in_robust_window
 from ..evaluation.phantom import WINDOW, jaw_scans
-from ..window import Window
 from ..model import Model
 from ..tissue import TissueLevels, estimate_levels
 from ..volume import Volume
+from ..window import Window
 
 
 def phantom_levels(seeds: Iterable[int] = range(5)) -> TissueLevels:
