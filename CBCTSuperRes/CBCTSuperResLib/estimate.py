@@ -201,7 +201,7 @@ def _known_speeds() -> dict[str, float]:
 
 
 def _speed_file() -> Path:
-    return user_models_folder().parent / "speed.json"
+    return user_models_folder() / "speed.json"
 
 
 def _speed_key(card: ModelCard, device: str) -> str:

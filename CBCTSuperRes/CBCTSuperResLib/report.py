@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .devices import describe_device
 from .estimate import LARGEST_SPACING_RATIO, scales
 from .memory import peak_memory
@@ -69,26 +67,17 @@ def make_report(
 def warnings_for(volume: Volume, card: ModelCard, options: Options) -> list[str]:
     """What speaks against using a model for a volume, in words for the user."""
     found = []
-    spacing = np.asarray(volume.spacing)
+    *in_plane, between = volume.spacing
     if card.voxel_size_mm:
         smallest, largest = card.voxel_size_mm
-        in_plane = spacing[:2]
-        if in_plane.min() < 0.95 * smallest or in_plane.max() > 1.05 * largest:
+        if min(in_plane) < 0.95 * smallest or max(in_plane) > 1.05 * largest:
             found.append(
                 f"The voxel size {in_plane[0]:.3g} x {in_plane[1]:.3g} mm is outside the model's range of {smallest:g} "
                 f"to {largest:g} mm."
             )
-    if in_plane_ratio(volume) > 1.05:
+    if max(in_plane) > 1.05 * min(in_plane):
         found.append("The pixels are not square; the network learned from square ones.")
-    if (
-        options.planes == "axial"
-        and card.spec.dimensions == 2
-        and spacing.max() / spacing.min() > LARGEST_SPACING_RATIO
-    ):
-        found.append(f"The slices are {spacing[2]:.3g} mm apart; only their plane gets sharper.")
+    slicewise = options.planes == "axial" and card.spec.dimensions == 2
+    if slicewise and between > LARGEST_SPACING_RATIO * max(in_plane):
+        found.append(f"The slices are {between:.3g} mm apart; only their plane gets sharper.")
     return found
-
-
-def in_plane_ratio(volume: Volume) -> float:
-    """Longer over shorter pixel edge within a slice."""
-    return max(volume.spacing[:2]) / min(volume.spacing[:2])

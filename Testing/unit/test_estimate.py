@@ -21,7 +21,7 @@ GRID = Grid((400, 380, 300), (0.25, 0.25, 0.25))
 
 @pytest.fixture(autouse=True)
 def _own_speed_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path / "models")
+    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path)
 
 
 def card(spec=SLICES, **values) -> ModelCard:
