@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 TILE_MEMORY = {"cpu": 1.1e9, "cuda": 6e9}
 SMALLEST_TILE = 16
+CPU_PART = 256  # larger parts of the enlarged image live in memory that the system must clear anew each time
 EQUAL_PSNR = 60.0
 FLAT = 0.02  # standard deviation below which a tile says nothing about precision
 
@@ -222,6 +223,8 @@ class Engine:
 
     def _decode_tiles(self, axes: Sequence[Axis], tile: Tile) -> list[Tile]:
         edge = self._edge_if_needed(tile, self.spec.decode_bytes_per_voxel, self.spec.decode_halo)
+        if self.device.type == "cpu":
+            edge = min(edge or CPU_PART, CPU_PART)
         return plan_tiles(axes, edge, self.spec.decode_halo, within=tile)
 
     def _largest_pieces(self, axes: Sequence[Axis], whole: Tile) -> tuple[Tile, Tile]:
