@@ -43,7 +43,7 @@ class Engine:
         With the calibrated halo, if there is one.
     device, precision, tile : see `Options`
     cancelled : callable, optional
-        Asked before every layer of the network; `Cancelled` is raised as soon as it answers True.
+        Asked before every layer or dense block of the network; `Cancelled` is raised as soon as it answers True.
 
     Attributes
     ----------
