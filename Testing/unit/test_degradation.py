@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.evaluation.simulate import ALL_AXES, block_mean, correlated_noise, degrade, gaussian_blur
-from CBCTSuperResLib.training.degradation import Degradation
+from CBCTSuperResLib.training.data.degradation import Degradation
 
 STILL = {"anisotropy": 1.0, "shift": 0.0, "noise": (0, 0)}
 STILL |= {"strong_share": 0.0, "grain_share": 0.0, "contrast_share": 0.0}

@@ -10,7 +10,7 @@ import torch
 from CBCTSuperResLib.errors import OptionError
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.training import fit as training
-from CBCTSuperResLib.training.slices import KINDS, make_pool, training_slice
+from CBCTSuperResLib.training.data.procedural import KINDS, make_pool, training_slice
 
 TINY = training.FitOptions(
     network_options={"nf": 4, "gc": 2, "nb": 4},

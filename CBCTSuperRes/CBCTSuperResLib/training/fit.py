@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from ..errors import OptionError
 from ..networks import build_network
 from ..networks.blocks import gradient_map
-from .degradation import Degradation
-from .slices import make_pool
+from .data.degradation import Degradation
+from .data.procedural import make_pool
 
 
 @dataclass(frozen=True)

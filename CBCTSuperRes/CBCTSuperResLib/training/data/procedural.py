@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.anatomy import JawSection, Levels, Struts, Waves, share_inside
-from ..evaluation.simulate import gaussian_blur
+from ...evaluation.anatomy import JawSection, Levels, Struts, Waves, share_inside
+from ...evaluation.simulate import gaussian_blur
 
 Size = int
 

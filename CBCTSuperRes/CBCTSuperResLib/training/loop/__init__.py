@@ -1,0 +1,1 @@
+"""What every training needs, whatever is trained: steps, precision, processes, checkpoints, resuming."""

@@ -1,0 +1,1 @@
+"""From two scans of one object to aligned training pairs."""

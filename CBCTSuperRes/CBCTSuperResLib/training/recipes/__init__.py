@@ -1,0 +1,1 @@
+"""What is trained, with which losses, and how one step goes: one recipe a file."""

@@ -1,0 +1,80 @@
+"""What a recipe and the loop promise each other.
+
+A recipe knows networks, losses and the order of a step. The loop knows devices, precision, processes, micro-batches,
+checkpoints and time. The loop calls `Recipe.step` once per iteration and hands it a `StepRun`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+Batch = Mapping[str, Tensor]
+
+
+class Update(Protocol):
+    """One optimiser step of one role, inside `with run.update(role) as update`.
+
+    Entering clears the gradients and leaves only the role's own trainable parameters requiring gradients; leaving
+    averages the gradients over the processes, refuses non-finite ones, and steps the optimiser.
+    """
+
+    network: nn.Module  # use it instead of `run.networks[role]` for forwards that are to be trained
+
+    def backward(self, loss: Tensor, last: bool = True) -> None:
+        """Add the gradients of a loss. `loss` is this micro-batch's share: the sum over the micro-batches of all
+        processes, divided by the number of processes, is the loss of the global batch. `last` ends the update."""
+
+
+class StepRun(Protocol):
+    """One iteration, as the loop hands it to a recipe.
+
+    Attributes
+    ----------
+    number : int
+        Of the iteration, from 1.
+    batches : sequence of Batch
+        The micro-batches of this process, on its device, of equal size; usually one.
+    networks : mapping of str to Module
+        By role, without wrappers.
+    """
+
+    number: int
+    batches: Sequence[Batch]
+    networks: Mapping[str, nn.Module]
+
+    def update(self, role: str) -> AbstractContextManager[Update]: ...
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision of the run for forwards; losses are to be computed outside it, in float32 or float64."""
+
+    def mean_over_processes(self, value: Tensor) -> Tensor:
+        """Mean of a scalar over all processes; differentiable."""
+
+
+class Recipe(Protocol):
+    """Networks by role, their optimisers and a step.
+
+    Attributes
+    ----------
+    exported : str
+        Role of the network that is validated, averaged (EMA) and exported, "G".
+    frozen : mapping of str to Module
+        Networks that are used and never trained (feature network): moved to the device, not in checkpoints.
+    """
+
+    exported: str
+    frozen: Mapping[str, nn.Module]
+
+    def build(self) -> dict[str, nn.Module]:
+        """New networks with their initial weights, drawn from torch's global generator."""
+
+    def optimizers(self, networks: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
+        """One optimiser for each role that is trained."""
+
+    def step(self, run: StepRun) -> dict[str, Tensor]:
+        """Do one iteration; returns the losses and measures to log, detached scalars of this process's share."""

@@ -1,0 +1,1 @@
+"""Watching a training: validation, curves, previews, TensorBoard."""
