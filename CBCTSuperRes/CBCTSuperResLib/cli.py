@@ -12,14 +12,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
 from .arguments import add_apply_arguments, options_from_arguments
 from .errors import Cancelled, DependencyError, OptionError, SuperResError
-
-NOTICE = "Fine detail is predicted by a network; not for diagnosis."
+from .terminal import NOTICE, Progress, add_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,33 +50,33 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    apply = _command(commands, "apply", "super-resolve a scan", run_apply)
+    apply = add_command(commands, "apply", "super-resolve a scan", run_apply)
     apply.add_argument("scan", help="NRRD, NHDR, MHA, NIfTI, a DICOM folder, or a folder of 16-bit TIFF or PNG slices")
     apply.add_argument("output", help="file to write: .nrrd, .mha, .nii or .nii.gz; a report is written beside it")
     add_apply_arguments(apply)
     apply.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
-    info = _command(commands, "info", "what a scan is and what a run on it would give and need", run_info)
+    info = add_command(commands, "info", "what a scan is and what a run on it would give and need", run_info)
     info.add_argument("scan")
     add_apply_arguments(info)
     info.add_argument("--json", action="store_true", help="print JSON")
 
     _add_models_commands(
-        _command(commands, "models", "list, show, verify, import models").add_subparsers(required=True)
+        add_command(commands, "models", "list, show, verify, import models").add_subparsers(required=True)
     )
     return parser
 
 
 def _add_models_commands(commands) -> None:
-    listing = _command(commands, "list", "all models that can be chosen by name", run_models_list)
+    listing = add_command(commands, "list", "all models that can be chosen by name", run_models_list)
     listing.add_argument("--json", action="store_true", help="print JSON")
     for name, text, run in (
         ("show", "the whole card of a model", run_models_show),
         ("verify", "check a model's file and that its network still computes the same", run_models_verify),
     ):
-        _command(commands, name, text, run).add_argument("model", help="name or file")
+        add_command(commands, name, text, run).add_argument("model", help="name or file")
 
-    importer = _command(commands, "import", "turn SPSR or UNetSPSR weights (.pth) into a model", run_models_import)
+    importer = add_command(commands, "import", "turn SPSR or UNetSPSR weights (.pth) into a model", run_models_import)
     importer.add_argument("checkpoint")
     importer.add_argument("--name", help="name of the model (default: the file's)")
     importer.add_argument("--out", type=Path, help="file to write (default: in the folder of user models)")
@@ -90,23 +89,16 @@ def _add_models_commands(commands) -> None:
     importer.add_argument("--licence", default="unknown")
     importer.add_argument("--calibrate", action="store_true", help="measure the halo too, so that tiles can be used")
 
-    calibrator = _command(
+    calibrator = add_command(
         commands, "calibrate", "measure a model's halo and write it into its file", run_models_calibrate
     )
     calibrator.add_argument("model", help="name or file")
     calibrator.add_argument("--out", type=Path, help="file to write (default: the model's own)")
     calibrator.add_argument("--device", default="auto")
 
-    exporter = _command(commands, "export", "write a UNetSPSR model as SPSR weights (.pth)", run_models_export)
+    exporter = add_command(commands, "export", "write a UNetSPSR model as SPSR weights (.pth)", run_models_export)
     exporter.add_argument("model", help="name or file")
     exporter.add_argument("out", type=Path)
-
-
-def _command(commands, name: str, text: str, run: Callable | None = None) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=NOTICE)
-    if run:
-        parser.set_defaults(run=run)
-    return parser
 
 
 def run_apply(parsed: argparse.Namespace) -> None:
@@ -227,27 +219,6 @@ def result_text(report: dict, output: str) -> str:
         NOTICE,
     ]
     return "\n".join(lines)
-
-
-class Progress:
-    """A progress bar with the remaining time in the terminal; nothing when quiet."""
-
-    def __init__(self, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        layout = "{l_bar}{bar}| {elapsed} so far, {remaining} to go {postfix}"
-        pause = 0.2 if sys.stderr.isatty() else 2.0
-        self._bar = tqdm(total=1.0, bar_format=layout, mininterval=pause, disable=quiet, leave=False, file=sys.stderr)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._bar.close()
-
-    def __call__(self, fraction: float, message: str) -> None:
-        self._bar.set_postfix_str(message, refresh=False)
-        self._bar.update(max(0.0, fraction - self._bar.n))
 
 
 def _calibrated(model, device: str):

@@ -1,0 +1,38 @@
+"""What the commands of the terminal share: how one is declared, and the progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+NOTICE = "Fine detail is predicted by a network; not for diagnosis."
+
+
+def add_command(commands, name: str, text: str, run: Callable | None = None) -> argparse.ArgumentParser:
+    """Declare a command; `run` gets its parsed arguments."""
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=NOTICE)
+    if run:
+        parser.set_defaults(run=run)
+    return parser
+
+
+class Progress:
+    """A progress bar with the remaining time in the terminal; nothing when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        layout = "{l_bar}{bar}| {elapsed} so far, {remaining} to go {postfix}"
+        pause = 0.2 if sys.stderr.isatty() else 2.0
+        self._bar = tqdm(total=1.0, bar_format=layout, mininterval=pause, disable=quiet, leave=False, file=sys.stderr)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+
+    def __call__(self, fraction: float, message: str) -> None:
+        self._bar.set_postfix_str(message, refresh=False)
+        self._bar.update(max(0.0, fraction - self._bar.n))
