@@ -1,1 +1,21 @@
-"""The options of a training: the JSON file, its keys, what they mean and what is wrong with them. Needs no torch."""
+"""The options of a training: UNetSPSR's JSON with our additions, read, checked and written without extra packages."""
+
+from .data_keys import DatasetOptions, TrainDatasetOptions
+from .network_keys import UNET, VGG, DiscriminatorOptions, GeneratorOptions
+from .reading import read_options
+from .train_keys import LoggerOptions, PathOptions, TrainOptions
+from .training_options import TrainingOptions
+
+__all__ = [
+    "UNET",
+    "VGG",
+    "DatasetOptions",
+    "DiscriminatorOptions",
+    "GeneratorOptions",
+    "LoggerOptions",
+    "PathOptions",
+    "TrainDatasetOptions",
+    "TrainOptions",
+    "TrainingOptions",
+    "read_options",
+]
