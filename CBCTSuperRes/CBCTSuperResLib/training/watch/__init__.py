@@ -1,1 +1,1 @@
-"""Watching a training: validation, curves, previews, TensorBoard."""
+"""Watching a training: validation against cubic interpolation, the log, curves, previews, TensorBoard, events."""

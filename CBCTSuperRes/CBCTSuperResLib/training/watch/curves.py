@@ -1,0 +1,77 @@
+"""The curves of a run: a row in `curves.csv` for every `logger.print_freq`-th iteration, and `curves.png` beside it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..loop.observer import Observer, RunFacts, RunResult
+from .plot import WHAT_TO_INSTALL, can_draw, draw_curves
+from .table import SECONDS, CurvesTable, read_curves
+
+log = logging.getLogger(__name__)
+
+CSV, PNG = "curves.csv", "curves.png"
+VALIDATION = "val_"
+
+
+class CurvesCsv(Observer):
+    """Writes `curves.csv` into the run's folder: step, seconds of training so far, losses, learning rate, validation.
+
+    On resume, rows beyond the resumed step are removed, so that the file becomes that of an uninterrupted run, except
+    for the seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+
+    def started(self, run: RunFacts) -> None:
+        self._table = CurvesTable(run.folder / CSV, after=run.step)
+        self._print_freq, self._niter = int(run.options["logger"]["print_freq"]), run.niter
+        self._origin = self._clock() - self._table.seconds
+
+    def step(self, number: int, logs: dict[str, float], seconds_per_step: float, remaining_s: float) -> None:
+        if number % self._print_freq == 0 or number in (1, self._niter):
+            self._table.put(number, {SECONDS: round(self._clock() - self._origin, 1), **logs})
+
+    def validated(self, number: int, results: dict, pictures: Path | None) -> None:
+        values = {f"{VALIDATION}{name}": value for name, value in numbers(results).items() if name != "step"}
+        self._table.put(number, {SECONDS: round(self._clock() - self._origin, 1), **values})
+
+
+class CurvesPicture(Observer):
+    """Draws `curves.png` from `curves.csv` after each validation and checkpoint, and at the end; needs matplotlib.
+
+    `CurvesCsv` must be told before it. Without matplotlib it says once what to install, by `notice`.
+    """
+
+    def __init__(self, notice: Callable[[str], None] = log.warning) -> None:
+        self._notice = notice
+        self._able = False
+
+    def started(self, run: RunFacts) -> None:
+        self._folder, self._title = run.folder, run.name
+        self._able = can_draw()
+        if not self._able:
+            self._notice(WHAT_TO_INSTALL)
+
+    def validated(self, number: int, results: dict, pictures: Path | None) -> None:
+        self._draw()
+
+    def saved(self, number: int, path: Path) -> None:
+        self._draw()
+
+    def ended(self, result: RunResult) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        rows = read_curves(self._folder / CSV) if self._able else []
+        if rows:
+            draw_curves(rows, self._folder / PNG, self._title)
+
+
+def numbers(results: dict) -> dict[str, float]:
+    """The measures among the results of a validation."""
+    return {name: value for name, value in results.items() if isinstance(value, int | float)}

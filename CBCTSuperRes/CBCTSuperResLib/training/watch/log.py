@@ -1,0 +1,114 @@
+"""What a run says in words: `train.log` in its folder, and the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from ..loop.observer import Observer, RunFacts, RunResult
+from .measures import MEASURES, TITLES
+
+LOG = "train.log"
+
+
+def step_line(number: int, logs: Mapping[str, float]) -> str:
+    """The line of an iteration, in the form of SPSR's and UNetSPSR's logs.
+
+    >>> step_line(100, {"lr": 1e-4, "l_g_pix": 0.01234})
+    '<iter:     100, lr:1.000e-04> l_g_pix: 1.2340e-02'
+    """
+    epoch = f"epoch:{int(logs['epoch']):3d}, " if "epoch" in logs else ""
+    rate = f", lr:{logs['lr']:.3e}" if "lr" in logs else ""
+    losses = " ".join(f"{name}: {value:.4e}" for name, value in logs.items() if name not in ("epoch", "lr"))
+    return f"<{epoch}iter:{number:8,d}{rate}> {losses}".rstrip()
+
+
+def validation_line(number: int, results: Mapping[str, float]) -> str:
+    """The measures of a validation, each beside that of cubic interpolation."""
+    found = [
+        f"{TITLES[name][0]} {results[name]:.{TITLES[name][1]}f} (cubic {results[f'{name}_cubic']:.{TITLES[name][1]}f})"
+        for name in MEASURES
+        if name in results and f"{name}_cubic" in results
+    ]
+    images = f" of {results['images']} images" if "images" in results else ""
+    return f"Validation{images} after iteration {number:,d}: {', '.join(found) or 'nothing to measure'}"
+
+
+class TrainLog(Observer):
+    """Appends to `train.log` in the run's folder, line by line, in the form of the published code."""
+
+    def started(self, run: RunFacts) -> None:
+        self._path = run.folder / LOG
+        beginning = f"goes on after iteration {run.step:,d}" if run.step else "begins"
+        where = f"{run.device}, {run.processes} process(es)" if run.processes > 1 else run.device
+        self._write(f"{run.name} {beginning}, of {run.niter:,d}, on {where}")
+        for note in run.notes:
+            self.note(note)
+
+    def step(self, number: int, logs: dict[str, float], seconds_per_step: float, remaining_s: float) -> None:
+        self._write(step_line(number, logs))
+
+    def note(self, text: str) -> None:
+        self._write(text, "WARNING")
+
+    def validated(self, number: int, results: dict, pictures: Path | None) -> None:
+        self._write(validation_line(number, results))
+
+    def saved(self, number: int, path: Path) -> None:
+        self._write(f"Checkpoint of iteration {number:,d}: {path.name}")
+
+    def ended(self, result: RunResult) -> None:
+        self._write("The training is finished." if result.finished else f"Stopped after iteration {result.step:,d}.")
+
+    def _write(self, text: str, level: str = "INFO") -> None:
+        now = datetime.now()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{now:%y-%m-%d %H:%M:%S}.{now.microsecond // 1000:03d} - {level}: {text}\n")
+
+
+class Console(Observer):
+    """A progress bar with the remaining time, and the lines of the log above it.
+
+    Parameters
+    ----------
+    stream : file, optional
+        Standard error by default.
+    """
+
+    def __init__(self, stream=None) -> None:
+        self._stream = stream or sys.stderr
+        self._bar = None
+
+    def started(self, run: RunFacts) -> None:
+        from tqdm import tqdm
+
+        layout = "{desc}{percentage:3.0f}% {bar} {n:,d} of {total:,d} | {elapsed} so far, {remaining} to go {postfix}"
+        pause = 0.2 if self._stream.isatty() else 10.0
+        self._bar = tqdm(
+            total=run.niter, initial=run.step, bar_format=layout, mininterval=pause, leave=False, file=self._stream
+        )
+        self._say(f"{run.name} on {run.device}, in {run.folder}")
+        for note in run.notes:
+            self.note(note)
+
+    def progress(self, number: int, seconds_per_step: float, remaining_s: float) -> None:
+        self._bar.update(number - self._bar.n)
+
+    def step(self, number: int, logs: dict[str, float], seconds_per_step: float, remaining_s: float) -> None:
+        self._say(step_line(number, logs))
+
+    def note(self, text: str) -> None:
+        self._say(f"Note: {text}")
+
+    def validated(self, number: int, results: dict, pictures: Path | None) -> None:
+        self._say(validation_line(number, results))
+
+    def ended(self, result: RunResult) -> None:
+        self._bar.close()
+        state = "finished" if result.finished else f"stopped after iteration {result.step:,d}; go on with --resume auto"
+        print(f"{result.folder}: {state}", file=self._stream)
+
+    def _say(self, text: str) -> None:
+        self._bar.write(text, file=self._stream)
