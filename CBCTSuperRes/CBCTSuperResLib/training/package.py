@@ -13,7 +13,7 @@ from torch import nn
 from ..blanks import find_blanks
 from ..calibrate import calibrate
 from ..card import ModelCard
-from ..evaluation.compare import against_cubic, held_out_phantoms, in_robust_window
+from ..evaluation.compare import Case, compare, held_out_phantoms, in_robust_window
 from ..evaluation.phantom import WINDOW, jaw_scans
 from ..model import Model
 from ..tissue import TissueLevels, estimate_levels
@@ -38,10 +38,10 @@ def measured(network: nn.Module, scans: dict[str, Path]) -> list[dict]:
         return network(torch.from_numpy(image)[None, None])["sr"][0, 0].numpy()
 
     results = []
-    for name, truth in held_out_phantoms():
-        results += against_cubic(name, truth, enlarge)
+    for case in held_out_phantoms():
+        results += compare(case, {"model": enlarge})
     for name, path in scans.items():
-        results += against_cubic(name, in_robust_window(Volume.read(path)), enlarge)
+        results += compare(Case(name, in_robust_window(Volume.read(path))), {"model": enlarge})
     return results
 
 
