@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import RRDB, Upsample, conv, gradient_map, initialise, lrelu
+from .full_precision import FullPrecisionConv2d
 from .spec import NetworkSpec
 
 
@@ -85,7 +86,7 @@ class UNetSPSR(nn.Module):
         self.fusion_block = RRDB(2 * nf, gc)
         self.fusion_reduce = conv(2 * nf, nf)
         self.fusion_hr = conv(nf, nf)
-        self.fusion_out = conv(nf, out_nc)
+        self.fusion_out = FullPrecisionConv2d(nf, out_nc, 3, padding=1)
         initialise(self)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from ..networks import build_network
 from ..networks.blocks import gradient_map
 from .data.degradation import Degradation
 from .data.procedural import make_pool
+from .recipes.initial import begin_as_interpolation
 
 
 @dataclass(frozen=True)
@@ -76,33 +77,6 @@ class FitOptions:
         if unknown:
             raise OptionError(f"Unknown training options: {', '.join(sorted(unknown))}.")
         return FitOptions(**values)
-
-
-@torch.no_grad()
-def begin_as_interpolation(network: nn.Module, gain: float = 0.7) -> None:
-    """Initial weights of a UNetSPSR of factor 2 with which its output is the bilinear interpolation of its input.
-
-    UNetSPSR has no skip from input to output, so a small network would spend its first thousand steps on learning the
-    identity. One feature carries the image from the head to the output: nearest enlargement and the kernel
-    [1, 2, 1]/4 are bilinear interpolation. All other weights are random, and small where they meet that path's end.
-    """
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, a=0.2)
-            layer.weight.mul_(gain)
-            nn.init.zeros_(layer.bias)
-    nf = network.options["nf"]
-    smooth = torch.tensor([1.0, 2.0, 1.0]) / 4
-    point = torch.tensor([0.0, 1.0, 0.0])
-    path = [(network.head, 0, point), *((layer.conv, 0, smooth) for layer in network.up)]
-    path += [(network.hr0, 0, point), (network.hr1, 0, point), (network.fusion_reduce, nf, point)]
-    path += [(network.fusion_hr, 0, point), (network.fusion_out, 0, point)]
-    for layer, source, profile in path:
-        layer.weight[0] *= 0.05
-        layer.weight[0, source] = torch.outer(profile, profile)
-    network.trunk_end.weight[0] *= 0.05
-    for block in network.fusion_block.children():
-        block.conv5.weight *= 0.3
 
 
 def patches(pool: np.ndarray, options: FitOptions, margin: int, seed: int) -> Iterator[Tensor]:

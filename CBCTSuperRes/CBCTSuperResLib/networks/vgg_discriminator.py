@@ -1,0 +1,64 @@
+"""SPSR's discriminator: the first layers of a VGG network with batch norm, one logit for each image.
+
+Architecture: Ledig et al., SRGAN, 2017, figure 4, as SPSR uses it (Ma et al., 2020). Written from the description. The
+names of the tensors are those of SPSR's files.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import SLOPE
+
+WIDTHS = (1, 1, 2, 4, 8, 8)  # times nf
+SMALLEST, LARGEST = 128, 159  # pixels: five halvings leave 4 x 4
+
+
+class VGGDiscriminator(nn.Module):
+    """Five halvings, then two full layers.
+
+    Parameters
+    ----------
+    in_nc : int
+        Channels of the images.
+    nf : int
+        Features of the first layer.
+    """
+
+    def __init__(self, in_nc: int = 1, nf: int = 64) -> None:
+        super().__init__()
+        widths = [nf * width for width in WIDTHS]
+        layers: list[nn.Module] = [nn.Conv2d(in_nc, nf, 3, padding=1), _activation()]
+        for level, (inputs, outputs) in enumerate(pairwise(widths)):
+            if level > 0:
+                layers += _normed(nn.Conv2d(inputs, outputs, 3, padding=1))
+            layers += _normed(nn.Conv2d(outputs, outputs, 4, stride=2, padding=1))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Linear(16 * widths[-1], 100), _activation(), nn.Linear(100, 1))
+        self._initialise()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_nc, H, W) -> logits (N, 1); H and W from 128 to 159, otherwise ValueError."""
+        if not all(SMALLEST <= size <= LARGEST for size in x.shape[-2:]):
+            raise ValueError(
+                f"The VGG discriminator needs {SMALLEST} to {LARGEST} pixels, not {x.shape[-2]} x {x.shape[-1]}."
+            )
+        return self.classifier(self.features(x).flatten(1))
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, a=0, mode="fan_in")
+                nn.init.zeros_(layer.bias)
+
+
+def _normed(layer: nn.Conv2d) -> list[nn.Module]:
+    return [layer, nn.BatchNorm2d(layer.out_channels), _activation()]
+
+
+def _activation() -> nn.Module:
+    return nn.LeakyReLU(SLOPE, inplace=True)

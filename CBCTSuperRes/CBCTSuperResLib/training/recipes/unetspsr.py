@@ -1,0 +1,286 @@
+"""UNetSPSR: pixels, features, gradients and two discriminators (Ma et al., SPSR, 2020, section 3.3).
+
+The discriminators are Real-ESRGAN's U-Nets, one for images and one for their gradient maps. One step goes: the
+generator's update, against the discriminators as they are; then each discriminator's, with the images from before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from ...errors import OptionError
+from ...networks import build_network
+from ...networks.blocks import gradient_map
+from ...networks.vgg19 import SMALLEST
+from .discriminators import build_discriminator, check_discriminator, has_batch_norm
+from .feature import load_vgg19
+from .gan import Adversary, Persuasion
+from .initial import begin_as_interpolation
+from .losses import criterion, precise, verdict
+from .optimizers import BETA2, adam
+from .recipe import StepRun
+
+if TYPE_CHECKING:
+    from ..options import TrainingOptions
+
+BRANCH, FUSION = "branch_", "fusion_"  # how the names of the generator's parts begin
+
+
+@dataclass
+class Part:
+    """One micro-batch during a step; what each discriminator sees of it is filed under its role."""
+
+    low: Tensor
+    high: Tensor
+    real: dict[str, Tensor]
+    fake: dict[str, Tensor] = field(default_factory=dict)
+
+
+class UNetSPSRRecipe:
+    """Networks, losses and step of "model": "unetspsr".
+
+    Terms of weight 0 are not computed, and a discriminator whose term has weight 0 does not exist. Until
+    `train.warmup_iters` the pixel and branch losses train the generator alone and the discriminators are untouched;
+    `D_init_iters` and `D_update_ratio` count from there. `Branch_pretrain` has its legacy meaning: before
+    `Branch_init_iters` the generator's updates change only the fusion layers.
+
+    Parameters
+    ----------
+    options : TrainingOptions
+
+    Raises
+    ------
+    OptionError
+        If options do not fit together, or the feature network's file is not named or does not exist.
+    ModelError
+        If that file is damaged.
+    """
+
+    exported = "G"
+
+    def __init__(self, options: TrainingOptions) -> None:
+        train = options.train
+        self._options, self._train = options, train
+        self._distance = {
+            "pixel": criterion(train.pixel_criterion, "train.pixel_criterion"),
+            "feature": criterion(train.feature_criterion, "train.feature_criterion"),
+            "branch": criterion(train.pixel_branch_criterion, "train.pixel_branch_criterion"),
+        }
+        blocks = {"D": options.network_D, "D_grad": options.network_D_grad or options.network_D}
+        weights = {"D": train.gan_weight, "D_grad": train.gradient_gan_weight}
+        self._blocks = {role: block for role, block in blocks.items() if weights[role] > 0}
+        judge = verdict(train.gan_type)
+        self._adversaries = [Adversary(role, weights[role], judge, train.gan_relativistic) for role in self._blocks]
+        self._padding = train.gradient_padding or (2 if has_batch_norm(blocks["D_grad"]) else 1)
+        self._check()
+        self.frozen: Mapping[str, nn.Module] = {}
+        if train.feature_weight > 0:
+            self.frozen = {"feature": load_vgg19(options.path.feature_weights)}
+
+    def check(self, processes: int, device: str, micro_batches: int = 1) -> None:
+        """Refuse what would not be the same training in several processes or with an accumulated batch.
+
+        Parameters
+        ----------
+        processes : int
+        device : str
+            "cpu" or "cuda". On CUDA, the caller makes batch norm synchronous (`SyncBatchNorm`).
+        micro_batches : int
+            How many make up the batch of a process.
+
+        Raises
+        ------
+        OptionError
+        """
+        if not any(has_batch_norm(block) for block in self._blocks.values()):
+            return
+        if processes > 1 and device == "cpu":
+            why, instead = "several processes on the CPU", "one process"
+        elif micro_batches > 1:
+            why, instead = "a batch that is computed in parts", "a batch that fits into memory"
+        else:
+            return
+        raise OptionError(
+            f"discriminator_vgg_128 has batch norm, which needs the whole batch at once and not {why}.",
+            f"Use discriminator_unet_128, or {instead}.",
+        )
+
+    def build(self) -> dict[str, nn.Module]:
+        """New networks with their initial weights, drawn from torch's global generator: "G", "D", "D_grad"."""
+        networks = {"G": self._generator()}
+        for role, block in self._blocks.items():
+            networks[role] = build_discriminator(block)
+        return networks
+
+    def optimizers(self, networks: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
+        """Adam for each network; the generator's gradient branch is the second group of its own."""
+        t, parameters = self._train, dict(networks["G"].named_parameters())
+        groups = [
+            {
+                "params": [p for name, p in parameters.items() if not name.startswith(BRANCH)],
+                "lr": t.lr_G,
+                "betas": (t.beta1_G, BETA2),
+                "weight_decay": t.weight_decay_G,
+            },
+            {
+                "params": [p for name, p in parameters.items() if name.startswith(BRANCH)],
+                "lr": t.lr_G_grad,
+                "betas": (t.beta1_G_grad, BETA2),
+                "weight_decay": t.weight_decay_G_grad,
+            },
+        ]
+        judge = {"lr": t.lr_D, "betas": (t.beta1_D, BETA2), "weight_decay": t.weight_decay_D}
+        judges = {role: adam([{"params": list(networks[role].parameters()), **judge}]) for role in self._blocks}
+        return {"G": adam(groups), **judges}
+
+    def step(self, run: StepRun) -> dict[str, Tensor]:
+        """One iteration; the names of what is returned are SPSR's.
+
+        Losses are returned with their weights: "l_g_*" of the generator, "l_g_total" their sum, "l_d_*" of the
+        discriminators; further "D_real" and "D_fake", the mean outputs, and "D_gap", their difference, which alone has
+        a meaning where losses are relativistic. Names of the discriminator of gradient maps end with "_grad".
+        """
+        parts = [Part(batch["LR"], batch["HR"], self._views(batch["HR"])) for batch in run.batches]
+        after_warm_up = run.number - self._train.warmup_iters
+        if after_warm_up <= 0:
+            return self._train_generator(run, parts, warm_up=True)
+        logs: dict[str, Tensor] = {}
+        if self._generator_is_due(after_warm_up):
+            logs |= self._train_generator(run, parts)
+        elif self._adversaries:
+            self._enlarge_without_gradients(run, parts)
+        for adversary in self._adversaries:
+            role = adversary.role
+            found = adversary.train(run, [part.real[role] for part in parts], [part.fake[role] for part in parts])
+            logs |= {name + _suffix(role): value for name, value in found.items()}
+        return logs
+
+    def _generator_is_due(self, number: int) -> bool:
+        return number > self._train.D_init_iters and number % self._train.D_update_ratio == 0
+
+    def _train_generator(self, run: StepRun, parts: list[Part], warm_up: bool = False) -> dict[str, Tensor]:
+        logs: dict[str, Tensor] = {}
+        with run.update("G") as update, self._fusion_alone(run):
+            persuasions = {} if warm_up else self._persuasions(run, parts)
+            for number, part in enumerate(parts, start=1):
+                output = self._enlarge(run, update.network, part.low)
+                views = self._views(output["sr"])
+                part.fake = {role: view.detach() for role, view in views.items()}
+                terms = self._terms(run, part, output, views, warm_up)
+                for name, term in terms.items():
+                    logs[name] = logs.get(name, 0) + term.detach() / len(parts)
+                losses = [*terms.values(), *(p.loss(views[role]) for role, p in persuasions.items())]
+                update.backward(sum(losses) / len(parts), last=number == len(parts))
+        logs |= {f"l_g_gan{_suffix(role)}": persuasion.value for role, persuasion in persuasions.items()}
+        return {**logs, "l_g_total": sum(logs.values())}
+
+    def _terms(
+        self, run: StepRun, part: Part, output: Mapping[str, Tensor], views: Mapping[str, Tensor], warm_up: bool
+    ) -> dict[str, Tensor]:
+        """The losses of one part that need no discriminator, with their weights."""
+        t, terms = self._train, {}
+        if t.pixel_weight > 0:
+            terms["l_g_pix"] = t.pixel_weight * self._distance["pixel"](output["sr"], part.high)
+        if t.pixel_branch_weight > 0:
+            distance = self._distance["branch"](output["branch"], self._branch_target(part))
+            terms["l_g_pix_grad_branch"] = t.pixel_branch_weight * distance
+        if t.feature_weight > 0 and not warm_up:
+            terms["l_g_fea"] = t.feature_weight * self._feature_distance(run, output["sr"], part.high)
+        if t.gradient_pixel_weight > 0 and not warm_up:
+            terms["l_g_pix_grad"] = t.gradient_pixel_weight * F.mse_loss(views["D_grad"], part.real["D_grad"])
+        return terms
+
+    def _feature_distance(self, run: StepRun, sr: Tensor, high: Tensor) -> Tensor:
+        network = self.frozen["feature"]
+        with run.autocast():
+            with torch.no_grad():
+                expected = network(high)
+            found = network(sr)
+        return self._distance["feature"](precise(found), precise(expected))
+
+    def _branch_target(self, part: Part) -> Tensor:
+        """HR's gradient map of HR's size, which is the inner part of the one with wider padding."""
+        if "D_grad" not in part.real:
+            return gradient_map(part.high)
+        return part.real["D_grad"] if self._padding == 1 else part.real["D_grad"][..., 1:-1, 1:-1]
+
+    def _views(self, image: Tensor) -> dict[str, Tensor]:
+        """What the discriminators see of an image: itself and its gradient map, which a loss compares as well."""
+        if "D_grad" in self._blocks or self._train.gradient_pixel_weight > 0:
+            return {"D": image, "D_grad": gradient_map(image, self._padding)}
+        return {"D": image}
+
+    def _persuasions(self, run: StepRun, parts: list[Part]) -> dict[str, Persuasion]:
+        found = {a.role: a.persuade(run, [part.real[a.role] for part in parts]) for a in self._adversaries}
+        if any(persuasion.needs_all_fakes for persuasion in found.values()):
+            self._enlarge_without_gradients(run, parts)
+            for role, persuasion in found.items():
+                persuasion.look_ahead([part.fake[role] for part in parts])
+        return found
+
+    @torch.no_grad()
+    def _enlarge_without_gradients(self, run: StepRun, parts: list[Part]) -> None:
+        for part in parts:
+            part.fake = self._views(self._enlarge(run, run.networks["G"], part.low)["sr"])
+
+    @staticmethod
+    def _enlarge(run: StepRun, network: nn.Module, low: Tensor) -> dict[str, Tensor]:
+        with run.autocast():
+            output = network(low)
+        return {name: precise(output[name]) for name in ("sr", "branch")}
+
+    @contextmanager
+    def _fusion_alone(self, run: StepRun) -> Iterator[None]:
+        """Legacy Branch_pretrain: in its first iterations only the layers that fuse both paths have gradients."""
+        frozen: list[nn.Parameter] = []
+        if self._train.Branch_pretrain and run.number < self._train.Branch_init_iters:
+            named = run.networks["G"].named_parameters()
+            frozen = [p for name, p in named if not name.startswith(FUSION) and p.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+
+    def _generator(self) -> nn.Module:
+        g = self._options.network_G
+        sizes = dict(nf=g.nf, nb=g.nb, gc=g.gc, in_nc=g.in_nc, out_nc=g.out_nc, scale=self._options.scale)
+        try:
+            network = build_network("unetspsr", **sizes, taps=g.branch_taps)
+        except ValueError as error:
+            raise OptionError(f"network_G: {error}") from None
+        if g.initial == "interpolation":
+            begin_as_interpolation(network)
+        return network
+
+    def _check(self) -> None:
+        t, size = self._train, self._options.datasets["train"].HR_size
+        if max(t.pixel_weight, t.pixel_branch_weight) <= 0 and t.warmup_iters > 0:
+            raise OptionError(
+                "During train.warmup_iters the pixel and branch losses train alone, and both weights are 0.",
+                "Set train.pixel_weight or train.pixel_branch_weight above 0, or train.warmup_iters to 0.",
+            )
+        others = (t.pixel_weight, t.pixel_branch_weight, t.feature_weight, t.gradient_pixel_weight)
+        if max(*others, t.gan_weight, t.gradient_gan_weight) <= 0:
+            raise OptionError("All weights of losses are 0: there is nothing to learn.", "Set one of them above 0.")
+        if t.feature_weight > 0 and size < SMALLEST:
+            raise OptionError(
+                f"datasets.train.HR_size is {size}, but VGG19's features need {SMALLEST} pixels.", "Increase it."
+            )
+        edges = {"D": size, "D_grad": size + 2 * self._padding - 2}
+        for role, block in self._blocks.items():
+            check_discriminator(block, f"network_{role}", self._options.network_G.out_nc, edges[role])
+
+
+def _suffix(role: str) -> str:
+    return role.removeprefix("D")
