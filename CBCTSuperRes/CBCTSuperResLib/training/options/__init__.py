@@ -1,6 +1,8 @@
 """The options of a training: UNetSPSR's JSON with our additions, read, checked and written without extra packages."""
 
 from .data_keys import DatasetOptions, TrainDatasetOptions
+from .device import TrainingDevice, training_device
+from .needs import missing
 from .network_keys import UNET, VGG, DiscriminatorOptions, GeneratorOptions
 from .reading import read_options
 from .train_keys import LoggerOptions, PathOptions, TrainOptions
@@ -16,6 +18,9 @@ __all__ = [
     "PathOptions",
     "TrainDatasetOptions",
     "TrainOptions",
+    "TrainingDevice",
     "TrainingOptions",
+    "missing",
     "read_options",
+    "training_device",
 ]

@@ -11,6 +11,7 @@ from .sections import Problems
 from .training_options import SCALES, TrainingOptions
 
 VGG_SIZES = range(128, 160)
+SMALLEST_FOR_VGG19 = 16
 RESERVED = set('<>:"/\\|?*')
 
 Findings = Iterator[tuple[tuple[str, ...], str]]  # the keys concerned, and what is wrong
@@ -37,14 +38,10 @@ def notes(options: TrainingOptions, debug: bool) -> tuple[str, ...]:
         return tuple(found)
     for block in ("network_D", "network_D_grad"):
         network: DiscriminatorOptions | None = getattr(options, block)
-        if (
-            network is None
-            or network.which_model_D != UNET
-            or network == getattr(options, "network_D", None) != network
-        ):
+        if network is None or network.which_model_D != UNET:
             continue
         given = [key for key in ("norm_type", "act_type", "mode") if getattr(network, key) not in (None, "spectral")]
-        if given and not any("ignored" in note for note in found):
+        if given and not any("are ignored" in note for note in found):
             found.append(
                 f"{_joined([f'{block}.{key}' for key in given])} beside {UNET} are ignored: "
                 "it has spectral norm and leaky ReLUs."
@@ -70,8 +67,7 @@ def _datasets(options: TrainingOptions) -> Findings:
         wanted = "a block datasets.train" if options.is_train else "at least one block datasets.test_..."
         yield ("datasets",), f"datasets must have {wanted}."
     for key, dataset in options.datasets.items():
-        for keys, text in _dataset(f"datasets.{key}", dataset):
-            yield keys, text
+        yield from _dataset(f"datasets.{key}", dataset)
 
 
 def _dataset(block: str, dataset: DatasetOptions) -> Findings:
@@ -200,6 +196,15 @@ def _schedule(options: TrainingOptions) -> Findings:
         train.gradient_gan_weight,
         train.pixel_branch_weight,
     )
+    dataset = options.datasets.get("train")
+    if dataset and train.feature_weight and dataset.HR_size < SMALLEST_FOR_VGG19:
+        yield (
+            ("datasets.train.HR_size", "train.feature_weight"),
+            (
+                f"datasets.train.HR_size must be at least {SMALLEST_FOR_VGG19} for train.feature_weight above 0, not "
+                f"{dataset.HR_size}."
+            ),
+        )
     if not any(weights):
         yield ("train.pixel_weight",), "train: all weights of losses are 0, so that there is nothing to learn."
     if train.warmup_iters and not (train.pixel_weight or train.pixel_branch_weight):

@@ -66,7 +66,10 @@ class DatasetOptions:
         "both train and val. val takes train's where it sets none.",
     )
     cache_gb: float | None = ours(
-        Number(0), None, "Memory for decoded images, in GB; null: a quarter of what is free.", resumable=True
+        Number(0),
+        None,
+        "Memory for decoded images, in GB; more than that lies in a mapped file. null: a quarter of what is free.",
+        resumable=True,
     )
     phase: str = field(default="train", compare=False)
 

@@ -23,7 +23,7 @@ class Key:
     ours : bool
         False for the keys of UNetSPSR's own tables.
     null : object
-        What null means; `AS_ABSENT`: the same as leaving the key out.
+        What null means; `AS_ABSENT`: the same as leaving the key out; None: the program chooses when it runs.
     resumable : bool
         Whether a run may be resumed with another value and still be the same run.
     """

@@ -144,6 +144,27 @@ class Text(Kind):
         return value if keep else text
 
 
+@dataclass(frozen=True)
+class OnlyNull(Kind):
+    """A key that exists and can only be null.
+
+    Attributes
+    ----------
+    reason : str
+    """
+
+    reason: str
+
+    def read(self, value: Any) -> None:
+        raise ValueError(f"must be null, not {shown(value)}: {self.reason}")
+
+    def schema(self) -> dict:
+        return {"type": "null"}
+
+    def __str__(self) -> str:
+        return "null"
+
+
 class PathText(Text):
     """A path as text, ~ expanded and otherwise untouched, so that Windows paths stay as they are everywhere."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .keys import ours, seed
-from .kinds import Flag, ListOf, Text, Whole
+from .kinds import Flag, ListOf, OnlyNull, Text, Whole
 
 UNET = "discriminator_unet_128"
 VGG = "discriminator_vgg_128"
@@ -18,9 +18,7 @@ class GeneratorOptions:
 
     which_model_G: str = seed(Text(("unetspsr_net",)), "unetspsr_net", "Generator: SPSR's, with a gradient branch.")
     norm_type: str | None = seed(
-        Text((), {"batch": "the generator has no normalisation", "instance": "the generator has no normalisation"}),
-        None,
-        "null: the generator has no normalisation.",
+        OnlyNull("the generator has no normalisation"), None, "Normalisation of the generator: it has none."
     )
     mode: str = seed(Text(("CNA",)), "CNA", "Order within a layer: convolution, (normalisation,) activation.")
     nf: int = seed(Whole(1), 64, "Features of the trunk and of the gradient branch.")

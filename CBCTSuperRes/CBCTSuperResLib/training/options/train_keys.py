@@ -105,7 +105,9 @@ class TrainOptions:
     D_update_ratio: int = ours(Whole(1), 1, "The generator is updated in every so many iterations.")
     D_init_iters: int = ours(Whole(0), 0, "The generator is not updated in the first so many iterations.")
 
-    manual_seed: int = seed(Whole(0, 2**32 - 1), 6, "Seed of all randomness.")
+    manual_seed: int | None = seed(
+        Whole(0), 6, "Seed of all randomness; null: one is drawn, and recorded in the run's folder.", null=None
+    )
     niter: int = seed(Whole(1), 500000, "Iterations in all.")
     val_freq: int = seed(Whole(1), 5000, "Iterations between validations.")
     ema_decay: float | None = ours(

@@ -113,16 +113,15 @@ class TrainingOptions:
 
         Keys that do not change a run's numbers (`Key.resumable`, such as print_freq) are left out.
         """
-        found = []
         before, after = _sections(self), _sections(other)
+        found = []
         for prefix in dict.fromkeys([*before, *after]):
-            old, new = before.get(prefix), after.get(prefix)
-            if old is None or new is None:
-                found.append(
-                    f"{prefix[:-1]}: {'absent' if old is None else 'present'} -> {'absent' if new is None else 'present'}"
-                )
+            if prefix not in after:
+                found.append(f"{prefix[:-1]}: present -> absent")
+            elif prefix not in before:
+                found.append(f"{prefix[:-1]}: absent -> present")
             else:
-                found += _changes(prefix, old, new)
+                found += _changes(prefix, before[prefix], after[prefix])
         return found
 
 
@@ -143,7 +142,8 @@ def _sections(options: TrainingOptions) -> dict[str, Any]:
 def _changes(prefix: str, old: Any, new: Any) -> Iterator[str]:
     for one, key in keys_of(old):
         before, after = getattr(old, one.name), getattr(new, one.name)
-        if before != after and not key.resumable:
+        left_open = key.null is None and None in (before, after)
+        if before != after and not key.resumable and not left_open:
             yield f"{prefix}{one.name}: {shown(key.kind.write(before))} -> {shown(key.kind.write(after))}"
 
 
