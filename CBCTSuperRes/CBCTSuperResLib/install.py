@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -52,6 +53,10 @@ OTHERS = (
     Requirement("safetensors", ("safetensors",)),
     Requirement("tqdm", ("tqdm",)),
 )
+TRAINING_EXTRAS = (
+    Requirement("tensorboard>=2.15", ("tensorboard",), (2, 15)),
+    Requirement("matplotlib>=3.7", ("matplotlib",), (3, 7)),
+)
 
 
 def missing_packages(requirements: Iterable[Requirement] = (TORCH, *OTHERS)) -> list[str]:
@@ -89,6 +94,21 @@ def ensurePackages() -> None:
     if others:
         _installOthers(others)
     require_packages()
+
+
+def offerTrainingExtras() -> list[str]:
+    """Ask whether to install what shows curves during a training, TensorBoard and matplotlib; training needs neither.
+
+    Returns
+    -------
+    list of str
+        What is still missing, for instance because the user declined.
+    """
+    missing = missing_packages(TRAINING_EXTRAS)
+    if missing:
+        with suppress(DependencyError):
+            _installOthers(missing)
+    return missing_packages(TRAINING_EXTRAS)
 
 
 def _installTorch() -> None:

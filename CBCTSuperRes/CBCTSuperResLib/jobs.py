@@ -8,42 +8,22 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections import deque
-from contextlib import suppress
 from pathlib import Path
 
 from .errors import Cancelled, OutputError, SuperResError
+from .job_state import JobState, LifeSigns, WorkerError
 from .locks import FileLock
+from .processes import kill_group, start_in_own_group, worker_command
 
-LIBRARY_FOLDER = Path(__file__).resolve().parent.parent
 GRACE_S = 5.0
 SILENCE_LIMIT_S = 120.0
-LOG_LINES = 50
 
 
-class WorkerError(SuperResError):
-    """A job failed; as the worker told it, or because the worker fell silent.
-
-    Attributes
-    ----------
-    detail : str
-        Traceback and the last lines of the log, for people who report problems.
-    """
-
-    def __init__(self, what: str, advice: str = "", exit_code: int = 1, detail: str = "") -> None:
-        super().__init__(what, advice)
-        self.exit_code = exit_code
-        self.detail = detail
-
-
-class WorkerProcess:
+class WorkerProcess(JobState):
     """One job in a process of its own.
 
     >>> job = WorkerProcess({"kind": "apply", "input": "scan.nrrd", "output": "result.nrrd", "options": {}})
@@ -67,6 +47,9 @@ class WorkerProcess:
         A worker that gives no sign of life for so long is taken for hung and killed.
     """
 
+    advice_when_killed = "Usually the memory was full: choose a ROI, smaller tiles or axial planes."
+    advice_when_hung = "Try again; if it happens again, choose smaller tiles or another device."
+
     def __init__(
         self,
         job: dict,
@@ -74,7 +57,8 @@ class WorkerProcess:
         command: list[str] | None = None,
         silence_limit_s: float = SILENCE_LIMIT_S,
     ) -> None:
-        self.folder = Path(folder) if folder else make_job_folder()
+        super().__init__(Path(folder) if folder else make_job_folder())
+        self.finished = False
         self._command = command or worker_command()
         self._job = {
             **job,
@@ -83,18 +67,9 @@ class WorkerProcess:
             "heartbeat": str(self.folder / "heartbeat"),
             "folder": str(self.folder),
         }
-        self.fraction = 0.0
-        self.message = ""
-        self.remaining_s: float | None = None
-        self.warnings: list[str] = []
-        self.result: dict | None = None
-        self.error: SuperResError | None = None
-        self.finished = False
         self._process: subprocess.Popen | None = None
-        self._life = _LifeSigns(self.folder / "heartbeat", silence_limit_s)
+        self._life = LifeSigns(self.folder / "heartbeat", silence_limit_s)
         self._lock = FileLock(self.folder / "parent")
-        self._read = 0
-        self._rest = b""
         self._cancelled_at: float | None = None
         self._told_at: float | None = None
 
@@ -112,19 +87,17 @@ class WorkerProcess:
         job_file.write_text(json.dumps(self._job, ensure_ascii=False, default=str), encoding="utf-8")
         atexit.register(self.close)
         try:
-            self._process = self._launch(job_file)
+            self._process = start_in_own_group([*self._command, str(job_file)], self.folder / "log.txt")
         except OSError as error:
             raise WorkerError(f"The worker process did not start: {error}.", "Install the program again.") from error
         return self
 
     def poll(self) -> list[dict]:
         """Events since the last call; never waits. Sets `finished`, and then `result` or `error`."""
-        if self.finished or self._process is None:
+        if self.finished or not self._has_started():
             return []
-        ended = self._process.poll() is not None
-        events = self._new_events()
-        for event in events:
-            self._take(event)
+        ended = self._has_ended()
+        events = self.read_events()
         if self.result is None and self.error is None:
             self._look_for_trouble(ended)
         elif not ended:
@@ -140,15 +113,9 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process and all that it started, now."""
-        if self._process is None:
-            return
-        if os.name == "nt":
-            command = ["taskkill", "/T", "/F", "/PID", str(self._process.pid)]
-            subprocess.run(command, capture_output=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW)
-        else:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        if self._process is not None:
+            kill_group(self._process.pid)
+            self._process.wait()
 
     def close(self) -> None:
         """Kill the process if it still runs and remove the job's folder. May be called twice."""
@@ -161,68 +128,30 @@ class WorkerProcess:
         self._lock.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def log_tail(self) -> str:
-        """The last lines that the worker printed."""
-        with suppress(OSError), open(self.folder / "log.txt", encoding="utf-8", errors="replace") as log:
-            return "".join(deque(log, LOG_LINES))
-        return ""
+    def _has_started(self) -> bool:
+        return self._process is not None
 
-    def _launch(self, job_file: Path) -> subprocess.Popen:
-        with open(self.folder / "log.txt", "wb") as log:
-            return subprocess.Popen(
-                [*self._command, str(job_file)],
-                cwd=LIBRARY_FOLDER,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                **_own_group(),
-            )
+    def _has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def _others_can_see_our_lock(self) -> bool:
         """Whether the lock by which the worker notices our death works on this file system."""
         return self._lock.acquire() and not FileLock(self._lock.path).acquire()
 
-    def _new_events(self) -> list[dict]:
-        """Complete lines that were appended since the last call; the beginning of a line is kept for the next."""
-        with suppress(FileNotFoundError), open(self._job["events"], "rb") as file:
-            file.seek(self._read)
-            appended = file.read()
-            self._read += len(appended)
-            *lines, self._rest = (self._rest + appended).split(b"\n")
-            return [json.loads(line) for line in lines if line]
-        return []
-
-    def _take(self, event: dict) -> None:
-        kind = event["event"]
-        if kind == "progress":
-            self.fraction, self.message = event["fraction"], event["message"]
-            self.remaining_s = event["remaining_s"]
-        elif kind == "warning":
-            self.warnings.append(event["message"])
-        elif kind == "done":
-            self.fraction, self.remaining_s, self.result = 1.0, 0.0, event["report"]
-        elif kind == "error":
-            self.error = self._as_error(event)
-
-    def _as_error(self, event: dict) -> SuperResError:
-        if event["exit_code"] == Cancelled.exit_code:
-            return Cancelled(event["what"], event["advice"])
-        detail = "\n".join(text for text in (event["detail"], self.log_tail()) if text)
-        return WorkerError(event["what"], event["advice"], event["exit_code"], detail)
-
     def _look_for_trouble(self, ended: bool) -> None:
         if ended:
             self.error = Cancelled() if self._cancelled_at else self._sudden_end()
-        elif self._cancelled_at and time.monotonic() - self._cancelled_at > GRACE_S:
+        elif self._cancelled_at and self._has_waited_enough(self._cancelled_at):
             self.kill()
         elif self._life.have_ceased():
             self.error = WorkerError(
-                "The worker process stopped responding and was ended.",
-                "Try again; if it happens again, choose smaller tiles or another device.",
-                detail=self.log_tail(),
+                "The worker process stopped responding and was ended.", self.advice_when_hung, detail=self.log_tail()
             )
             self.kill()
+
+    def _has_waited_enough(self, since: float) -> bool:
+        """Whether a worker that was asked to stop, `since` a monotonic time, is to be killed."""
+        return time.monotonic() - since > GRACE_S
 
     def _do_not_linger(self) -> None:
         """A worker that has told its end has five seconds to go."""
@@ -230,37 +159,10 @@ class WorkerProcess:
         if time.monotonic() - self._told_at > GRACE_S:
             self.kill()
 
-    def _sudden_end(self) -> WorkerError:
+    def _sudden_end(self) -> SuperResError:
         code = self._process.returncode
         how = f"was killed (signal {-code})" if code < 0 else f"ended unexpectedly (code {code})"
-        return WorkerError(
-            f"The worker process {how}.",
-            "Usually the memory was full: choose a ROI, smaller tiles or axial planes.",
-            detail=self.log_tail(),
-        )
-
-
-class _LifeSigns:
-    """Notices that the heartbeat has stood still for too long.
-
-    Silence is counted in steps of at most a second between two looks, so that a computer that slept, or a timer that
-    was late, does not count as silence of the worker.
-    """
-
-    def __init__(self, path: Path, limit_s: float) -> None:
-        self._path, self._limit = path, limit_s
-        self._last, self._silence = b"", 0.0
-        self._looked = time.monotonic()
-
-    def have_ceased(self) -> bool:
-        now = time.monotonic()
-        step, self._looked = min(1.0, now - self._looked), now
-        beat = self._last
-        with suppress(OSError):
-            beat = self._path.read_bytes()
-        self._silence = self._silence + step if beat == self._last else 0.0
-        self._last = beat
-        return self._silence > self._limit
+        return WorkerError(f"The worker process {how}.", self.advice_when_killed, detail=self.log_tail())
 
 
 def make_job_folder(parent: str | Path | None = None) -> Path:
@@ -276,29 +178,3 @@ def make_job_folder(parent: str | Path | None = None) -> Path:
     except OSError as error:
         advice = "Free some space, or choose another temporary folder."
         raise OutputError(f"No temporary folder can be made: {error}.", advice) from error
-
-
-def worker_command(module: str = "CBCTSuperResLib.worker") -> list[str]:
-    """How to run a module of this library in another process: with Slicer's Python within Slicer."""
-    return [python_executable(), "-m", module]
-
-
-def python_executable() -> str:
-    """PythonSlicer within Slicer, otherwise the Python that runs now."""
-    if "python" in Path(sys.executable or "").stem.lower():
-        return sys.executable
-    return shutil.which("PythonSlicer") or sys.executable
-
-
-def _environment() -> dict[str, str]:
-    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are ten times slower on a busy computer
-    environment.pop("PYTHONSAFEPATH", None)  # it would hide the library in the working directory
-    return environment
-
-
-def _own_group() -> dict:
-    """A process group of its own, so that a launcher and its child are killed together."""
-    if os.name == "nt":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    return {"start_new_session": True}

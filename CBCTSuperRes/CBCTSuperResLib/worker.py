@@ -2,15 +2,18 @@
 
 A job is a JSON object:
 
-- ``kind``: "apply";
-- ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``, ``spacing``, ``series``;
+- ``kind``: "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
+  ``spacing``, ``series``; or "train", "check", "prepare", "export": see `worker_training`;
 - ``events``: a file to which this process appends one JSON object a line, each with the key ``event``:
-  "started", "progress" (fraction, message, remaining_s), "warning" (message), "done" (report) or
-  "error" (what, advice, exit_code, detail);
+  "started" (pid, group, host), "progress" (fraction, message, remaining_s), "warning" (message), "done" (report) or
+  "error" (what, advice, exit_code, detail); a training also tells "scalars" (step, values), "validated" (step,
+  results, picture) and "saved" (step, path);
 - ``cancel``: a file whose appearance means that the user asked to stop;
 - ``heartbeat``: a file that is touched every second while this process is alive;
-- ``parent``: a file that the parent keeps locked; when the lock falls, the parent has died and this process ends,
-  removing the folder ``folder``. A job without it is detached and outlives its parent.
+- ``alive``: a file that this process keeps locked while it lives;
+- ``parent``: a file that the parent keeps locked; when the lock falls, the parent has died and this process stops,
+  within ``grace_s`` seconds, removing the folder ``folder``. If the file ``detached`` is there by then, or there was
+  no parent from the beginning, it goes on.
 
 Whatever else is printed, by torch for instance, goes to the standard output: the job's log.
 """
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -33,7 +37,9 @@ from .errors import Cancelled, OptionError, ResourceError, SuperResError
 from .install import require_packages
 from .locks import FileLock
 from .options import Options
+from .processes import own_group
 from .progress import ProgressMeter
+from .worker_training import check, export, prepare, train
 
 PROGRESS_INTERVAL_S = 0.2
 WATCH_INTERVAL_S = 1.0
@@ -83,6 +89,7 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self._heartbeat, self._folder, self._stop_request = job.get("heartbeat"), job.get("folder"), stop
         self._parent = FileLock(job["parent"]) if job.get("parent") else None
+        self._detached, self._grace_s = job.get("detached"), job.get("grace_s", GRACE_S)
         self._pulse = 0
         self._orphaned = False
 
@@ -90,7 +97,7 @@ class Watch(threading.Thread):
         while True:
             self._beat()
             if self._parent and self._parent.acquire():
-                self._end_without_parent()
+                self._go_on_without_parent()
             time.sleep(WATCH_INTERVAL_S)
 
     def clean_up(self) -> None:
@@ -103,19 +110,23 @@ class Watch(threading.Thread):
             self._pulse += 1
             Path(self._heartbeat).write_text(str(self._pulse), encoding="ascii")
 
-    def _end_without_parent(self) -> None:
+    def _go_on_without_parent(self) -> None:
+        if self._detached and os.path.exists(self._detached):
+            self._parent.release()
+            self._parent = None
+            return
         self._orphaned = True
         self._stop_request.stop()
-        time.sleep(GRACE_S)
+        time.sleep(self._grace_s)
         self.clean_up()
         os._exit(Cancelled.exit_code)
 
 
 def run_job(job: dict, events: Events, stop: Callable[[], bool]) -> int:
     """Do the job and tell its end as an event; the return value is the exit code."""
-    events.send("started", pid=os.getpid())
+    events.send("started", pid=os.getpid(), group=own_group(), host=platform.node())
     try:
-        report = _apply(job, events, stop)
+        report = _kind_of(job)(job, events, stop)
     except SuperResError as error:
         return _fail(events, error, "" if isinstance(error, Cancelled) else traceback.format_exc())
     except MemoryError:
@@ -124,15 +135,19 @@ def run_job(job: dict, events: Events, stop: Callable[[], bool]) -> int:
     except Exception as error:
         what = f"The program failed: {type(error).__name__}: {error}."
         return _fail(events, SuperResError(what, "Report it with the details."), traceback.format_exc())
-    for warning in report["warnings"]:
+    for warning in report.get("warnings", ()):
         events.send("warning", message=warning)
     events.send("done", report=report)
     return 0
 
 
-def _apply(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
-    if job.get("kind") != "apply":
+def _kind_of(job: dict) -> Callable[[dict, Events, Callable[[], bool]], dict]:
+    if job.get("kind") not in KINDS:
         raise OptionError(f"There is no job of the kind {job.get('kind')!r}.")
+    return KINDS[job["kind"]]
+
+
+def _apply(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     require_packages()
     return apply_to_file(
         job["input"],
@@ -147,6 +162,9 @@ def _apply(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     )
 
 
+KINDS = {"apply": _apply, "train": train, "check": check, "prepare": prepare, "export": export}
+
+
 def _fail(events: Events, error: SuperResError, detail: str) -> int:
     events.send("error", what=error.what, advice=error.advice, exit_code=error.exit_code, detail=detail)
     return error.exit_code
@@ -156,6 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     path = (arguments or sys.argv[1:])[0]
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     stop = StopRequest(job)
+    alive = _hold(job.get("alive"))
     if job.get("parent") and hasattr(os, "nice"):
         os.nice(5)  # whoever waits in front of a window comes first
     watch = Watch(job, stop)
@@ -164,6 +183,20 @@ def main(arguments: list[str] | None = None) -> int:
         return run_job(job, Events(job["events"]), stop)
     finally:
         watch.clean_up()
+        if alive:
+            alive.release()
+
+
+def _hold(path: str | None) -> FileLock | None:
+    """Lock a file for as long as this process lives; others may look at the lock, for a moment each."""
+    if path is None:
+        return None
+    lock = FileLock(path)
+    for _ in range(100):
+        if lock.acquire():
+            break
+        time.sleep(0.05)
+    return lock
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from CBCTSuperResLib import jobs
+from CBCTSuperResLib import jobs, processes
 from CBCTSuperResLib.errors import Cancelled
+from CBCTSuperResLib.job_state import LOG_LINES
 from CBCTSuperResLib.jobs import WorkerError, WorkerProcess
 from CBCTSuperResLib.locks import FileLock
 
@@ -120,7 +121,7 @@ def test_an_error_told_by_the_worker_keeps_its_exit_code_and_the_end_of_the_log(
     assert (worker.error.what, worker.error.advice, worker.error.exit_code) == ("It is full.", "Make room.", 5)
     lines = worker.error.detail.splitlines()
     assert lines[0] == "Traceback" and lines[-1] == "log line 199"
-    assert len(lines) == 1 + jobs.LOG_LINES
+    assert len(lines) == 1 + LOG_LINES
 
 
 def test_a_worker_that_ends_without_a_word_is_an_error(make_job):
@@ -229,17 +230,17 @@ def test_an_unwritable_temporary_folder_is_said_in_words(tmp_path):
 
 def test_the_python_of_slicer_is_used_within_slicer(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/opt/Slicer/bin/PythonSlicer")
-    assert jobs.python_executable() == "/opt/Slicer/bin/PythonSlicer"
+    assert processes.python_executable() == "/opt/Slicer/bin/PythonSlicer"
     monkeypatch.setattr(sys, "executable", "/opt/Slicer/bin/SlicerApp-real")
-    monkeypatch.setattr(jobs.shutil, "which", lambda name: f"/found/{name}")
-    assert jobs.python_executable() == "/found/PythonSlicer"
+    monkeypatch.setattr(processes.shutil, "which", lambda name: f"/found/{name}")
+    assert processes.python_executable() == "/found/PythonSlicer"
 
 
 def test_a_lock_is_held_by_one_and_falls_when_its_holder_is_killed(tmp_path):
     path = tmp_path / "a lock"
     script = f"""
 import sys, time
-sys.path.insert(0, {str(jobs.LIBRARY_FOLDER)!r})
+sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
 from CBCTSuperResLib.locks import FileLock
 lock = FileLock({str(path)!r})
 print(lock.acquire(), flush=True)

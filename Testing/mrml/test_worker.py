@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from CBCTSuperResLib import jobs
+from CBCTSuperResLib import jobs, processes
 from CBCTSuperResLib.errors import Cancelled
 from CBCTSuperResLib.files.exchange import read_exchange, write_exchange
 from CBCTSuperResLib.jobs import WorkerProcess
@@ -168,7 +168,7 @@ def test_a_worker_whose_parent_is_killed_ends_and_cleans_up(long_scan_file, tiny
     job = apply_job(long_scan_file, tmp_path / "out.nrrd", tiny_model)
     script = f"""
 import sys, time
-sys.path.insert(0, {str(jobs.LIBRARY_FOLDER)!r})
+sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
 from CBCTSuperResLib.jobs import WorkerProcess
 worker = WorkerProcess({job!r}, {str(folder)!r}).start()
 print(worker._process.pid, flush=True)

@@ -1,0 +1,145 @@
+"""What a worker does for training, and what it tells meanwhile.
+
+Jobs, beside what `worker` says of all jobs:
+
+- "train": ``options`` (JSON of `TrainingOptions`, or a path), ``resume`` (None, "auto", or a checkpoint),
+  ``accept_changes``, ``device``;
+- "check": ``options``; its report is `training_report`'s;
+- "prepare": ``lr``, ``hr``, ``out``, ``options`` (see `PrepareOptions`);
+- "export": ``run``, ``out``, ``which`` ("best", "latest" or a step).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from .errors import Cancelled
+from .install import require_packages
+
+FIRST_PACE_S = 0.5
+LAST_PACE_S = 10.0
+EVENTS_BEFORE_SLOWING = 2000
+
+
+class Sender(Protocol):
+    """Where events go, see `worker.Events`."""
+
+    def send(self, event: str, **values) -> None: ...
+
+    def progress(self, fraction: float, message: str = "") -> None: ...
+
+
+Stop = Callable[[], bool]
+
+
+def train(job: dict, events: Sender, stop: Stop) -> dict:
+    """Run a training until it is done, or until it was asked to stop and its checkpoint is saved.
+
+    Returns
+    -------
+    dict
+        "folder", "step", "results" as of `RunResult`.
+
+    Raises
+    ------
+    Cancelled
+        If it was asked to stop; the run can be resumed.
+    """
+    require_packages()
+    from .training.loop import train as run_training
+    from .training.options import read_options
+    from .training.watch.events import Events
+
+    _say(events, "Preparing the data")
+    try:
+        result = run_training(
+            read_options(job["options"]),
+            resume=job.get("resume"),
+            accept_changes=job.get("accept_changes", False),
+            device=job.get("device"),
+            observers=[Events(Told(events))],
+            cancelled=stop,
+        )
+    except Cancelled as stopped:
+        raise Cancelled(stopped.what, "Resume the run to go on from there.") from stopped
+    return {"folder": str(result.folder), "step": result.step, "results": dict(result.results)}
+
+
+def check(job: dict, events: Sender, stop: Stop) -> dict:
+    """Look at the data of a training, as its first step would.
+
+    Returns
+    -------
+    dict
+        For each of "train", "val" and others: what its source says of itself, "images" and "clipped_share".
+    """
+    require_packages()
+    from .training.data.report import data_report
+    from .training.options import read_options
+
+    _say(events, "Reading the images")
+    return data_report(read_options(job["options"]), progress=events.progress, cancelled=stop)
+
+
+def prepare(job: dict, events: Sender, stop: Stop) -> dict:
+    """Register two scans and write aligned pairs; the report is that of `prepare_pair`."""
+    require_packages()
+    from .training.prepare import PrepareOptions, prepare_pair
+
+    options = PrepareOptions.from_json(job.get("options", {}))
+    return prepare_pair(Path(job["lr"]), Path(job["hr"]), Path(job["out"]), options, events.progress, stop)
+
+
+def export(job: dict, events: Sender, stop: Stop) -> dict:
+    """Write the model file of a run.
+
+    Returns
+    -------
+    dict
+        "model", the file that was written.
+    """
+    require_packages()
+    from .training.export import export_run
+
+    _say(events, "Writing the model")
+    return {"model": str(export_run(Path(job["run"]), Path(job["out"]), job.get("which", "best")))}
+
+
+class Told:
+    """Passes on what `watch.events.Events` tells: progress twice a second at first, and later, so that the file of a
+    run of days stays small, every ten seconds; of a validation's pictures the newest one.
+    """
+
+    def __init__(self, events: Sender, clock: Callable[[], float] = time.monotonic) -> None:
+        self._events, self._clock = events, clock
+        self._began = clock()
+        self._told = self._began - LAST_PACE_S
+
+    def __call__(self, event: str, **values) -> None:
+        if event == "ended" or (event == "progress" and values["fraction"] < 1 and not self._is_time()):
+            return
+        if event == "validated":
+            picture = newest_picture(values.pop("pictures"))
+            values["picture"] = str(picture) if picture else None
+        self._events.send(event, **values)
+
+    def _is_time(self) -> bool:
+        now = self._clock()
+        pace = min(LAST_PACE_S, max(FIRST_PACE_S, (now - self._began) / EVENTS_BEFORE_SLOWING))
+        if now - self._told < pace:
+            return False
+        self._told = now
+        return True
+
+
+def newest_picture(folder: str | Path | None) -> Path | None:
+    """The picture that was written last below a folder of folders."""
+    pictures = Path(folder).glob("*/*.png") if folder else ()
+    return max(pictures, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _say(events: Sender, message: str) -> None:
+    events.send("progress", fraction=0.0, message=message, remaining_s=None)
