@@ -1,0 +1,340 @@
+"""One pair of scans, from files to aligned training images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ... import __version__
+from ...blanks import BlankRegion, find_blanks
+from ...blanks.fill import BlankFiller
+from ...errors import InputError, ResourceError
+from ...files import probe, read_volume
+from ...files.reading import VOLUME_FORMATS
+from ...memory import available_memory, readable
+from ...progress import Report, part_of
+from ...volume import Grid
+from ...window import Window
+from .grey import UINT16, fit_line, to_uint16, window_of_hr, window_of_lr
+from .images import Scan, block_means, stop_if
+from .judge import check_alignment, check_movement, check_overlap, movement, warn_of_ratio
+from .options import PrepareOptions
+from .output import check_free, dataset, whole_folder, write_images, write_json
+from .picture import draw, views
+from .region import Region, find_common, find_region
+from .register import Registration, register, unmoved
+from .resample import LowResolution, native_ratio
+from .residual import Alignment, measure_alignment
+
+TRANSFORM, REPORT, PICTURE, DATASETS = "lr_to_hr.tfm", "report.json", "checkerboard.png", "datasets.json"
+_CLIPPED = 0.01
+_SLAB = 32
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two aligned images and how they came about; both uint16, shape (k, j, i), the window at 0 and 65535."""
+
+    hr: np.ndarray
+    lr: np.ndarray
+    region: Region
+    report: dict
+
+
+def prepare_pair(
+    lr: str | Path,
+    hr: str | Path,
+    out: str | Path,
+    options: PrepareOptions | None = None,
+    progress: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    name: str | None = None,
+) -> dict:
+    """Register a low-resolution scan to a high-resolution scan of the same object and write training pairs.
+
+    Writes HR/ and LR/ with 16-bit slices of equal names (or volumes), report.json, checkerboard.png, the transform
+    lr_to_hr.tfm and datasets.json, which is `datasets` of a training's options. All of it appears, or nothing.
+
+    Peak of memory: both scans, 12 bytes a voxel of the LR scan, and 4 bytes a voxel of the HR scan; refused beforehand
+    if the machine has less.
+
+    Parameters
+    ----------
+    lr, hr : path
+        Anything that `files.read_volume` reads. Never modified.
+    out : path
+        Folder to be made; it may exist if it is empty.
+    options : PrepareOptions, optional
+    progress : callable, optional
+        Called with a fraction and a message.
+    cancelled : callable, optional
+        Asked several times a second.
+    name : str, optional
+        Beginning of the files' names; taken from the HR scan's file otherwise.
+
+    Returns
+    -------
+    dict
+        The content of report.json.
+
+    Raises
+    ------
+    InputError
+        If a scan cannot be read, registration plainly failed, or the common region is too small.
+    OptionError, OutputError, ResourceError, Cancelled
+    """
+    options = options or PrepareOptions()
+    out = Path(out).expanduser().absolute()
+    check_free(out)
+    with whole_folder(out) as folder:
+        report = write_pair(Path(lr), Path(hr), folder, options, name or scan_name(hr), progress, cancelled)
+        form = options.format
+        roots = [str(out / side) if form != "nrrd" else str(out / side / report["files"][0]) for side in ("HR", "LR")]
+        write_json(folder / DATASETS, {"train": dataset("TRAIN", *roots)})
+    part_of(progress, 0, 1)(1.0, "Done")
+    return report
+
+
+def write_pair(
+    lr: Path,
+    hr: Path,
+    folder: Path,
+    options: PrepareOptions,
+    name: str,
+    progress: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict:
+    """Everything but datasets.json of a pair, into a folder that exists; see `prepare_pair`."""
+    _check_memory(lr, hr, options)
+    name = safe_name(name)
+    report = part_of(progress, 0.0, 0.1)
+    report(0.0, "Reading the HR scan")
+    fine = _read(hr, "HR", options.hr_spacing, options.hr_series, options.blank_hr)
+    stop_if(cancelled)
+    report(0.6, "Reading the LR scan")
+    coarse = _read(lr, "LR", options.lr_spacing, options.lr_series, options.blank_lr)
+    stop_if(cancelled)
+
+    found = _registered(fine, coarse, options, part_of(progress, 0.1, 0.6), cancelled)
+    pair, alignment, sampler, windows = _made(fine, coarse, found, options, part_of(progress, 0.6, 0.85), cancelled)
+    facts = {"name": name, "lr": str(lr), "hr": str(hr), "version": __version__, **pair.report}
+
+    report = part_of(progress, 0.85, 1.0)
+    report(0.0, "Drawing the checkerboard")
+    _draw(folder / PICTURE, name, pair, alignment, sampler, windows, found)
+    report(0.2, "Writing")
+    first = pair.region.start[2]
+    facts["files"] = write_images(folder / "HR", name, pair.hr, pair.region.hr_grid, options.format, first, cancelled)
+    write_images(folder / "LR", name, pair.lr, pair.region.lr_grid, options.format, first, cancelled)
+    sitk.WriteTransform(found.transform(), str(folder / TRANSFORM))
+    facts["options"] = options.to_json()
+    write_json(folder / REPORT, facts)
+    report(1.0, "Written")
+    return facts
+
+
+def scan_name(path: str | Path) -> str:
+    """A scan's name: its file's without the format, or its folder's."""
+    path = Path(path).expanduser().absolute()
+    lower = path.name.lower()
+    known = max((suffix for suffix in VOLUME_FORMATS if lower.endswith(suffix)), key=len, default="")
+    return path.name[: len(path.name) - len(known)] if known else path.stem if path.is_file() else path.name
+
+
+def safe_name(name: str) -> str:
+    """The name with everything that a file system might refuse as an underscore."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "scan"
+
+
+def _read(path: Path, title: str, spacing: tuple | None, series: str | None, blank: str | float) -> Scan:
+    try:
+        volume = read_volume(path, spacing=spacing, series=series)
+    except InputError as error:
+        raise InputError(f"The {title} scan: {error.what}", error.advice) from error
+    return Scan(volume, find_blanks(volume, blank), title)
+
+
+def _registered(
+    hr: Scan, lr: Scan, options: PrepareOptions, progress: Report, cancelled: Callable[[], bool] | None
+) -> Registration:
+    if not options.register:
+        return unmoved(hr, options.initial)
+    found = register(hr, lr, options.initial, options.seed, progress, cancelled)
+    check_movement(found, hr.grid, options)
+    return found
+
+
+def _made(
+    hr: Scan,
+    lr: Scan,
+    found: Registration,
+    options: PrepareOptions,
+    progress: Report,
+    cancelled: Callable[[], bool] | None,
+) -> tuple[Pair, Alignment, LowResolution, tuple[Window, Window]]:
+    """The pair, measured and judged."""
+    progress(0.0, "Finding the common region")
+    transform = found.transform()
+    common = find_common(hr, lr, transform, options.factors, cancelled)
+    check_overlap(common.overlap, options)
+    region = find_region(common, hr.grid, options)
+    del common
+
+    progress(0.25, "Resampling the LR scan")
+    sampler = LowResolution(lr, region.lr_grid, [found.matrix, found.start])
+    grey = _sampled(sampler, region, transform, cancelled)
+    progress(0.55, "Normalising")
+    choice = window_of_hr(hr, options)
+    fine, hr_clipped = _hr_voxels(hr, region, choice.window, cancelled)
+    seen = block_means(fine, options.factors) / np.float32(UINT16)
+    inside = region.measured & (seen > 0.01) & (seen < 0.99)
+    line = fit_line(choice.window.from_unit(seen).astype(np.float32), grey, inside)
+    window, sentence = window_of_lr(choice.window, line, options)
+    lr_clipped = window.clipped_share(grey[region.measured])
+
+    progress(0.65, "Measuring the residual misalignment")
+    alignment = measure_alignment(seen, window.to_unit(grey), region.measured, region.lr_grid.spacing, cancelled)
+    voxel = float(np.exp(np.mean(np.log(lr.grid.spacing))))
+    ratio = native_ratio(hr.grid, lr.grid, found.matrix)
+    warnings = [
+        *hr.volume.report.get("warnings", ()),
+        *lr.volume.report.get("warnings", ()),
+        *check_alignment(alignment, voxel, options),
+        *warn_of_ratio(ratio, options, hr.grid),
+        *_clipping_warnings({"HR": hr_clipped, "LR": lr_clipped}),
+    ]
+    coarse = to_uint16(grey, window)
+    degrees, mm = movement(found)
+    report = {
+        "registration": {
+            "done": options.register,
+            "begun_from": found.begun_from,
+            "matrix_hr_to_lr": found.matrix.tolist(),
+            "mutual_information": -found.metric,
+            "mutual_information_at_start": -found.metric_at_start,
+            "rotation_from_start_deg": degrees,
+            "shift_from_start_mm": mm,
+        },
+        "alignment": {**alignment.to_json(), "lr_voxel_mm": voxel},
+        "voxel_ratio": list(ratio),
+        "scale": options.scale,
+        "region": {
+            "hr_start": list(region.start),
+            "hr_stop": list(region.stop),
+            "hr_size": list(region.hr_grid.size),
+            "lr_size": list(region.lr_grid.size),
+            "hr_spacing_mm": list(region.hr_grid.spacing),
+            "lr_spacing_mm": list(region.lr_grid.spacing),
+            "filled_share": region.filled_share,
+        },
+        "window_hr": [choice.window.lo, choice.window.hi],
+        "window_lr": [window.lo, window.hi],
+        "window_reason": f"{choice.reason} {sentence}",
+        "grey_line": {"gain": line.gain, "offset": line.offset, "correlation": line.correlation},
+        "clipped_share": {"hr": hr_clipped, "lr": lr_clipped},
+        "blank": {"hr": hr.blank.to_json(), "lr": lr.blank.to_json()},
+        "warnings": warnings,
+    }
+    return Pair(fine, coarse, region, report), alignment, sampler, (choice.window, window)
+
+
+def _sampled(
+    sampler: LowResolution, region: Region, transform: sitk.Transform, cancelled: Callable[[], bool] | None
+) -> np.ndarray:
+    """The LR scan on the pair's grid, filled where nothing was measured; grey values, float32."""
+    grid, filler = region.lr_grid, _filler(region.measured)
+    grey = np.empty(grid.shape, np.float32)
+    for first in range(0, len(grey), _SLAB):
+        stop_if(cancelled)
+        last = min(first + _SLAB, len(grey))
+        grey[first:last] = sampler.sample(_slices(grid, first, last), transform)
+    if filler:
+        for k in range(len(grey)):
+            grey[k] = filler.fill(grey[k], k)
+    return grey
+
+
+def _hr_voxels(
+    hr: Scan, region: Region, window: Window, cancelled: Callable[[], bool] | None
+) -> tuple[np.ndarray, float]:
+    """The HR scan's part of the pair, uint16, and the share of its measured voxels that the window cut off."""
+    box = [slice(a, b) for a, b in zip(region.start, region.stop, strict=True)]
+    repeats = [a // b for a, b in zip(region.hr_grid.shape, region.measured.shape, strict=True)]
+    voxels = np.empty(region.hr_grid.shape, np.uint16)
+    clipped = 0.0
+    for k in range(len(voxels)):
+        stop_if(cancelled)
+        values = hr.volume.voxels[box[2].start + k, box[1], box[0]].astype(np.float32)
+        measured = region.measured[k // repeats[0]]
+        if not measured.all():
+            measured = np.repeat(np.repeat(measured, repeats[1], 0), repeats[2], 1)
+            values = _filler(measured[None]).fill(values, 0)
+        clipped += window.clipped_share(values)
+        voxels[k] = to_uint16(values, window)
+    return voxels, clipped / len(voxels)
+
+
+def _filler(measured: np.ndarray) -> BlankFiller | None:
+    """Fills what is not measured; None where everything is."""
+    if measured.all():
+        return None
+    region = BlankRegion("values", "", 1.0, voxels=(~measured).astype(np.uint8))
+    return BlankFiller(region, measured.shape)
+
+
+def _slices(grid: Grid, first: int, last: int) -> Grid:
+    return grid.cropped((0, 0, first), (*grid.size[:2], last))
+
+
+def _draw(
+    path: Path,
+    name: str,
+    pair: Pair,
+    alignment: Alignment,
+    sampler: LowResolution,
+    windows: tuple[Window, Window],
+    found: Registration,
+) -> None:
+    start = replace(found, matrix=found.start).transform()
+    rows = views(
+        pair.hr,
+        pair.region.hr_grid,
+        pair.region.start[2],
+        lambda grid: windows[1].to_unit(sampler.sample(grid, start)),
+        lambda grid: windows[1].to_unit(sampler.sample(grid, found.transform())),
+    )
+    draw(
+        path,
+        f"{name}: residual misalignment {alignment.median_mm:.3f} mm (median), {alignment.p95_mm:.3f} mm (95 %)",
+        f"Before: {found.begun_from}. Correlation of the gradients {alignment.gradient_correlation:.2f}.",
+        rows,
+    )
+
+
+def _clipping_warnings(shares: dict[str, float]) -> list[str]:
+    return [
+        f"The window cuts off {share:.1%} of the {title} image: nothing is learnt there."
+        for title, share in shares.items()
+        if share > _CLIPPED
+    ]
+
+
+def _check_memory(lr: Path, hr: Path, options: PrepareOptions) -> None:
+    """Raises
+    ------
+    InputError, ResourceError
+    """
+    fine = probe(hr, options.hr_spacing, options.hr_series)
+    coarse = probe(lr, options.lr_spacing, options.lr_series)
+    voxels = [int(np.prod(p.size, dtype=np.int64)) for p in (fine, coarse)]
+    needed = fine.nbytes + coarse.nbytes + 4 * voxels[0] + 12 * voxels[1]
+    if needed > (free := available_memory()):
+        raise ResourceError(
+            f"Preparing this pair takes {readable(needed)} of memory and {readable(free)} are free.",
+            "Close other programs, or crop the scans first.",
+        )

@@ -1,0 +1,163 @@
+"""How well two images of one grid are aligned, measured apart from what aligned them.
+
+Blocks of the HR image are looked for in the LR image: the shift of the highest normalised cross-correlation, by a
+parabola to a fraction of a voxel. Registration maximised mutual information of the whole; a wrong maximum, a bent scan
+or a wrong spacing shows here as blocks that lie elsewhere. Blocks without structure along some axis say nothing and are
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+
+import numpy as np
+
+from ...evaluation.simulate import ALL_AXES, gaussian_blur
+from .images import stop_if
+
+_EDGES = 8, 16  # in-plane voxels along a block, least and most
+_SMOOTH = 0.7  # voxels; noise would hide the structure of a small block
+_REACH = 3  # in-plane voxels that are searched to either side
+_MOST_BLOCKS = 150
+_LEAST_SCORE = 0.5
+_LEAST_CURVATURE = 0.02  # of the correlation, per in-plane voxel squared
+_LEAST_CONTRAST = 0.02  # standard deviation of a block, in units of the window
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What was measured.
+
+    Attributes
+    ----------
+    median_mm, p95_mm : float
+        Of the lengths of the blocks' displacements.
+    mean_mm : tuple of float
+        Mean displacement along the HR scan's (i, j, k): what a better translation would remove.
+    blocks, matched : int
+        Blocks with structure, and those of them that were found again.
+    correlation, gradient_correlation : float
+        Of the grey values, and of the gradient magnitudes of both images after a slight blur.
+    """
+
+    median_mm: float
+    p95_mm: float
+    mean_mm: tuple[float, float, float]
+    blocks: int
+    matched: int
+    correlation: float
+    gradient_correlation: float
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def measure_alignment(
+    hr: np.ndarray,
+    lr: np.ndarray,
+    measured: np.ndarray,
+    spacing: tuple[float, float, float],
+    cancelled: Callable[[], bool] | None = None,
+) -> Alignment:
+    """Compare two images in units of the window.
+
+    Parameters
+    ----------
+    hr, lr : ndarray of float32, shape (k, j, i)
+        The HR image reduced to the LR image's grid, and the LR image.
+    measured : ndarray of bool, same shape
+    spacing : tuple
+        Of that grid along (i, j, k), in mm.
+    """
+    steps = np.asarray(spacing[::-1])
+    correlation = _correlation(hr[measured], lr[measured])
+    hr, lr = (gaussian_blur(image, _SMOOTH, ALL_AXES) for image in (hr, lr))
+    found, blocks = [], 0
+    for corner, edge, reach in _blocks(measured, steps):
+        stop_if(cancelled)
+        template = hr[tuple(slice(c, c + e) for c, e in zip(corner, edge, strict=True))]
+        if template.std() < _LEAST_CONTRAST:
+            continue
+        scores = _scores(template, lr, corner, reach)
+        shift, certain = _peak(scores, steps[-1] / steps)
+        if certain is None:
+            continue
+        blocks += 1
+        if certain:
+            found.append(shift * steps)
+    shifts = np.array(found) if found else np.full((1, 3), np.nan)
+    lengths = np.linalg.norm(shifts, axis=1)
+    return Alignment(
+        median_mm=float(np.median(lengths)),
+        p95_mm=float(np.percentile(lengths, 95)),
+        mean_mm=tuple(float(s) for s in shifts.mean(0)[::-1]),
+        blocks=blocks,
+        matched=len(found),
+        correlation=correlation,
+        gradient_correlation=_gradient_correlation(hr, lr, measured, steps),
+    )
+
+
+def _blocks(measured: np.ndarray, steps: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Corners, edges and reaches (k, j, i) of blocks whose surroundings were all measured; evenly chosen if many."""
+    shape = np.array(measured.shape)
+    reach = np.maximum(1, np.rint(_REACH * steps[-1] / steps)).astype(int)
+    reach = np.minimum(reach, (shape - 4) // 4)
+    if reach.min() < 1:
+        return
+    in_plane = float(np.clip(np.min(shape * steps) / steps[-1] / 3, *_EDGES))
+    edge = np.minimum(np.maximum(4, np.rint(in_plane * steps[-1] / steps)).astype(int), shape - 2 * reach)
+    places = [
+        np.unique(np.linspace(r, n - e - r, max(1, 2 * (n - 2 * r) // e - 1)).round().astype(int))
+        for n, e, r in zip(shape, edge, reach, strict=True)
+    ]
+    corners = [
+        np.array(corner)
+        for corner in product(*places)
+        if measured[tuple(slice(c - r, c + e + r) for c, e, r in zip(corner, edge, reach, strict=True))].all()
+    ]
+    chosen = np.linspace(0, len(corners) - 1, min(len(corners), _MOST_BLOCKS)).round().astype(int)
+    for number in chosen:
+        yield corners[number], edge, reach
+
+
+def _scores(template: np.ndarray, image: np.ndarray, corner: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Normalised cross-correlation for all shifts of up to `reach` voxels."""
+    centred = (template - template.mean()).ravel()
+    centred = centred / max(float(np.linalg.norm(centred)), 1e-9)
+    scores = np.empty(2 * reach + 1)
+    for index in np.ndindex(*scores.shape):
+        at = corner + index - reach
+        part = image[tuple(slice(a, a + n) for a, n in zip(at, template.shape, strict=True))].ravel()
+        scores[index] = centred @ part / max(float(part.std()) * np.sqrt(part.size), 1e-9)
+    return scores
+
+
+def _peak(scores: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, bool | None]:
+    """Shift of the maximum, and whether it is one: None where the block has no structure along some axis."""
+    peak = np.array(np.unravel_index(int(np.argmax(scores)), scores.shape))
+    middle = np.array(scores.shape) // 2
+    if scores[tuple(peak)] < _LEAST_SCORE or (peak == 0).any() or (peak == 2 * middle).any():
+        return (peak - middle).astype(float), False
+    shift, curvatures = (peak - middle).astype(float), np.empty(3)
+    for axis in range(3):
+        before, after = (scores[tuple(peak + side * np.eye(3, dtype=int)[axis])] for side in (-1, 1))
+        bend = 2 * scores[tuple(peak)] - before - after
+        curvatures[axis] = bend * ratio[axis] ** 2
+        shift[axis] += 0.5 * (after - before) / max(bend, 1e-9)
+    return (shift, None) if curvatures.min() < _LEAST_CURVATURE else (shift, True)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if a.size < 2 or not (a.std() and b.std()):
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _gradient_correlation(hr: np.ndarray, lr: np.ndarray, measured: np.ndarray, steps: np.ndarray) -> float:
+    if min(hr.shape) < 2:
+        return 0.0
+    sizes = [np.sqrt(sum(g**2 for g in np.gradient(image, *steps))) for image in (hr, lr)]
+    return _correlation(sizes[0][measured], sizes[1][measured])
