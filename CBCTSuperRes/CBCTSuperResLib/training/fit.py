@@ -118,13 +118,14 @@ def fit(options: FitOptions, folder: Path, report_every: int = 100) -> nn.Module
     degradation = _degradation(options)
     pool = make_pool(folder / f"slices-{options.seed}.f16", options.pool, options.pool_size, options.seed)
     batches = patches(pool, options, degradation.margin, options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
+    scanner_rng = np.random.default_rng([options.seed, 1])
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
     started, recent = time.monotonic(), []
     for step in range(options.iterations):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, options)
-        coarse, truth = degradation(next(batches), generator)
+        samples = [degradation(image, scanner_rng) for image in next(batches).numpy()]
+        coarse, truth = (torch.from_numpy(np.stack(side)) for side in zip(*samples, strict=True))
         with torch.autocast("cpu", torch.bfloat16, enabled=step < options.bf16_share * options.iterations):
             output = network(coarse.to(memory_format=torch.channels_last))
         pixel, branch = losses({k: v.float() for k, v in output.items()}, truth)

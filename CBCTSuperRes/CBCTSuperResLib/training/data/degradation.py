@@ -1,17 +1,20 @@
-"""A scanner drawn at random for every image: what turns a fine training slice into the coarse one a network sees.
+"""A scanner drawn at random for every sample: what turns a fine slice into the coarse one a network sees.
 
-The order is the physical one: the object's contrast, the blur of focal spot and detector, the mean over a coarse pixel,
-noise smoothed by the reconstruction, clipping by the window. Ranges straddle the grading protocols of
+The order is the physical one: the fine scan's own grain, the blur of focal spot and detector, the mean over a coarse
+pixel, noise smoothed by the reconstruction, clipping by the window. Ranges straddle the grading protocols of
 `evaluation.simulate` so that a network learns neither one blur nor one noise.
+
+One sample is made at a time, from its own generator, so that no other sample can change a bit of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import cv2
+import numpy as np
+
+from ...errors import OptionError
 
 BLUR_RADIUS = 6
 NOISE_RADIUS = 3
@@ -19,10 +22,12 @@ NOISE_RADIUS = 3
 
 @dataclass(frozen=True)
 class Degradation:
-    """Ranges of a randomised scanner.
+    """Ranges of a randomised scanner. Fine pixels are those of a factor of 2; the blur grows with the factor.
 
     Attributes
     ----------
+    scale : int
+        Fine pixels along a coarse one.
     blur : (low, mode, high)
         Triangular distribution of the blur's standard deviation, in fine pixels.
     anisotropy : float
@@ -40,12 +45,9 @@ class Degradation:
         network that never met it would wipe away the texture of a noisy but true image.
     grain_smooth : (low, high)
         Gaussian that smooths the grain, in fine pixels; the standard deviation is that after smoothing.
-    contrast, brightness, gamma : float
-        Largest relative gain, offset and exponent of a random change that fine and coarse slice share.
-    contrast_share : float
-        Share of images that get such a change.
     """
 
+    scale: int = 2
     blur: tuple[float, float, float] = (0.55, 0.85, 1.15)
     anisotropy: float = 1.15
     shift: float = 0.1
@@ -56,91 +58,105 @@ class Degradation:
     grain: tuple[float, float] = (0.002, 0.04)
     grain_share: float = 0.5
     grain_smooth: tuple[float, float] = (0.3, 0.9)
-    contrast: float = 0.25
-    brightness: float = 0.1
-    gamma: float = 1.25
-    contrast_share: float = 0.5
+
+    @staticmethod
+    def from_json(values: dict, scale: int) -> Degradation:
+        """The defaults with some of them changed, as `degradation_options` names them.
+
+        Raises
+        ------
+        OptionError
+            For an unknown name, or a range that is none.
+        """
+        ranges = {f.name: f.default for f in fields(Degradation) if f.name != "scale"}
+        for name, value in values.items():
+            if name not in ranges:
+                raise OptionError(f"degradation_options has no {name!r}.", f"It has {', '.join(ranges)}.")
+            _check(name, value, ranges[name])
+        return Degradation(scale, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
     @property
     def margin(self) -> int:
         """Fine pixels that are needed beyond each side of a patch."""
-        return BLUR_RADIUS
+        return -(-BLUR_RADIUS * self.scale // 2)
 
-    def __call__(self, fine: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Coarse slices and what a network should make of them.
+    def __call__(self, fine: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A coarse image and what a network should make of it.
 
         Parameters
         ----------
-        fine : Tensor, shape (N, 1, 2 h + 2 margin, 2 w + 2 margin)
+        fine : ndarray of float32, shape (C, s h + 2 margin, s w + 2 margin)
             Units of the window; values outside [0, 1] are welcome.
-        generator : torch.Generator
+        rng : numpy.random.Generator
             Source of all randomness.
 
         Returns
         -------
-        coarse : Tensor, shape (N, 1, h, w)
-        truth : Tensor, shape (N, 1, 2 h, 2 w)
+        coarse : ndarray of float32, shape (C, h, w)
+        truth : ndarray of float32, shape (C, s h, s w)
             Both clipped to [0, 1].
         """
-        fine = self._grainy(self._recontrasted(fine, generator), generator)
-        coarse = F.avg_pool2d(_filtered(fine, self._blur_kernels(len(fine), generator)), 2)
-        coarse = coarse + self._noise(coarse.shape, generator)
-        inner = slice(self.margin, -self.margin)
-        return coarse.clamp(0, 1), fine[..., inner, inner].clamp(0, 1)
+        fine = self._grainy(fine, rng)
+        inner = slice(self.margin, fine.shape[-2] - self.margin), slice(self.margin, fine.shape[-1] - self.margin)
+        kernel = self._blur_kernel(rng)
+        blurred = np.stack([_filtered(channel, kernel)[inner] for channel in fine])
+        coarse = _block_mean(blurred, self.scale)
+        coarse += self._noise(coarse.shape, rng)
+        return np.clip(coarse, 0, 1), np.clip(fine[(slice(None), *inner)], 0, 1)
 
-    def _recontrasted(self, fine: Tensor, generator: torch.Generator) -> Tensor:
-        count = len(fine)
-        gain = 1 + self.contrast * _uniform(count, -1, 1, generator)
-        offset = self.brightness * _uniform(count, -1, 1, generator)
-        exponent = self.gamma ** _uniform(count, -1, 1, generator)
-        bent = ((fine - 0.5) * gain + 0.5 + offset).sign() * ((fine - 0.5) * gain + 0.5 + offset).abs() ** exponent
-        return torch.where(_uniform(count, 0, 1, generator) < self.contrast_share, bent, fine)
+    def _grainy(self, fine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        sd, smooth, has_grain = rng.uniform(*self.grain), rng.uniform(*self.grain_smooth), rng.random()
+        if has_grain >= self.grain_share:
+            return fine
+        return fine + np.float32(sd) * _smooth_noise(fine.shape, smooth, rng)
 
-    def _grainy(self, fine: Tensor, generator: torch.Generator) -> Tensor:
-        count = len(fine)
-        sd = _uniform(count, *self.grain, generator) * (_uniform(count, 0, 1, generator) < self.grain_share)
-        return fine + sd * _smooth_noise(fine.shape, _uniform(count, *self.grain_smooth, generator), generator)
+    def _blur_kernel(self, rng: np.random.Generator) -> np.ndarray:
+        """A Gaussian of sum 1, turned at random and displaced."""
+        sigma = rng.triangular(*self.blur) if self.blur[0] < self.blur[2] else self.blur[1]
+        ratio = self.anisotropy ** rng.uniform(-0.5, 0.5)
+        angle = rng.uniform(0, np.pi)
+        dy, dx = rng.uniform(-self.shift, self.shift, 2)
+        steps = np.arange(-self.margin, self.margin + 1) * (2 / self.scale)
+        y, x = steps[:, None] - dy, steps - dx
+        u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+        weights = np.exp(-0.5 * ((u / (sigma * ratio)) ** 2 + (v * ratio / sigma) ** 2))
+        return (weights / weights.sum()).astype(np.float32)
 
-    def _blur_kernels(self, count: int, generator: torch.Generator) -> Tensor:
-        low, mode, high = self.blur
-        share, knee = _uniform(count, 0, 1, generator), (mode - low) / (high - low)
-        rising = low + (share * (high - low) * (mode - low)).sqrt()
-        falling = high - ((1 - share) * (high - low) * (high - mode)).sqrt()
-        sigma = torch.where(share < knee, rising, falling)
-        ratio = self.anisotropy ** (_uniform(count, -1, 1, generator) / 2)
-        angle = _uniform(count, 0, torch.pi, generator)
-        dy, dx = (self.shift * _uniform(count, -1, 1, generator) for _ in range(2))
-        return _gaussians(BLUR_RADIUS, sigma * ratio, sigma / ratio, angle, dy, dx)
-
-    def _noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        count = shape[0]
-        strong, usual = (_uniform(count, *limits, generator) for limits in (self.strong_noise, self.noise))
-        sd = torch.where(_uniform(count, 0, 1, generator) < self.strong_share, strong, usual)
-        return sd * _smooth_noise(shape, _uniform(count, *self.noise_smooth, generator), generator)
+    def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        is_strong = rng.random() < self.strong_share
+        sd = rng.uniform(*(self.strong_noise if is_strong else self.noise))
+        return np.float32(sd) * _smooth_noise(shape, rng.uniform(*self.noise_smooth), rng)
 
 
-def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """(count, 1, 1, 1) values, equally likely from low to high."""
-    return low + (high - low) * torch.rand((count, 1, 1, 1), generator=generator)
+def _smooth_noise(shape: tuple[int, ...], smooth: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise (C, H, W) of standard deviation 1 after smoothing by `smooth` pixels."""
+    steps = np.arange(-NOISE_RADIUS, NOISE_RADIUS + 1)
+    profile = np.exp(-0.5 * (steps / smooth) ** 2)
+    profile = (profile / np.sqrt(np.sum(profile**2))).astype(np.float32)
+    channels, rows, columns = shape
+    extent = (channels, rows + 2 * NOISE_RADIUS, columns + 2 * NOISE_RADIUS)
+    white = rng.standard_normal(extent, dtype=np.float32)
+    inner = slice(NOISE_RADIUS, -NOISE_RADIUS)
+    return np.stack([cv2.sepFilter2D(channel, cv2.CV_32F, profile, profile)[inner, inner] for channel in white])
 
 
-def _smooth_noise(shape: torch.Size, smooth: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian noise of standard deviation 1, each image smoothed by its own Gaussian."""
-    kernels = _gaussians(NOISE_RADIUS, smooth, smooth, *[torch.zeros_like(smooth)] * 3)
-    kernels = kernels / kernels.square().sum((-2, -1), keepdim=True).sqrt()
-    extent = [n + 2 * NOISE_RADIUS for n in shape[-2:]]
-    return _filtered(torch.randn((*shape[:2], *extent), generator=generator), kernels)
+def _filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Cross-correlation; only pixels that have all their neighbours are meaningful."""
+    return cv2.filter2D(np.ascontiguousarray(image), cv2.CV_32F, kernel)
 
 
-def _gaussians(radius: int, along: Tensor, across: Tensor, angle: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
-    """One Gaussian of sum 1 an image, (N, 1, 2 radius + 1, 2 radius + 1), turned by `angle` and displaced."""
-    steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    y, x = steps[:, None] - dy, steps - dx
-    u, v = angle.cos() * x + angle.sin() * y, angle.cos() * y - angle.sin() * x
-    weights = torch.exp(-0.5 * ((u / along) ** 2 + (v / across) ** 2))
-    return weights / weights.sum((-2, -1), keepdim=True)
+def _block_mean(image: np.ndarray, factor: int) -> np.ndarray:
+    channels, rows, columns = image.shape
+    return image.reshape(channels, rows // factor, factor, columns // factor, factor).mean((2, 4), dtype=np.float32)
 
 
-def _filtered(images: Tensor, kernels: Tensor) -> Tensor:
-    """Each image of the batch with its own kernel; the border that lacks neighbours is dropped."""
-    return F.conv2d(images.transpose(0, 1), kernels, groups=len(images)).transpose(0, 1)
+def _check(name: str, value: object, default: float | tuple) -> None:
+    """Refuse what is no number, or no ascending range of as many numbers as the default."""
+    numbers = list(value) if isinstance(value, (list, tuple)) else [value]
+    wanted = len(default) if isinstance(default, tuple) else 1
+    usable = all(isinstance(n, (int, float)) and np.isfinite(n) for n in numbers)
+    if len(numbers) != wanted or not usable or sorted(numbers) != numbers:
+        form = f"{wanted} ascending numbers" if wanted > 1 else "a number"
+        raise OptionError(f"degradation_options.{name} is {value!r}.", f"Give {form}, for instance {default}.")
+    if name in ("blur", "noise_smooth", "grain_smooth", "anisotropy") and numbers[0] <= 0 or numbers[0] < 0:
+        raise OptionError(f"degradation_options.{name} is {value!r}.", "It must be positive.")

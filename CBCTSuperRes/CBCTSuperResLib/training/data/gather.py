@@ -1,0 +1,173 @@
+"""All pictures of a data set: listed, paired, decoded, with the window and what there is to say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import InputError
+from ...window import Window
+from .cache import PixelCache
+from .intake import Tally, read_planes, window_of
+from .listing import Entry, list_entries, pair_entries, read_subset, roots_of
+from .picture import Picture
+from .planes import Plane, bytes_of, planes_of
+
+if TYPE_CHECKING:
+    from ..options import TrainingOptions
+    from ..options.data_keys import DatasetOptions
+
+SHOWN = 5
+CLIPPED_ALARM = 0.01
+PlanePair = tuple[Plane | None, Plane | None]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Pictures and facts.
+
+    Attributes
+    ----------
+    pairs : list of (Picture or None, Picture or None)
+        (LR, HR). LR is None in mode HR; HR is None if there are only LR images.
+    window : Window
+    clipped_share : float
+        Of the values that lie outside the window.
+    warnings : list of str
+    facts : list of dict
+        One for each role, for the model card.
+    cache : PixelCache
+    """
+
+    pairs: list[tuple[Picture | None, Picture | None]]
+    window: Window
+    clipped_share: float
+    warnings: list[str]
+    facts: list[dict]
+    cache: PixelCache
+
+
+@dataclass
+class _Sides:
+    """Planes still on disk."""
+
+    pairs: list[PlanePair]
+    warnings: list[str] = field(default_factory=list)
+
+
+def has_files(dataset: DatasetOptions) -> bool:
+    return bool(dataset.dataroot_HR or dataset.dataroot_LR)
+
+
+def entries_of(dataset: DatasetOptions) -> list[tuple[Entry | None, Entry | None]]:
+    """(LR, HR) files or volumes that a data set names; see `Gathered.pairs` for None."""
+    low, high = roots_of(dataset.dataroot_LR), roots_of(dataset.dataroot_HR)
+    subset = read_subset(dataset.subset_file) if dataset.subset_file else None
+    if dataset.mode == "HR" or not low:
+        return [(None, entry) for root in high for entry in list_entries(root, subset)]
+    if not high:
+        return [(entry, None) for root in low for entry in list_entries(root, subset)]
+    return pair_entries(low, high, subset)
+
+
+def gather(
+    dataset: DatasetOptions, options: TrainingOptions, *, smallest: int = 0, at_most: int | None = None
+) -> Gathered:
+    """Decode a data set.
+
+    Parameters
+    ----------
+    dataset : DatasetOptions
+    options : TrainingOptions
+    smallest : int
+        HR images with a shorter edge are left out, with a warning.
+    at_most : int, optional
+        So many images, evenly spread; all if not given.
+
+    Raises
+    ------
+    InputError, OptionError
+        Naming the files that have no partner, are of another size, damaged, in colour, of 8 bits, not finite.
+    """
+    sides = _Sides([pair for entries in entries_of(dataset) for pair in _cut(entries, dataset, options.scale)])
+    _leave_out_small(sides, smallest)
+    planes = _spread(sides.pairs, at_most)
+    low, high = ([pair[side] for pair in planes if pair[side]] for side in (0, 1))
+    cache = PixelCache(bytes_of(low) + bytes_of(high), dataset.cache_gb, Path(options.path.root))
+    given = Window(*dataset.normalization_range) if dataset.normalization_range else None
+    channels = options.network_G.in_nc, options.network_G.in_nc if dataset.mode == "HR" else options.network_G.out_nc
+    read, tallies = [], []
+    for role, side, count in zip(("LR", "HR"), (low, high), channels, strict=True):
+        tally = Tally(role, given, count)
+        read.append(read_planes(side, cache.keep, tally))
+        tallies += [tally] if side else []
+    for tally in tallies:
+        tally.check_depth()
+    window = window_of(tallies)
+    pictures = [
+        [Picture(plane.name, pixels, window) for plane, pixels in zip(side, found, strict=True)] or [None] * len(planes)
+        for side, found in zip((low, high), read, strict=True)
+    ]
+    clipped = sum(tally.outside for tally in tallies) / max(1, sum(tally.values for tally in tallies))
+    return Gathered(
+        pairs=[_aligned(a, b, options.scale) for a, b in zip(*pictures, strict=True)],
+        window=window,
+        clipped_share=clipped,
+        warnings=sides.warnings + _clipping(clipped, window),
+        facts=[tally.facts() for tally in tallies],
+        cache=cache,
+    )
+
+
+def _cut(entries: tuple[Entry | None, Entry | None], dataset: DatasetOptions, scale: int) -> list[PlanePair]:
+    low, high = (planes_of(e, dataset.axis, dataset.slices) if e else None for e in entries)
+    if low is None or high is None:
+        return [(None, plane) for plane in high] if high else [(plane, None) for plane in low]
+    if len(low) != len(high):
+        raise InputError(
+            f"{entries[0].path} has {len(low)} slices and {entries[1].path} has {len(high)}.",
+            f"Cut pairs of volumes along the axis that both have alike (axis is {dataset.axis!r}).",
+        )
+    for a, b in zip(low, high, strict=True):
+        if tuple(n * scale for n in a.size) != tuple(n - n % scale for n in b.size):
+            raise InputError(
+                f"{b.entry.path} is {b.size[0]} x {b.size[1]} and {a.entry.path} is {a.size[0]} x {a.size[1]}: "
+                f"HR is not {scale} times LR.",
+                "Correct scale, or crop both to their common region (cbct-superres prepare).",
+            )
+    return list(zip(low, high, strict=True))
+
+
+def _leave_out_small(sides: _Sides, smallest: int) -> None:
+    small = [high for _, high in sides.pairs if high and min(high.size) < smallest]
+    if not small:
+        return
+    names = ", ".join(plane.name for plane in small[:SHOWN])
+    told = f"{len(small)} of {len(sides.pairs)} HR images are smaller than HR_size {smallest}: {names}"
+    if len(small) == len(sides.pairs):
+        raise InputError(f"{told}.", "Choose a smaller HR_size, or larger images.")
+    sides.pairs = [pair for pair in sides.pairs if min(pair[1].size) >= smallest]
+    sides.warnings.append(f"{told}{', ...' * (len(small) > SHOWN)}. They are left out.")
+
+
+def _spread(pairs: Sequence[PlanePair], at_most: int | None) -> list[PlanePair]:
+    if at_most is None or len(pairs) <= at_most:
+        return list(pairs)
+    return [pairs[n] for n in np.linspace(0, len(pairs) - 1, at_most).round().astype(int)]
+
+
+def _aligned(low: Picture | None, high: Picture | None, scale: int) -> tuple[Picture | None, Picture | None]:
+    if high is None:
+        return low, None
+    high = high.cropped_to(scale)
+    return (replace(low, name=high.name) if low else None), high
+
+
+def _clipping(share: float, window: Window) -> list[str]:
+    if share <= CLIPPED_ALARM:
+        return []
+    return [f"{share:.1%} of the grey values lie outside the window {window} and are clipped (normalization_range)."]

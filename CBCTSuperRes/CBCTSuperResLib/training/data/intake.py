@@ -1,0 +1,170 @@
+"""Decoding: every file once, checked, counted, and kept in the type it was stored in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError, OptionError
+from ...files import read_volume
+from ...files.images import read_voxels
+from ...window import Window
+from .planes import Plane, naming
+
+EIGHT_BITS = 255
+Keep = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Tally:
+    """What was seen in the images of one role, LR or HR.
+
+    Attributes
+    ----------
+    role : str
+    window : Window or None
+        The one that was asked for.
+    channels : int
+        That the network takes.
+    values, outside : int
+        How many there are, and how many the window clips.
+    largest : float
+    types : dict
+        For each type, the first file of it.
+    """
+
+    role: str
+    window: Window | None
+    channels: int = 1
+    values: int = 0
+    outside: int = 0
+    largest: float = -np.inf
+    types: dict[np.dtype, Path] = field(default_factory=dict)
+    _spacings: set[float] = field(default_factory=set)
+    _digest: object = field(default_factory=hashlib.sha256)
+
+    def add(self, pixels: np.ndarray, planes: Sequence[Plane]) -> None:
+        """Count what was decoded for these planes of one entry, and refuse what the window is not made for."""
+        path, window = planes[0].entry.path, self.window
+        self.types.setdefault(pixels.dtype, path)
+        if pixels.dtype.kind == "f":
+            _check_real(path, pixels, window)
+        if pixels.dtype == np.uint8 and window and window.hi > EIGHT_BITS:
+            raise InputError(
+                f"{path} has 8 bits, but the window {window} is one of 16-bit images.",
+                f"Use the original images with 16 bits, or give normalization_range [0, {EIGHT_BITS}].",
+            )
+        self.largest = max(self.largest, float(pixels.max()))
+        self.values += pixels.size
+        self.outside += round(window.clipped_share(pixels) * pixels.size) if window else 0
+        self._spacings.update(edge for plane in planes for edge in plane.spacing or ())
+        self._digest.update(np.ascontiguousarray(pixels).data)
+
+    def check_depth(self) -> None:
+        """Refuse 8-bit images that were saved with 16 bits.
+
+        The largest value of all images tells: a dark slice alone may well stay below 256.
+        """
+        path = self.types.get(np.dtype(np.uint16))
+        fits = self.window is not None and self.window.hi <= EIGHT_BITS
+        if path and len(self.types) == 1 and self.largest <= EIGHT_BITS and not fits:
+            raise InputError(
+                f"The {self.role} images are 16-bit files ({path}, for instance), but no value exceeds "
+                f"{self.largest:.0f}: they were saved from 8-bit images.",
+                f"Use the original images with 16 bits, or give normalization_range [0, {EIGHT_BITS}].",
+            )
+
+    def facts(self) -> dict:
+        """For the model card."""
+        edges = sorted(self._spacings)
+        return {
+            "role": self.role,
+            "types": sorted(str(kind) for kind in self.types),
+            "voxel_size_mm": [round(edges[0], 6), round(edges[-1], 6)] if edges else None,
+            "sha256": self._digest.hexdigest(),
+        }
+
+
+def read_planes(planes: Sequence[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
+    """Pixels (C, H, W) of the planes as stored; an entry is decoded once.
+
+    Where only some planes of a volume are wanted, only they are kept.
+
+    Raises
+    ------
+    InputError
+        Naming the file that is damaged, has colour where grey is needed, or values that are not finite.
+    """
+    pixels: list[np.ndarray] = []
+    for entry, group in groupby(planes, lambda plane: plane.entry):
+        pixels += (_read_volume if entry.is_volume else _read_slice)(list(group), keep, tally)
+    return pixels
+
+
+def window_of(tallies: Iterable[Tally]) -> Window:
+    """The window that was given, or else 0 to 1 for real numbers and the range of the type for integers."""
+    tallies = list(tallies)
+    if tallies[0].window:
+        return tallies[0].window
+    types = {kind for tally in tallies for kind in tally.types}
+    if len(types) > 1:
+        raise OptionError(
+            f"The images are of different types: {', '.join(sorted(map(str, types)))}.",
+            "Give normalization_range, the grey values that become 0 and 1.",
+        )
+    (kind,) = types
+    if kind.kind == "f":
+        return Window(0, 1, "real numbers")
+    return Window(np.iinfo(kind).min, np.iinfo(kind).max, f"the range of {kind}")
+
+
+def _read_slice(planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
+    (plane,) = planes
+    pixels = read_voxels(plane.entry.path).reshape(*plane.size, -1)
+    pixels = _in_channels(pixels, tally.channels, plane.entry.path)
+    tally.add(pixels, planes)
+    return [np.broadcast_to(keep(pixels), (tally.channels, *plane.size))]
+
+
+def _read_volume(planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
+    first, last = planes[0].slices
+    voxels = naming(planes[0].entry, lambda: read_volume(planes[0].entry.path)).voxels[first:last]
+    if sum(plane.nbytes for plane in planes) >= voxels.nbytes:
+        tally.add(voxels, planes)
+        voxels = keep(voxels)
+        found = [plane.of(voxels) for plane in planes]
+    else:
+        found = [keep(plane.of(voxels).copy()) for plane in planes]
+        for plane, pixels in zip(planes, found, strict=True):
+            tally.add(pixels, [plane])
+    return [np.broadcast_to(pixels, (tally.channels, *pixels.shape[1:])) for pixels in found]
+
+
+def _in_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
+    """(H, W, c) as (C, H, W): opacity is left out, and colour that is grey becomes one channel."""
+    count = pixels.shape[-1] - (pixels.shape[-1] in (2, 4))
+    pixels = np.moveaxis(pixels[..., :count], -1, 0)
+    if count in (1, channels):
+        return pixels
+    if all(np.array_equal(pixels[0], other) for other in pixels[1:]):
+        return pixels[:1].copy()
+    raise InputError(
+        f"{path} is a colour image, and the network takes {channels} channel{'s' * (channels > 1)}.",
+        "Save the slices with one grey value in each pixel.",
+    )
+
+
+def _check_real(path: Path, pixels: np.ndarray, window: Window | None) -> None:
+    if not np.isfinite(pixels).all():
+        raise InputError(f"{path} holds values that are not finite (NaN or infinity).", "Replace or remove them.")
+    low, high = float(pixels.min()), float(pixels.max())
+    if window is None and not 0 <= low <= high <= 1:
+        raise InputError(
+            f"{path} holds real numbers from {low:.6g} to {high:.6g}, and no window says which become 0 and 1.",
+            "Give normalization_range.",
+        )
