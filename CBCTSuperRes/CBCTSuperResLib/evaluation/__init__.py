@@ -1,1 +1,1 @@
-"""Scans with known truth, simulated acquisition, and the measures of image quality. Nothing here needs torch."""
+"""Scans with known truth, simulated acquisition, and the measures of image quality. Only table.py needs torch."""
