@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import zlib
-from math import prod
 from types import SimpleNamespace
 
 import cv2
@@ -20,20 +19,10 @@ from CBCTSuperResLib.training.watch import enlarge, measures
 from CBCTSuperResLib.training.watch.enlarge import Enlarger
 from CBCTSuperResLib.training.watch.pictures import comparison, file_name, write_png
 from CBCTSuperResLib.training.watch.validation import Validator, write_rows
+from fixtures_spsr import unit
 from stub_networks import Constant, CubicTwice, tiny_network
 
 NAMES = ["psnr", "psnr_cubic", "ssim", "ssim_cubic", "gradient_error", "gradient_error_cubic"]
-
-
-def unit(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """The specification's numbers in [0, 1): a hash of each index, the same everywhere."""
-    x = (np.arange(prod(shape), dtype=np.uint64) + np.uint64(seed * 0x9E3779B9 % 2**32)) % 2**32
-    x ^= x >> np.uint64(16)
-    x = x * np.uint64(0x7FEB352D) % 2**32
-    x ^= x >> np.uint64(15)
-    x = x * np.uint64(0x846CA68B) % 2**32
-    x ^= x >> np.uint64(16)
-    return (x / 2**32).reshape(shape)
 
 
 class Learnable(CubicTwice):

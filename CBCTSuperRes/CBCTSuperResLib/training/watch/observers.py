@@ -15,11 +15,8 @@ if TYPE_CHECKING:
 
 
 def standard_observers(options: TrainingOptions) -> list[Observer]:
-    """The log, the curves as CSV and PNG and, with `use_tb_logger`, TensorBoard; the terminal's own is `log.Console`.
-
-    As in the published code, a name that contains "debug" goes without TensorBoard.
-    """
+    """The log, the curves as CSV and PNG and, with `use_tb_logger`, TensorBoard; the terminal's own is `log.Console`."""
     observers: list[Observer] = [TrainLog(), CurvesCsv(), CurvesPicture()]
-    if options.use_tb_logger and "debug" not in options.name:
+    if options.use_tb_logger:
         observers.append(TensorBoard(Path(options.path.root)))
     return observers

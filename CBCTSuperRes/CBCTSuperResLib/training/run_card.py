@@ -1,0 +1,143 @@
+"""What the model of a run says about itself: its card, filled from the options, the data and the measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..card import ModelCard
+from ..errors import InputError
+from ..networks.spec import NetworkSpec
+from ..tissue import TissueLevels, levels_of
+from .watch.measures import as_results
+
+if TYPE_CHECKING:
+    from .data import Source
+    from .options import TrainingOptions
+
+TEXTS = ("name", "title", "summary", "limits", "licence", "voxel_size_mm")
+LOSSES = {
+    "pixel_weight": "pixel",
+    "feature_weight": "feature",
+    "gradient_pixel_weight": "gradient",
+    "pixel_branch_weight": "gradient branch",
+    "gan_weight": "GAN",
+    "gradient_gan_weight": "gradient GAN",
+}
+ADVERSARIAL = ("gan_weight", "gradient_gan_weight")
+ELSEWHERE = ("step", "levels", "memory")  # not facts of the data
+NOT_STATED = "not stated"
+SAMPLES, SEED = 64, 20
+
+
+def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, results: Mapping | None = None) -> ModelCard:
+    """The card of a model that a run has come to.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    options : TrainingOptions
+        Texts of its `card` go before those that are made here.
+    facts : mapping
+        What the source says of itself (`TrainingSource.describe`), with "step", the last iteration, and "levels" (see
+        `levels_of_source`) if they are known.
+    results : mapping, optional
+        What `Validator.run` returned; empty or None if nothing was measured.
+    """
+    facts, results = dict(facts), dict(results or {})
+    window, levels = facts.get("window"), facts.get("levels")
+    made = {
+        "name": options.name,
+        "title": f"{options.name}: x{options.scale} in slices, trained by a user of this program",
+        "summary": _summary(spec, options, facts),
+        "limits": _limits(options, facts["step"], results),
+        "licence": NOT_STATED,
+        "voxel_size_mm": voxel_sizes(facts.get("files") or (), options.scale),
+    }
+    return ModelCard(
+        spec=spec,
+        window=None if window is None else (float(window[0]), float(window[1])),
+        levels=TissueLevels(**levels) if isinstance(levels, Mapping) else levels,
+        training=_training(spec, options, facts),
+        results=as_results(validation_name(results), results),
+        **{**made, **own_texts(options)},
+    )
+
+
+def own_texts(options: TrainingOptions) -> dict:
+    """The entries of the card that the options state."""
+    stated = {name: getattr(getattr(options, "card", None), name, None) for name in TEXTS}
+    return {name: value for name, value in stated.items() if value is not None}
+
+
+def levels_of_source(source: Source) -> TissueLevels | None:
+    """Tissue levels of what a network is trained on, in units of the window; None if the images show no tissues.
+
+    From LR patches of up to `SAMPLES` images, the same ones every time. They carry the changes of contrast that
+    training draws, whose middle is no change.
+    """
+    images = np.unique(np.linspace(0, len(source) - 1, SAMPLES).round().astype(int)).tolist()
+    values = [source.batch([n], [np.random.default_rng((SEED, n))])["LR"].numpy().ravel() for n in images]
+    try:
+        levels = levels_of(np.concatenate(values))
+    except InputError:
+        return None
+    return TissueLevels(**{name: round(level, 3) for name, level in asdict(levels).items()})
+
+
+def voxel_sizes(files: Sequence[Mapping], scale: int) -> tuple[float, float] | None:
+    """Smallest and largest voxel size (mm) of the LR data; of simulated LR from HR's. None if no file states one."""
+    sizes = {facts["role"]: facts["voxel_size_mm"] for facts in files if facts.get("voxel_size_mm")}
+    if "LR" in sizes:
+        return tuple(sizes["LR"])
+    return tuple(round(size * scale, 6) for size in sizes["HR"]) if "HR" in sizes else None
+
+
+def validation_name(results: Mapping) -> str:
+    """What the measures were made on, for people."""
+    return f"validation set of the run, {results.get('images', 0)} images"
+
+
+def _summary(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> str:
+    size = ", ".join(f"{name} {spec.options[name]}" for name in ("nf", "nb", "gc") if name in spec.options)
+    return (
+        f"A network of the kind {spec.network} ({size}), trained for {facts['step']:,d} of "
+        f"{options.train.niter:,d} iterations on the data set {options.datasets['train'].name or options.name}."
+    )
+
+
+def _limits(options: TrainingOptions, step: int, results: Mapping) -> str:
+    sentences = ["For research, not for diagnosis.", "Made for scans like those it was trained on."]
+    if any(getattr(options.train, name) > 0 for name in ADVERSARIAL) and step > options.train.warmup_iters:
+        sentences.append("Trained with adversarial losses: fine detail can look real and be invented.")
+    if "psnr" in results:
+        sentences.append(
+            f"Measured on {results['images']} images only: PSNR {results['psnr']:.2f} dB, cubic interpolation "
+            f"{results['psnr_cubic']:.2f} dB."
+        )
+    else:
+        sentences.append("Never measured: compare with interpolation before trusting detail.")
+    return " ".join(sentences)
+
+
+def _training(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> dict:
+    """How the network was trained; no path of the computer that did it."""
+    train, data = options.train, options.datasets["train"]
+    known = {name: value for name, value in facts.items() if name not in ELSEWHERE}
+    return {
+        "run": options.name,
+        "data": known or "unknown",
+        "iterations": facts["step"],
+        "iterations_planned": train.niter,
+        "batch_size": data.batch_size,
+        "HR_size": data.HR_size,
+        "losses": {LOSSES[name]: getattr(train, name) for name in LOSSES if getattr(train, name) > 0},
+        "gan_type": train.gan_type if any(getattr(train, name) > 0 for name in ADVERSARIAL) else None,
+        "warmup_iters": train.warmup_iters,
+        "ema_decay": train.ema_decay,
+        "seed": train.manual_seed,
+        "started_from_other_weights": bool(options.path.pretrain_model_G),
+    }
