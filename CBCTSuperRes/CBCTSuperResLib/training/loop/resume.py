@@ -19,6 +19,20 @@ AUTO = "auto"
 Accept = bool | Callable[[list[str]], bool]
 
 
+class ChangedOptions(OptionError):
+    """The options differ from those of the checkpoint.
+
+    Attributes
+    ----------
+    changes : list of str
+        Such as "train.lr_G: 0.0001 -> 0.0002".
+    """
+
+    def __init__(self, what: str, advice: str, changes: list[str]) -> None:
+        super().__init__(what, advice)
+        self.changes = changes
+
+
 @dataclass(frozen=True)
 class Resumed:
     """A checkpoint to go on from: its file and what it holds."""
@@ -70,16 +84,17 @@ def refuse_changes(resumed: Resumed, options: TrainingOptions, accept: Accept) -
 
     Raises
     ------
-    OptionError
+    ChangedOptions
         With all differences, if they are not accepted.
     """
     changes = read_options(resumed.payload["options"]).differences(options)
     if not changes or (accept(changes) if callable(accept) else accept):
         return changes
     listed = "\n".join(f"  {change}" for change in changes)
-    raise OptionError(
+    raise ChangedOptions(
         f"The options differ from those of the checkpoint {resumed.path.name}:\n{listed}\n",
         "Go on with the old ones, accept the new ones with --accept-changes, or begin a run of another name.",
+        changes,
     )
 
 

@@ -1,0 +1,231 @@
+"""Training in several processes of this machine, one for each GPU, started by torchrun and watched from here.
+
+Many machines are started by torchrun itself, on each of them:
+
+    torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
+        -m CBCTSuperResLib.cli train -opt options.json --resume auto
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from .. import errors
+from ..errors import Cancelled, SuperResError
+from ..locks import FileLock
+from ..processes import kill_group, python_executable
+from .loop.observer import Observer, Observers, RunResult
+from .loop.relay import Relay, Replay, result_of
+from .loop.resume import Accept, ChangedOptions
+from .loop.stopping import StopRequest
+from .options import TrainingOptions, read_options
+
+LIBRARY_FOLDER = Path(__file__).resolve().parents[2]
+PACE_S = 0.2
+LOG_CHARACTERS = 4000
+EVENTS, STOP, PARENT, LOG, JOB = "events.jsonl", "stop", "parent", "log.txt", "job.json"
+
+
+def launch(
+    options: TrainingOptions,
+    *,
+    resume: str | Path | None = None,
+    accept_changes: Accept = False,
+    device: str | None = None,
+    processes: int | None = None,
+    quiet: bool = False,
+) -> int:
+    """`cbct-superres train`: train, with a progress bar unless `quiet`; returns 0. See `run.train`."""
+    from .run import train
+    from .watch.log import Console
+
+    train(
+        options,
+        resume=resume,
+        accept_changes=accept_changes,
+        device=device,
+        processes=processes,
+        observers=[] if quiet else [Console()],
+    )
+    return 0
+
+
+def train_in_processes(
+    options: TrainingOptions,
+    count: int,
+    resume: str | Path | None = None,
+    accept: Accept = False,
+    device: str | None = None,
+    observers: Sequence[Observer] = (),
+    cancelled: Callable[[], bool] | None = None,
+) -> RunResult:
+    """`run.train` in `count` processes; observers are called, and questions asked, in this one.
+
+    Raises
+    ------
+    SuperResError
+        The one error that ended them all.
+    """
+    job = {
+        "options": options.to_json(),
+        "resume": resume and str(resume),
+        "accept": accept is True,
+        "device": device,
+        "processes": count,
+    }
+    with StopRequest(cancelled) as stop:
+        try:
+            return _attend(job, Observers(observers), stop)
+        except ChangedOptions as error:
+            if not callable(accept) or not accept(error.changes):
+                raise
+        return _attend({**job, "accept": True}, Observers(observers), stop)
+
+
+def _attend(job: Mapping, observer: Observer, stop: Callable[[], bool]) -> RunResult:
+    """Start the processes, hand on what they tell, ask them to stop, and tell their end."""
+    with tempfile.TemporaryDirectory(prefix="CBCTSuperRes-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / JOB).write_text(json.dumps(job, ensure_ascii=False), encoding="utf-8")
+        lock, replay = FileLock(folder / PARENT), Replay(folder / EVENTS, observer)
+        lock.acquire()
+        try:
+            with _started(folder, job["processes"]) as process:
+                while process.poll() is None:
+                    replay()
+                    if stop():
+                        (folder / STOP).touch()
+                    time.sleep(PACE_S)
+            replay()
+            return _outcome(folder, process.returncode)
+        finally:
+            lock.release()
+
+
+@contextmanager
+def _started(folder: Path, count: int):
+    """torchrun with the processes; killed with them if this process is interrupted."""
+    command = [python_executable(), "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
+    command += ["--nproc-per-node", str(count), "-m", "CBCTSuperResLib.training.launch", str(folder / JOB)]
+    with open(folder / LOG, "wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=_environment(count),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=os.name != "nt",  # a Ctrl-C reaches this process alone, which asks the others to stop
+            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if os.name == "nt" else 0,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            kill_group(process.pid)
+            process.wait()
+
+
+def _environment(count: int) -> dict[str, str]:
+    paths = [str(LIBRARY_FOLDER), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    own = {"PYTHONPATH": os.pathsep.join(path for path in paths if path), "PYTHONUTF8": "1"}
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **threads, **os.environ, **own}
+
+
+def _outcome(folder: Path, code: int) -> RunResult:
+    """What came of it: the result, or the error that came first; others are its consequences."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("outcome-*.json")]
+    results = [outcome["result"] for outcome in found if "result" in outcome]
+    failures = sorted((o for o in found if "what" in o), key=lambda o: (bool(o["detail"]), o["time"]))
+    if failures:
+        raise _as_error(failures[0])
+    if results:
+        return result_of(results[0])
+    tail = (folder / LOG).read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
+    raise SuperResError(
+        f"The processes of the training ended unexpectedly (code {code}). The last that they printed:\n{tail}\n",
+        "Go on with --resume auto.",
+    )
+
+
+def _as_error(outcome: Mapping) -> SuperResError:
+    if outcome["detail"]:
+        return SuperResError(f"{outcome['what']}\n{outcome['detail']}", outcome["advice"])
+    if outcome["changes"]:
+        return ChangedOptions(outcome["what"], outcome["advice"], outcome["changes"])
+    if outcome["exit_code"] == Cancelled.exit_code:
+        return Cancelled(outcome["what"], outcome["advice"])
+    kinds = {kind.exit_code: kind for kind in vars(errors).values() if isinstance(kind, type)}
+    return kinds[outcome["exit_code"]](outcome["what"], outcome["advice"])
+
+
+class _Asked:
+    """Whether the starting process asks for a stop, or has died."""
+
+    def __init__(self, folder: Path) -> None:
+        self._stop, self._parent = folder / STOP, FileLock(folder / PARENT)
+        self._asked = False
+
+    def __call__(self) -> bool:
+        self._asked = self._asked or self._stop.exists() or not self._stop.parent.exists() or self._parent.acquire()
+        return self._asked
+
+
+def main(arguments: Sequence[str]) -> int:
+    """One of the processes: do the job and write down its outcome."""
+    from .run import train
+
+    path = Path(arguments[0])
+    job = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        result = train(
+            read_options(job["options"]),
+            resume=job["resume"],
+            accept_changes=job["accept"],
+            device=job["device"],
+            observers=[Relay(path.parent / EVENTS)],
+            cancelled=_Asked(path.parent),
+        )
+    except SuperResError as error:
+        _tell(path.parent, _failure(error))
+        return 0 if isinstance(error, Cancelled) else error.exit_code
+    except SystemExit:  # the first process tells the reason
+        return 0
+    except Exception as error:
+        crash = SuperResError(f"The program failed: {type(error).__name__}: {error}.", "Report it with the details.")
+        _tell(path.parent, {**_failure(crash), "detail": traceback.format_exc()})
+        return crash.exit_code
+    _tell(path.parent, {"result": {**asdict(result), "folder": str(result.folder)}})
+    return 0
+
+
+def _failure(error: SuperResError) -> dict:
+    return {
+        "what": error.what,
+        "advice": error.advice,
+        "exit_code": error.exit_code,
+        "changes": getattr(error, "changes", []),
+        "detail": "",
+        "time": time.time(),
+    }
+
+
+def _tell(folder: Path, outcome: Mapping) -> None:
+    if "result" in outcome and os.environ["RANK"] != "0":
+        return
+    path = folder / f"outcome-{os.environ['RANK']}.json"
+    path.write_text(json.dumps(outcome, ensure_ascii=False, default=str), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
