@@ -63,6 +63,11 @@ def has_files(dataset: DatasetOptions) -> bool:
     return bool(dataset.dataroot_HR or dataset.dataroot_LR)
 
 
+def window_of_dataset(dataset: DatasetOptions, gathered: Gathered | None) -> Window:
+    """The window of the images that were read; without any, the one that was asked for."""
+    return gathered.window if gathered else Window(*(dataset.normalization_range or (0, 1)))
+
+
 def entries_of(dataset: DatasetOptions) -> list[tuple[Entry | None, Entry | None]]:
     """(LR, HR) files or volumes that a data set names; see `Gathered.pairs` for None."""
     low, high = roots_of(dataset.dataroot_LR), roots_of(dataset.dataroot_HR)

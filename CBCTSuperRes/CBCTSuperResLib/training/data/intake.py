@@ -125,7 +125,7 @@ def window_of(tallies: Iterable[Tally]) -> Window:
 
 def _read_slice(planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
     (plane,) = planes
-    pixels = read_voxels(plane.entry.path).reshape(*plane.size, -1)
+    pixels = _compact(read_voxels(plane.entry.path).reshape(*plane.size, -1))
     pixels = _in_channels(pixels, tally.channels, plane.entry.path)
     tally.add(pixels, planes)
     return [np.broadcast_to(keep(pixels), (tally.channels, *plane.size))]
@@ -133,7 +133,7 @@ def _read_slice(planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarra
 
 def _read_volume(planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
     first, last = planes[0].slices
-    voxels = naming(planes[0].entry, lambda: read_volume(planes[0].entry.path)).voxels[first:last]
+    voxels = _compact(naming(planes[0].entry, lambda: read_volume(planes[0].entry.path)).voxels[first:last])
     if sum(plane.nbytes for plane in planes) >= voxels.nbytes:
         tally.add(voxels, planes)
         voxels = keep(voxels)
@@ -143,6 +143,10 @@ def _read_volume(planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarr
         for plane, pixels in zip(planes, found, strict=True):
             tally.add(pixels, [plane])
     return [np.broadcast_to(pixels, (tally.channels, *pixels.shape[1:])) for pixels in found]
+
+
+def _compact(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
 
 
 def _in_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
