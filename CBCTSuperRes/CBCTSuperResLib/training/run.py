@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..devices import describe_device
-from ..errors import Cancelled
+from ..errors import Cancelled, InputError
 from .data import Batches, TrainingSource, open_images, open_source
 from .export import levels_of_source, save_run_model
 from .loop.average import Average
@@ -27,10 +27,11 @@ from .loop.precision import Precision, repeatable
 from .loop.processes import Processes
 from .loop.resume import Accept, Resumed, begins_anew, find_checkpoint, refuse_changes
 from .loop.schedule import Schedule, make_factor
-from .loop.state import TrainingState, seed_everything
+from .loop.state import TrainingState, restore_random, seed_everything
 from .loop.step import Steps
 from .loop.stopping import StopRequest
-from .options import TrainingOptions
+from .options import TrainingOptions, missing
+from .plan import plan
 from .recipes import build_recipe
 from .recipes.recipe import Recipe
 from .starting import starting_weights
@@ -84,6 +85,8 @@ def train(
     SuperResError
         Of any kind, with what to do.
     """
+    resume = resume or options.path.resume_state
+    _refuse_to_begin_without(missing(replace(options, path=replace(options.path, resume_state=None))))
     count = 1 if under_torchrun() else processes_wanted(options, device, processes)
     if count > 1:
         from .launch import train_in_processes
@@ -101,6 +104,12 @@ def train(
             if together.first:
                 raise
             raise SystemExit(error.exit_code) from None
+
+
+def _refuse_to_begin_without(absent: list[str]) -> None:
+    if absent:
+        listed = "\n".join(f"  {sentence}" for sentence in absent)
+        raise InputError(f"The training cannot begin:\n{listed}")
 
 
 class _Run:
@@ -123,19 +132,23 @@ class _Run:
 
     def train(self, resume: str | Path | None, accept: Accept) -> RunResult:
         """See `train`."""
-        resume = resume or self.options.path.resume_state
-        recipe = build_recipe(self.options)
-        with self._folder(resume) as folder:
+        recipe, path = build_recipe(self.options), self.options.run_folder
+        with RunFolder(path) if self.together.first else nullcontext() as folder:
             resumed = self._resumed(resume, folder)
             self._settle_seed(resumed)
             if resumed and folder:
-                self._settle_course(resumed, folder, accept)
+                self.notes += refuse_changes(resumed, self.options, accept)
             micro_batch = self._micro_batch(resumed)
             recipe.check(self.together.count, self.device.type, self.share // micro_batch)
-            source = open_source(self.dataset, self.options)
-            try:
+            with closing(open_source(self.dataset, self.options)) as source:
                 state, steps = self._state(recipe, micro_batch, resumed)
-                desk = self._desk(folder, source, state) if folder else None
+                desk = None
+                if folder:
+                    folder.begin(anew=begins_anew(resume, path))
+                    Checkpoints(folder.states).abandon_after(state.step)
+                    desk = self._desk(folder, source, state)
+                if resumed:
+                    restore_random(resumed.payload, self.together.rank)
                 loop = Loop(
                     state,
                     steps,
@@ -149,15 +162,6 @@ class _Run:
                     may_shrink=self.dataset.micro_batch is None and self.together.count == 1,
                 )
                 return self._guarded(loop, desk, source)
-            finally:
-                source.close()
-
-    def _folder(self, resume: str | Path | None) -> AbstractContextManager[RunFolder | None]:
-        """The run's folder, in the first process."""
-        if not self.together.first:
-            return nullcontext()
-        path = self.options.run_folder
-        return RunFolder(path, anew=begins_anew(resume, path))
 
     def _resumed(self, resume: str | Path | None, folder: RunFolder | None) -> Resumed | None:
         """The checkpoint to go on from; the first process chooses it, and all read it."""
@@ -178,25 +182,18 @@ class _Run:
         settled = replace(self.options.train, manual_seed=self.together.share(drawn))
         self.options = replace(self.options, train=settled)
 
-    def _settle_course(self, resumed: Resumed, folder: RunFolder, accept: Accept) -> None:
-        """Refuse changed options unless they are accepted; later checkpoints are of a course that is left now."""
-        changes = refuse_changes(resumed, self.options, accept)
-        self.notes += [f"Changed since the checkpoint: {change}." for change in changes]
-        Checkpoints(folder.states).abandon_after(resumed.payload["step"])
-
     def _micro_batch(self, resumed: Resumed | None) -> int:
         """Images at a time: as the options say, as before, or as many as are planned to fit."""
         if self.dataset.micro_batch:
             return min(self.dataset.micro_batch, self.share)
         if resumed and self.share % resumed.payload["micro_batch"] == 0:
             return resumed.payload["micro_batch"]
-        from .plan import plan
-
-        planned = plan(self.options, self.device.type).micro_batch if self.together.first else None
-        planned = min(self.together.share(planned), self.share)
-        if planned < self.share:
-            self.notes.append(f"A process's {self.share} images of a step are computed {planned} at a time.")
-        return planned
+        planned = plan(self.options, str(self.device), processes=self.together.count)
+        micro_batch = self.together.share(planned.micro_batch)
+        self.notes += planned.problems
+        if micro_batch < self.share:
+            self.notes.append(f"A process's {self.share} images of a step are computed {micro_batch} at a time.")
+        return micro_batch
 
     def _state(self, recipe: Recipe, micro_batch: int, resumed: Resumed | None) -> tuple[TrainingState, Steps]:
         """Networks and optimisers, new or as the checkpoint left them."""
@@ -222,7 +219,7 @@ class _Run:
             micro_batch,
         )
         if resumed:
-            state.restore(resumed.payload, self.together)
+            state.restore(resumed.payload)
         self.together.share_state(networks)
         return state, steps
 

@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -23,17 +24,13 @@ STATUS_INTERVAL_S = 1.0
 class RunFolder:
     """path.root/experiments/NAME, held by one process at a time.
 
-    >>> with RunFolder(options.run_folder, anew=True) as folder:
+    >>> with RunFolder(options.run_folder) as folder:
+    ...     folder.begin(anew=True)
     ...     folder.write_status(state="running", step=0)
-
-    Entering takes the lock and makes the folders; with `anew`, a folder that exists already is first renamed
-    NAME_archived_yymmdd-HHMMSS, as the public code does.
 
     Parameters
     ----------
     path : Path
-    anew : bool
-        Begin a new run.
 
     Raises
     ------
@@ -41,11 +38,10 @@ class RunFolder:
         On entering, if another process trains in the folder or nothing can be written there.
     """
 
-    def __init__(self, path: Path, anew: bool = False) -> None:
-        self.path, self._anew = Path(path), anew
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
         self.models, self.states = self.path / "models", self.path / "training_state"
         self.pictures = self.path / "val_images"
-        self.archived: Path | None = None
         self._lock: FileLock | None = None
         self._status: dict = {}
         self._written = -STATUS_INTERVAL_S
@@ -53,19 +49,26 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         try:
             self._hold()
-            if self._anew and any(item.name != LOCK for item in self.path.iterdir()):
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._release()
+        with suppress(OSError):
+            self.path.rmdir()  # if nothing began
+
+    def begin(self, anew: bool) -> None:
+        """Make the folders; with `anew`, an older run is first renamed NAME_archived_yymmdd-HHMMSS, as the public code
+        does."""
+        try:
+            if anew and any(item.name != LOCK for item in self.path.iterdir()):
                 self._archive()
                 self._hold()
             for folder in (self.models, self.states):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
-            self._release()
-            advice = "Choose another path.root."
-            raise OutputError(f"Nothing can be written into {self.path}: {error.strerror}.", advice) from error
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._release()
+            raise self._unwritable(error) from error
 
     def write_options(self, options: Mapping) -> None:
         with replacing(self.path / OPTIONS) as scratch:
@@ -107,8 +110,11 @@ class RunFolder:
 
     def _archive(self) -> None:
         self._release()
-        self.archived = _free_name(self.path.with_name(f"{self.path.name}_archived_{datetime.now():%y%m%d-%H%M%S}"))
-        os.replace(self.path, self.archived)
+        archived = _free_name(self.path.with_name(f"{self.path.name}_archived_{datetime.now():%y%m%d-%H%M%S}"))
+        os.replace(self.path, archived)
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(f"Nothing can be written into {self.path}: {error.strerror}.", "Choose another path.root.")
 
     def _release(self) -> None:
         if self._lock:

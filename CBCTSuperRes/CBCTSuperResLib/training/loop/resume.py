@@ -80,7 +80,7 @@ def find_checkpoint(resume: str | Path | None, states: Path, note: Note) -> Resu
 
 
 def refuse_changes(resumed: Resumed, options: TrainingOptions, accept: Accept) -> list[str]:
-    """Compare the options with the checkpoint's; returns the changes that were accepted.
+    """Compare the options with the checkpoint's; returns the changes that were accepted, a sentence each.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def refuse_changes(resumed: Resumed, options: TrainingOptions, accept: Accept) -
     """
     changes = read_options(resumed.payload["options"]).differences(options)
     if not changes or (accept(changes) if callable(accept) else accept):
-        return changes
+        return [f"Changed since the checkpoint: {change}." for change in changes]
     listed = "\n".join(f"  {change}" for change in changes)
     raise ChangedOptions(
         f"The options differ from those of the checkpoint {resumed.path.name}:\n{listed}\n",

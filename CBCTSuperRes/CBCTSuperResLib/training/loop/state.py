@@ -73,7 +73,7 @@ class TrainingState:
             "random": processes.gather(random_state()),
         }
 
-    def restore(self, payload: Mapping, processes: Processes) -> None:
+    def restore(self, payload: Mapping) -> None:
         """Become what was saved. Settings of the optimisers (rates, decays) stay those of the present options.
 
         Raises
@@ -98,8 +98,12 @@ class TrainingState:
             source = payload["average"] or payload["networks"][self.exported]
             self.average.network.load_state_dict(source)
         self.step, self.best, self.latest = payload["step"], dict(payload["best"]), dict(payload["latest"])
-        if processes.rank < len(payload["random"]):
-            set_random_state(payload["random"][processes.rank])
+
+
+def restore_random(payload: Mapping, rank: int) -> None:
+    """Put a process's generators where they were; one that was not there then keeps its own."""
+    if rank < len(payload["random"]):
+        set_random_state(payload["random"][rank])
 
 
 def _load_moments(optimizer: Optimizer, saved: dict) -> None:
