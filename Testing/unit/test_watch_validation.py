@@ -148,6 +148,17 @@ def test_each_image_has_a_row_and_the_first_have_pictures(options, pairs, tmp_pa
     assert picture.dtype == np.uint8 and picture.ndim == 2 and picture.shape[1] > 5 * 36
 
 
+def test_images_that_are_called_alike_all_count(options, tmp_path):
+    found = Validator(options, [pair("a", 1), pair("a", 2), pair("a", 3)]).run(Learnable(), 1, tmp_path)
+    assert found["images"] == 3
+    assert [line.split(",")[0] for line in (tmp_path / "1.csv").read_text().splitlines()[1:-1]] == [
+        "a",
+        "a (2)",
+        "a (3)",
+    ]
+    assert len(list(tmp_path.glob("*/*.png"))) == 2
+
+
 def test_images_without_truth_are_not_measured_and_none_at_all_give_no_results(options, tmp_path):
     validator = Validator(options, [pair("a", truth=False)])
     assert validator.run(tiny_network(), 1, tmp_path) == {}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def standard_observers(options: TrainingOptions) -> list[Observer]:
-    """The log, the curves as CSV and PNG and, with `use_tb_logger`, TensorBoard; the terminal's own is `log.Console`."""
+    """The log, the curves as CSV and PNG and, with `use_tb_logger`, TensorBoard. For the terminal add `log.Console`."""
     observers: list[Observer] = [TrainLog(), CurvesCsv(), CurvesPicture()]
     if options.use_tb_logger:
         observers.append(TensorBoard(Path(options.path.root)))

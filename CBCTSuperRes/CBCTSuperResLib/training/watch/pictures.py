@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -58,6 +59,12 @@ def write_tiff(picture: np.ndarray, path: Path) -> Path:
 def file_name(name: str) -> str:
     """The name of an image as a file name for every system: no separators, nothing that Windows refuses."""
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", name).strip(" .") or "image"
+
+
+def distinct(name: str, taken: Container[str]) -> str:
+    """The name, with a number where it is taken: images of two folders may be called alike."""
+    numbered = (f"{name} ({number})" for number in count(2))
+    return name if name not in taken else next(new for new in numbered if new not in taken)
 
 
 def _write(picture: np.ndarray, path: Path, kind: str) -> Path:

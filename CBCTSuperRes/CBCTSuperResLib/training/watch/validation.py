@@ -14,7 +14,7 @@ from torch import nn
 from ...safetensors_file import replacing
 from .enlarge import Enlarger, undisturbed
 from .measures import MEASURES, enlarge_cubic, means, measure
-from .pictures import comparison, enlarge_nearest, file_name, stretched, write_png
+from .pictures import comparison, distinct, enlarge_nearest, file_name, stretched, write_png
 
 if TYPE_CHECKING:
     from ..data import ImagePair
@@ -74,9 +74,9 @@ class Validator:
                     continue
                 sr = enlarge(pair.LR)
                 row = self._measured(number, pair, sr)
-                rows[pair.name] = row
+                rows[title := distinct(pair.name, rows)] = row
                 if folder and len(rows) <= self._pictured:
-                    name = file_name(pair.name)
+                    name = file_name(title)
                     write_png(self._picture(pair, sr, row, enlarge), folder / name / f"{name}_{step}.png")
         if folder and rows:
             write_rows(rows, folder / f"{step}.csv")
