@@ -1,4 +1,4 @@
-"""Run benchmarks: python Testing/benchmarks/run.py [net|slice|tiles|pipeline|cuda|all] [--quick]"""
+"""Run benchmarks: python Testing/benchmarks/run.py [net|slice|tiles|pipeline|data|cuda|all] [--quick]"""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "slice": "memory for a whole slice with the full-size network",
     "tiles": "tiles against MONAI's sliding window",
     "pipeline": "everything but the network",
+    "data": "samples a second of the data pipeline",
     "cuda": "the full-size network on a GPU",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ...files.disk import check_disk
 from ...memory import available_memory, readable
 
 GB = 1e9
+PROCESSES = "LOCAL_WORLD_SIZE"  # what torchrun tells each of the processes on a machine
 
 
 class PixelCache:
@@ -22,7 +24,8 @@ class PixelCache:
     nbytes : int
         Of all arrays that will come, at most.
     limit_gb : float or None
-        Memory they may take; None: a quarter of what is free. If they need more, all of them go to a file.
+        Memory they may take in this process; None: its share of a quarter of what is free. If they need more, all of
+        them go to a file.
     folder : Path
         For that file. It is gone when the process ends, however it ends.
 
@@ -33,7 +36,7 @@ class PixelCache:
     """
 
     def __init__(self, nbytes: int, limit_gb: float | None, folder: Path) -> None:
-        limit = available_memory() / 4 if limit_gb is None else limit_gb * GB
+        limit = available_memory() / 4 / int(os.environ.get(PROCESSES, 1)) if limit_gb is None else limit_gb * GB
         self.nbytes = nbytes
         self.is_file = nbytes > limit
         self._file = self._map = None

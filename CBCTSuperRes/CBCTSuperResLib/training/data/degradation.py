@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ...errors import OptionError
+from ...evaluation.simulate import IN_PLANE, block_mean
 
 BLUR_RADIUS = 6
 NOISE_RADIUS = 3
@@ -100,8 +101,8 @@ class Degradation:
         inner = slice(self.margin, fine.shape[-2] - self.margin), slice(self.margin, fine.shape[-1] - self.margin)
         kernel = self._blur_kernel(rng)
         blurred = np.stack([_filtered(channel, kernel)[inner] for channel in fine])
-        coarse = _block_mean(blurred, self.scale)
-        coarse += self._noise(coarse.shape, rng)
+        coarse = block_mean(blurred, IN_PLANE, self.scale)
+        coarse = coarse + self._noise(coarse.shape, rng)
         return np.clip(coarse, 0, 1), np.clip(fine[(slice(None), *inner)], 0, 1)
 
     def _grainy(self, fine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -143,11 +144,6 @@ def _smooth_noise(shape: tuple[int, ...], smooth: float, rng: np.random.Generato
 def _filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Cross-correlation; only pixels that have all their neighbours are meaningful."""
     return cv2.filter2D(np.ascontiguousarray(image), cv2.CV_32F, kernel)
-
-
-def _block_mean(image: np.ndarray, factor: int) -> np.ndarray:
-    channels, rows, columns = image.shape
-    return image.reshape(channels, rows // factor, factor, columns // factor, factor).mean((2, 4), dtype=np.float32)
 
 
 def _check(name: str, value: object, default: float | tuple) -> None:
