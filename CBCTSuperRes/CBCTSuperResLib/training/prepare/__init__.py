@@ -26,7 +26,13 @@ def prepare(
     progress: Report | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict:
-    """`folders.prepare_folders` for two folders of scans, `pair.prepare_pair` for two scans."""
+    """`folders.prepare_folders` for two folders of scans, `pair.prepare_pair` for two scans.
+
+    Returns
+    -------
+    dict
+        The content of report.json; "warnings" holds sentences for the user.
+    """
     from .folders import prepare_folders
     from .pair import prepare_pair
 

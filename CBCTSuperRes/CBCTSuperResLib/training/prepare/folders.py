@@ -16,8 +16,8 @@ from ...files.reading import VOLUME_FORMATS
 from ...progress import Report, part_of
 from .images import stop_if
 from .options import PrepareOptions
-from .output import check_free, dataset, whole_folder, write_json
-from .pair import DATASETS, PICTURE, REPORT, TRANSFORM, safe_name, scan_name, write_pair
+from .output import DATASETS, PICTURE, REPORT, TRANSFORM, check_free, dataset, whole_folder, write_json
+from .pair import safe_name, scan_name, write_pair
 
 SETS = ("train", "val")
 _SIDE = re.compile(r"(?:^(?:lr|hr)[ _.-]+)|(?:[ _.-]+(?:lr|hr)$)", re.IGNORECASE)

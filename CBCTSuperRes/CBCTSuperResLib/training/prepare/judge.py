@@ -120,7 +120,7 @@ def warn_of_ratio(ratio: tuple[float, float, float], options: PrepareOptions, hr
         wanted = share * hr.spacing[0]
         return [
             f"{own}its slices were interpolated and show less than a scan of their pixel size would. A network that is "
-            f"trained on them sharpens more than it should; resampling the HR scan to {wanted:.3g} mm first avoids that."
+            f"trained on them sharpens too much; resampling the HR scan to {wanted:.3g} mm first avoids that."
         ]
     return [
         f"{own}its slices were averaged to wider pixels and show less noise than a scan of their pixel size would. "

@@ -19,6 +19,7 @@ from ...files.disk import check_disk
 from ...volume import Grid, Volume
 from .images import stop_if
 
+TRANSFORM, REPORT, PICTURE, DATASETS = "lr_to_hr.tfm", "report.json", "checkerboard.png", "datasets.json"
 ELSEWHERE = "Choose another folder, or remove it first."
 
 

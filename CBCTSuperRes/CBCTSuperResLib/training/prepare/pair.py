@@ -24,14 +24,23 @@ from .grey import UINT16, fit_line, to_uint16, window_of_hr, window_of_lr
 from .images import Scan, block_means, stop_if
 from .judge import check_alignment, check_movement, check_overlap, movement, warn_of_ratio
 from .options import PrepareOptions
-from .output import check_free, dataset, whole_folder, write_images, write_json
+from .output import (
+    DATASETS,
+    PICTURE,
+    REPORT,
+    TRANSFORM,
+    check_free,
+    dataset,
+    whole_folder,
+    write_images,
+    write_json,
+)
 from .picture import draw, views
 from .region import Region, find_common, find_region
 from .register import Registration, register, unmoved
 from .resample import LowResolution, native_ratio
 from .residual import Alignment, measure_alignment
 
-TRANSFORM, REPORT, PICTURE, DATASETS = "lr_to_hr.tfm", "report.json", "checkerboard.png", "datasets.json"
 _CLIPPED = 0.01
 _SLAB = 32
 

@@ -82,7 +82,7 @@ def find_common(
         block = block[: nj * factors[1], : ni * factors[0]]
         fine[k] = block.reshape(nj, factors[1], ni, factors[0]).all(axis=(1, 3))
     coarse = np.stack([lr.measured(k) for k in range(len(lr.volume.voxels))])
-    inner = to_image(_without_rim(coarse).astype(np.uint8), lr.grid)
+    inner = to_image(without_rim(coarse).astype(np.uint8), lr.grid)
     both = fine & _sampled(inner, lattice, transform)
     volumes = [m.sum() * np.prod(g.spacing) for m, g in ((fine, lattice), (coarse, lr.grid))]
     return Common(both, lattice, float(both.sum() * np.prod(lattice.spacing) / max(min(volumes), 1e-9)))
@@ -198,7 +198,7 @@ def _bounding_box(mask: np.ndarray) -> list[tuple[int, int]]:
     return box
 
 
-def _without_rim(mask: np.ndarray) -> np.ndarray:
+def without_rim(mask: np.ndarray) -> np.ndarray:
     """The mask without voxels that have a false neighbour along an axis, or none."""
     inner = np.pad(mask, 1)
     for axis in range(3):

@@ -129,6 +129,7 @@ class _Level:
     def __init__(self, hr: Working, lr: Working, seed: int, cancelled: Callable[[], bool] | None) -> None:
         self._hr, self._lr, self._seed, self._cancelled = hr, lr, seed, cancelled
         self._spacing = float(np.exp(np.mean(np.log(hr.image.GetSpacing()))))
+        self._reason: BaseException | None = None
 
     def metric(self, transform: sitk.Transform) -> float:
         """Negative mutual information; 0, no information, where the scans do not overlap."""
@@ -143,19 +144,19 @@ class _Level:
         method = self._method(start)
         method.SetOptimizerAsRegularStepGradientDescent(
             learningRate=2 * self._spacing,
-            minStep=0.005 * self._spacing,
+            minStep=0.002 * self._spacing,
             numberOfIterations=iterations,
-            relaxationFactor=0.6,
+            relaxationFactor=0.75,
             gradientMagnitudeTolerance=1e-8,
         )
         method.SetOptimizerScalesFromPhysicalShift()
-        method.AddCommand(sitk.sitkIterationEvent, lambda: self._stop(method))
+        method.AddCommand(sitk.sitkIterationEvent, lambda: self._ask(method))
         try:
             found = method.Execute(self._hr.image, self._lr.image)
-        except RuntimeError:
-            stop_if(self._cancelled)
-            return transform
-        stop_if(self._cancelled)
+        except RuntimeError:  # nothing in common, now or after a step
+            found = transform
+        if self._reason:
+            raise self._reason
         found = rigid(matrix_of(found), transform.GetCenter())
         return found if self.metric(found) < self.metric(transform) else transform
 
@@ -173,6 +174,9 @@ class _Level:
         method.SetInitialTransform(transform, inPlace=False)
         return method
 
-    def _stop(self, method: sitk.ImageRegistrationMethod) -> None:
-        if self._cancelled and self._cancelled():
+    def _ask(self, method: sitk.ImageRegistrationMethod) -> None:
+        try:
+            stop_if(self._cancelled)
+        except BaseException as reason:  # SimpleITK swallows what a callback raises
+            self._reason = reason
             method.StopRegistration()

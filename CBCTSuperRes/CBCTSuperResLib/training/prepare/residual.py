@@ -16,6 +16,7 @@ import numpy as np
 
 from ...evaluation.simulate import ALL_AXES, gaussian_blur
 from .images import stop_if
+from .region import without_rim
 
 _EDGES = 8, 16  # in-plane voxels along a block, least and most
 _SMOOTH = 0.7  # voxels; noise would hide the structure of a small block
@@ -80,7 +81,8 @@ def measure_alignment(
         template = hr[tuple(slice(c, c + e) for c, e in zip(corner, edge, strict=True))]
         if template.std() < _LEAST_CONTRAST:
             continue
-        scores = _scores(template, lr, corner, reach)
+        around = tuple(slice(c - r, c + e + r) for c, e, r in zip(corner, edge, reach, strict=True))
+        scores = _scores(template, lr[around])
         shift, certain = _peak(scores, steps[-1] / steps)
         if certain is None:
             continue
@@ -123,16 +125,26 @@ def _blocks(measured: np.ndarray, steps: np.ndarray) -> Iterator[tuple[np.ndarra
         yield corners[number], edge, reach
 
 
-def _scores(template: np.ndarray, image: np.ndarray, corner: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Normalised cross-correlation for all shifts of up to `reach` voxels."""
-    centred = (template - template.mean()).ravel()
-    centred = centred / max(float(np.linalg.norm(centred)), 1e-9)
-    scores = np.empty(2 * reach + 1)
-    for index in np.ndindex(*scores.shape):
-        at = corner + index - reach
-        part = image[tuple(slice(a, a + n) for a, n in zip(at, template.shape, strict=True))].ravel()
-        scores[index] = centred @ part / max(float(part.std()) * np.sqrt(part.size), 1e-9)
-    return scores
+def _scores(template: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Normalised cross-correlation of a block with every block of its size in a window around it."""
+    axes = (0, 1, 2)
+    centred = template.astype(np.float64) - template.mean()
+    centred /= max(float(np.linalg.norm(centred)), 1e-9)
+    window = window.astype(np.float64) - window.mean()
+    spectrum = np.fft.rfftn(window, axes=axes) * np.conj(np.fft.rfftn(centred, window.shape, axes=axes))
+    products = np.fft.irfftn(spectrum, window.shape, axes=axes)
+    products = products[tuple(slice(0, n - e + 1) for n, e in zip(window.shape, template.shape, strict=True))]
+    variance = _box_sums(window**2, template.shape) - _box_sums(window, template.shape) ** 2 / template.size
+    return products / np.sqrt(np.maximum(variance, 1e-9))
+
+
+def _box_sums(array: np.ndarray, edge: tuple[int, ...]) -> np.ndarray:
+    """Sums over every box of this size that lies within the array."""
+    for axis, n in enumerate(edge):
+        sums = np.cumsum(np.moveaxis(array, axis, 0), axis=0)
+        sums = np.concatenate([np.zeros_like(sums[:1]), sums])
+        array = np.moveaxis(sums[n:] - sums[:-n], 0, axis)
+    return array
 
 
 def _peak(scores: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, bool | None]:
@@ -160,4 +172,6 @@ def _gradient_correlation(hr: np.ndarray, lr: np.ndarray, measured: np.ndarray, 
     if min(hr.shape) < 2:
         return 0.0
     sizes = [np.sqrt(sum(g**2 for g in np.gradient(image, *steps))) for image in (hr, lr)]
-    return _correlation(sizes[0][measured], sizes[1][measured])
+    inner = without_rim(without_rim(measured))
+    inner = inner if inner.any() else measured
+    return _correlation(sizes[0][inner], sizes[1][inner])

@@ -71,10 +71,10 @@ def _masked_correlation(a: np.ndarray, am: np.ndarray, b: np.ndarray, bm: np.nda
     shape = [n + m - 1 for n, m in zip(a.shape, b.shape, strict=True)]
 
     def spectrum(values: np.ndarray) -> np.ndarray:
-        return np.fft.rfftn(values, shape)
+        return np.fft.rfftn(values, shape, axes=(0, 1, 2))
 
     def sums(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.fft.irfftn(np.conj(first) * second, shape)
+        return np.fft.irfftn(np.conj(first) * second, shape, axes=(0, 1, 2))
 
     fa, fm, ga, gm = spectrum(a), spectrum(am), spectrum(b), spectrum(bm)
     count = np.maximum(np.rint(sums(fm, gm)), 1)
