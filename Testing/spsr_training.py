@@ -2,60 +2,34 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import torch
 from CBCTSuperResLib.importers.spsr import file_names
+from CBCTSuperResLib.training.options import TrainingOptions, read_options
 from fixtures_spsr import filled, unit
 from torch import Tensor, nn
 
-TRAIN = dict(
-    pixel_criterion="l1",
-    pixel_weight=0.3,
-    feature_criterion="l1",
-    feature_weight=0.0,
-    gan_type="lsgan",
-    gan_weight=5e-3,
-    gan_relativistic=True,
-    gradient_pixel_weight=1e-2,
-    gradient_gan_weight=5e-3,
-    gradient_padding=None,
-    pixel_branch_criterion="l1",
-    pixel_branch_weight=0.5,
-    Branch_pretrain=False,
-    Branch_init_iters=5000,
-    warmup_iters=0,
-    D_update_ratio=1,
-    D_init_iters=0,
-    lr_G=1e-4,
-    lr_G_grad=1e-4,
-    weight_decay_G=0.0,
-    weight_decay_G_grad=0.0,
-    beta1_G=0.9,
-    beta1_G_grad=0.9,
-    lr_D=1e-4,
-    weight_decay_D=0.0,
-    beta1_D=0.9,
-)
-GENERATOR = dict(nf=4, nb=4, gc=4, in_nc=1, out_nc=1, branch_taps=None, initial="kaiming")
-DISCRIMINATOR = dict(which_model_D="discriminator_unet_128", nf=4, in_nc=1, skip_connection=True)
+NETWORKS = {
+    "network_G": {"nf": 4, "nb": 4, "gc": 4, "in_nc": 1, "out_nc": 1},
+    "network_D": {"which_model_D": "discriminator_unet_128", "nf": 4, "in_nc": 1},
+}
 
 
-def training_options(
-    network_G: dict | None = None, network_D: dict | None = None, network_D_grad: dict | None = None, **changes
-) -> SimpleNamespace:
-    """The seed's options with small networks; `hr_size`, `scale` and keys of "train" may be changed."""
-    judge = {**DISCRIMINATOR, **(network_D or {})}
-    return SimpleNamespace(
-        model="unetspsr",
-        scale=changes.pop("scale", 2),
-        datasets={"train": SimpleNamespace(HR_size=changes.pop("hr_size", 16))},
-        path=SimpleNamespace(feature_weights=changes.pop("feature_weights", None)),
-        network_G=SimpleNamespace(**{**GENERATOR, **(network_G or {})}),
-        network_D=SimpleNamespace(**judge),
-        network_D_grad=None if network_D_grad is None else SimpleNamespace(**{**judge, **network_D_grad}),
-        train=SimpleNamespace(**{**TRAIN, **changes}),
+def training_options(network_G: dict | None = None, network_D: dict | None = None, **changes) -> TrainingOptions:
+    """The seed's losses with small networks; keyword arguments are keys of "train", or as named below."""
+    top = {key: changes.pop(key) for key in ("scale", "network_D_grad") if key in changes}
+    paths = {key: str(changes.pop(key)) for key in ("feature_weights",) if key in changes}
+    return read_options(
+        {
+            "name": "test",
+            "scale": 2,
+            "datasets": {"train": {"mode": "HR", "dataroot_HR": "slices", "HR_size": changes.pop("hr_size", 16)}},
+            "path": paths,
+            "network_G": {**NETWORKS["network_G"], **(network_G or {})},
+            "network_D": {**NETWORKS["network_D"], **(network_D or {})},
+            "train": {"feature_weight": 0, **changes},
+            **top,
+        }
     )
 
 

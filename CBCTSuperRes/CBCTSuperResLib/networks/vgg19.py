@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 LAYERS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512)  # 0: halve
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SMALLEST = 16  # pixels: four halvings
 
 
 class VGG19(nn.Module):
@@ -28,15 +27,19 @@ class VGG19(nn.Module):
             else:
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers[:-1])
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", _per_channel(MEAN), persistent=False)
+        self.register_buffer("deviation", _per_channel(DEVIATION), persistent=False)
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1 or 3, H, W), at least 16 x 16 -> (N, 512, H / 16, W / 16)."""
         colours = x if x.shape[1] == 3 else x.expand(-1, 3, -1, -1)
-        return self.features((colours - self.mean) / self.deviation)
+        return self.features((colours - self.mean.to(x.dtype)) / self.deviation.to(x.dtype))
 
     def train(self, mode: bool = True) -> VGG19:
         """Stays in evaluation mode."""
         return super().train(False)
+
+
+def _per_channel(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)

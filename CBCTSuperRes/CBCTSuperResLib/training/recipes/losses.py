@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import OptionError
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
+Distance = Callable[[Tensor, Tensor], Tensor]
 Verdict = Callable[[Tensor, bool], Tensor]  # loss of outputs that should say "real" (True) or "fake"
 Mean = Callable[[Tensor], Tensor]
 
@@ -25,40 +23,8 @@ def lsgan(outputs: Tensor, real: bool) -> Tensor:
     return ((outputs - 1) if real else outputs).square().mean()
 
 
-CRITERIA: dict[str, Criterion] = {"l1": F.l1_loss, "l2": F.mse_loss}
+DISTANCES: dict[str, Distance] = {"l1": F.l1_loss, "l2": F.mse_loss}
 VERDICTS: dict[str, Verdict] = {"vanilla": vanilla, "lsgan": lsgan}
-
-
-def criterion(name: str, key: str) -> Criterion:
-    """The distance between images of this name; `key` is the option that names it.
-
-    Raises
-    ------
-    OptionError
-        If there is none.
-    """
-    if name not in CRITERIA:
-        raise OptionError(f"{key} is {name!r}, which is no distance.", f"Choose one of {', '.join(CRITERIA)}.")
-    return CRITERIA[name]
-
-
-def verdict(name: str) -> Verdict:
-    """The adversarial loss of this name (train.gan_type).
-
-    Raises
-    ------
-    OptionError
-        If there is none. wgan-gp is refused by name: the public code never penalised its second discriminator.
-    """
-    if name == "wgan-gp":
-        raise OptionError(
-            "train.gan_type is wgan-gp, which this program does not offer: its gradient penalty is not defined for a "
-            "discriminator with spectral norm.",
-            "Choose lsgan or vanilla.",
-        )
-    if name not in VERDICTS:
-        raise OptionError(f"train.gan_type is {name!r}, which is unknown.", f"Choose one of {', '.join(VERDICTS)}.")
-    return VERDICTS[name]
 
 
 class Plain:

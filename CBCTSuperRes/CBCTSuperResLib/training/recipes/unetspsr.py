@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +18,14 @@ from torch.optim import Optimizer
 from ...errors import OptionError
 from ...networks import build_network
 from ...networks.blocks import gradient_map
-from ...networks.vgg19 import SMALLEST
-from .discriminators import build_discriminator, check_discriminator, has_batch_norm
+from ..options import TrainingOptions
+from .discriminators import build_discriminator, has_batch_norm
 from .feature import load_vgg19
 from .gan import Adversary, Persuasion
 from .initial import begin_as_interpolation
-from .losses import criterion, precise, verdict
+from .losses import DISTANCES, VERDICTS, precise
 from .optimizers import BETA2, adam
 from .recipe import StepRun
-
-if TYPE_CHECKING:
-    from ..options import TrainingOptions
 
 BRANCH, FUSION = "branch_", "fusion_"  # how the names of the generator's parts begin
 
@@ -59,7 +55,7 @@ class UNetSPSRRecipe:
     Raises
     ------
     OptionError
-        If options do not fit together, or the feature network's file is not named or does not exist.
+        If the feature network's file is not named or does not exist.
     ModelError
         If that file is damaged.
     """
@@ -70,17 +66,15 @@ class UNetSPSRRecipe:
         train = options.train
         self._options, self._train = options, train
         self._distance = {
-            "pixel": criterion(train.pixel_criterion, "train.pixel_criterion"),
-            "feature": criterion(train.feature_criterion, "train.feature_criterion"),
-            "branch": criterion(train.pixel_branch_criterion, "train.pixel_branch_criterion"),
+            "pixel": DISTANCES[train.pixel_criterion],
+            "feature": DISTANCES[train.feature_criterion],
+            "branch": DISTANCES[train.pixel_branch_criterion],
         }
-        blocks = {"D": options.network_D, "D_grad": options.network_D_grad or options.network_D}
+        blocks = {"D": options.network_D, "D_grad": options.gradient_discriminator}
         weights = {"D": train.gan_weight, "D_grad": train.gradient_gan_weight}
         self._blocks = {role: block for role, block in blocks.items() if weights[role] > 0}
-        judge = verdict(train.gan_type)
-        self._adversaries = [Adversary(role, weights[role], judge, train.gan_relativistic) for role in self._blocks]
-        self._padding = train.gradient_padding or (2 if has_batch_norm(blocks["D_grad"]) else 1)
-        self._check()
+        verdict = VERDICTS[train.gan_type]
+        self._adversaries = [Adversary(role, weights[role], verdict, train.gan_relativistic) for role in self._blocks]
         self.frozen: Mapping[str, nn.Module] = {}
         if train.feature_weight > 0:
             self.frozen = {"feature": load_vgg19(options.path.feature_weights)}
@@ -210,12 +204,12 @@ class UNetSPSRRecipe:
         """HR's gradient map of HR's size, which is the inner part of the one with wider padding."""
         if "D_grad" not in part.real:
             return gradient_map(part.high)
-        return part.real["D_grad"] if self._padding == 1 else part.real["D_grad"][..., 1:-1, 1:-1]
+        return part.real["D_grad"] if self._options.gradient_padding == 1 else part.real["D_grad"][..., 1:-1, 1:-1]
 
     def _views(self, image: Tensor) -> dict[str, Tensor]:
         """What the discriminators see of an image: itself and its gradient map, which a loss compares as well."""
         if "D_grad" in self._blocks or self._train.gradient_pixel_weight > 0:
-            return {"D": image, "D_grad": gradient_map(image, self._padding)}
+            return {"D": image, "D_grad": gradient_map(image, self._options.gradient_padding)}
         return {"D": image}
 
     def _persuasions(self, run: StepRun, parts: list[Part]) -> dict[str, Persuasion]:
@@ -262,24 +256,6 @@ class UNetSPSRRecipe:
         if g.initial == "interpolation":
             begin_as_interpolation(network)
         return network
-
-    def _check(self) -> None:
-        t, size = self._train, self._options.datasets["train"].HR_size
-        if max(t.pixel_weight, t.pixel_branch_weight) <= 0 and t.warmup_iters > 0:
-            raise OptionError(
-                "During train.warmup_iters the pixel and branch losses train alone, and both weights are 0.",
-                "Set train.pixel_weight or train.pixel_branch_weight above 0, or train.warmup_iters to 0.",
-            )
-        others = (t.pixel_weight, t.pixel_branch_weight, t.feature_weight, t.gradient_pixel_weight)
-        if max(*others, t.gan_weight, t.gradient_gan_weight) <= 0:
-            raise OptionError("All weights of losses are 0: there is nothing to learn.", "Set one of them above 0.")
-        if t.feature_weight > 0 and size < SMALLEST:
-            raise OptionError(
-                f"datasets.train.HR_size is {size}, but VGG19's features need {SMALLEST} pixels.", "Increase it."
-            )
-        edges = {"D": size, "D_grad": size + 2 * self._padding - 2}
-        for role, block in self._blocks.items():
-            check_discriminator(block, f"network_{role}", self._options.network_G.out_nc, edges[role])
 
 
 def _suffix(role: str) -> str:
