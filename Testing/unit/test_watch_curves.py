@@ -113,6 +113,24 @@ def test_the_picture_of_the_curves_is_drawn_and_drawn_anew(folder):
     assert [path.name for path in folder.iterdir() if "tmp" in path.name] == []
 
 
+def test_drawing_takes_no_more_than_its_share_of_the_time(folder, monkeypatch):
+    drawn, now = [], [0.0]
+
+    def draw(rows, path, title):
+        now[0] += 1.0
+        drawn.append(now[0])
+
+    monkeypatch.setattr(curves, "draw_curves", draw)
+    run(CurvesCsv(), folder, 0, 20)
+    picture = CurvesPicture(clock=lambda: now[0])
+    picture.started(facts(folder))
+    for _ in range(1000):
+        now[0] += 0.5
+        picture.saved(20, folder)
+    picture.ended(RunResult(folder, 20, False))
+    assert len(drawn) == pytest.approx(500 * curves.SHARE, abs=2)
+
+
 def test_long_runs_are_thinned_for_the_picture():
     rows = [{"step": n, "l_g_pix": 1.0} for n in range(1, 10_001)]
     steps, _ = plot._line(rows, "l_g_pix")
@@ -181,14 +199,22 @@ def test_a_validation_without_measures_still_has_a_line():
     assert validation_line(5, {}) == "Validation after iteration 5: nothing to measure"
 
 
-def test_the_console_shows_losses_validation_and_the_end(folder):
-    stream = io.StringIO()
-    console = Console(stream)
+class Terminal(io.StringIO):
+    """A stream that claims to be one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_the_console_shows_losses_remaining_time_validation_and_the_end(folder, stream):
+    console = Console(shown := stream())
     run(console, folder, 0, 20)
     console.ended(RunResult(folder, 20, False))
-    text = stream.getvalue()
-    for part in ("to go", "l_g_pix: 5.0000e-02", "cubic 30.50", "Note: Mind this.", "--resume auto"):
+    text = shown.getvalue()
+    for part in ("l_g_pix: 5.0000e-02", "cubic 30.50", "Note: Mind this.", "--resume auto", "to go"):
         assert part in text
+    assert ("of 40 |" in text) is (stream is Terminal)
 
 
 def test_events_are_json_and_progress_is_not_told_too_often(folder):

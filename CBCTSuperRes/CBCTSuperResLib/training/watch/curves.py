@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 CSV, PNG = "curves.csv", "curves.png"
 VALIDATION = "val_"
+SHARE = 0.02
 
 
 class CurvesCsv(Observer):
@@ -42,14 +44,17 @@ class CurvesCsv(Observer):
 
 
 class CurvesPicture(Observer):
-    """Draws `curves.png` from `curves.csv` after each validation and checkpoint, and at the end; needs matplotlib.
+    """Draws `curves.png` from `curves.csv` after validations and checkpoints, and at the end; needs matplotlib.
 
-    `CurvesCsv` must be told before it. Without matplotlib it says once what to install, by `notice`.
+    Drawing takes at most `SHARE` of the time; the picture at the end is always drawn. `CurvesCsv` must be told before
+    it. Without matplotlib it says once what to install, by `notice`.
     """
 
-    def __init__(self, notice: Callable[[str], None] = log.warning) -> None:
-        self._notice = notice
-        self._able = False
+    def __init__(
+        self, notice: Callable[[str], None] = log.warning, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._notice, self._clock = notice, clock
+        self._able, self._next = False, -math.inf
 
     def started(self, run: RunFacts) -> None:
         self._folder, self._title = run.folder, run.name
@@ -58,13 +63,19 @@ class CurvesPicture(Observer):
             self._notice(WHAT_TO_INSTALL)
 
     def validated(self, number: int, results: dict, pictures: Path | None) -> None:
-        self._draw()
+        self._draw_if_time()
 
     def saved(self, number: int, path: Path) -> None:
-        self._draw()
+        self._draw_if_time()
 
     def ended(self, result: RunResult) -> None:
         self._draw()
+
+    def _draw_if_time(self) -> None:
+        began = self._clock()
+        if began >= self._next:
+            self._draw()
+            self._next = self._clock() + (self._clock() - began) / SHARE
 
     def _draw(self) -> None:
         rows = read_curves(self._folder / CSV) if self._able else []

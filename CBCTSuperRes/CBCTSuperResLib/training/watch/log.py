@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from ...progress import duration_text
 from ..loop.observer import Observer, RunFacts, RunResult
 from .measures import MEASURES, TITLES
 
@@ -69,7 +70,9 @@ class TrainLog(Observer):
 
 
 class Console(Observer):
-    """A progress bar with the remaining time, and the lines of the log above it.
+    """The lines of the log and, in a terminal, a progress bar with the remaining time below them.
+
+    Where the output goes to a file, each line of an iteration tells the remaining time.
 
     Parameters
     ----------
@@ -84,10 +87,15 @@ class Console(Observer):
     def started(self, run: RunFacts) -> None:
         from tqdm import tqdm
 
-        layout = "{desc}{percentage:3.0f}% {bar} {n:,d} of {total:,d} | {elapsed} so far, {remaining} to go {postfix}"
-        pause = 0.2 if self._stream.isatty() else 10.0
+        layout = "{percentage:3.0f}% {bar} {n:,d} of {total:,d} | {elapsed} so far, {remaining} to go"
         self._bar = tqdm(
-            total=run.niter, initial=run.step, bar_format=layout, mininterval=pause, leave=False, file=self._stream
+            total=run.niter,
+            initial=run.step,
+            bar_format=layout,
+            mininterval=0.2,
+            leave=False,
+            file=self._stream,
+            disable=not self._stream.isatty(),
         )
         self._say(f"{run.name} on {run.device}, in {run.folder}")
         for note in run.notes:
@@ -97,7 +105,8 @@ class Console(Observer):
         self._bar.update(number - self._bar.n)
 
     def step(self, number: int, logs: dict[str, float], seconds_per_step: float, remaining_s: float) -> None:
-        self._say(step_line(number, logs))
+        rest = f" ({duration_text(remaining_s)} to go)" if self._bar.disable and remaining_s > 0 else ""
+        self._say(step_line(number, logs) + rest)
 
     def note(self, text: str) -> None:
         self._say(f"Note: {text}")

@@ -30,13 +30,13 @@ def draw_curves(rows: Sequence[Row], path: Path, title: str) -> Path:
     from matplotlib.figure import Figure
 
     panels = [panel for panel in _panels(rows) if panel[1]]
-    figure = Figure(figsize=(5.5 * len(panels) or 5.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(5.5 * len(panels) or 5.5, 4.2), layout="tight")
     FigureCanvasAgg(figure)
     for place, (label, lines, logarithmic) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
         for name, (steps, values) in lines.items():
             axes.plot(steps, values, label=name, linewidth=1.2, marker="." if len(steps) < 20 else None)
-        axes.set(xlabel="iteration", title=label, yscale="log" if logarithmic else "linear")
+        axes.set(xlabel="iteration", xlim=(0, rows[-1][STEP]), title=label, yscale="log" if logarithmic else "linear")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.suptitle(title)
