@@ -7,8 +7,8 @@ those alive at its widest layer; the step's widest moment is the generator's upd
     HR pixels * (kept by G + peak of G + kept by each D + kept by VGG19).
 Every trained weight needs 4 bytes for itself, its gradient, each of Adam's two moments, and the running mean; a
 discriminator's four more for the normalised weights of its passes. A step's operations are 3 forward passes of the
-generator (one forward, two backward), 9 of each discriminator (3 in the generator's update, 6 in its own) and 3 of VGG19;
-accumulated parts add the passes that relativistic losses need beforehand.
+generator (one forward, two backward), 9 of each discriminator (3 in the generator's update, 6 in its own) and 3 of
+VGG19; accumulated parts add the passes that relativistic losses need beforehand.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ class Plan:
         counts = ", ".join(f"{name} {cost.parameters / 1e6:.3g} M" for name, cost in self.work.costs.items())
         free = "" if self.free_bytes is None else f" ({readable(self.free_bytes)} are free)"
         times = self.share // self.micro_batch
-        at_a_time = "at once" if times == 1 else f"{self.micro_batch} at a time"
+        parts_text = "one micro-batch" if times == 1 else f"{times} micro-batches of {self.micro_batch}"
         how = "measured" if self.measured else "guessed"
         return [
             f"Training {options.name}: {options.model}, x{options.scale}, {options.train.niter} steps of "
             f"{data.batch_size} patches of {data.HR_size} x {data.HR_size} HR pixels.",
             f"Parameters: {counts}.",
             f"Device: {self.device}, {self.processes} process(es), precision {options.train.precision}.",
-            f"Memory: about {readable(self.memory_bytes)} a process{free}, {self.share} patches {at_a_time}.",
+            f"Memory: about {readable(self.memory_bytes)} a process{free}, its {self.share} patches in {parts_text}.",
             f"Time: about {_pace(self.seconds_per_step)} a step ({how}), {_long(self.seconds)} in all.",
             f"Of a step: {', '.join(f'{name} {100 * part / whole:.0f} %' for name, part in parts.items())}.",
             f"Folder: {options.run_folder}",

@@ -116,7 +116,7 @@ def _goes_on(folder: Path, status: Mapping) -> bool:
     lock = FileLock(folder / LOCK)
     try:
         free = lock.acquire()
-    except OSError:
-        return False
+    except OSError:  # somebody else's file: nothing speaks against what the status says
+        return True
     lock.release()
     return not free

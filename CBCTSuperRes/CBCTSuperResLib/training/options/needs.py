@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import SuperResError
+from ...models import SUFFIX, find_model
 from .data_keys import DatasetOptions
 from .training_options import TrainingOptions
 
@@ -50,13 +51,11 @@ def _public_scans(options: TrainingOptions, datasets: list[DatasetOptions]) -> l
 
 def _weights(options: TrainingOptions) -> Iterator[str]:
     path = options.path
+    if not options.is_train:
+        yield from _tested_model(options)
+        return
     if path.pretrain_model_G and not Path(path.pretrain_model_G).is_file():
         yield f"path.pretrain_model_G: there is no file {path.pretrain_model_G}."
-    if not options.is_train:
-        best = options.run_folder / "models" / "best_G.safetensors"
-        if not path.pretrain_model_G and not best.is_file():
-            yield f"There is no model to test: path.pretrain_model_G is null, and this name has no run with {best}."
-        return
     if path.resume_state and path.resume_state != "auto" and not Path(path.resume_state).is_file():
         yield f"path.resume_state: there is no file {path.resume_state}."
     if not options.train.feature_weight:
@@ -68,6 +67,19 @@ def _weights(options: TrainingOptions) -> Iterator[str]:
         )
     elif not Path(path.feature_weights).is_file():
         yield f"path.feature_weights: there is no file {path.feature_weights} ({VGG19})."
+
+
+def _tested_model(options: TrainingOptions) -> Iterator[str]:
+    """A test takes a model by file or name, or else the run's: its best, or its latest where nothing was validated."""
+    if options.path.pretrain_model_G:
+        try:
+            find_model(options.path.pretrain_model_G)
+        except SuperResError as error:
+            yield f"path.pretrain_model_G: {error}"
+        return
+    folder = options.run_folder / "models"
+    if not any((folder / f"{which}_G{SUFFIX}").is_file() for which in ("best", "latest")):
+        yield f"There is no model to test: path.pretrain_model_G is null, and there is no trained run in {folder.parent}."
 
 
 def _root(root: str) -> Iterator[str]:
