@@ -29,17 +29,18 @@ from helpers import make_volume
 from stub_networks import tiny_model, tiny_network
 
 FACTS = {
-    "mode": "LRHR",
-    "images": {"pairs": 12},
-    "files": [
-        {"role": "LR", "types": ["uint16"], "voxel_size_mm": [0.16, 0.25], "sha256": "0" * 64},
-        {"role": "HR", "types": ["uint16"], "voxel_size_mm": [0.08, 0.125], "sha256": "1" * 64},
-    ],
-    "memory": "12 images in memory",
-    "window": [26000.0, 46000.0],
-    "clipped_share": 0.001,
-    "levels": TissueLevels(0.1, 0.4, 0.7),
     "step": 1000,
+    "data": {
+        "mode": "LRHR",
+        "images": {"pairs": 12},
+        "files": [
+            {"role": "LR", "types": ["uint16"], "voxel_size_mm": [0.16, 0.25], "sha256": "0" * 64},
+            {"role": "HR", "types": ["uint16"], "voxel_size_mm": [0.08, 0.125], "sha256": "1" * 64},
+        ],
+        "memory": "12 images in memory",
+    },
+    "window": (26000.0, 46000.0),
+    "levels": TissueLevels(0.1, 0.4, 0.7),
 }
 RESULTS = {"step": 1000, "psnr": 31.234, "psnr_cubic": 30.5, "ssim": 0.91, "ssim_cubic": 0.9, "images": 3}
 

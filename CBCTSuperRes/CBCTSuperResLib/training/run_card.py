@@ -28,7 +28,7 @@ LOSSES = {
     "gradient_gan_weight": "gradient GAN",
 }
 ADVERSARIAL = ("gan_weight", "gradient_gan_weight")
-ELSEWHERE = ("step", "levels", "memory")  # not facts of the data
+OF_NO_INTEREST = ("memory",)  # to whoever applies the model
 NOT_STATED = "not stated"
 SAMPLES, SEED = 64, 20
 
@@ -42,25 +42,24 @@ def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, result
     options : TrainingOptions
         Texts of its `card` go before those that are made here.
     facts : mapping
-        What the source says of itself (`TrainingSource.describe`), with "step", the last iteration, and "levels" (see
-        `levels_of_source`) if they are known.
+        "step", the last iteration; and what is known: "data", what the source says of itself
+        (`TrainingSource.describe`); "window" (lo, hi); "levels" (see `levels_of_source`).
     results : mapping, optional
         What `Validator.run` returned; empty or None if nothing was measured.
     """
-    facts, results = dict(facts), dict(results or {})
-    window, levels = facts.get("window"), facts.get("levels")
+    results, window = results or {}, facts.get("window")
     made = {
         "name": options.name,
         "title": f"{options.name}: x{options.scale} in slices, trained by a user of this program",
         "summary": _summary(spec, options, facts),
         "limits": _limits(options, facts["step"], results),
         "licence": NOT_STATED,
-        "voxel_size_mm": voxel_sizes(facts.get("files") or (), options.scale),
+        "voxel_size_mm": voxel_sizes(facts.get("data", {}).get("files", ()), options.scale),
     }
     return ModelCard(
         spec=spec,
         window=None if window is None else (float(window[0]), float(window[1])),
-        levels=TissueLevels(**levels) if isinstance(levels, Mapping) else levels,
+        levels=facts.get("levels"),
         training=_training(spec, options, facts),
         results=as_results(validation_name(results), results),
         **{**made, **own_texts(options)},
@@ -126,7 +125,7 @@ def _limits(options: TrainingOptions, step: int, results: Mapping) -> str:
 def _training(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> dict:
     """How the network was trained; no path of the computer that did it."""
     train, data = options.train, options.datasets["train"]
-    known = {name: value for name, value in facts.items() if name not in ELSEWHERE}
+    known = {name: value for name, value in facts.get("data", {}).items() if name not in OF_NO_INTEREST}
     return {
         "run": options.name,
         "data": known or "unknown",
