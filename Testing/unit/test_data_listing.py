@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.errors import InputError, OptionError, ResourceError
 from CBCTSuperResLib.training.data import cache, extra, images, open_images, open_source
+from CBCTSuperResLib.training.data.ahead import THREADS, done_ahead
 from CBCTSuperResLib.training.data.imresize import imresize
 from CBCTSuperResLib.training.data.listing import list_entries, pair_entries
 from CBCTSuperResLib.training.data.patients import patient_of
@@ -215,3 +216,17 @@ def test_a_pattern_that_does_not_fit_is_told_with_the_file(tmp_path):
         patient_of(tmp_path / "a.tif", r"/(P\d+)/")
     with pytest.raises(OptionError, match="no regular expression"):
         patient_of(tmp_path / "a.tif", r"(P")
+
+
+def test_files_are_decoded_ahead_in_order_and_never_many_at_a_time():
+    begun = []
+    results = done_ahead(lambda n: begun.append(n) or n * n, range(100))
+    assert next(results) == 0 and len(begun) <= 2 * THREADS + 1
+    assert list(results) == [n * n for n in range(1, 100)]
+
+
+def test_what_decoding_ahead_raises_is_raised_in_its_turn():
+    results = done_ahead(lambda n: 1 // (3 - n), range(100))
+    assert [next(results) for _ in range(3)] == [0, 0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)

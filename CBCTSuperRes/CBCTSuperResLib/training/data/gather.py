@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...window import Window
+from .ahead import done_ahead
 from .cache import PixelCache
 from .intake import Tally, read_planes, window_of
 from .listing import Entry, list_entries, pair_entries, read_subset, roots_of
@@ -98,34 +99,34 @@ def gather(
     InputError, OptionError
         Naming the files that have no partner, are of another size, damaged, in colour, of 8 bits, not finite.
     """
-    sides = _Sides([pair for entries in entries_of(dataset) for pair in _cut(entries, dataset, options.scale)])
+    cut = done_ahead(lambda entries: _cut(entries, dataset, options.scale), entries_of(dataset))
+    sides = _Sides([pair for pairs in cut for pair in pairs])
     _leave_out_small(sides, smallest)
     planes = _spread(sides.pairs, at_most)
     low, high = ([pair[side] for pair in planes if pair[side]] for side in (0, 1))
     cache = PixelCache(bytes_of(low) + bytes_of(high), dataset.cache_gb, Path(options.path.root))
     given = Window(*dataset.normalization_range) if dataset.normalization_range else None
-    channels = options.network_G.in_nc, options.network_G.in_nc if dataset.mode == "HR" else options.network_G.out_nc
-    read, tallies = [], []
-    for role, side, count in zip(("LR", "HR"), (low, high), channels, strict=True):
-        tally = Tally(role, given, count)
-        read.append(read_planes(side, cache.keep, tally))
-        tallies += [tally] if side else []
+    taken, given_out = options.network_G.in_nc, options.network_G.out_nc
+    tallies = [Tally("LR", given, taken), Tally("HR", given, given_out if low else taken)]
+    pixels = [read_planes(side, cache.keep, tally) for side, tally in zip((low, high), tallies, strict=True)]
+    tallies = [tally for tally in tallies if tally.values]
     for tally in tallies:
         tally.check_depth()
     window = window_of(tallies)
-    pictures = [
-        [Picture(plane.name, pixels, window) for plane, pixels in zip(side, found, strict=True)] or [None] * len(planes)
-        for side, found in zip((low, high), read, strict=True)
-    ]
-    clipped = sum(tally.outside for tally in tallies) / max(1, sum(tally.values for tally in tallies))
+    coarse, fine = (_pictures(*side, window) or [None] * len(planes) for side in zip((low, high), pixels, strict=True))
+    clipped = sum(tally.outside for tally in tallies) / sum(tally.values for tally in tallies)
     return Gathered(
-        pairs=[_aligned(a, b, options.scale) for a, b in zip(*pictures, strict=True)],
+        pairs=[_aligned(a, b, options.scale) for a, b in zip(coarse, fine, strict=True)],
         window=window,
         clipped_share=clipped,
         warnings=sides.warnings + _clipping(clipped, window),
         facts=[tally.facts() for tally in tallies],
         cache=cache,
     )
+
+
+def _pictures(planes: Sequence[Plane], pixels: Sequence[np.ndarray], window: Window) -> list[Picture]:
+    return [Picture(plane.name, part, window) for plane, part in zip(planes, pixels, strict=True)]
 
 
 def _cut(entries: tuple[Entry | None, Entry | None], dataset: DatasetOptions, scale: int) -> list[PlanePair]:

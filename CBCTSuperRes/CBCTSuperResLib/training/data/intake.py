@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ...errors import InputError, OptionError
 from ...files import read_volume
 from ...files.images import read_voxels
 from ...window import Window
+from .ahead import done_ahead
 from .planes import Plane, naming
 
 EIGHT_BITS = 255
@@ -100,9 +102,12 @@ def read_planes(planes: Sequence[Plane], keep: Keep, tally: Tally) -> list[np.nd
     InputError
         Naming the file that is damaged, has colour where grey is needed, or values that are not finite.
     """
+    groups = [list(group) for _, group in groupby(planes, lambda plane: plane.entry)]
+    has_volumes = any(group[0].entry.is_volume for group in groups)
+    one_by_one_or_ahead = map if has_volumes else done_ahead  # several volumes at a time would not be bounded memory
     pixels: list[np.ndarray] = []
-    for entry, group in groupby(planes, lambda plane: plane.entry):
-        pixels += (_read_volume if entry.is_volume else _read_slice)(list(group), keep, tally)
+    for group, decoded in zip(groups, one_by_one_or_ahead(partial(_decoded, tally.channels), groups), strict=True):
+        pixels += (_kept_volume if group[0].entry.is_volume else _kept_slice)(decoded, group, keep, tally)
     return pixels
 
 
@@ -123,18 +128,23 @@ def window_of(tallies: Iterable[Tally]) -> Window:
     return Window(np.iinfo(kind).min, np.iinfo(kind).max, f"the range of {kind}")
 
 
-def _read_slice(planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
-    (plane,) = planes
-    pixels = _compact(read_voxels(plane.entry.path).reshape(*plane.size, -1))
-    pixels = _in_channels(pixels, tally.channels, plane.entry.path)
+def _decoded(channels: int, planes: list[Plane]) -> np.ndarray:
+    """(C, H, W) of a slice, or (k, j, i) of the part of a volume that is used."""
+    plane = planes[0]
+    if plane.entry.is_volume:
+        volume = naming(plane.entry, lambda: read_volume(plane.entry.path))
+        return _compact(volume.voxels[slice(*plane.slices)])
+    pixels = read_voxels(plane.entry.path).reshape(*plane.size, -1)
+    return _in_channels(_compact(pixels), channels, plane.entry.path)
+
+
+def _kept_slice(pixels: np.ndarray, planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
     tally.add(pixels, planes)
-    return [np.broadcast_to(keep(pixels), (tally.channels, *plane.size))]
+    return [np.broadcast_to(keep(pixels), (tally.channels, *planes[0].size))]
 
 
-def _read_volume(planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
-    first, last = planes[0].slices
-    voxels = _compact(naming(planes[0].entry, lambda: read_volume(planes[0].entry.path)).voxels[first:last])
-    if sum(plane.nbytes for plane in planes) >= voxels.nbytes:
+def _kept_volume(voxels: np.ndarray, planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
+    if sum(plane.nbytes for plane in planes) >= planes[0].entry_nbytes:
         tally.add(voxels, planes)
         voxels = keep(voxels)
         found = [plane.of(voxels) for plane in planes]
