@@ -9,11 +9,15 @@ import sys
 
 import pytest
 from CBCTSuperResLib.errors import OptionError
-from CBCTSuperResLib.training.options import read_options
+from CBCTSuperResLib.training.options import missing, read_options
+from CBCTSuperResLib.training.options.keys import keys_of
+from CBCTSuperResLib.training.options.training_options import section_type
+from CBCTSuperResLib.training.plan import plan
 from hypothesis import given
 from hypothesis import strategies as st
 from options_files import ROOT, printed, printed_keys, tiny
 
+BLOCKS = ["path", "network_G", "network_D", "train", "logger", "datasets__train", "datasets__val"]
 TRAIN = ROOT / "Resources" / "Configurations" / "train_unetspsr.json"
 TEST = ROOT / "Resources" / "Configurations" / "test_unetspsr.json"
 
@@ -96,6 +100,39 @@ def test_any_options_read_back_equal(batch, scale, weight, flag, gpus):
     changes = dict(scale=scale, gpu_ids=ids, datasets__train__batch_size=batch, datasets__train__use_flip=flag)
     o = read_options(tiny(train__pixel_weight=weight, **changes))
     assert o.gpu_ids == gpus and read_options(json.loads(json.dumps(o.to_json()))) == o
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+PLACES = [
+    *(f"{block}__{one.name}" for block in BLOCKS for one, _ in keys_of(section_type(tuple(block.split("__"))))),
+    *(one.name for one, _ in keys_of(section_type(()))),
+    *BLOCKS,
+    "datasets",
+    "datasets__train__x",
+]
+
+
+@given(st.dictionaries(st.sampled_from(PLACES), ANY_JSON, min_size=1, max_size=4), st.booleans())
+def test_whatever_a_file_holds_it_is_read_or_refused_in_words(changes, is_train):
+    values = tiny()
+    for place, value in changes.items():
+        *path, key = place.split("__")
+        block = values
+        for part in path:
+            block = block.get(part) if isinstance(block, dict) else None
+        if isinstance(block, dict):
+            block[key] = value
+    try:
+        o = read_options(values, is_train=is_train)
+    except OptionError as error:
+        assert str(error)
+    else:
+        assert read_options(json.loads(json.dumps(o.to_json())), is_train=is_train) == o
+        plan(o).text() if is_train else missing(o)
 
 
 def test_differences_are_sentences_and_leave_out_what_changes_no_number():

@@ -57,7 +57,7 @@ def _top(options: TrainingOptions) -> Findings:
     if options.scale not in SCALES:
         yield ("scale",), f"scale must be one of {', '.join(map(str, SCALES))}, not {options.scale}."
     name = options.name
-    if set(name) & RESERVED or name.strip(". ") != name or any(ord(letter) < 32 for letter in name):
+    if set(name) & RESERVED or name.strip(". ") != name or not name.isprintable():
         yield ("name",), f"name is {name!r}, which cannot be the name of a folder on every system."
 
 

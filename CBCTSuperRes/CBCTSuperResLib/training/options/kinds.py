@@ -9,6 +9,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+LARGEST = 1e15  # up to here floats are exact whole numbers
+
 
 class Kind:
     """What values a key accepts. `read` raises ValueError with the end of a sentence that begins with the key."""
@@ -62,7 +64,7 @@ class Number(Kind):
     below: float | None = None
 
     def read(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
             raise ValueError(f"must be {self._article}, not {shown(value)}")
         low = (self.minimum is None or value >= self.minimum) and (self.above is None or value > self.above)
         high = (self.maximum is None or value <= self.maximum) and (self.below is None or value < self.below)

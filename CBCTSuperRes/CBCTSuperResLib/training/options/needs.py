@@ -79,7 +79,7 @@ def _tested_model(options: TrainingOptions) -> Iterator[str]:
         return
     folder = options.run_folder / "models"
     if not any((folder / f"{which}_G{SUFFIX}").is_file() for which in ("best", "latest")):
-        yield f"There is no model to test: path.pretrain_model_G is null, and there is no trained run in {folder.parent}."
+        yield f"There is no model to test: path.pretrain_model_G is null, and {folder.parent} is no trained run."
 
 
 def _root(root: str) -> Iterator[str]:

@@ -1,4 +1,9 @@
-"""The table of all keys for README.md."""
+"""The table of all keys for README.md.
+
+    python -m CBCTSuperResLib.training.options.table
+
+prints it.
+"""
 
 from __future__ import annotations
 
@@ -43,3 +48,7 @@ def _row(name: str, kind: str, default: str, meaning: str) -> str:
     name, *dagger = name.split(" ")
     cells = (" ".join([f"`{name}`", *dagger]), kind, default, meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+if __name__ == "__main__":
+    print(markdown_table(), end="")
