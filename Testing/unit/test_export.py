@@ -26,7 +26,7 @@ from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.training.starting import starting_weights
 from fixtures_spsr import official_state, rrdb_state
 from helpers import make_volume
-from stub_networks import tiny_model, tiny_network
+from stub_networks import CubicTwice, register, stub_model, tiny_model, tiny_network
 
 FACTS = {
     "step": 1000,
@@ -245,6 +245,16 @@ def test_an_esrgan_generator_begins_trunk_and_enlargement(tmp_path):
     report = starting_weights(network, tmp_path / "RRDB.pth")
     assert report.total - report.used == 2 and any("model.10" in note for note in report.notes)
     assert torch.equal(network.head.weight, rrdb_state(nf=4, nb=4, channels=1)["model.0.weight"])
+
+
+def test_only_a_model_of_its_own_kind_begins_another_network(tmp_path, monkeypatch):
+    register(monkeypatch)
+    torch.save(official_state(nf=4, nb=4, gc=4), tmp_path / "G.pth")
+    with pytest.raises(ModelError, match="no other program's weights fit the network cubic"):
+        starting_weights(CubicTwice(), tmp_path / "G.pth")
+    path = stub_model(CubicTwice()).save(tmp_path / "cubic.safetensors")
+    with pytest.raises(ModelError, match="is of the network cubic, not unetspsr"):
+        starting_weights(tiny_network(), path)
 
 
 def test_weights_of_other_kinds_are_refused_in_words(tmp_path):

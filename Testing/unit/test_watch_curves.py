@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from CBCTSuperResLib.training.watch.board import TensorBoard
 from CBCTSuperResLib.training.watch.curves import CSV, PNG, CurvesCsv, CurvesPicture
 from CBCTSuperResLib.training.watch.events import Events
 from CBCTSuperResLib.training.watch.log import LOG, Console, TrainLog, step_line, validation_line
+from CBCTSuperResLib.training.watch.observers import standard_observers
 from CBCTSuperResLib.training.watch.pictures import write_png
 from CBCTSuperResLib.training.watch.table import CurvesTable, read_curves
 
@@ -215,6 +217,13 @@ def test_the_console_shows_losses_remaining_time_validation_and_the_end(folder, 
     for part in ("l_g_pix: 5.0000e-02", "cubic 30.50", "Note: Mind this.", "--resume auto", "to go"):
         assert part in text
     assert ("of 40 |" in text) is (stream is Terminal)
+
+
+def test_every_run_has_a_log_and_curves_and_tensorboard_where_it_is_wanted(folder):
+    for wanted in (True, False):
+        options = SimpleNamespace(use_tb_logger=wanted, path=SimpleNamespace(root=str(folder)))
+        kinds = [type(observer) for observer in standard_observers(options)]
+        assert kinds[:3] == [TrainLog, CurvesCsv, CurvesPicture] and (TensorBoard in kinds) is wanted
 
 
 def test_events_are_json_and_progress_is_not_told_too_often(folder):

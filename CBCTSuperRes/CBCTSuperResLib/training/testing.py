@@ -163,6 +163,8 @@ class _SetTest:
         window = (images.window.lo, images.window.hi)
         options = Options(window=window, roi=item.roi, device=self._device)
         apply_to_file(item.entry.path, path, self._model, options, progress, self._cancelled)
+        if not self._dataset.dataroot_HR:
+            return
         voxels = read_voxels(path)
         for number in range(item.first, item.stop):
             yield images[number], images.window.to_unit(voxels[number - item.first])
