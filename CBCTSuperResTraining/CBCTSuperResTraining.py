@@ -4,6 +4,7 @@ import slicer
 from CBCTSuperResLib.panels import forgetLibrary
 from CBCTSuperResLib.panels.models_panel import ModelsPanel
 from CBCTSuperResLib.panels.selftest import ModelsSelfTest
+from CBCTSuperResLib.training_logic import TrainingLogic
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -22,8 +23,8 @@ class CBCTSuperResTraining(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["CBCT Super-Resolution developers"]
         parent.helpText = _(
-            "Shows the models that CBCT Super-Resolution can apply and opens the folder for your own. Training models "
-            "from your own pairs of scans will be added here."
+            "Shows the models that CBCT Super-Resolution can apply and opens the folder for your own. Models are "
+            "trained from the Python console with <i>CBCTSuperResTrainingLogic</i>; a panel for it will be added here."
         )
         parent.acknowledgementText = _(
             "The shipped network follows SPSR: C. Ma et al., Structure-Preserving Super Resolution With Gradient "
@@ -47,8 +48,8 @@ class CBCTSuperResTrainingWidget(ScriptedLoadableModuleWidget):
         super().onReload()
 
 
-class CBCTSuperResTrainingLogic(ScriptedLoadableModuleLogic):
-    """Training has no logic of its own yet; Slicer's module tests ask for the class."""
+class CBCTSuperResTrainingLogic(ScriptedLoadableModuleLogic, TrainingLogic):
+    """`CBCTSuperResTrainingLogic().start("options.json")`: see `TrainingLogic`."""
 
 
 class CBCTSuperResTrainingTest(ModelsSelfTest, ScriptedLoadableModuleTest):

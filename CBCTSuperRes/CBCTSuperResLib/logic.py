@@ -78,7 +78,7 @@ class SuperResLogic:
                 job.poll()
                 if progress:
                     progress(job.fraction, job.message)
-                _letTheApplicationBreathe()
+                letTheApplicationBreathe()
         finally:
             job.close()
         if job.error:
@@ -299,7 +299,8 @@ def _temporaryFolder(needed: int) -> Path:
     return folder
 
 
-def _letTheApplicationBreathe() -> None:
+def letTheApplicationBreathe() -> None:
+    """Between two looks at a job that is waited for."""
     app = getattr(slicer, "app", None)
     if app:
         app.processEvents()

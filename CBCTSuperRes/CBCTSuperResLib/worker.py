@@ -3,7 +3,7 @@
 A job is a JSON object:
 
 - ``kind``: "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
-  ``spacing``, ``series``; or "train", "check", "prepare", "export": see `worker_training`;
+  ``spacing``, ``series``; or "train", "plan", "check", "prepare", "export": see `worker_training`;
 - ``events``: a file to which this process appends one JSON object a line, each with the key ``event``:
   "started" (pid, group, host), "progress" (fraction, message, remaining_s), "warning" (message), "done" (report) or
   "error" (what, advice, exit_code, detail); a training also tells "scalars" (step, values), "validated" (step,
@@ -39,7 +39,7 @@ from .locks import FileLock
 from .options import Options
 from .processes import own_group
 from .progress import ProgressMeter
-from .worker_training import check, export, prepare, train
+from .worker_training import check, export, plan, prepare, train
 
 PROGRESS_INTERVAL_S = 0.2
 WATCH_INTERVAL_S = 1.0
@@ -162,7 +162,7 @@ def _apply(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     )
 
 
-KINDS = {"apply": _apply, "train": train, "check": check, "prepare": prepare, "export": export}
+KINDS = {"apply": _apply, "train": train, "plan": plan, "check": check, "prepare": prepare, "export": export}
 
 
 def _fail(events: Events, error: SuperResError, detail: str) -> int:

@@ -4,9 +4,10 @@ Jobs, beside what `worker` says of all jobs:
 
 - "train": ``options`` (JSON of `TrainingOptions`, or a path), ``resume`` (None, "auto", or a checkpoint),
   ``accept_changes``, ``device``;
-- "check": ``options``; its report is `training_report`'s;
-- "prepare": ``lr``, ``hr``, ``out``, ``options`` (see `PrepareOptions`);
-- "export": ``run``, ``out``, ``which`` ("best", "latest" or a step).
+- "plan": ``options``, ``device``, ``measure``;
+- "check": ``options``;
+- "prepare": ``lr``, ``hr`` (scans, or folders of scans), ``out``, ``options`` (see `PrepareOptions`);
+- "export": ``run``, ``out``, ``which`` ("best", "latest" or a step), ``texts`` (entries of the card).
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def train(job: dict, events: Sender, stop: Stop) -> dict:
         If it was asked to stop; the run can be resumed.
     """
     require_packages()
-    from .training.loop import train as run_training
     from .training.options import read_options
+    from .training.run import train as run_training
     from .training.watch.events import Events
 
     _say(events, "Preparing the data")
@@ -68,29 +69,46 @@ def train(job: dict, events: Sender, stop: Stop) -> dict:
     return {"folder": str(result.folder), "step": result.step, "results": dict(result.results)}
 
 
+def plan(job: dict, events: Sender, stop: Stop) -> dict:
+    """Tell what a training will take.
+
+    Returns
+    -------
+    dict
+        "text" for people, "seconds" in all, and the facts of `Plan` by their names.
+    """
+    from .training.options import read_options
+    from .training.plan import plan as plan_training
+
+    _say(events, "Planning")
+    found = plan_training(read_options(job["options"]), job.get("device"), measure=job.get("measure", False))
+    names = ("missing", "problems", "micro_batch", "memory_bytes", "free_bytes", "seconds_per_step", "seconds")
+    return {"text": found.text(), **{name: getattr(found, name) for name in (*names, "measured")}}
+
+
 def check(job: dict, events: Sender, stop: Stop) -> dict:
     """Look at the data of a training, as its first step would.
 
     Returns
     -------
     dict
-        For each of "train", "val" and others: what its source says of itself, "images" and "clipped_share".
+        See `check_data`.
     """
     require_packages()
-    from .training.data.report import data_report
+    from .training.check import check_data
     from .training.options import read_options
 
-    _say(events, "Reading the images")
-    return data_report(read_options(job["options"]), progress=events.progress, cancelled=stop)
+    return check_data(read_options(job["options"]), events.progress, stop)
 
 
 def prepare(job: dict, events: Sender, stop: Stop) -> dict:
-    """Register two scans and write aligned pairs; the report is that of `prepare_pair`."""
+    """Register scans and write aligned pairs; the report is that of `training.prepare.prepare`."""
     require_packages()
-    from .training.prepare import PrepareOptions, prepare_pair
+    from .training.prepare import PrepareOptions
+    from .training.prepare import prepare as prepare_pairs
 
     options = PrepareOptions.from_json(job.get("options", {}))
-    return prepare_pair(Path(job["lr"]), Path(job["hr"]), Path(job["out"]), options, events.progress, stop)
+    return prepare_pairs(job["lr"], job["hr"], job["out"], options, events.progress, stop)
 
 
 def export(job: dict, events: Sender, stop: Stop) -> dict:
@@ -104,8 +122,9 @@ def export(job: dict, events: Sender, stop: Stop) -> dict:
     require_packages()
     from .training.export import export_run
 
-    _say(events, "Writing the model")
-    return {"model": str(export_run(Path(job["run"]), Path(job["out"]), job.get("which", "best")))}
+    texts = job.get("texts")
+    path = export_run(job["run"], job["out"], job.get("which", "best"), texts=texts, progress=events.progress)
+    return {"model": str(path)}
 
 
 class Told:

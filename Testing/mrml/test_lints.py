@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "CBCTSuperRes" / "CBCTSuperResLib"
 MODULE_FILES = [ROOT / name / f"{name}.py" for name in ("CBCTSuperRes", "CBCTSuperResTraining")]
 PANELS = sorted((LIBRARY / "panels").glob("*.py"))
-SLICER_FILES = [*MODULE_FILES, *PANELS, *(LIBRARY / name for name in ("nodes.py", "logic.py", "install.py"))]
+LOGICS = ("nodes.py", "logic.py", "install.py", "training_logic.py", "training_volumes.py")
+SLICER_FILES = [*MODULE_FILES, *PANELS, *(LIBRARY / name for name in LOGICS)]
 UI_FILES = {name: ROOT / name / "Resources" / "UI" / f"{name}.ui" for name in ("CBCTSuperRes", "CBCTSuperResTraining")}
 
 APPLICATION_ONLY = {"app", "modules", "mrmlScene", "packaging", "i18n"}

@@ -39,6 +39,11 @@ for name in ("CBCTSuperRes", "CBCTSuperResTraining"):
     widget.cleanup()
 from CBCTSuperRes import CBCTSuperResLogic
 assert hasattr(CBCTSuperResLogic(), "process")
+from CBCTSuperResTraining import CBCTSuperResTrainingLogic
+training = CBCTSuperResTrainingLogic()
+values = {{"datasets": {{"train": {{"mode": "HR", "dataroot_HR": "scans"}}}}, "path": {{"root": "nowhere"}}}}
+options = training.readOptions(values, ["train.feature_weight=0"])
+assert training.missing(options) and training.changes(options) == [] and training.runs("nowhere") == []
 for name in ("torch", "cv2", "safetensors", "tqdm", "scipy", "matplotlib", "pydantic"):
     assert name not in sys.modules, name
 try:
@@ -53,6 +58,7 @@ sys.path.insert(0, {library!r})
 for name in ("torch", "cv2", "safetensors", "tqdm", "scipy", "qt", "ctk", "slicer", "vtk"):
     sys.modules[name] = None
 import CBCTSuperResLib.batch, CBCTSuperResLib.jobs, CBCTSuperResLib.worker, CBCTSuperResLib.models
+import CBCTSuperResLib.jobs_lasting, CBCTSuperResLib.jobs_elsewhere, CBCTSuperResLib.training_job
 import CBCTSuperResLib.estimate, CBCTSuperResLib.card, CBCTSuperResLib.arguments, CBCTSuperResLib.install
 print("loaded")
 """

@@ -1,0 +1,121 @@
+"""A training that was started elsewhere, for instance in a terminal: watched through its run's folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import Cancelled, InputError
+from .job_state import JobState, WorkerError
+from .progress import ProgressMeter
+from .training.runs import RunInfo, read_run
+from .training.watch.table import STEP, read_curves
+
+INTERVAL_S = 1.0
+CURVES, VALIDATION = "curves.csv", "val_"
+
+
+class RunElsewhere(JobState):
+    """Tells the same events as the worker of a `LastingJob`, from what the run writes for everybody.
+
+    >>> run = RunElsewhere(folder)
+    >>> while not run.finished:
+    ...     for event in run.poll():
+    ...         print(event)
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    clock : callable, optional
+        Seconds.
+
+    Raises
+    ------
+    InputError
+        If nobody trains there.
+    """
+
+    is_detached = True
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(folder)
+        self.finished = False
+        self._clock, self._meter = clock, ProgressMeter(clock=clock)
+        self._looked = -INTERVAL_S
+        self._told = -1
+        self._seems_gone = False
+        if self._status().state != "running":
+            raise InputError(f"Nobody trains in {folder}.", "Resume the run, or begin anew.")
+
+    def poll(self) -> list[dict]:
+        """What happened since the last call, looked up once a second at most."""
+        if self.finished or self._clock() - self._looked < INTERVAL_S:
+            return []
+        self._looked = self._clock()
+        status = self._status()
+        events = [self._beginning(status)] if self._told < 0 else list(self._new_rows())
+        events.append(self._progress(status))
+        for event in events:
+            self._take(event)
+        self._end(status)
+        return events
+
+    def cancel(self) -> None:
+        raise InputError(f"The training of {self.folder.name} was started elsewhere.", "Stop it there.")
+
+    def kill(self) -> None:
+        self.cancel()
+
+    def detach(self) -> None:
+        """It goes on anyway."""
+
+    def close(self) -> None:
+        """Look no longer; the training goes on."""
+        if not self.finished:
+            self.finished, self.error = True, Cancelled("No longer watched.")
+
+    def _status(self) -> RunInfo:
+        status = read_run(self.folder)
+        if status is None:
+            raise InputError(f"{self.folder} is no run.", "Choose the folder of a run.")
+        return status
+
+    def _beginning(self, status: RunInfo) -> dict:
+        self._told = status.step
+        facts = {"name": status.name, "folder": str(status.folder), "step": status.step, "niter": status.niter}
+        return {"event": "run", **facts, "device": "", "notes": []}
+
+    def _new_rows(self):
+        rows = [row for row in read_curves(self.folder / CURVES) if row[STEP] > self._told]
+        for row in rows:
+            self._told = row[STEP]
+            losses = {name: value for name, value in row.items() if not name.startswith(VALIDATION) and name != STEP}
+            measures = {n.removeprefix(VALIDATION): value for n, value in row.items() if n.startswith(VALIDATION)}
+            yield {"event": "scalars", "step": row[STEP], "values": losses}
+            if measures:
+                yield {"event": "validated", "step": row[STEP], "values": measures, "picture": None}
+
+    def _progress(self, status: RunInfo) -> dict:
+        self._meter.update(status.step / max(1, status.niter))
+        message = f"Iteration {status.step:,d} of {status.niter:,d}"
+        told = {"fraction": self._meter.fraction, "message": message, "remaining_s": self._meter.remaining_s}
+        return {"event": "progress", **told}
+
+    def _end(self, status: RunInfo) -> None:
+        if status.state == "running" or self._may_be_mistaken(status):
+            return
+        self.finished = True
+        if status.state == "finished":
+            results = {"best": status.best}
+            self.result = {"folder": str(status.folder), "step": status.step, "results": results}
+        elif status.state == "stopped":
+            self.error = Cancelled(f"The training was stopped after step {status.step}.", "Resume it to go on.")
+        else:
+            self.error = WorkerError(status.message or "The process of the training has gone.", "Resume the run.")
+
+    def _may_be_mistaken(self, status: RunInfo) -> bool:
+        """One look may fall between two writings; a process that vanished is missing at the next look, too."""
+        seemed_gone, self._seems_gone = self._seems_gone, status.state == "interrupted"
+        return self._seems_gone and not seemed_gone
