@@ -152,3 +152,12 @@ def test_all_problems_are_told_at_once():
     assert "6 problems" in told
     for part in ("train.lr_G", "network_G.nf", "gradient penalty", "HR_size", "foo"):
         assert part in told
+
+
+@given(st.lists(st.text(alphabet='abc.=[]{}"0123456789 train_Gnf', max_size=20), max_size=3))
+def test_whatever_stands_behind_set_it_is_read_or_refused_in_words(overrides):
+    for values in (tiny(), {**tiny(), "datasets": [1]}, {**tiny(), 3: 4}):
+        try:
+            read_options(values, [*overrides, "train.niter=3", "trian.niter=3"])
+        except OptionError as error:
+            assert "trian.niter" in str(error)

@@ -116,6 +116,9 @@ def test_planned_parameters_and_operations_are_those_of_the_networks(changes):
 
 def test_the_published_sizes_have_the_published_numbers_of_parameters():
     options = options_of(network_G={}, network_D={})
+    fixed_kernels = 18  # of the gradient operator, which published counts include
+    assert generator_cost(options).parameters == 24_718_804 - fixed_kernels
+    assert generator_cost(options).flops == pytest.approx(60_353_828 / 4, rel=1e-5)
     assert discriminator_cost(options.network_D, 128).parameters == 4_375_745
     assert discriminator_cost(options.network_D, 128).flops == 788_736
     assert feature_cost().parameters == 20_024_384

@@ -149,27 +149,31 @@ def _patches(options: TrainingOptions) -> Findings:
 
 
 def _discriminators(options: TrainingOptions) -> Findings:
-    dataset = options.datasets.get("train")
-    size = dataset.HR_size if dataset else VGG_SIZES[0]
+    dataset, train = options.datasets.get("train"), options.train
+    if dataset is None:
+        return
+    size = dataset.HR_size
+    gradient_block = "network_D_grad" if options.network_D_grad else "network_D"
     cases = (
-        ("network_D", options.network_D, size, "train.gan_weight", options.train.gan_weight),
+        ("network_D", options.network_D, size, "gan_weight"),
         (
-            "network_D_grad" if options.network_D_grad else "network_D",
+            gradient_block,
             options.gradient_discriminator,
-            size + 2 * (options.gradient_padding - 1),
-            "train.gradient_gan_weight",
-            options.train.gradient_gan_weight,
+            size + 2 * options.gradient_padding - 2,
+            "gradient_gan_weight",
         ),
     )
     told = set()
-    for block, network, edge, weight, value in cases:
-        keys = (f"{block}.which_model_D", "datasets.train.HR_size", "train.gradient_padding", weight)
-        text = _size_problem(network.which_model_D, edge, size) if value else ""
-        if text and (network.which_model_D, edge == size) not in told:
-            told.add((network.which_model_D, edge == size))
-            if not (edge != size and (network.which_model_D, True) in told):
-                yield keys, text
-        if network.which_model_D == VGG and network.norm_type not in (None, "batch"):
+    for block, network, edge, weight in cases:
+        kind = network.which_model_D
+        text = _size_problem(kind, edge, size) if getattr(train, weight) else ""
+        if text and kind not in told:
+            told.add(kind)
+            keys = (f"{block}.which_model_D", "datasets.train.HR_size", "train.gradient_padding", f"train.{weight}")
+            yield keys, text
+    for block in ("network_D", "network_D_grad"):
+        network = getattr(options, block)
+        if network and network.which_model_D == VGG and network.norm_type not in (None, "batch"):
             yield (f"{block}.norm_type",), f'{block}.norm_type beside {VGG} must be "batch".'
 
 

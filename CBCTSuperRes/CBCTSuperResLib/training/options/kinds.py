@@ -32,10 +32,7 @@ class Kind:
 
     def from_text(self, text: str) -> Any:
         """JSON from a command line, where texts may stand without quotes."""
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
+        return json_or_text(text)
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ class Text(Kind):
         return ", ".join(map(str, self.choices)) or "text"
 
     def from_text(self, text: str) -> Any:
-        value = super().from_text(text)
+        value = json_or_text(text)
         keep = value is None or isinstance(value, str) or value in self.choices
         return value if keep else text
 
@@ -197,7 +194,7 @@ class Paths(PathText):
         return "path, or list of paths"
 
     def from_text(self, text: str) -> Any:
-        value = Kind.from_text(self, text)
+        value = json_or_text(text)
         return value if value is None or isinstance(value, list | str) else text
 
 
@@ -290,3 +287,11 @@ def shown(value: Any) -> str:
     except (TypeError, ValueError):
         text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def json_or_text(text: str) -> Any:
+    """What JSON the text is; the text itself if it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from .keys import keys_of
-from .kinds import Kind
+from .kinds import Kind, json_or_text
 from .sections import SECTIONS, Problems, unknown
 from .training_options import section_type
 
@@ -25,7 +24,7 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str], problems: Pr
             continue
         known, value = _value(path, text.strip())
         if not known:
-            problems.add(".".join(path), _suggestion(path, list(values.get("datasets") or {})))
+            problems.add(".".join(path), _suggestion(path, values.get("datasets")))
         else:
             _set(values, path, value)
     return values
@@ -34,22 +33,15 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str], problems: Pr
 def _value(path: tuple[str, ...], text: str) -> tuple[bool, Any]:
     """Whether the path names a key or a block, and the JSON that the text means there."""
     if section_type(path) or path == ("datasets",):
-        return True, _block(text)
+        return True, json_or_text(text)
     section = section_type(path[:-1])
     kinds: dict[str, Kind] = {one.name: key.kind for one, key in keys_of(section)} if section else {}
     if path[-1] in kinds:
         return True, kinds[path[-1]].from_text(text)
     table = section_type(path[:-2]) if len(path) > 2 else None
     if table and path[-2] in {one.name for one, key in keys_of(table) if key.kind.holds_tables}:
-        return True, Kind().from_text(text)
+        return True, json_or_text(text)
     return False, None
-
-
-def _block(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _set(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
@@ -60,11 +52,10 @@ def _set(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     values[path[-1]] = value
 
 
-def _suggestion(path: tuple[str, ...], datasets: list[str]) -> str:
+def _suggestion(path: tuple[str, ...], datasets: Any) -> str:
+    names = dict.fromkeys([*map(str, datasets if isinstance(datasets, Mapping) else ()), "train", "val"])
     blocks = [(), *((name,) for name in SECTIONS if name != "datasets")]
-    blocks += [
-        ("datasets", key) for key in dict.fromkeys([*datasets, "train", "val"]) if section_type(("datasets", key))
-    ]
+    blocks += [("datasets", name) for name in names if section_type(("datasets", name))]
     known = [".".join((*block, one.name)) for block in blocks for one, _ in keys_of(section_type(block))]
     same_name = [key for key in known if key.rpartition(".")[2] == path[-1]]
     if same_name:

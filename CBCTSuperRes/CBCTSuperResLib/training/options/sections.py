@@ -32,13 +32,14 @@ class Problems:
 
 
 def read_tree(values: Mapping[str, Any], problems: Problems, is_train: bool) -> TrainingOptions:
-    """Build the options; a key with a problem gets its default."""
+    """Build the options; a key with a problem gets its default. Every key of a mapping counts as text."""
     values = {key: value for key, value in values.items() if key not in UNREAD}
     top = _read_keys(TrainingOptions, (), values, problems, inner=SECTIONS)
     tables = {name: _table(values, (name,), problems) for name in SECTIONS}
     gradient = tables["network_D_grad"]
     if gradient:
-        tables["network_D_grad"] = {**tables["network_D"], **gradient}
+        said = {key: value for key, value in gradient.items() if value is not None}
+        tables["network_D_grad"] = {**tables["network_D"], **said}
     read = {name: _read_section((name,), table, problems) for name, table in tables.items() if name != "datasets"}
     if not gradient:
         read["network_D_grad"] = None
@@ -56,11 +57,11 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 def _read_datasets(tables: Mapping[str, Any], problems: Problems) -> dict:
     datasets = {}
-    for key in tables:
+    for key in map(str, tables):
         path = ("datasets", key)
         if phase_of(key) is None:
             problems.add(".".join(path), "is not known; the blocks are train, val, and test or test_...")
-        elif tables[key] is not None:
+        elif tables.get(key) is not None:
             datasets[key] = _read_section(path, _table(tables, path, problems), problems, phase=phase_of(key))
     return datasets
 
@@ -83,7 +84,7 @@ def _read_keys(
     section: type, path: tuple[str, ...], values: Mapping[str, Any], problems: Problems, inner: Iterable[str] = ()
 ) -> dict[str, Any]:
     keys = {one.name: (one, key) for one, key in keys_of(section)}
-    for name in values:
+    for name in map(str, values):
         if name not in keys and name not in inner:
             problems.add(".".join((*path, name)), _advice(name, path, [*keys, *inner]))
     return {
