@@ -227,5 +227,5 @@ def test_colour_results_keep_the_order_of_their_channels(tmp_path):
 
 def test_the_report_in_words_names_model_and_measures(tmp_path, slices, model):
     text = report_text(test(options(tmp_path, model, with_window(slices))))
-    for part in ("Model stub", "set 1: 3 images, 3 of them measured", "PSNR (dB)", "cubic"):
+    for part in ("Model stub", "set 1: 3 images, 3 of them measured", "PSNR (dB)", "cubic", "8 bits"):
         assert part in text

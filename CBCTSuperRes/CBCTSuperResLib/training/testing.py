@@ -99,6 +99,8 @@ def report_text(report: Mapping) -> str:
         if found["measured"]:
             lines.append(f"  {'':16}{'model':>12}{'cubic':>12}")
         lines += [f"  {row['metric']:16}{row['model']:>12}{row['cubic']:>12}" for row in found["results"]]
+        if found["measured"]:
+            lines.append(f"  PSNR after rounding to 8 bits, as published figures are: {found['means'][PUBLISHED]:.2f}")
     return "\n".join(lines)
 
 
