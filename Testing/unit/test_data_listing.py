@@ -9,7 +9,7 @@ from CBCTSuperResLib.errors import InputError, OptionError, ResourceError
 from CBCTSuperResLib.training.data import cache, extra, images, open_images, open_source
 from CBCTSuperResLib.training.data.ahead import THREADS, done_ahead
 from CBCTSuperResLib.training.data.imresize import imresize
-from CBCTSuperResLib.training.data.listing import list_entries, pair_entries
+from CBCTSuperResLib.training.data.listing import Subset, list_entries, pair_entries
 from CBCTSuperResLib.training.data.patients import patient_of
 from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.volume import Grid, Volume
@@ -79,15 +79,41 @@ def test_where_stems_repeat_the_folders_decide(tmp_path):
     for side in ("LR", "HR"):
         for patient in ("p1", "p2"):
             save(tmp_path / side / patient / "s1.tif", noise(8, 8))
-    pairs = pair_entries([tmp_path / "LR"], [tmp_path / "HR"])
+    pairs = pair_entries([tmp_path / "LR"], [tmp_path / "HR"], Subset(None))
     assert [(low.name, high.name) for low, high in pairs] == [("p1/s1", "p1/s1"), ("p2/s1", "p2/s1")]
 
 
 def test_stems_pair_files_of_other_folders_and_formats(tmp_path):
     for name in ("LR/x/a.png", "LR/b.tif", "HR/a.tif", "HR/y/b.png"):
         save(tmp_path / name, noise(8, 8))
-    pairs = pair_entries([tmp_path / "LR"], [tmp_path / "HR"])
+    pairs = pair_entries([tmp_path / "LR"], [tmp_path / "HR"], Subset(None))
     assert [(low.name, high.name) for low, high in pairs] == [("x/a", "a"), ("b", "y/b")]
+
+
+def test_a_subset_chooses_pairs_and_may_span_several_folders(tmp_path):
+    for name in "abc":
+        for side, size in (("LR", 10), ("HR", 20)):
+            save(tmp_path / side / "one" / f"{name}.tif", noise(size, size))
+            save(tmp_path / side / "two" / f"{name * 2}.tif", noise(size, size))
+    (tmp_path / "subset.txt").write_text("b.tif\ncc\n", encoding="utf-8")
+    roots = {f"dataroot_{side}": [str(tmp_path / side / folder) for folder in ("one", "two")] for side in ("LR", "HR")}
+    options = read(tmp_path, {"mode": "LRHR", "subset_file": str(tmp_path / "subset.txt"), **roots})
+    assert open_source(options.dataset("train"), options).names == ["b", "cc"]
+
+
+def test_an_empty_subset_is_said(tmp_path):
+    save(tmp_path / "s" / "a.tif", noise(20, 20))
+    (tmp_path / "subset.txt").write_text("\n", encoding="utf-8")
+    options = read(tmp_path, {"dataroot_HR": str(tmp_path / "s"), "subset_file": str(tmp_path / "subset.txt")})
+    with pytest.raises(InputError, match="names no images"):
+        open_source(options.dataset("train"), options)
+
+
+def test_images_of_one_name_in_several_folders_get_names_of_their_own(tmp_path):
+    for folder in ("one", "two"):
+        save(tmp_path / folder / "a.tif", noise(20, 20))
+    found = images_of(tmp_path, {"dataroot_HR": [str(tmp_path / "one"), str(tmp_path / "two")]})
+    assert [pair.name for pair in found] == ["a", "a (2)"]
 
 
 def test_two_single_volumes_are_a_pair_whatever_their_names(tmp_path):

@@ -225,7 +225,7 @@ def test_the_subset_file_chooses_images_and_names_those_that_are_not_there(tmp_p
     subset.write_text("c.tif\n\na\n", encoding="utf-8")
     assert opened(tmp_path, dataroot_HR=str(tmp_path / "HR"), subset_file=str(subset)).names == ["a", "c"]
     subset.write_text("z.tif\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"names images that are not in .*HR: z"):
+    with pytest.raises(InputError, match=r"names images that do not exist: z"):
         opened(tmp_path, dataroot_HR=str(tmp_path / "HR"), subset_file=str(subset))
 
 
@@ -234,3 +234,26 @@ def test_an_unknown_option_of_the_degradation_is_refused(tmp_path):
         opened(tmp_path, procedural=1, degradation="physical", degradation_options={"blurr": 1})
     with pytest.raises(OptionError, match="3 ascending numbers"):
         opened(tmp_path, procedural=1, degradation="physical", degradation_options={"blur": [1, 0.5, 2]})
+
+
+def test_grey_images_fill_the_channels_of_a_colour_network(tmp_path):
+    write(tmp_path / "HR", grey=scan((20, 20)), colour=scan((20, 20, 3)))
+    train = {"mode": "HR", "HR_size": 16, "batch_size": 2, "normalization_range": RANGE}
+    networks = {"network_G": {"in_nc": 3, "out_nc": 3}, "network_D": {"in_nc": 3}}
+    train |= {"dataroot_HR": str(tmp_path / "HR")}
+    options = read_options(
+        {"name": "t", "scale": 2, "path": {"root": str(tmp_path)}, "datasets": {"train": train}, **networks}
+    )
+    source = open_source(options.dataset("train"), options)
+    batch = source.batch([0, 1], draws(2))
+    assert source.names == ["colour", "grey"] and batch["LR"].shape == (2, 3, 8, 8)
+    assert not torch.equal(batch["HR"][0, 0], batch["HR"][0, 1])
+    assert torch.equal(batch["HR"][1, 0], batch["HR"][1, 1])
+
+
+def test_the_real_scans_can_be_trained_on_but_not_a_label_map(tmp_path, shared_data):
+    roots = [str(shared_data / name) for name in ("tooth.nrrd", "head_anisotropic.nrrd", "ct_dicom")]
+    source = opened(tmp_path, dataroot_HR=roots, normalization_range=[0, 1300], axis="all")
+    assert len(source) > 500 and source.describe()["files"][0]["voxel_size_mm"] == [1.0, 3.2]
+    with pytest.raises(InputError, match="craniofacial_labels.nii.gz: This looks like a label map"):
+        opened(tmp_path, dataroot_HR=str(shared_data / "craniofacial_labels.nii.gz"))

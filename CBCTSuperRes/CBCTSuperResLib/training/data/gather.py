@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from ...window import Window
 from .ahead import done_ahead
 from .cache import PixelCache
 from .intake import Tally, read_planes, window_of
-from .listing import Entry, list_entries, pair_entries, read_subset, roots_of
+from .listing import Entry, Subset, list_entries, pair_entries, roots_of
 from .picture import Picture
 from .planes import Plane, bytes_of, planes_of
 
@@ -72,12 +73,17 @@ def window_of_dataset(dataset: DatasetOptions, gathered: Gathered | None) -> Win
 def entries_of(dataset: DatasetOptions) -> list[tuple[Entry | None, Entry | None]]:
     """(LR, HR) files or volumes that a data set names; see `Gathered.pairs` for None."""
     low, high = roots_of(dataset.dataroot_LR), roots_of(dataset.dataroot_HR)
-    subset = read_subset(dataset.subset_file) if dataset.subset_file else None
-    if dataset.mode == "HR" or not low:
-        return [(None, entry) for root in high for entry in list_entries(root, subset)]
-    if not high:
-        return [(entry, None) for root in low for entry in list_entries(root, subset)]
-    return pair_entries(low, high, subset)
+    subset = Subset(dataset.subset_file)
+    if low and high and dataset.mode != "HR":
+        entries = pair_entries(low, high, subset)
+    elif high:
+        entries = [(None, entry) for root in high for entry in subset.of(list_entries(root))]
+    else:
+        entries = [(entry, None) for root in low for entry in subset.of(list_entries(root))]
+    subset.check()
+    if not entries:
+        raise InputError(f"The data set {dataset.name!r} names no images.", "Check subset_file.")
+    return entries
 
 
 def gather(
@@ -115,8 +121,9 @@ def gather(
     window = window_of(tallies)
     coarse, fine = (_pictures(*side, window) or [None] * len(planes) for side in zip((low, high), pixels, strict=True))
     clipped = sum(tally.outside for tally in tallies) / sum(tally.values for tally in tallies)
+    names = _distinct([(high or low).name for low, high in planes])
     return Gathered(
-        pairs=[_aligned(a, b, options.scale) for a, b in zip(coarse, fine, strict=True)],
+        pairs=[_aligned(*named, options.scale) for named in zip(names, coarse, fine, strict=True)],
         window=window,
         clipped_share=clipped,
         warnings=sides.warnings + _clipping(clipped, window),
@@ -166,11 +173,19 @@ def _spread(pairs: Sequence[PlanePair], at_most: int | None) -> list[PlanePair]:
     return [pairs[n] for n in np.linspace(0, len(pairs) - 1, at_most).round().astype(int)]
 
 
-def _aligned(low: Picture | None, high: Picture | None, scale: int) -> tuple[Picture | None, Picture | None]:
-    if high is None:
-        return low, None
-    high = high.cropped_to(scale)
-    return (replace(low, name=high.name) if low else None), high
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, those that came before with a number: results are called after them."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return distinct
+
+
+def _aligned(name: str, low: Picture | None, high: Picture | None, scale: int) -> tuple[Picture | None, Picture | None]:
+    low = low and replace(low, name=name)
+    return low, high and replace(high, name=name).cropped_to(scale)
 
 
 def _clipping(share: float, window: Window) -> list[str]:

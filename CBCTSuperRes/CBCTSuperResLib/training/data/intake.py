@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import InputError, OptionError
 from ...files import read_volume
+from ...files.checks import slabs
 from ...files.images import read_voxels
 from ...window import Window
 from .ahead import done_ahead
@@ -54,18 +55,19 @@ class Tally:
         """Count what was decoded for these planes of one entry, and refuse what the window is not made for."""
         path, window = planes[0].entry.path, self.window
         self.types.setdefault(pixels.dtype, path)
-        if pixels.dtype.kind == "f":
-            _check_real(path, pixels, window)
         if pixels.dtype == np.uint8 and window and window.hi > EIGHT_BITS:
             raise InputError(
                 f"{path} has 8 bits, but the window {window} is one of 16-bit images.",
                 f"Use the original images with 16 bits, or give normalization_range [0, {EIGHT_BITS}].",
             )
-        self.largest = max(self.largest, float(pixels.max()))
-        self.values += pixels.size
-        self.outside += round(window.clipped_share(pixels) * pixels.size) if window else 0
         self._spacings.update(edge for plane in planes for edge in plane.spacing or ())
-        self._digest.update(np.ascontiguousarray(pixels).data)
+        for _, slab in slabs(pixels):
+            if pixels.dtype.kind == "f":
+                _check_real(path, slab, window)
+            self.largest = max(self.largest, float(slab.max()))
+            self.values += slab.size
+            self.outside += round(window.clipped_share(slab) * slab.size) if window else 0
+            self._digest.update(np.ascontiguousarray(slab).data)
 
     def check_depth(self) -> None:
         """Refuse 8-bit images that were saved with 16 bits.

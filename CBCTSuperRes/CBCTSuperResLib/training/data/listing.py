@@ -37,15 +37,59 @@ class Entry:
         return self.name.rsplit("/", 1)[-1]
 
 
-def list_entries(root: str | Path, subset: Sequence[str] | None = None) -> list[Entry]:
-    """All slices (TIFF, PNG) and volumes (NRRD, MHA, NIfTI, DICOM folders) below a folder, sorted by name.
+class Subset:
+    """The names of a `subset_file`, one a line, with or without folder and ending; without a file everything.
 
-    A file stands for itself. `subset` keeps the named files only; names are relative to the root, or plain.
+    >>> subset = Subset("subset.txt")
+    >>> chosen = subset.of(list_entries(root))
+    >>> subset.check()  # all names were there
 
     Raises
     ------
     InputError
-        If there is nothing, or a file of the subset is not there.
+        If the file cannot be read.
+    """
+
+    def __init__(self, path: str | Path | None) -> None:
+        self._path = path
+        lines = [line.strip().replace("\\", "/") for line in _read_text(path).splitlines()] if path else []
+        self._names = {_without_ending(line) for line in lines if line}
+        self._missing = set(self._names)
+
+    def __bool__(self) -> bool:
+        return self._path is not None
+
+    def of(self, entries: list[Entry]) -> list[Entry]:
+        """Those of the entries that are named."""
+        if not self:
+            return entries
+        chosen = [entry for entry in entries if {entry.name, entry.stem} & self._names]
+        self._missing -= {name for entry in chosen for name in (entry.name, entry.stem)}
+        return chosen
+
+    def check(self) -> None:
+        """
+        Raises
+        ------
+        InputError
+            Naming what none of the entries was called.
+        """
+        if self._missing:
+            raise InputError(
+                f"The subset file {self._path} names images that do not exist: {_named(sorted(self._missing))}.",
+                "Correct the names, or dataroot_HR.",
+            )
+
+
+def list_entries(root: str | Path) -> list[Entry]:
+    """All slices (TIFF, PNG) and volumes (NRRD, MHA, NIfTI, DICOM folders) below a folder, sorted by name.
+
+    A file stands for itself.
+
+    Raises
+    ------
+    InputError
+        If there is nothing.
     """
     root = Path(root).expanduser()
     if not root.exists():
@@ -55,7 +99,7 @@ def list_entries(root: str | Path, subset: Sequence[str] | None = None) -> list[
         raise InputError(
             f"{root} holds no images.", "Give folders of TIFF or PNG slices, or volumes (NRRD, MHA, NIfTI, DICOM)."
         )
-    return entries if subset is None else _chosen(entries, subset, root)
+    return entries
 
 
 def roots_of(value: str | Path | Sequence[str] | None) -> list[Path]:
@@ -65,18 +109,7 @@ def roots_of(value: str | Path | Sequence[str] | None) -> list[Path]:
     return [Path(root).expanduser() for root in ([value] if isinstance(value, (str, os.PathLike)) else value)]
 
 
-def read_subset(path: str | Path) -> list[str]:
-    """The lines of a `subset_file` that are not empty."""
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The subset file {path} cannot be read ({error}).", "Give a text file of names.") from error
-    return [line.strip().replace("\\", "/") for line in text.splitlines() if line.strip()]
-
-
-def pair_entries(
-    lr_roots: Sequence[Path], hr_roots: Sequence[Path], subset: Sequence[str] | None = None
-) -> list[tuple[Entry, Entry]]:
+def pair_entries(lr_roots: Sequence[Path], hr_roots: Sequence[Path], subset: Subset) -> list[tuple[Entry, Entry]]:
     """(LR, HR) of the same name, root by root.
 
     Two single volumes are a pair whatever their names. Below folders the file stems decide, or where a stem occurs
@@ -92,22 +125,23 @@ def pair_entries(
             f"There are {len(hr_roots)} folders in dataroot_HR and {len(lr_roots)} in dataroot_LR.",
             "Give as many, in the same order.",
         )
-    pairs = []
-    for lr_root, hr_root in zip(lr_roots, hr_roots, strict=True):
-        pairs += _paired(list_entries(lr_root), list_entries(hr_root, subset), subset is not None)
-    return pairs
+    return [
+        pair
+        for roots in zip(lr_roots, hr_roots, strict=True)
+        for pair in _paired(*(list_entries(root) for root in roots), subset)
+    ]
 
 
-def _paired(lr: list[Entry], hr: list[Entry], is_subset: bool) -> list[tuple[Entry, Entry]]:
-    if len(lr) == len(hr) == 1:
-        return [(lr[0], hr[0])]
+def _paired(lr: list[Entry], hr: list[Entry], subset: Subset) -> list[tuple[Entry, Entry]]:
+    chosen = subset.of(hr)
+    if len(lr) == len(hr) == 1 and lr[0].is_volume and hr[0].is_volume:
+        return [(lr[0], entry) for entry in chosen]
     key = "stem" if all(len({e.stem for e in side}) == len(side) for side in (lr, hr)) else "name"
-    low, high = ({getattr(entry, key): entry for entry in side} for side in (lr, hr))
+    low, high = ({getattr(entry, key): entry for entry in side} for side in (lr, chosen))
     without_lr = [str(entry.path) for name, entry in high.items() if name not in low]
-    without_hr = [str(entry.path) for name, entry in low.items() if name not in high and not is_subset]
+    without_hr = [] if subset else [str(entry.path) for name, entry in low.items() if name not in high]
     if without_lr or without_hr:
-        told = [f"{_named(without_lr)} without LR" for _ in without_lr[:1]]
-        told += [f"{_named(without_hr)} without HR" for _ in without_hr[:1]]
+        told = [f"{_named(paths)} without {side}" for side, paths in (("LR", without_lr), ("HR", without_hr)) if paths]
         raise InputError(
             f"Some images have no partner of the same name: {'; '.join(told)}.",
             "Name both files of a pair alike, in dataroot_LR and dataroot_HR, or remove what has no partner.",
@@ -140,10 +174,12 @@ def _entry_of(path: Path, root: Path) -> Entry:
     return Entry(path, name[: len(name) - len(suffix)], path.suffix.lower() not in slices.SUFFIXES)
 
 
-def _chosen(entries: Sequence[Entry], subset: Sequence[str], root: Path) -> list[Entry]:
-    wanted = {name[: -len(format_of(Path(name)))] if _is_known(name) else name for name in subset}
-    chosen = [entry for entry in entries if {entry.name, entry.stem} & wanted]
-    missing = sorted(wanted - {entry.name for entry in chosen} - {entry.stem for entry in chosen})
-    if missing:
-        raise InputError(f"The subset file names images that are not in {root}: {_named(missing)}.", "Correct it.")
-    return chosen
+def _without_ending(name: str) -> str:
+    return name[: -len(format_of(Path(name)))] if _is_known(name) else name
+
+
+def _read_text(path: str | Path) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The subset file {path} cannot be read ({error}).", "Give a text file of names.") from error
