@@ -95,7 +95,7 @@ def train(
     own = own_device(options, device)
     with (
         Processes.join(own) as together,
-        repeatable(options.train.deterministic, options.train.precision),
+        repeatable(options.train.deterministic, options.train.precision, own),
         StopRequest(cancelled, alone=together.count == 1) as stop,
     ):
         try:

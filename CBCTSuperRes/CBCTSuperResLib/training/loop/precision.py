@@ -47,24 +47,32 @@ class Precision:
 
 
 @contextmanager
-def repeatable(deterministic: bool, precision: str) -> Iterator[None]:
+def repeatable(deterministic: bool, precision: str, device: torch.device) -> Iterator[None]:
     """Deterministic algorithms where the option says so and there are any; the former settings come back afterwards.
 
-    Float32 is full float32; TensorFloat-32 takes part only where a smaller type was chosen anyway.
+    The CPU's always are. On CUDA, float32 is full float32; TensorFloat-32 takes part only where a smaller type was
+    chosen anyway.
     """
-    backends = torch.backends.cudnn
+    if device.type == "cpu":
+        yield
+        return
+    with rounding("fp32" if precision == "float32" else "tf32"), _algorithms(deterministic), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
+        warnings.filterwarnings("ignore", message=".*CuBLAS.*CUBLAS_WORKSPACE_CONFIG.*")
+        yield
+
+
+@contextmanager
+def _algorithms(deterministic: bool) -> Iterator[None]:
+    cudnn, utils = torch.backends.cudnn, torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    before_cudnn = backends.deterministic, backends.benchmark
-    before_fill = torch.utils.deterministic.fill_uninitialized_memory
+    before_cudnn, before_fill = (cudnn.deterministic, cudnn.benchmark), utils.fill_uninitialized_memory
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    backends.deterministic, backends.benchmark = deterministic, not deterministic
+    utils.fill_uninitialized_memory = False
+    cudnn.deterministic, cudnn.benchmark = deterministic, not deterministic
     try:
-        with rounding("fp32" if precision == "float32" else "tf32"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
-            warnings.filterwarnings("ignore", message=".*CuBLAS.*CUBLAS_WORKSPACE_CONFIG.*")
-            yield
+        yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = before_fill
-        backends.deterministic, backends.benchmark = before_cudnn
+        cudnn.deterministic, cudnn.benchmark = before_cudnn
+        utils.fill_uninitialized_memory = before_fill
