@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from CBCTSuperResLib.training.loop.observer import RunFacts, RunResult
-from CBCTSuperResLib.training.watch import board, curves, plot
+from CBCTSuperResLib.training.watch import board, curves, plot, table
 from CBCTSuperResLib.training.watch.board import TensorBoard
 from CBCTSuperResLib.training.watch.curves import CSV, PNG, CurvesCsv, CurvesPicture
 from CBCTSuperResLib.training.watch.events import Events
@@ -131,6 +133,16 @@ def test_drawing_takes_no_more_than_its_share_of_the_time(folder, monkeypatch):
         picture.saved(20, folder)
     picture.ended(RunResult(folder, 20, False))
     assert len(drawn) == pytest.approx(500 * curves.SHARE, abs=2)
+
+
+def test_the_curves_are_read_with_the_standard_library_alone():
+    code = (
+        "import sys; import CBCTSuperResLib.training.watch.table;"
+        "print(sorted({'torch', 'cv2', 'numpy', 'tqdm', 'matplotlib', 'pandas'} & set(sys.modules)))"
+    )
+    library = Path(table.__file__).parents[3]
+    told = subprocess.run([sys.executable, "-c", code], cwd=library, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() in ("[]", "['numpy']")  # the package itself needs numpy
 
 
 def test_long_runs_are_thinned_for_the_picture():
