@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import Cancelled, InputError
 from .job_state import JobState, WorkerError
 from .progress import ProgressMeter
 from .training.runs import RunInfo, read_run
-from .training.watch.table import STEP, read_curves
+from .training.watch.table import SECONDS, STEP, Row, read_curves
 
 INTERVAL_S = 1.0
 CURVES, VALIDATION = "curves.csv", "val_"
+
+
+def parts_of(row: Row) -> tuple[dict[str, float], dict[str, float]]:
+    """What a row of a run's curves says of the losses, and what of a validation."""
+    values = {name: value for name, value in row.items() if name not in (STEP, SECONDS)}
+    measures = {name.removeprefix(VALIDATION): values[name] for name in values if name.startswith(VALIDATION)}
+    return {name: value for name, value in values.items() if not name.startswith(VALIDATION)}, measures
 
 
 class RunElsewhere(JobState):
@@ -87,13 +94,13 @@ class RunElsewhere(JobState):
         facts = {"name": status.name, "folder": str(status.folder), "step": status.step, "niter": status.niter}
         return {"event": "run", **facts, "device": "", "notes": []}
 
-    def _new_rows(self):
+    def _new_rows(self) -> Iterator[dict]:
         rows = [row for row in read_curves(self.folder / CURVES) if row[STEP] > self._told]
         for row in rows:
             self._told = row[STEP]
-            losses = {name: value for name, value in row.items() if not name.startswith(VALIDATION) and name != STEP}
-            measures = {n.removeprefix(VALIDATION): value for n, value in row.items() if n.startswith(VALIDATION)}
-            yield {"event": "scalars", "step": row[STEP], "values": losses}
+            losses, measures = parts_of(row)
+            if losses:
+                yield {"event": "scalars", "step": row[STEP], "values": losses}
             if measures:
                 yield {"event": "validated", "step": row[STEP], "values": measures, "picture": None}
 

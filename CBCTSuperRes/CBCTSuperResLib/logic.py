@@ -15,6 +15,7 @@ from .card import ModelCard, read_card
 from .errors import Cancelled, OutputError, ResourceError, SuperResError
 from .estimate import estimate, scales
 from .files.exchange import read_exchange, write_exchange
+from .in_process import InProcessWorker
 from .jobs import WorkerProcess, make_job_folder
 from .memory import readable
 from .models import DEFAULT_MODEL, find_model
@@ -240,40 +241,6 @@ class SuperResJob:
         if self.outputVolume and self._scene.IsNodePresent(self.outputVolume):
             self._scene.RemoveNode(self.outputVolume)
         self.outputVolume = None
-
-
-class InProcessWorker:
-    """Does the job where it is polled; the counterpart of `WorkerProcess` for plain Python."""
-
-    def __init__(self, job: dict, folder: Path, progress: Callable[[float, str], None] | None = None) -> None:
-        self.folder = folder
-        self.fraction, self.message, self.remaining_s = 0.0, "", None
-        self.warnings: list[str] = []
-        self.result: dict | None = None
-        self.error: SuperResError | None = None
-        self.finished = False
-        self._job, self._progress = job, progress
-
-    def start(self) -> InProcessWorker:
-        return self
-
-    def poll(self) -> None:
-        from .apply import apply_to_file
-
-        job = self._job
-        options = Options.from_json(job["options"])
-        try:
-            self.result = apply_to_file(job["input"], job["output"], job["model"], options, self._progress)
-            self.warnings = self.result["warnings"]
-        except SuperResError as error:
-            self.error = error
-        self.fraction, self.finished = 1.0, True
-
-    def cancel(self) -> None:
-        self.error, self.finished = Cancelled(), True
-
-    def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _provenance(report: dict) -> dict[str, str]:

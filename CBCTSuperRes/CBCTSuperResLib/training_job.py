@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .errors import InputError, SuperResError
 from .jobs import WorkerProcess
-from .jobs_elsewhere import CURVES, VALIDATION, RunElsewhere
+from .jobs_elsewhere import CURVES, RunElsewhere, parts_of
 from .jobs_lasting import LastingJob, is_going_on
 from .training.runs import read_run
 from .training.watch.table import STEP, Row, read_curves
@@ -232,8 +232,9 @@ class TrainingJob(Task):
         self.step, self.niter, self.device = event["step"], event["niter"], event["device"]
         self.warnings.extend(event["notes"])
         rows = [row for row in read_curves(self.folder / CURVES) if row[STEP] <= self.step]
-        self.history = [row for row in map(_losses, rows) if len(row) > 1]
-        self.validations = [row for row in map(_measures, rows) if len(row) > 1]
+        parts = [(row[STEP], *parts_of(row)) for row in rows]
+        self.history = [{STEP: step, **losses} for step, losses, _ in parts if losses]
+        self.validations = [{STEP: step, **measures} for step, _, measures in parts if measures]
 
     @staticmethod
     def _append(rows: list[Row], row: Row) -> None:
@@ -245,12 +246,3 @@ class TrainingJob(Task):
         super()._finish()
         if self.report:
             self.step = self.report["step"]
-
-
-def _losses(row: Row) -> Row:
-    return {name: value for name, value in row.items() if not name.startswith(VALIDATION)}
-
-
-def _measures(row: Row) -> Row:
-    named = {name.removeprefix(VALIDATION): value for name, value in row.items() if name.startswith(VALIDATION)}
-    return {STEP: row[STEP], **named}

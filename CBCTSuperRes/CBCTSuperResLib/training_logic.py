@@ -30,6 +30,7 @@ from .training.options import TrainingOptions, missing, read_options
 from .training.prepare.options import PrepareOptions
 from .training.runs import RunInfo, list_runs, read_run
 from .training_job import Task, TrainingJob, jobFolder, workerOf
+from .training_paths import absolute, withAbsolutePaths
 from .training_volumes import Data, fileName, suggestWindow, volumeInWorld, withVolumes
 
 OPTIONS_FILE = "options.json"
@@ -76,7 +77,7 @@ class TrainingLogic:
         measure : bool
             Make a few iterations to see how long they take.
         """
-        values = _withAbsolutePaths(options).to_json()
+        values = withAbsolutePaths(options).to_json()
         return self._task({"kind": "plan", "options": values, "device": device, "measure": measure})
 
     def suggestWindow(self, node: slicer.vtkMRMLScalarVolumeNode) -> list[float]:
@@ -85,7 +86,7 @@ class TrainingLogic:
 
     def checkData(self, options: TrainingOptions) -> Task:
         """Look at all images of a training in a process of its own; the task's report tells what was found."""
-        return self._task({"kind": "check", "options": _withAbsolutePaths(options).to_json()})
+        return self._task({"kind": "check", "options": withAbsolutePaths(options).to_json()})
 
     def start(
         self,
@@ -126,13 +127,13 @@ class TrainingLogic:
             options = withVolumes(options, overrides, train=volumes, validation=validation)
         elif overrides or not isinstance(options, TrainingOptions):
             options = read_options(getattr(options, "to_json", lambda: options)(), overrides)
-        options = _withAbsolutePaths(options)
+        options = withAbsolutePaths(options)
         run = options.run_folder
         _refuseIfGoingOn(run)
         job = {
             "kind": "train",
             "options": options.to_json(),
-            "resume": resume if resume in (None, "auto") else _absolute(str(resume)),
+            "resume": resume if resume in (None, "auto") else absolute(resume),
             "accept_changes": acceptChanges,
             "device": device,
         }
@@ -265,23 +266,6 @@ def _refuseIfGoingOn(run: Path) -> None:
     status = read_run(run)
     if is_going_on(jobFolder(run)) or (status and status.state == "running"):
         raise InputError(f"The run {run.name} is going on.", "Stop it first, or give the new one another name.")
-
-
-def _withAbsolutePaths(options: TrainingOptions) -> TrainingOptions:
-    """A worker has another working folder."""
-    values = options.to_json()
-    paths = values["path"]
-    for name in ("root", "pretrain_model_G", "feature_weights", "public_data"):
-        paths[name] = _absolute(paths[name])
-    for dataset in values["datasets"].values():
-        for name in ("dataroot_HR", "dataroot_LR", "subset_file"):
-            value = dataset[name]
-            dataset[name] = [_absolute(one) for one in value] if isinstance(value, list) else _absolute(value)
-    return read_options(values)
-
-
-def _absolute(path: str | None) -> str | None:
-    return path and str(Path(path).absolute())
 
 
 def _exportJob(run: RunInfo | str | Path, out: str | Path, which: str | int) -> dict:

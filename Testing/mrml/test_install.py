@@ -146,3 +146,20 @@ def test_an_old_slicer_asks_and_uses_pip(installed, modules, monkeypatch, confir
     else:
         with pytest.raises(DependencyError, match="tqdm"):
             install.ensurePackages()
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_what_shows_curves_is_offered_and_may_be_declined(installed, modules, accepts):
+    asked = []
+
+    def pip_ensure(requirements, requester):
+        asked.extend(requirements)
+        if not accepts:
+            raise RuntimeError("User declined package installation")
+        installed.update(tensorboard="2.16", matplotlib="3.9")
+
+    modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
+    modules["packaging.requirements"] = types.SimpleNamespace(Requirement=str)
+    wanted = ["tensorboard>=2.15", "matplotlib>=3.7"]
+    assert install.offerTrainingExtras() == ([] if accepts else wanted)
+    assert asked == wanted and install.missing_packages() == []
