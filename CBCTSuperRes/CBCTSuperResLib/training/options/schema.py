@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from .card_keys import CardOptions
 from .data_keys import DatasetOptions, TrainDatasetOptions
 from .keys import Key, default_of, keys_of
 from .network_keys import DiscriminatorOptions, GeneratorOptions
@@ -42,6 +43,7 @@ def schema() -> dict:
         ),
         "train": _block(TrainOptions),
         "logger": _block(LoggerOptions),
+        "card": _block(CardOptions),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

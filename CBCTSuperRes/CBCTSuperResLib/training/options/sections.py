@@ -10,7 +10,7 @@ from typing import Any
 from .keys import AS_ABSENT, default_of, keys_of
 from .training_options import TrainingOptions, phase_of, section_type
 
-SECTIONS = ("datasets", "path", "network_G", "network_D", "network_D_grad", "train", "logger")
+SECTIONS = ("datasets", "path", "network_G", "network_D", "network_D_grad", "train", "logger", "card")
 UNREAD = {"$schema"}  # an editor's entry
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .card_keys import CardOptions
 from .data_keys import DatasetOptions, TrainDatasetOptions
 from .keys import default_of, keys_of
 from .kinds import shown
@@ -35,6 +36,7 @@ def _rows() -> Iterator[str]:
     yield _row("network_D_grad †", "block", "`null`", "As network_D, for gradient maps; what is left out is as there.")
     yield from _block("train.", TrainOptions)
     yield from _block("logger.", LoggerOptions)
+    yield from _block("card.", CardOptions)
 
 
 def _block(prefix: str, section: type, without: set[str] = frozenset()) -> Iterator[str]:

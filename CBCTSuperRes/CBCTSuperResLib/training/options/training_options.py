@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .card_keys import CardOptions
 from .data_keys import DatasetOptions, TrainDatasetOptions
 from .keys import keys_of, ours, seed, write_section
 from .kinds import DeviceNumbers, Flag, Text, Whole, shown
@@ -57,6 +58,7 @@ class TrainingOptions:
     network_D_grad: DiscriminatorOptions | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
     logger: LoggerOptions = field(default_factory=LoggerOptions)
+    card: CardOptions = field(default_factory=CardOptions)
     is_train: bool = True
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -157,6 +159,7 @@ def section_type(path: tuple[str, ...]) -> type | None:
         ("network_D_grad",): DiscriminatorOptions,
         ("train",): TrainOptions,
         ("logger",): LoggerOptions,
+        ("card",): CardOptions,
         ("datasets", "train"): TrainDatasetOptions,
     }
     if path in types:
