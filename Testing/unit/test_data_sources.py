@@ -11,8 +11,12 @@ import torch
 from CBCTSuperResLib.errors import InputError, OptionError
 from CBCTSuperResLib.training.data import open_images, open_source
 from CBCTSuperResLib.training.data.imresize import imresize
+from CBCTSuperResLib.training.data.picture import Picture
 from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.volume import Grid, Volume
+from CBCTSuperResLib.window import Window
+from hypothesis import given
+from hypothesis import strategies as st
 
 RANGE = [1000, 61000]
 
@@ -111,6 +115,19 @@ def test_a_mapped_file_gives_the_same_samples_as_memory(tmp_path):
         assert torch.equal(one, other)
     outside.close()
     assert not list(tmp_path.glob("decoded-*"))
+
+
+@given(
+    size=st.tuples(*[st.integers(1, 9)] * 2),
+    start=st.tuples(*[st.integers(-6, 8)] * 2),
+    extent=st.tuples(*[st.integers(1, 9)] * 2),
+)
+def test_a_part_that_reaches_beyond_the_border_is_continued_by_mirroring(size, start, extent):
+    image = scan((2, *size))
+    beyond = np.pad(unit(image), ((0, 0), (32, 32), (32, 32)), mode="symmetric")
+    top, left = (n + 32 for n in start)
+    part = Picture("p", image, Window(*RANGE)).cut(*start, *extent)
+    assert np.allclose(part, beyond[:, top : top + extent[0], left : left + extent[1]], atol=1e-6)
 
 
 def test_procedural_slices_are_mixed_in_with_their_share(tmp_path):

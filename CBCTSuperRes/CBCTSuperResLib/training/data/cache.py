@@ -69,6 +69,8 @@ class PixelCache:
         check_disk(folder, self.nbytes)
         try:
             self._file = tempfile.TemporaryFile(prefix="decoded-", dir=folder)  # noqa: SIM115 - closed by `close`
+            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would kill the process
+                os.posix_fallocate(self._file.fileno(), 0, self.nbytes)
             self._map = np.memmap(self._file, np.uint8, "w+", shape=(self.nbytes,))
         except OSError as error:
             raise OutputError(

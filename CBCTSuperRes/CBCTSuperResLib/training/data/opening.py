@@ -68,6 +68,9 @@ class TrainingSource:
 def open_source(dataset: TrainDatasetOptions, options: TrainingOptions) -> TrainingSource:
     """The images that are trained on, decoded, with their random patches.
 
+    Fewer images than a batch are a warning, not an error: batches go on through the epochs, so that nothing is lost,
+    and a single volume or a few large slices hold many different patches.
+
     Raises
     ------
     InputError, OptionError, ResourceError
