@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..options import TrainingOptions
     from ..options.data_keys import DatasetOptions
 
-VALIDATED = 16  # images of a validation, evenly spread; a test takes all
+VALIDATED = 16  # slices of files in a validation, evenly spread; a test takes all
 USUAL_PATCH = 128
 
 
@@ -87,7 +87,10 @@ class Images(Sequence):
 
 
 def open_images(dataset: DatasetOptions, options: TrainingOptions) -> Images:
-    """Whole images to measure on: `VALIDATED` slices evenly spread for a validation, all for a test.
+    """Whole images to measure on.
+
+    Of the slices in files a validation takes `VALIDATED`, evenly spread, because it is repeated again and again; a test
+    takes all. Procedural slices are as many as the options say.
 
     Raises
     ------
@@ -98,7 +101,7 @@ def open_images(dataset: DatasetOptions, options: TrainingOptions) -> Images:
     gathered = gather(dataset, options, at_most=at_most) if has_files(dataset) else None
     train = options.datasets.get("train")
     drawn = procedural_pictures(dataset, options, train.HR_size if train else USUAL_PATCH)
-    pairs = [*(gathered.pairs if gathered else ()), *((None, picture) for picture in drawn[:at_most])]
+    pairs = [*(gathered.pairs if gathered else ()), *((None, picture) for picture in drawn)]
     if not pairs:
         raise InputError(f"The data set {dataset.name!r} names no images.", "Give dataroot_HR or procedural.")
     return Images(pairs, window_of_dataset(dataset, gathered), _without_grain(dataset, options.scale), gathered)
