@@ -99,6 +99,20 @@ def test_the_card_says_what_the_model_was_trained_on_and_how_good_it_is(tmp_path
     assert "31.23 dB, cubic interpolation 30.50 dB" in card.limits and "adversarial" in card.limits
 
 
+def test_texts_that_the_options_state_go_before_those_that_are_made(tmp_path):
+    texts = {"name": "mine", "title": "Mine", "licence": "CC0-1.0", "limits": "Only jaws.", "voxel_size_mm": [0.1, 0.3]}
+    card = make_run_model(tiny_network(), options(tmp_path, card=texts), FACTS, RESULTS).card
+    assert (card.name, card.title, card.licence, card.limits) == ("mine", "Mine", "CC0-1.0", "Only jaws.")
+    assert card.voxel_size_mm == (0.1, 0.3) and "1,000 of 5,000" in card.summary
+
+
+def test_texts_may_be_changed_in_the_runs_options_after_training(run, tmp_path):
+    path = run / "options.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**values, "card": {"title": "Später benannt"}}), encoding="utf-8")
+    assert read_card(export_run(run, tmp_path / "m.safetensors", halo=False)).title == "Später benannt"
+
+
 def test_no_path_of_the_computer_gets_into_the_card(tmp_path):
     card = make_run_model(tiny_network(), options(tmp_path / "geheim"), FACTS, RESULTS).card
     assert "geheim" not in card.dumps()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .data import Source
     from .options import TrainingOptions
 
-TEXTS = ("name", "title", "summary", "limits", "licence", "voxel_size_mm")
 LOSSES = {
     "pixel_weight": "pixel",
     "feature_weight": "feature",
@@ -68,8 +67,7 @@ def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, result
 
 def own_texts(options: TrainingOptions) -> dict:
     """The entries of the card that the options state."""
-    stated = {name: getattr(getattr(options, "card", None), name, None) for name in TEXTS}
-    return {name: value for name, value in stated.items() if value is not None}
+    return {name: value for name, value in asdict(options.card).items() if value is not None}
 
 
 def levels_of_source(source: Source) -> TissueLevels | None:
