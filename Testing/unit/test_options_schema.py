@@ -15,7 +15,7 @@ from options_files import ROOT, printed_keys, tiny
 
 BLOCKS = [
     (),
-    *((name,) for name in ("path", "network_G", "network_D", "network_D_grad", "train", "logger")),
+    *((name,) for name in ("path", "network_G", "network_D", "network_D_grad", "train", "logger", "card")),
     ("datasets", "train"),
     ("datasets", "val"),
 ]

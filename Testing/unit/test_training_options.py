@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from options_files import ROOT, printed, printed_keys, tiny
 
-BLOCKS = ["path", "network_G", "network_D", "train", "logger", "datasets__train", "datasets__val"]
+BLOCKS = ["path", "network_G", "network_D", "train", "logger", "card", "datasets__train", "datasets__val"]
 TRAIN = ROOT / "Resources" / "Configurations" / "train_unetspsr.json"
 TEST = ROOT / "Resources" / "Configurations" / "test_unetspsr.json"
 
