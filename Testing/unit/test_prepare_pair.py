@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,22 @@ def test_cancelling_ends_it_and_leaves_nothing(folder, tmp_path, stage):
         )
     assert stage in said[-1], "it went on to the next stage"
     assert sum(asked) <= 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_within_the_registration_is_not_lost(folder, tmp_path):
+    """SimpleITK swallows an exception in a callback, and Ctrl-C with it."""
+    said = []
+
+    def cancelled() -> bool:
+        if said[-1].startswith("Registering, level 2"):
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+    lr, hr = folder / "P0 LR.nrrd", folder / "P0 HR.nrrd"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_pair(lr, hr, tmp_path / "out", OPTIONS, lambda fraction, message: said.append(message), cancelled)
+    assert said[-1].startswith("Registering, level 2")
     assert not list(tmp_path.iterdir())
 
 

@@ -18,7 +18,7 @@ from CBCTSuperResLib.training.prepare.options import PrepareOptions
 from CBCTSuperResLib.volume import Grid, Volume
 from helpers import make_grid, make_rotation
 
-hypothesis = pytest.importorskip("hypothesis")
+pytest.importorskip("hypothesis")
 pytest.importorskip("cv2", reason="preparing pairs needs OpenCV")
 
 from CBCTSuperResLib.blanks import BlankRegion, find_blanks

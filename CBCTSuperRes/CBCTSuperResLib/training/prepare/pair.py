@@ -43,6 +43,7 @@ from .residual import Alignment, measure_alignment
 
 _CLIPPED = 0.01
 _SLAB = 32
+_REGISTRATION = 300_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def prepare_pair(
     Writes HR/ and LR/ with 16-bit slices of equal names (or volumes), report.json, checkerboard.png, the transform
     lr_to_hr.tfm and datasets.json, which is `datasets` of a training's options. All of it appears, or nothing.
 
-    Peak of memory: both scans, 12 bytes a voxel of the LR scan, and 4 bytes a voxel of the HR scan; refused beforehand
-    if the machine has less.
+    Peak of memory: both scans, 6 bytes a voxel of the HR scan, 12 bytes a voxel of the LR scan, and 300 MB; refused
+    beforehand if the machine has less.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def prepare_pair(
     progress : callable, optional
         Called with a fraction and a message.
     cancelled : callable, optional
-        Asked several times a second.
+        Asked many times a second; in very large scans there may be two seconds between.
     name : str, optional
         Beginning of the files' names; taken from the HR scan's file otherwise.
 
@@ -341,7 +342,7 @@ def _check_memory(lr: Path, hr: Path, options: PrepareOptions) -> None:
     fine = probe(hr, options.hr_spacing, options.hr_series)
     coarse = probe(lr, options.lr_spacing, options.lr_series)
     voxels = [int(np.prod(p.size, dtype=np.int64)) for p in (fine, coarse)]
-    needed = fine.nbytes + coarse.nbytes + 4 * voxels[0] + 12 * voxels[1]
+    needed = fine.nbytes + coarse.nbytes + 6 * voxels[0] + 12 * voxels[1] + _REGISTRATION
     if needed > (free := available_memory()):
         raise ResourceError(
             f"Preparing this pair takes {readable(needed)} of memory and {readable(free)} are free.",

@@ -14,11 +14,12 @@ import SimpleITK as sitk
 
 from ...progress import Report, part_of
 from .images import Scan, Working, grid_of, reduced, shrunk, stop_if
+from .interrupts import deferred_signals
 from .rigid import matrix_of, read_rigid, rigid
 from .starts import starts
 
 _LEVELS = (4.0, 2.0, 1.0)  # spacing of each level, in LR voxels
-_MOST_VOXELS = 6e6
+_MOST_VOXELS = 3e6  # about; more would make it slow to start and to cancel, and no better
 _SAMPLES = 60_000
 _BINS = 40
 _FIRST_ITERATIONS, _ITERATIONS = 60, 120
@@ -73,7 +74,7 @@ def register(
     """Find the rigid movement that brings the LR scan onto the HR scan.
 
     With `initial`, a transform file, that is where it starts; otherwise all of `starts` are tried on the coarsest level
-    and the best goes on. Needs about 10 bytes a voxel of the reduced scans, at most 6 million voxels each.
+    and the best goes on. Needs about 30 bytes a voxel of the reduced scans, about 3 million voxels each at most.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def register(
     centre = grid_of(fine[0].image).point((np.array(fine[0].image.GetSize()) - 1) / 2)
     given = {f"the transform {initial}": read_rigid(initial)} if initial else None
     part_of(progress, 0, 0.1)(0.8, "Looking for a start")
-    candidates = given or starts(*fine)
+    candidates = given or starts(*levels[0])
 
     report = part_of(progress, 0.1, 0.5)
     tried = {}
@@ -133,6 +134,7 @@ class _Level:
 
     def metric(self, transform: sitk.Transform) -> float:
         """Negative mutual information; 0, no information, where the scans do not overlap."""
+        stop_if(self._cancelled)
         try:
             return self._method(transform).MetricEvaluate(self._hr.image, self._lr.image)
         except RuntimeError:  # nothing in common
@@ -150,11 +152,12 @@ class _Level:
             gradientMagnitudeTolerance=1e-8,
         )
         method.SetOptimizerScalesFromPhysicalShift()
-        method.AddCommand(sitk.sitkIterationEvent, lambda: self._ask(method))
-        try:
-            found = method.Execute(self._hr.image, self._lr.image)
-        except RuntimeError:  # nothing in common, now or after a step
-            found = transform
+        with deferred_signals() as came:
+            method.AddCommand(sitk.sitkIterationEvent, lambda: self._ask(method, came))
+            try:
+                found = method.Execute(self._hr.image, self._lr.image)
+            except RuntimeError:  # nothing in common, now or after a step
+                found = transform
         if self._reason:
             raise self._reason
         found = rigid(matrix_of(found), transform.GetCenter())
@@ -170,13 +173,16 @@ class _Level:
         method.SetMetricSamplingStrategy(method.RANDOM)
         share = min(1.0, _SAMPLES / self._hr.image.GetNumberOfPixels())
         method.SetMetricSamplingPercentage(share, self._seed + 1)  # 0 would mean the time of day
+        method.MetricUseFixedImageGradientFilterOff()  # gradients at the samples, not of whole images
+        method.MetricUseMovingImageGradientFilterOff()
         method.SetInterpolator(sitk.sitkLinear)
         method.SetInitialTransform(transform, inPlace=False)
         return method
 
-    def _ask(self, method: sitk.ImageRegistrationMethod) -> None:
+    def _ask(self, method: sitk.ImageRegistrationMethod, signals: list[int]) -> None:
         try:
             stop_if(self._cancelled)
         except BaseException as reason:  # SimpleITK swallows what a callback raises
             self._reason = reason
+        if self._reason or signals:
             method.StopRegistration()

@@ -22,6 +22,7 @@ _EDGES = 8, 16  # in-plane voxels along a block, least and most
 _SMOOTH = 0.7  # voxels; noise would hide the structure of a small block
 _REACH = 3  # in-plane voxels that are searched to either side
 _MOST_BLOCKS = 150
+_SLAB, _MARGIN = 32, 5  # slices
 _LEAST_SCORE = 0.5
 _LEAST_CURVATURE = 0.02  # of the correlation, per in-plane voxel squared
 _LEAST_CONTRAST = 0.02  # standard deviation of a block, in units of the window
@@ -73,16 +74,15 @@ def measure_alignment(
         Of that grid along (i, j, k), in mm.
     """
     steps = np.asarray(spacing[::-1])
-    correlation = _correlation(hr[measured], lr[measured])
-    hr, lr = (gaussian_blur(image, _SMOOTH, ALL_AXES) for image in (hr, lr))
     found, blocks = [], 0
     for corner, edge, reach in _blocks(measured, steps):
         stop_if(cancelled)
-        template = hr[tuple(slice(c, c + e) for c, e in zip(corner, edge, strict=True))]
+        around = tuple(slice(c - r, c + e + r) for c, e, r in zip(corner, edge, reach, strict=True))
+        fine, coarse = (gaussian_blur(image[around], _SMOOTH, ALL_AXES) for image in (hr, lr))
+        template = fine[tuple(slice(r, r + e) for e, r in zip(edge, reach, strict=True))]
         if template.std() < _LEAST_CONTRAST:
             continue
-        around = tuple(slice(c - r, c + e + r) for c, e, r in zip(corner, edge, reach, strict=True))
-        scores = _scores(template, lr[around])
+        scores = _scores(template, coarse)
         shift, certain = _peak(scores, steps[-1] / steps)
         if certain is None:
             continue
@@ -97,7 +97,7 @@ def measure_alignment(
         mean_mm=tuple(float(s) for s in shifts.mean(0)[::-1]),
         blocks=blocks,
         matched=len(found),
-        correlation=correlation,
+        correlation=_correlation(hr, lr, measured),
         gradient_correlation=_gradient_correlation(hr, lr, measured, steps),
     )
 
@@ -162,16 +162,45 @@ def _peak(scores: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, bool | Non
     return (shift, None) if curvatures.min() < _LEAST_CURVATURE else (shift, True)
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    if a.size < 2 or not (a.std() and b.std()):
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+def _correlation(hr: np.ndarray, lr: np.ndarray, measured: np.ndarray) -> float:
+    total = _Moments()
+    for fine, coarse, mask in zip(hr, lr, measured, strict=True):
+        total.add(fine[mask], coarse[mask])
+    return total.correlation
 
 
 def _gradient_correlation(hr: np.ndarray, lr: np.ndarray, measured: np.ndarray, steps: np.ndarray) -> float:
+    """Correlation of the gradient magnitudes, slab by slab: whole images of gradients would fill the memory."""
     if min(hr.shape) < 2:
         return 0.0
-    sizes = [np.sqrt(sum(g**2 for g in np.gradient(image, *steps))) for image in (hr, lr)]
     inner = without_rim(without_rim(measured))
     inner = inner if inner.any() else measured
-    return _correlation(sizes[0][inner], sizes[1][inner])
+    total = _Moments()
+    for first in range(0, len(hr), _SLAB):
+        last = min(first + _SLAB, len(hr))
+        wide = slice(max(0, first - _MARGIN), min(len(hr), last + _MARGIN))
+        own = slice(first - wide.start, last - wide.start)
+        sizes = [_gradient_size(image[wide], steps)[own] for image in (hr, lr)]
+        total.add(*(size[inner[first:last]] for size in sizes))
+    return total.correlation
+
+
+def _gradient_size(image: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    return np.sqrt(sum(g**2 for g in np.gradient(gaussian_blur(image, _SMOOTH, ALL_AXES), *steps)))
+
+
+class _Moments:
+    """Sums of pairs of values, for their correlation."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(6)
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        self._sums += [a.size, a.sum(), b.sum(), a @ a, b @ b, a @ b]
+
+    @property
+    def correlation(self) -> float:
+        n, a, b, aa, bb, ab = self._sums
+        spread = (aa - a * a / max(n, 1)) * (bb - b * b / max(n, 1))
+        return float((ab - a * b / max(n, 1)) / np.sqrt(spread)) if spread > 0 else 0.0
