@@ -3,7 +3,7 @@
 import slicer
 from CBCTSuperResLib.panels import forgetLibrary
 from CBCTSuperResLib.panels.models_panel import ModelsPanel
-from CBCTSuperResLib.panels.selftest import ModelsSelfTest
+from CBCTSuperResLib.panels.selftest import TrainingSelfTest
 from CBCTSuperResLib.training_logic import TrainingLogic
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -52,5 +52,7 @@ class CBCTSuperResTrainingLogic(ScriptedLoadableModuleLogic, TrainingLogic):
     """`CBCTSuperResTrainingLogic().start("options.json")`: see `TrainingLogic`."""
 
 
-class CBCTSuperResTrainingTest(ModelsSelfTest, ScriptedLoadableModuleTest):
-    """Runs in the application with "Reload and Test"; the tests are in `ModelsSelfTest`."""
+class CBCTSuperResTrainingTest(TrainingSelfTest, ScriptedLoadableModuleTest):
+    """Runs in the application with "Reload and Test"; the tests are in `TrainingSelfTest`."""
+
+    logicClass = CBCTSuperResTrainingLogic

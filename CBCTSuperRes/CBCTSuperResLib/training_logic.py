@@ -2,14 +2,14 @@
 
 From Slicer's Python console, a training in three lines::
 
-    from CBCTSuperResTraining import CBCTSuperResTrainingLogic
-    job = CBCTSuperResTrainingLogic().start("options.json", ["train.niter=20000"], detached=True)
-    job.wait(lambda fraction, message: print(f"{fraction:.0%} {message}"))    # or look now and then: job.poll()
+    from CBCTSuperResTraining import CBCTSuperResTrainingLogic as Training
+    job = Training().start("options.json", ["train.niter=20000"], detached=True)   # goes on when Slicer is closed
+    job.wait(lambda fraction, message: print(f"{fraction:.0%} {message}"))         # or look now and then: job.poll()
 
-Its model, which CBCTSuperRes lists from then on, and the same run in a later session of Slicer::
+The run in a later session, and its model, which CBCTSuperRes lists from then on::
 
-    logic.useModel(job.folder, "My scanner").wait()
-    job = logic.attach(logic.runs("/home/me/training")[0])
+    job = Training().attach(Training().runs("/home/me/training")[0])
+    Training().useModel(job.folder, "My scanner").wait()
 """
 
 from __future__ import annotations

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 import unittest
 
 import numpy as np
 import slicer
 
+from ..card import read_card
 from ..errors import InputError, OutputError
 from ..install import missing_packages
 from ..models import DEFAULT_MODEL, list_models
@@ -58,11 +60,42 @@ class ApplySelfTest(_RunsAll):
         self.assertIn(DEFAULT_MODEL, [entry.name for entry in list_models() if entry.card])
 
 
-class ModelsSelfTest(_RunsAll):
-    """Tests of CBCTSuperResTraining."""
+class TrainingSelfTest(_RunsAll):
+    """Tests of CBCTSuperResTraining; `logicClass` is set by the module file."""
+
+    logicClass: type
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def test_a_small_training_on_a_volume_ends_with_a_model(self) -> None:
+        if missing_packages():
+            self.skipTest(f"packages are missing: {', '.join(missing_packages())}")
+        logic, scan = self.logicClass(), makeScan()
+        before = slicer.util.arrayFromVolume(scan).copy()
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
+            job = logic.start({**SMALL, "path": {"root": root}}, volumes=[scan])
+            report = job.wait()
+            self.assertEqual((report["step"], job.step, len(job.history)), (4, 4, 4))
+            self.assertEqual([run.state for run in logic.runs(root)], ["finished"])
+            model = logic.export(job.folder, f"{root}/small.safetensors").wait()["model"]
+            self.assertEqual(read_card(model).spec.scale, 2)
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(scan), before)
 
     def test_every_shipped_model_can_be_used(self) -> None:
         self.assertIn(DEFAULT_MODEL, [entry.name for entry in list_models() if entry.card])
+
+
+SMALL = {
+    "name": "small",
+    "gpu_ids": [],
+    "use_tb_logger": False,
+    "datasets": {"train": {"HR_size": 16, "batch_size": 2, "n_workers": 0}},
+    "network_G": {"nf": 4, "nb": 4, "gc": 4},
+    "network_D": {"nf": 4},
+    "train": {"feature_weight": 0, "niter": 4},
+    "logger": {"print_freq": 1},
+}
 
 
 def makeScan() -> slicer.vtkMRMLScalarVolumeNode:
