@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.card import ModelCard, read_card
 from CBCTSuperResLib.evaluation import table
 from CBCTSuperResLib.evaluation.compare import Case
+from CBCTSuperResLib.evaluation.gallery import liveliest
 from CBCTSuperResLib.evaluation.phantom import jaw_phantom
 from CBCTSuperResLib.model import Model
 from CBCTSuperResLib.networks import build_network
@@ -40,6 +42,15 @@ def test_one_command_gives_rows_a_table_and_a_card(model_file, tmp_path, capsys)
     results = read_card(card).results
     assert [row["model"] for row in results] == [row["tiny"] for row in written]
     assert "| data | measure | cubic | tiny |" in capsys.readouterr().out
+
+
+def test_the_picture_shows_every_method_beside_coarse_image_and_truth(model_file, tmp_path):
+    picture = tmp_path / "Bild mit ä.png"
+    assert table.main([str(model_file), "--device", "cpu", "--picture", str(picture)]) == 0
+    image = cv2.imdecode(np.fromfile(picture, np.uint8), cv2.IMREAD_UNCHANGED)
+    panel = 192
+    assert image.shape[1] == 4 * panel + 3 * 4  # coarse, cubic, tiny, truth, and the gaps
+    assert image[30:200, -panel:].std() > 10
 
 
 def test_two_models_of_one_name_are_told_apart_by_file(model_file, tmp_path):
@@ -76,6 +87,15 @@ def test_the_model_enlarges_as_apply_does(model_file):
     with torch.inference_mode():
         expected = model.network(torch.from_numpy(image)[None, None])["sr"][0, 0].numpy()
     np.testing.assert_allclose(table.enlarger(model, "cpu")(image), expected, atol=1e-5)
+
+
+def test_the_detail_is_where_the_edges_are():
+    image = np.zeros((64, 80), np.float32)
+    image[40:50:2, 61:71] = 1
+    rows, columns = liveliest(image, 16)
+    assert rows.start <= 40 and rows.stop >= 50 and columns.start <= 61 and columns.stop >= 71
+    assert rows.start % 2 == columns.start % 2 == 0
+    assert [n.stop - n.start for n in liveliest(image[:11, :30], 16)] == [10, 16]
 
 
 def test_held_out_cases_leave_out_what_was_trained_on(shared_data, monkeypatch):

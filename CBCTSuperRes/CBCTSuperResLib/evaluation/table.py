@@ -1,6 +1,6 @@
 """The results table of models, on data that no training has seen: for model cards and for README.
 
-    python -m CBCTSuperResLib.evaluation.table MODEL [MODEL ...] --public-data FOLDER --json rows.json
+    python -m CBCTSuperResLib.evaluation.table MODEL [MODEL ...] --public-data FOLDER --json rows.json --picture p.png
     python -m CBCTSuperResLib.evaluation.table MODEL --public-data FOLDER --into-card NEW_FILE
 
 The public scans and their hashes are those of Resources/Models/sources.json; without the folder only phantoms are
@@ -24,6 +24,7 @@ from ..errors import SuperResError
 from ..model import Model
 from ..tiles import Axis, plan_tiles
 from ..training.data.public import public_scans
+from ..training.watch.pictures import write_png
 from .compare import (
     NOISE,
     STRONG_NOISE,
@@ -35,6 +36,7 @@ from .compare import (
     held_out_phantoms,
     in_robust_window,
 )
+from .gallery import gallery
 from .phantom import WINDOW, scanner_levels
 
 
@@ -105,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--public-data", type=Path, metavar="FOLDER", help="folder with the scans of sources.json")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw a detail of every case here")
     parser.add_argument("--into-card", type=Path, metavar="FILE", help="write the first model here, with the rows")
     given = parser.parse_args(arguments)
     try:
@@ -116,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(as_markdown(part), flush=True)
         if given.json:
             given.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        if given.picture:
+            write_png(gallery(held_out_cases(given.public_data), methods), given.picture)
         if given.into_card:
             first = next(iter(models))
             print(with_results(models[first], rows, first).save(given.into_card))

@@ -1,0 +1,43 @@
+"""One picture of all cases: coarse, cubic, each model and the truth, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from ..training.watch.pictures import comparison, enlarge_nearest
+from .compare import NOISE, Case, Enlarge, with_cubic
+from .metrics import psnr
+from .simulate import degrade
+
+EDGE = 96  # fine pixels of each panel
+GAP = 6
+
+
+def gallery(cases: Iterable[Case], methods: Mapping[str, Enlarge], noise: float = NOISE) -> np.ndarray:
+    """A row for each case, with the PSNR of the whole slice in the captions; uint8 (rows, columns)."""
+    rows = [_row(case, methods, noise) for case in cases]
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([np.pad(row, ((0, GAP), (0, width - row.shape[1])), constant_values=255) for row in rows])
+
+
+def _row(case: Case, methods: Mapping[str, Enlarge], noise: float) -> np.ndarray:
+    truth = case.truth[len(case.truth) // 2]
+    coarse = degrade(truth[None], noise=noise, seed=1)[0]
+    place = liveliest(truth, EDGE)
+    panels = {"coarse": enlarge_nearest(coarse, 2)[place]}
+    for name, enlarge in with_cubic(methods).items():
+        image = np.clip(enlarge(coarse), 0, 1)
+        panels[f"{name} {psnr(image, truth):.1f} dB"] = image[place]
+    return comparison({**panels, "truth": truth[place]})
+
+
+def liveliest(image: np.ndarray, edge: int) -> tuple[slice, slice]:
+    """The square of `edge` pixels, or what the image has of it, with the strongest gradients; begins on even pixels."""
+    strength = sum(np.square(g) for g in np.gradient(image.astype(np.float64)))
+    total = np.pad(strength.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    rows, columns = (min(edge, n - n % 2) for n in image.shape)
+    sums = total[rows:, columns:] - total[:-rows, columns:] - total[rows:, :-columns] + total[:-rows, :-columns]
+    top, left = np.unravel_index(np.argmax(sums[::2, ::2]), sums[::2, ::2].shape)
+    return slice(2 * top, 2 * top + rows), slice(2 * left, 2 * left + columns)
