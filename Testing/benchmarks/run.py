@@ -1,4 +1,4 @@
-"""Run benchmarks: python Testing/benchmarks/run.py [net|slice|tiles|pipeline|data|cuda|all] [--quick]"""
+"""Run benchmarks: python Testing/benchmarks/run.py [net|slice|tiles|pipeline|data|training_step|cuda|all] [--quick]"""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "tiles": "tiles against MONAI's sliding window",
     "pipeline": "everything but the network",
     "data": "samples a second of the data pipeline",
+    "training_step": "a training step against a plain one",
     "cuda": "the full-size network on a GPU",
 }
 

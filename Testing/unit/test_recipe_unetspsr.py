@@ -239,6 +239,37 @@ def test_batch_norm_is_refused_where_it_would_not_see_the_whole_batch():
     build_recipe(training_options()).check(4, "cpu", 2)
 
 
+def test_a_batch_that_is_cut_during_the_run_is_refused_with_batch_norm():
+    run = started(network_D=dict(which_model_D="discriminator_vgg_128", nf=2), hr_size=128)
+    before = state_of(run)
+    with pytest.raises(OptionError, match="in parts"):
+        run.step(pairs(2, 64), micro_batches=2)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state_of(run).items())
+
+
+def test_losses_are_in_float32_where_the_networks_are_not():
+    exact, mixed = (start(build_recipe(training_options()), torch.float32) for _ in range(2))
+    for role, network in mixed.networks.items():
+        network.load_state_dict(exact.networks[role].state_dict())
+    mixed.autocast = lambda: torch.autocast("cpu", torch.bfloat16)
+    mixed.seen, update = [], mixed.update
+
+    @contextmanager
+    def watched(role):
+        with update(role) as inner:
+            backward = inner.backward
+            inner.backward = lambda loss, last=True: (mixed.seen.append(loss.dtype), backward(loss, last))
+            yield inner
+
+    mixed.update = watched
+    for micro_batches in (1, 2):
+        batch = pairs(2, 8)
+        expected, found = exact.step(batch, micro_batches), mixed.step(batch, micro_batches)
+        assert found == pytest.approx(expected, rel=0.05, abs=1e-3)
+    assert set(mixed.seen) == {torch.float32}
+    assert all(parameter.dtype == torch.float32 for parameter in mixed.networks["D"].parameters())
+
+
 @pytest.fixture(scope="module")
 def vgg_file(tmp_path_factory):
     """A file like torchvision's, with other weights and named by its own hash."""

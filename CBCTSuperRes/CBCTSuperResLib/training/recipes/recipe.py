@@ -53,7 +53,7 @@ class StepRun(Protocol):
         """The precision of the run for forwards; losses are to be computed outside it, in float32 or float64."""
 
     def mean_over_processes(self, value: Tensor) -> Tensor:
-        """Mean of a scalar over all processes; differentiable."""
+        """Mean of a small tensor over all processes, element by element; differentiable."""
 
 
 class Recipe(Protocol):
@@ -69,6 +69,10 @@ class Recipe(Protocol):
 
     exported: str
     frozen: Mapping[str, nn.Module]
+
+    def check(self, processes: int, device: str, micro_batches: int = 1) -> None:
+        """Raise OptionError if the training would be another one in so many processes on this kind of device ("cpu",
+        "cuda"), or with so many micro-batches in each."""
 
     def build(self) -> dict[str, nn.Module]:
         """New networks with their initial weights, drawn from torch's global generator."""

@@ -142,6 +142,7 @@ class UNetSPSRRecipe:
         discriminators; further "D_real" and "D_fake", the mean outputs, and "D_gap", their difference, which alone has
         a meaning where losses are relativistic. Names of the discriminator of gradient maps end with "_grad".
         """
+        self.check(1, run.batches[0]["LR"].device.type, len(run.batches))  # the loop may have made them smaller
         parts = [Part(batch["LR"], batch["HR"], self._views(batch["HR"])) for batch in run.batches]
         after_warm_up = run.number - self._train.warmup_iters
         if after_warm_up <= 0:
