@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from ..devices import describe_device
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled, InputError, OutputError
 from .data import Batches, TrainingSource, open_images, open_source
 from .export import levels_of_source, save_run_model
 from .loop.average import Average
 from .loop.checkpoints import Checkpoints
-from .loop.failure import NonFinite, write_report
+from .loop.failure import NonFinite, unwritten, write_report
 from .loop.feed import Feed, Labelled, channels_last
 from .loop.folder import RunFolder
 from .loop.loop import Desk, Intervals, Loop
@@ -304,22 +304,30 @@ class _Run:
         """Let the loop run; a failure is told in the status and, where numbers ceased to be finite, in a report."""
         try:
             return loop.run()
+        except Cancelled:
+            raise
         except NonFinite as error:
             images = [number for numbers in self.together.gather(loop.images) for number in numbers]
             if desk is None:
                 raise
-            step, folder = loop.state.step + 1, desk.folder
-            write_report(folder.path, step, error, [source.names[number] for number in images], loop.logged)
-            told = error.told(step, folder.path, desk.checkpoints.last())
-            folder.write_status(state="failed", step=loop.state.step, message=str(told))
+            step, folder = loop.state.step + 1, desk.folder.path
+            write_report(folder, step, error, [source.names[number] for number in images], loop.logged)
+            told = error.told(step, folder, desk.checkpoints.last())
+            self._tell_end(desk, "failed", loop, told)
             raise told from error
-        except Cancelled:
-            raise
+        except OSError as error:
+            told = unwritten(error, desk and desk.checkpoints.last())
+            self._tell_end(desk, "failed", loop, told)
+            raise told from error
         except Exception as error:
-            if desk:
-                desk.folder.write_status(state="failed", step=loop.state.step, message=str(error))
+            self._tell_end(desk, "failed", loop, error)
             raise
         except KeyboardInterrupt:
-            if desk:
-                desk.folder.write_status(state="stopped", step=loop.state.step, message="Interrupted.")
+            self._tell_end(desk, "stopped", loop, "Interrupted.")
             raise
+
+    @staticmethod
+    def _tell_end(desk: Desk | None, state: str, loop: Loop, why: object) -> None:
+        if desk:
+            with suppress(OutputError):  # the disk may be what failed
+                desk.folder.write_status(state=state, step=loop.state.step, message=str(why))

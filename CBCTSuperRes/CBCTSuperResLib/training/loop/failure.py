@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...errors import ResourceError, SuperResError
+from ...errors import OutputError, ResourceError, SuperResError
 from ...safetensors_file import replacing
 
 REPORT = "failure.json"
@@ -53,6 +53,15 @@ def write_report(folder: Path, step: int, error: NonFinite, names: Sequence[str]
     with replacing(path) as scratch:
         scratch.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def unwritten(error: OSError, checkpoint: Path | None) -> OutputError:
+    """The error for a file of the run that could not be written, a full disk for instance."""
+    kept = f" The checkpoint {checkpoint.name} is intact." if checkpoint else ""
+    return OutputError(
+        f"The run cannot write its files: {error.strerror or error}.{kept}",
+        "Look after the disk and go on with --resume auto.",
+    )
 
 
 def out_of_memory(share: int, tried: int, step: int, may_resume: bool) -> ResourceError:
