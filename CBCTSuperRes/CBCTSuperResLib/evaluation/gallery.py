@@ -11,7 +11,7 @@ from .compare import NOISE, Case, Enlarge, with_cubic
 from .metrics import psnr
 from .simulate import degrade
 
-EDGE = 96  # fine pixels of each panel
+EDGE = 64  # fine pixels of each panel
 GAP = 6
 
 
