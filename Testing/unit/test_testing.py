@@ -157,6 +157,19 @@ def test_a_part_of_a_volume_is_that_part(tmp_path, volumes, model):
     assert some.splitlines()[1:-1] == every.splitlines()[2:4]
 
 
+def test_a_volume_without_truth_is_enlarged_and_not_measured(tmp_path, volumes, model):
+    alone = {"dataroot_LR": volumes["dataroot_LR"], "normalization_range": [-1000, 2000]}
+    found = test(options(tmp_path, model, alone))["datasets"]["set 1"]
+    assert found["measured"] == 0 and len(list(Path(found["folder"]).glob("*.nrrd"))) == 1
+
+
+def test_volumes_cut_another_way_are_slices(tmp_path, volumes, model):
+    sagittal = {"mode": "HR", "dataroot_HR": volumes["dataroot_HR"], "axis": "sagittal"}
+    found = test(options(tmp_path, model, {**sagittal, "normalization_range": [-1000, 2000]}))["datasets"]["set 1"]
+    assert found["images"] == found["measured"] == 36
+    assert len(list(Path(found["folder"]).glob("*.tif"))) == 36
+
+
 def test_several_sets_make_one_progress(tmp_path, slices, volumes, model):
     told = []
     sets = with_window(slices), {**volumes, "normalization_range": [-1000, 2000]}

@@ -91,9 +91,11 @@ def test_measures_equal_scikit_image():
     assert found["ssim"] == pytest.approx(metrics.structural_similarity(*inner, **settings), abs=1e-9)
 
 
-def test_an_image_too_small_for_the_neighbourhood_of_ssim_is_measured_whole():
-    truth = unit((12, 12), 1)
-    assert np.isfinite(measures.measure(truth * 0.9, truth, border=2)["ssim"])
+@pytest.mark.parametrize("shape", [(12, 12), (4, 30), (3, 3)])
+def test_an_image_too_small_for_borders_is_measured_whole(shape):
+    truth = unit(shape, 1)
+    found = measures.measure(truth * 0.9, truth, measures.border_of(truth, scale=2))
+    assert np.isfinite([*found.values()]).all()
 
 
 def test_sizes_that_differ_are_an_error_in_words():

@@ -26,7 +26,7 @@ from .options.device import training_device
 from .tested_model import model_to_test
 from .tested_sets import VolumeOfTest, tested_items
 from .watch.enlarge import Enlarger
-from .watch.measures import MEASURES, as_results, enlarge_cubic, means, measure
+from .watch.measures import MEASURES, as_results, border_of, enlarge_cubic, means, measure
 from .watch.pictures import distinct, file_name, write_png, write_tiff
 from .watch.validation import compared, write_rows
 
@@ -173,11 +173,12 @@ class _SetTest:
 
     def _measure(self, pair: ImagePair, sr: np.ndarray) -> None:
         scale = self._options.scale
-        found = measure(sr, pair.HR, scale)
-        cubic = measure(enlarge_cubic(pair.LR, scale), pair.HR, scale)
+        border = border_of(pair.HR, scale)
+        found = measure(sr, pair.HR, border)
+        cubic = measure(enlarge_cubic(pair.LR, scale), pair.HR, border)
         row = {f"{name}{kind}": values[name] for name in MEASURES for kind, values in (("", found), ("_cubic", cubic))}
         name = distinct(pair.name, self._rows)
-        self._rows[name] = {**row, PUBLISHED: psnr_8bit(sr, pair.HR, scale)}
+        self._rows[name] = {**row, PUBLISHED: psnr_8bit(sr, pair.HR, border)}
         if len(self._rows) <= self._options.logger.val_images:
             picture = compared(pair.LR, sr, pair.HR, scale, row)
             write_png(picture, self._folder / "comparisons" / f"{file_name(name)}.png")

@@ -13,6 +13,7 @@ from ...interpolate import enlarge_slice
 MEASURES = ("psnr", "ssim", "gradient_error")
 COLUMNS = tuple(f"{measure}{method}" for measure in MEASURES for method in ("", "_cubic"))
 TITLES = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4), "gradient_error": ("gradient error", 5)}
+SMALLEST = 3  # pixels; a gradient's neighbourhood
 COMPLETE_NEIGHBOURHOOD = 11  # pixels; SSIM's window
 
 
@@ -24,7 +25,7 @@ def measure(image: np.ndarray, truth: np.ndarray, border: int) -> dict[str, floa
     image, truth : ndarray, shape (rows, columns) or (channels, rows, columns)
         In units of the window; clipped to [0, 1] first, as the published code does.
     border : int
-        Pixels that are left out on every side: the scale, as in the published code.
+        Pixels that are left out on every side, see `border_of`.
 
     Returns
     -------
@@ -50,6 +51,11 @@ def measure(image: np.ndarray, truth: np.ndarray, border: int) -> dict[str, floa
         "ssim": float(ssim_map(image, truth).mean()) if small else ssim(image, truth),
         "gradient_error": gradient_error(image, truth),
     }
+
+
+def border_of(image: np.ndarray, scale: int) -> int:
+    """Pixels that do not count on every side: the scale, as in the published code; fewer where nothing would remain."""
+    return max(0, min(scale, (min(image.shape[-2:]) - SMALLEST) // 2))
 
 
 def enlarge_cubic(image: np.ndarray, scale: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import nn
 
 from ...safetensors_file import replacing
 from .enlarge import Enlarger, undisturbed
-from .measures import MEASURES, enlarge_cubic, means, measure
+from .measures import MEASURES, border_of, enlarge_cubic, means, measure
 from .pictures import comparison, distinct, enlarge_nearest, file_name, stretched, write_png
 
 if TYPE_CHECKING:
@@ -84,9 +84,10 @@ class Validator:
 
     def _measured(self, number: int, pair: ImagePair, sr: np.ndarray) -> dict[str, float]:
         """The measures of one image; those of cubic interpolation stay the same and are kept."""
-        found = measure(sr, pair.HR, self._scale)
+        border = border_of(pair.HR, self._scale)
+        found = measure(sr, pair.HR, border)
         if number not in self._cubic:
-            self._cubic[number] = measure(enlarge_cubic(pair.LR, self._scale), pair.HR, self._scale)
+            self._cubic[number] = measure(enlarge_cubic(pair.LR, self._scale), pair.HR, border)
         values = {"": found, "_cubic": self._cubic[number]}
         return {f"{name}{method}": values[method][name] for name in MEASURES for method in values}
 
