@@ -21,6 +21,8 @@ from CBCTSuperResLib.training.watch.log import LOG, Console, TrainLog, step_line
 from CBCTSuperResLib.training.watch.observers import standard_observers
 from CBCTSuperResLib.training.watch.pictures import write_png
 from CBCTSuperResLib.training.watch.table import CurvesTable, read_curves
+from hypothesis import given
+from hypothesis import strategies as st
 
 RESULTS = {"psnr": 31.25, "psnr_cubic": 30.5, "ssim": 0.9, "ssim_cubic": 0.88, "images": 3, "step": 10}
 
@@ -67,6 +69,24 @@ def test_the_curves_of_a_resumed_run_are_those_of_an_uninterrupted_one(folder, r
     run(CurvesCsv(), parted, 0, killed_at)
     run(CurvesCsv(), parted, resumed_from, 40)
     assert without_seconds(parted / CSV) == without_seconds(whole / CSV)
+
+
+VALUES = st.dictionaries(st.sampled_from(["lr", "l_g_pix", "l_d_real", "val_psnr"]), st.floats(-1e6, 1e6), max_size=4)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=8), st.integers(0, 8), st.integers(0, 8))
+def test_a_table_that_goes_on_is_the_table_that_was_never_left(tmp_path_factory, rows, left, kept):
+    folder = tmp_path_factory.mktemp("tables")
+    whole, parted = CurvesTable(folder / "whole.csv"), CurvesTable(folder / "parted.csv")
+    for step, values in enumerate(rows, start=1):
+        whole.put(step, values)
+        if step <= left:
+            parted.put(step, values)
+    kept = min(kept, left)
+    parted = CurvesTable(folder / "parted.csv", after=kept)
+    for step, values in enumerate(rows[kept:], start=kept + 1):
+        parted.put(step, values)
+    assert (folder / "parted.csv").read_bytes() == (folder / "whole.csv").read_bytes()
 
 
 def test_there_is_one_row_for_each_printed_iteration_and_validation_joins_it(folder):
