@@ -53,15 +53,18 @@ def test_the_picture_shows_every_method_beside_coarse_image_and_truth(model_file
     assert image[30:200, -panel:].std() > 10
 
 
-def test_two_models_of_one_name_are_told_apart_by_file(model_file, tmp_path):
-    other = tmp_path / "other.safetensors"
-    other.write_bytes(model_file.read_bytes())
+def test_another_model_gets_a_column_of_the_name_it_is_given(model_file, tmp_path):
     rows, card = tmp_path / "rows.json", tmp_path / "new.safetensors"
-    arguments = [str(model_file), str(other), "--device", "cpu", "--json", str(rows), "--into-card", str(card)]
-    assert table.main(arguments) == 0
+    arguments = [str(model_file), f"GAN phase={model_file}", "--device", "cpu"]
+    assert table.main([*arguments, "--json", str(rows), "--into-card", str(card)]) == 0
     row = json.loads(rows.read_text())[0]
-    assert row[str(model_file)] == row[str(other)]
-    assert {"cubic", "model", str(other)} < set(read_card(card).results[0])
+    assert row["tiny"] == row["GAN phase"]
+    assert set(read_card(card).results[0]) == {"data", "metric", "cubic", "model", "GAN phase"}
+
+
+def test_two_models_of_one_name_are_refused(model_file, capsys):
+    assert table.main([str(model_file), str(model_file)]) == 2
+    assert "NAME=FILE" in capsys.readouterr().err
 
 
 def test_a_model_of_procedural_slices_knows_the_levels_of_their_scanner(model_file, monkeypatch):

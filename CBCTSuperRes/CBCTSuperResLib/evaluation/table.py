@@ -1,7 +1,7 @@
 """The results table of models, on data that no training has seen: for model cards and for README.
 
     python -m CBCTSuperResLib.evaluation.table MODEL [MODEL ...] --public-data FOLDER --json rows.json --picture p.png
-    python -m CBCTSuperResLib.evaluation.table MODEL --public-data FOLDER --into-card NEW_FILE
+    python -m CBCTSuperResLib.evaluation.table MODEL "GAN phase=OTHER" --public-data FOLDER --into-card NEW_FILE
 
 The public scans and their hashes are those of Resources/Models/sources.json; without the folder only phantoms are
 measured. Worker-side: needs torch.
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..calibrate import calibrate
 from ..engine import Engine
-from ..errors import SuperResError
+from ..errors import OptionError, SuperResError
 from ..model import Model
 from ..tiles import Axis, plan_tiles
 from ..training.data.public import public_scans
@@ -93,17 +93,21 @@ def with_results(model: Model, rows: Sequence[dict], name: str) -> Model:
 
 
 def _named(models: Sequence[str]) -> dict[str, Model]:
-    """Models by name; where two have the same, by file."""
-    loaded = [(given, Model.load(given)) for given in models]
-    names = [model.name for _, model in loaded]
-    return {
-        (name if names.count(name) == 1 else given): model for name, (given, model) in zip(names, loaded, strict=True)
-    }
+    """Models by the name before "=", or by their own."""
+    found = {}
+    for given in models:
+        name, _, file = given.rpartition("=")
+        model = Model.load(file)
+        name = name or model.name
+        if name in found:
+            raise OptionError(f"Two models are called {name!r}.", "Give one of them another name: NAME=FILE.")
+        found[name] = model
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure models against cubic interpolation on held-out data.")
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="model files or names")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="name or file, or NAME=FILE to call it so")
     parser.add_argument("--public-data", type=Path, metavar="FOLDER", help="folder with the scans of sources.json")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
