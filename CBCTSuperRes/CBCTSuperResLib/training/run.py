@@ -89,6 +89,7 @@ def train(
     _refuse_to_begin_without(missing(replace(options, path=replace(options.path, resume_state=None))))
     count = 1 if under_torchrun() else processes_wanted(options, device, processes)
     if count > 1:
+        share_of(options.datasets["train"].batch_size, count)
         from .launch import train_in_processes
 
         return train_in_processes(options, count, resume, accept_changes, device, observers, cancelled)
