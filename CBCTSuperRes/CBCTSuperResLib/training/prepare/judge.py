@@ -11,7 +11,7 @@ from .register import Registration
 from .residual import Alignment
 from .rigid import angle_deg
 
-_LEAST_MATCHED = 0.5  # share of the blocks with structure that must be found again
+_LEAST_MATCHED = 0.7  # share of the blocks with structure that must be found again
 _RATIO_TOLERANCE = 1.15
 ADVICE = (
     "Check that both are of one patient. If they are, align them roughly in Slicer (Transforms, or Landmark "

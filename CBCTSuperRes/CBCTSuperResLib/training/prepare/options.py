@@ -84,7 +84,7 @@ class PrepareOptions:
     max_shift_mm: float | None = None
     min_overlap: float = 0.3
     max_residual: float = 1.0
-    min_correlation: float = 0.35
+    min_correlation: float = 0.5
     seed: int = 0
     val_share: float = 0.2
     patient_pattern: str | None = None
