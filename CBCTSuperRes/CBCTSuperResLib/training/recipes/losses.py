@@ -71,8 +71,8 @@ class Relativistic:
 
     The mean is over the whole batch, of which a caller holds only parts. For x in a part and m the mean for the other
     kind, the loss L depends on x twice: in its own term, and in the mean that the other kind's terms use. What
-    `of_real` and `of_fake` return for a part has the first gradient, from its own term with m held, and the second,
-    as (dL/dm) * mean(x) with dL/dm held: added up over all parts, exactly the gradient of L.
+    `of_real` and `of_fake` return for a part is its own term, with m held, and has besides that term's gradient that of
+    (dL/dm) * mean(x) with dL/dm held: averaged over all parts, exactly the gradient of L.
 
     Parameters
     ----------
@@ -103,18 +103,24 @@ class Relativistic:
         self._slope_real, self._slope_fake = slopes.unbind()
 
     def of_real(self, outputs: Tensor) -> Tensor:
-        """A value whose gradient is the whole loss's through a part's outputs for real images."""
-        return self._verdict(outputs - self._mean_fake, self._honest) + self._slope_real * outputs.mean()
+        """Loss of a part's real images, with all of the gradient that goes through them."""
+        return self._verdict(outputs - self._mean_fake, self._honest) + _gradient_only(self._slope_real, outputs)
 
     def of_fake(self, outputs: Tensor) -> Tensor:
-        """Likewise for fake images."""
-        return self._verdict(outputs - self._mean_real, not self._honest) + self._slope_fake * outputs.mean()
+        """Likewise of its fake images."""
+        return self._verdict(outputs - self._mean_real, not self._honest) + _gradient_only(self._slope_fake, outputs)
 
     @torch.enable_grad()
     def _loss_and_slope(self, parts: Sequence[Tensor], mean: Tensor, real: bool) -> tuple[Tensor, Tensor]:
         mean = mean.clone().requires_grad_()
         loss = torch.stack([self._verdict(part - mean, real) for part in parts]).mean()
         return loss.detach(), torch.autograd.grad(loss, mean)[0]
+
+
+def _gradient_only(slope: Tensor, outputs: Tensor) -> Tensor:
+    """Zero, with the gradient of slope * mean."""
+    mean = outputs.mean()
+    return slope * (mean - mean.detach())
 
 
 def mean_of(parts: Sequence[Tensor]) -> Tensor:
