@@ -104,7 +104,7 @@ def psnr_8bit(image: np.ndarray, truth: np.ndarray, border: int = 0) -> float:
     """PSNR as SPSR's and UNetSPSR's published training code states it, for comparison with figures from there.
 
     Both images, in [0, 1], are clipped and rounded to 8 bits, `border` pixels (the scale) are left out on every side of
-    the last two axes, and all channels count together: 20 log10(255 / RMSE). Decisions are made on `psnr` of float data.
+    the last two axes, and all channels count together: 20 log10(255 / RMSE). Decisions are made on `psnr`.
     """
     inner = (..., slice(border, -border or None), slice(border, -border or None))
     rounded = [np.rint(np.clip(np.asarray(a, np.float64), 0, 1) * 255)[inner] for a in (image, truth)]
