@@ -11,9 +11,11 @@ from .job_state import JobState, WorkerError
 from .progress import ProgressMeter
 from .training.runs import RunInfo, read_run
 from .training.watch.table import SECONDS, STEP, Row, read_curves
+from .worker_training import newest_picture
 
 INTERVAL_S = 1.0
-CURVES, VALIDATION = "curves.csv", "val_"
+CURVES, PICTURES = "curves.csv", "val_images"
+VALIDATION = "val_"
 
 
 def parts_of(row: Row) -> tuple[dict[str, float], dict[str, float]]:
@@ -102,7 +104,8 @@ class RunElsewhere(JobState):
             if losses:
                 yield {"event": "scalars", "step": row[STEP], "values": losses}
             if measures:
-                yield {"event": "validated", "step": row[STEP], "values": measures, "picture": None}
+                picture = newest_picture(self.folder / PICTURES)
+                yield {"event": "validated", "step": row[STEP], "values": measures, "picture": picture and str(picture)}
 
     def _progress(self, status: RunInfo) -> dict:
         self._meter.update(status.step / max(1, status.niter))

@@ -6,7 +6,8 @@ import atexit
 import platform
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import Cancelled, InputError, OutputError, SuperResError
@@ -90,9 +91,27 @@ class LastingJob(WorkerProcess):
         return (self.folder / "detached").exists()
 
     def detach(self) -> None:
-        """Let the worker go on when this program ends."""
+        """Let the worker go on when this program ends.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written.
+        """
         if not self.finished:
-            (self.folder / "detached").touch()
+            with _telling(self.folder):
+                (self.folder / "detached").touch()
+
+    def cancel(self) -> None:
+        """Ask the worker to stop; it is waited for as long as it takes.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written.
+        """
+        with _telling(self.folder):
+            super().cancel()
 
     def kill(self) -> None:
         """End the process and all that it started, now.
@@ -115,7 +134,7 @@ class LastingJob(WorkerProcess):
         if self.finished:
             shutil.rmtree(self.folder, ignore_errors=True)
         elif not (self._is_attached or self.is_detached):
-            with suppress(OSError):
+            with suppress(OutputError):
                 self.cancel()
         if not self.finished:
             self.finished = True
@@ -156,6 +175,15 @@ class LastingJob(WorkerProcess):
         if not self._is_attached:
             return super()._sudden_end()
         return WorkerError("The worker process has gone.", self.advice_when_killed, detail=self.log_tail())
+
+
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        advice = "Wait for its end, or end its process."
+        raise OutputError(f"The job cannot be told; {folder} is not writable ({error.strerror}).", advice) from error
 
 
 def is_going_on(folder: str | Path) -> bool:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from .errors import InputError, SuperResError
 from .jobs import WorkerProcess
-from .jobs_elsewhere import CURVES, RunElsewhere, parts_of
+from .jobs_elsewhere import CURVES, PICTURES, RunElsewhere, parts_of
 from .jobs_lasting import LastingJob, is_going_on
 from .training.runs import read_run
 from .training.watch.table import STEP, Row, read_curves
+from .worker_training import newest_picture
 
 POLL_INTERVAL_S = 0.05
 
@@ -167,7 +168,7 @@ class TrainingJob(Task):
         self.validations: list[Row] = []
         self.picture: Path | None = None
         self.saved = 0
-        self._isStopping = False
+        self._isStopping = self._hasBegun = False
 
     @property
     def message(self) -> str:
@@ -230,7 +231,13 @@ class TrainingJob(Task):
         """The run goes on from a step; what was recorded until then is in its curves."""
         self.name, self.folder = event["name"], Path(event["folder"])
         self.step, self.niter, self.device = event["step"], event["niter"], event["device"]
+        self._hasBegun = True
+        self.picture = newest_picture(self.folder / PICTURES)
         self.warnings.extend(event["notes"])
+        self._readCurves()
+
+    def _readCurves(self) -> None:
+        """Take what was recorded until now; events tell a part of it."""
         rows = [row for row in read_curves(self.folder / CURVES) if row[STEP] <= self.step]
         parts = [(row[STEP], *parts_of(row)) for row in rows]
         self.history = [{STEP: step, **losses} for step, losses, _ in parts if losses]
@@ -244,5 +251,7 @@ class TrainingJob(Task):
 
     def _finish(self) -> None:
         super()._finish()
-        if self.report:
-            self.step = self.report["step"]
+        status = read_run(self.folder) if self._hasBegun else None
+        if status:
+            self.step = status.step
+            self._readCurves()

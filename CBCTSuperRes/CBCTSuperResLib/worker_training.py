@@ -23,6 +23,7 @@ from .install import require_packages
 FIRST_PACE_S = 0.5
 LAST_PACE_S = 10.0
 EVENTS_BEFORE_SLOWING = 2000
+FREQUENT = ("progress", "scalars")
 
 
 class Sender(Protocol):
@@ -128,29 +129,31 @@ def export(job: dict, events: Sender, stop: Stop) -> dict:
 
 
 class Told:
-    """Passes on what `watch.events.Events` tells: progress twice a second at first, and later, so that the file of a
-    run of days stays small, every ten seconds; of a validation's pictures the newest one.
+    """Passes on what `watch.events.Events` tells: progress and scalars twice a second at first and later, so that the
+    file of a run of days stays small, every ten seconds; of a validation's pictures the newest one.
+
+    All scalars are in the run's curves.
     """
 
     def __init__(self, events: Sender, clock: Callable[[], float] = time.monotonic) -> None:
         self._events, self._clock = events, clock
         self._began = clock()
-        self._told = self._began - LAST_PACE_S
+        self._told: dict[str, float] = {}
 
     def __call__(self, event: str, **values) -> None:
-        if event == "ended" or (event == "progress" and values["fraction"] < 1 and not self._is_time()):
+        if event == "ended" or (event in FREQUENT and values.get("fraction") != 1 and not self._is_time(event)):
             return
         if event == "validated":
             picture = newest_picture(values.pop("pictures"))
             values["picture"] = str(picture) if picture else None
         self._events.send(event, **values)
 
-    def _is_time(self) -> bool:
+    def _is_time(self, event: str) -> bool:
         now = self._clock()
         pace = min(LAST_PACE_S, max(FIRST_PACE_S, (now - self._began) / EVENTS_BEFORE_SLOWING))
-        if now - self._told < pace:
+        if now - self._told.get(event, -LAST_PACE_S) < pace:
             return False
-        self._told = now
+        self._told[event] = now
         return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,21 @@ def test_a_parent_that_ends_lets_its_worker_stop_gently(tmp_path, script):
     if folder.exists():  # it stopped because it was asked to, before it noticed that its parent had gone
         events = [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
         assert "Stopped after" in events[-1]["what"]
+
+
+def test_a_job_whose_folder_has_gone_cannot_be_told_and_ends(monkeypatch, tmp_path):
+    monkeypatch.setattr(jobs_lasting, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
+    folder = tmp_path / "job"
+    folder.mkdir()
+    (folder / "job.json").touch()
+    seen = LastingJob.attach(folder)
+    shutil.rmtree(folder)
+    for tell in (seen.cancel, seen.detach):
+        with pytest.raises(OutputError, match="cannot be told"):
+            tell()
+    run_to_end(seen)
+    assert "has gone" in seen.error.what
+    seen.close()
 
 
 def test_looking_at_the_lock_of_a_job_does_not_take_it(tmp_path):

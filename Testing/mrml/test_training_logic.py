@@ -157,7 +157,7 @@ def test_a_stopped_training_goes_on_where_it_was_with_its_curves(quick, logic, v
     run_to_end(first)
     assert isinstance(first.error, Cancelled)
     (run,) = logic.runs(values["path"]["root"])
-    assert run.state == "stopped" and run.step >= 6
+    assert run.state == "stopped" and run.step == first.step == first.history[-1]["step"] >= 6
 
     again = logic.resume(run)
     poll_until(again, lambda: again.step > run.step + 2)
@@ -210,7 +210,11 @@ def test_a_training_that_was_started_elsewhere_is_watched_but_not_stopped(quick,
     job = logic.start(values)
     poll_until(job, lambda: job.step > 2)
     monkeypatch.setattr(training_job, "jobFolder", lambda run: run / "none")  # as if no Slicer had started it
+    picture = job.folder / "val_images" / "a slice" / "a slice_5.png"
+    picture.parent.mkdir(parents=True)
+    picture.touch()
     seen = TrainingLogic().attach(job.folder)
+    assert seen.picture == picture
     assert seen.step >= 2 and seen.history[0] == {"step": 1, "l_g_pix": 1.0}
     step = seen.step
     poll_until(seen, lambda: seen.step > step and seen.history[-1]["step"] > step)

@@ -71,6 +71,16 @@ def test_progress_is_told_twice_a_second_at_first_and_more_rarely_later():
     assert events.sent[-1][1]["fraction"] == 1.0
 
 
+def test_scalars_of_quick_steps_are_told_now_and_then():
+    events, now = Recorder(), [0.0]
+    told = Told(events, clock=lambda: now[0])
+    for step in range(1, 1001):
+        now[0] += 1 / 64
+        told("progress", fraction=step / 1000, message="", remaining_s=1.0)
+        told("scalars", step=step, niter=1000, values={"l_g_pix": 1.0})
+    assert len(events.named("scalars")) == 32 and len(events.named("progress")) == 33
+
+
 def test_of_a_validation_the_newest_picture_is_told(tmp_path):
     events = Recorder()
     told = Told(events)
