@@ -40,6 +40,14 @@ def add_training_commands(commands) -> None:
         "--out", type=Path, help="file to write (default: NAME.safetensors in the folder of user models)"
     )
     export.add_argument("--which", default="best", metavar="best|latest|STEP", help="which state of the run")
+    export.add_argument("--half", action="store_true", help="weights as float16: half the size")
+    export.add_argument(
+        "--no-halo",
+        dest="halo",
+        action="store_false",
+        help="do not measure the halo, which takes an hour for the full size on a CPU: whole slices only",
+    )
+    export.add_argument("--device", default="auto", help="where to measure the halo")
 
 
 def _add_options_file(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +85,7 @@ def run_train(parsed: argparse.Namespace) -> int:
 def _tell_plan(options, device: str | None) -> int:
     from .training.plan import plan
 
-    found = plan(options, device or "auto")
+    found = plan(options, device or "auto", measure=True)
     print(found.text())
     return InputError.exit_code if found.missing or found.problems else 0
 
@@ -131,7 +139,11 @@ def run_export(parsed: argparse.Namespace) -> None:
     which = int(parsed.which) if parsed.which.isdigit() else parsed.which
     out = parsed.out or user_models_folder() / f"{parsed.run_folder.resolve().name}.safetensors"
     out.parent.mkdir(parents=True, exist_ok=True)
-    print(f"Written to {export_run(parsed.run_folder, out, which)}")
+    with Progress(quiet=False) as progress:
+        path = export_run(
+            parsed.run_folder, out, which, halo=parsed.halo, half=parsed.half, device=parsed.device, progress=progress
+        )
+    print(f"Written to {path}")
 
 
 def _prepared(report: dict) -> list[str]:

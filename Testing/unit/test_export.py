@@ -83,6 +83,14 @@ def steps_of(path: Path) -> int:
     return read_card(path).training["iterations"]
 
 
+def test_the_card_of_prepared_images_gives_the_window_in_the_scanners_grey_values(tmp_path):
+    chosen = options(tmp_path)
+    train = replace(chosen.datasets["train"], scanner_window=(20000, 50000))
+    chosen = replace(chosen, datasets={**chosen.datasets, "train": train})
+    prepared = {**FACTS, "window": (0, 65535)}
+    assert make_run_model(tiny_network(), chosen, prepared, RESULTS).card.window == (20000, 50000)
+
+
 def test_the_card_says_what_the_model_was_trained_on_and_how_good_it_is(tmp_path):
     card = make_run_model(tiny_network(), options(tmp_path), FACTS, RESULTS).card
     assert card.name == "Kiefer x2" and card.licence == "not stated"

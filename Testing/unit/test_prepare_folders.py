@@ -88,6 +88,7 @@ def test_the_datasets_are_what_training_reads(prepared):
     for name, dataset in datasets.items():
         assert dataset["dataroot_HR"] == str(out / name / "HR")
         assert dataset["dataroot_LR"] == str(out / name / "LR")
+    assert datasets["train"]["scanner_window"][0] < datasets["train"]["scanner_window"][1]
 
 
 def test_the_written_slices_open_as_training_data(prepared):

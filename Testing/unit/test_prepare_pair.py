@@ -154,6 +154,7 @@ def test_what_is_needed_to_train_and_to_check_is_beside_the_slices(prepared):
     assert json.loads((out / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     train = json.loads((out / "datasets.json").read_text(encoding="utf-8"))["train"]
     assert (train["mode"], train["dataroot_HR"], train["dataroot_LR"]) == ("LRHR", str(out / "HR"), str(out / "LR"))
+    assert train["scanner_window"] == report["window_lr"]
     assert min(sitk.ReadImage(str(out / "checkerboard.png")).GetSize()) > 800
     assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
 

@@ -30,6 +30,7 @@ ADVERSARIAL = ("gan_weight", "gradient_gan_weight")
 OF_NO_INTEREST = ("memory",)  # to whoever applies the model
 NOT_STATED = "not stated"
 SAMPLES, SEED = 64, 20
+PREPARED = 65535  # the brightest grey value of prepared images
 
 
 def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, results: Mapping | None = None) -> ModelCard:
@@ -46,7 +47,7 @@ def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, result
     results : mapping, optional
         What `Validator.run` returned; empty or None if nothing was measured.
     """
-    results, window = results or {}, facts.get("window")
+    results = results or {}
     made = {
         "name": options.name,
         "title": f"{options.name}: x{options.scale} in slices, trained by a user of this program",
@@ -57,12 +58,23 @@ def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, result
     }
     return ModelCard(
         spec=spec,
-        window=None if window is None else (float(window[0]), float(window[1])),
+        window=_scanner_window(options, facts.get("window")),
         levels=facts.get("levels"),
         training=_training(spec, options, facts),
         results=as_results(validation_name(results), results),
         **{**made, **own_texts(options)},
     )
+
+
+def _scanner_window(options: TrainingOptions, window: Sequence[float] | None) -> tuple[float, float] | None:
+    """The window in grey values of the scanner, also where the images were prepared from others."""
+    if window is None:
+        return None
+    prepared = options.datasets["train"].scanner_window
+    if prepared is None:
+        return float(window[0]), float(window[1])
+    low, high = prepared
+    return tuple(low + (high - low) * float(bound) / PREPARED for bound in window)
 
 
 def own_texts(options: TrainingOptions) -> dict:

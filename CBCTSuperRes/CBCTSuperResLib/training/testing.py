@@ -188,7 +188,7 @@ class _SetTest:
         name = distinct(name, self._written)
         self._written.add(name)
         *folders, last = (file_name(part) for part in name.split("/"))
-        return self._folder.joinpath(*folders, f"{last}{getattr(self._options, 'suffix', None) or ''}{kind}")
+        return self._folder.joinpath(*folders, f"{last}{self._options.suffix or ''}{kind}")
 
 
 def write_grey_values(sr: np.ndarray, window, path: Path) -> Path:

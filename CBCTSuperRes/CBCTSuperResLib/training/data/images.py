@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..options import TrainingOptions
     from ..options.data_keys import DatasetOptions
 
-VALIDATED = 16  # slices of files in a validation, evenly spread; a test takes all
 USUAL_PATCH = 128
 
 
@@ -89,15 +88,15 @@ class Images(Sequence):
 def open_images(dataset: DatasetOptions, options: TrainingOptions) -> Images:
     """Whole images to measure on.
 
-    Of the slices in files a validation takes `VALIDATED`, evenly spread, because it is repeated again and again; a test
-    takes all. Procedural slices are as many as the options say.
+    Of the slices in files a validation takes `logger.val_slices`, evenly spread, because it is repeated again and
+    again; a test takes all. Procedural slices are as many as the options say.
 
     Raises
     ------
     InputError, OptionError, ResourceError
         If there are none, or they are not what the options say; see `gather`.
     """
-    at_most = VALIDATED if dataset.phase == "val" else None
+    at_most = options.logger.val_slices if dataset.phase == "val" else None
     gathered = gather(dataset, options, at_most=at_most) if has_files(dataset) else None
     train = options.datasets.get("train")
     drawn = procedural_pictures(dataset, options, train.HR_size if train else USUAL_PATCH)

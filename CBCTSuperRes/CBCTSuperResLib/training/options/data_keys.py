@@ -111,3 +111,9 @@ class TrainDatasetOptions(DatasetOptions):
     procedural_share: float | None = ours(
         Number(0, 1), None, "Share of the patches that are computer-drawn; null: as their number among the images says."
     )
+    scanner_window: tuple[float, float] | None = ours(
+        ListOf(Number(), 2, ascending=True),
+        None,
+        "Scanner's grey values that 0 and 65535 in the LR images stand for, as prepare writes them: the model's card "
+        "then gives its window in these. null: the images hold the scanner's own.",
+    )

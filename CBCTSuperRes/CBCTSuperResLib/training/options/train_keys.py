@@ -131,4 +131,5 @@ class LoggerOptions:
     )
     save_checkpoint_freq: int = seed(Whole(1), 5000, "Iterations between saved states and models.", resumable=True)
     keep_last: int = ours(Whole(1), 3, "How many of them are kept, beside the best model.", resumable=True)
+    val_slices: int = ours(Whole(1), 16, "Slices of files that each validation measures, evenly spread over all.")
     val_images: int = ours(Whole(0), 4, "Pictures that each validation writes.", resumable=True)

@@ -51,6 +51,7 @@ class TrainingOptions:
     device: str = ours(
         Text(("auto", "cpu", "cuda")), "auto", "auto: as gpu_ids says; cpu or cuda: in spite of it.", resumable=True
     )
+    suffix: str | None = ours(Text(), None, "Added to the names of a test's results.", resumable=True)
     datasets: Mapping[str, DatasetOptions] = field(default_factory=dict, metadata={"sections": DatasetOptions})
     path: PathOptions = field(default_factory=PathOptions)
     network_G: GeneratorOptions = field(default_factory=GeneratorOptions)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ...errors import InputError, OptionError
 from ...files.reading import VOLUME_FORMATS
 from ...progress import Report, part_of
@@ -21,6 +23,7 @@ from .pair import safe_name, scan_name, write_pair
 
 SETS = ("train", "val")
 _SIDE = re.compile(r"(?:^(?:lr|hr)[ _.-]+)|(?:[ _.-]+(?:lr|hr)$)", re.IGNORECASE)
+_SAME_WINDOW = 0.02
 _TRANSFORMS = (".tfm", ".txt", ".h5", ".mat")
 
 
@@ -258,5 +261,15 @@ def _datasets(pairs: Sequence[dict], made: Mapping[str, dict], out: Path, form: 
         if files:
             folders = [out / name / side for side in ("HR", "LR")]
             roots = [[str(f / file) for file in files] if form == "nrrd" else str(f) for f in folders]
-            found[name] = dataset(name.upper(), *roots)
+            window = _common_window(pairs) if name == "train" else None
+            found[name] = dataset(name.upper(), *roots, window)
     return found
+
+
+def _common_window(pairs: Sequence[dict]) -> list[float] | None:
+    """The window of all LR scans; None where those of two differ by more than `_SAME_WINDOW` of their width."""
+    windows = np.array([pair["window_lr"] for pair in pairs if pair["set"] == "train"], np.float64)
+    width = np.diff(windows, axis=1).mean()
+    if np.ptp(windows, axis=0).max() > _SAME_WINDOW * width:
+        return None
+    return windows.mean(0).tolist()

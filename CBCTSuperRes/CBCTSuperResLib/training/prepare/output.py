@@ -95,12 +95,14 @@ def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def dataset(name: str, hr: str | Sequence[str], lr: str | Sequence[str]) -> dict:
+def dataset(name: str, hr: str | Sequence[str], lr: str | Sequence[str], window: Sequence[float] | None = None) -> dict:
     """What `datasets.train` or `datasets.val` of a training's options has to say of the written images.
 
-    They need no normalization_range: 0 and 65535 are the window's bounds.
+    They need no normalization_range: 0 and 65535 are the window's bounds. `window` tells which grey values of the LR
+    scans these were, for the model's card.
     """
-    return {"name": name, "mode": "LRHR", "dataroot_HR": hr, "dataroot_LR": lr}
+    block = {"name": name, "mode": "LRHR", "dataroot_HR": hr, "dataroot_LR": lr}
+    return block if window is None else {**block, "scanner_window": list(window)}
 
 
 _ENCODING = {"tif": [cv2.IMWRITE_TIFF_COMPRESSION, 1], "png": [cv2.IMWRITE_PNG_COMPRESSION, 1]}

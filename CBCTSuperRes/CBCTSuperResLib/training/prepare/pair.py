@@ -105,7 +105,7 @@ def prepare_pair(
         report = write_pair(Path(lr), Path(hr), folder, options, name or scan_name(hr), progress, cancelled)
         form = options.format
         roots = [str(out / side) if form != "nrrd" else str(out / side / report["files"][0]) for side in ("HR", "LR")]
-        write_json(folder / DATASETS, {"train": dataset("TRAIN", *roots)})
+        write_json(folder / DATASETS, {"train": dataset("TRAIN", *roots, report["window_lr"])})
     part_of(progress, 0, 1)(1.0, "Done")
     return report
 
