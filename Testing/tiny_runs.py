@@ -3,9 +3,9 @@
     python tiny_runs.py OPTIONS.json LIFE [LIFE ...]
 
 trains in one process after the other and prints their exit codes. A LIFE is "auto" or "-" (no resuming), and may go on
-with how the process ends itself as `kill -9` does: "auto@time:S" after S seconds of the loop, "auto@step:N" after
-iteration N, "auto@write:N" while the Nth checkpoint of this life is half written, "auto@replace:N" when that is
-complete but has not got its name.
+with how the process ends itself as `kill -9` does: "auto@after:N" when the Nth iteration of this life is done,
+"auto@in:N.f" when about the fraction 0.f of the next one is done, too, "auto@write:N" while this life's Nth checkpoint
+is half written, "auto@replace:N" when that is complete but has not got its name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "CBCTSuperRes"))
 
 import torch
-from CBCTSuperResLib.training import run
+from CBCTSuperResLib.training import process, run
 from CBCTSuperResLib.training.loop import checkpoints
 from CBCTSuperResLib.training.loop.observer import Observer
 from CBCTSuperResLib.training.options import TrainingOptions, read_options
@@ -85,19 +85,22 @@ class DieAt(Observer):
     def __init__(self, moment: str) -> None:
         self._kind, _, value = moment.partition(":")
         self._value = float(value)
-        self._written = 0
+        self._first = self._written = 0
         if self._kind == "write":
             self._patch("_write", before=self._write_half)
         if self._kind == "replace":
             self._patch("_write", after=die)
 
     def started(self, facts) -> None:
-        if self._kind == "time":
-            threading.Thread(target=lambda: (time.sleep(self._value), die()), daemon=True).start()
+        self._first = facts.step
 
     def progress(self, number: int, seconds_per_step: float, remaining_s: float) -> None:
-        if self._kind == "step" and number == self._value:
+        if self._kind not in ("after", "in") or number - self._first != int(self._value):
+            return
+        if self._kind == "after":
             die()
+        pause = self._value % 1 * seconds_per_step
+        threading.Thread(target=lambda: (time.sleep(pause), die()), daemon=True).start()
 
     def _patch(self, name: str, before=None, after=None) -> None:
         original = getattr(checkpoints, name)
@@ -123,7 +126,7 @@ class DieAt(Observer):
 def live(options: str, life: str) -> None:
     """Train in this process, perhaps not to the end."""
     torch.set_num_threads(1)
-    run.standard_observers = lambda options: [CurvesCsv()]  # drawing would take longer than training
+    process.standard_observers = lambda options: [CurvesCsv()]  # drawing would take longer than training
     resume, _, moment = life.partition("@")
     observers = [DieAt(moment)] if moment else []
     run.train(read_options(options), resume=None if resume == "-" else resume, observers=observers)
@@ -133,8 +136,8 @@ def live_apart(options: str, life: str) -> int:
     """The same in a process of its own, forked where possible, as imports take seconds; returns its exit code."""
     if not hasattr(os, "fork"):
         return subprocess.run([sys.executable, __file__, options, life, "--here"], check=False).returncode
-    process = os.fork()
-    if process == 0:
+    child = os.fork()
+    if child == 0:
         code = 1
         try:
             live(options, life)
@@ -142,7 +145,7 @@ def live_apart(options: str, life: str) -> int:
         except BaseException:
             traceback.print_exc()
         os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def main(options: str, *lives: str) -> None:

@@ -23,7 +23,7 @@ from CBCTSuperResLib.errors import (
 )
 from CBCTSuperResLib.locks import FileLock
 from CBCTSuperResLib.model import Model
-from CBCTSuperResLib.training import run
+from CBCTSuperResLib.training import process, run
 from CBCTSuperResLib.training.loop import checkpoints, folder
 from CBCTSuperResLib.training.loop.checkpoints import read_checkpoint
 from CBCTSuperResLib.training.loop.observer import Observer
@@ -39,7 +39,7 @@ VAL = {"mode": "HR", "procedural": 2, "procedural_seed": 3}
 @pytest.fixture(autouse=True)
 def _no_observers(monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(run, "standard_observers", lambda options: [])
+    monkeypatch.setattr(process, "standard_observers", lambda options: [])
 
 
 class Witness(Observer):
@@ -152,7 +152,7 @@ def test_a_run_that_cannot_begin_archives_nothing(tmp_path, monkeypatch):
     def refuse(*_):
         raise InputError("The images are of different sizes.")
 
-    monkeypatch.setattr(run, "open_source", refuse)
+    monkeypatch.setattr(process, "open_source", refuse)
     for name in ("tiny", "new"):
         with pytest.raises(InputError, match="sizes"):
             run.train(tiny_options(tmp_path, f"name={name}", niter=1))

@@ -218,13 +218,13 @@ def test_multistep_rates_are_those_of_torch():
 
 
 @given(st.integers(1, 20), st.integers(21, 60))
-def test_cosine_rates_rise_during_the_warm_up_and_then_fall_to_a_hundredth(warmup, niter):
+def test_cosine_rates_rise_during_the_warm_up_and_then_fall_to_nothing(warmup, niter):
     train = TrainOptions(lr_G=1.0, lr_scheme="Cosine", lr_warmup_iters=warmup, niter=niter)
     found = rates(train, niter + 1)
     assert max(found) == pytest.approx(1.0) and found.index(max(found)) in (warmup - 1, warmup)
     assert all(a <= b + 1e-12 for a, b in zip(found[:warmup], found[1:warmup], strict=False))
     assert all(a >= b for a, b in zip(found[warmup:], found[warmup + 1 :], strict=False))
-    assert found[-1] == pytest.approx(0.01)
+    assert found[-1] == pytest.approx(0.0) and found[-2] > 0
 
 
 def test_every_group_keeps_its_own_rate():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.errors import Cancelled, InputError, OptionError
-from CBCTSuperResLib.training import run
+from CBCTSuperResLib.training import process, run
 from CBCTSuperResLib.training.loop.checkpoints import read_checkpoint
 from CBCTSuperResLib.training.loop.observer import Observer
 from CBCTSuperResLib.training.watch.curves import CurvesCsv
@@ -42,7 +42,7 @@ class Notes(Observer):
 @pytest.fixture(autouse=True)
 def _only_the_table(monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(run, "standard_observers", lambda options: [CurvesCsv()])
+    monkeypatch.setattr(process, "standard_observers", lambda options: [CurvesCsv()])
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,11 @@ def finished(tmp_path_factory):
     """A run of four iterations that nothing disturbed, with checkpoints of 2 and 4."""
     root = tmp_path_factory.mktemp("undisturbed")
     torch.set_num_threads(1)
-    before, run.standard_observers = run.standard_observers, lambda options: [CurvesCsv()]
+    before, process.standard_observers = process.standard_observers, lambda options: [CurvesCsv()]
     try:
         return run.train(tiny_options(root)).folder
     finally:
-        run.standard_observers = before
+        process.standard_observers = before
 
 
 def checkpoint(folder: Path, step: int) -> dict:
@@ -99,8 +99,11 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
 def test_an_earlier_checkpoint_can_be_chosen_and_later_ones_are_set_aside(tmp_path, finished):
     folder = run.train(tiny_options(tmp_path)).folder
     states, notes = folder / "training_state", Notes()
+    models, latest = folder / "models", []
+    notes.started = lambda facts: latest.append((models / "latest_G.safetensors").read_bytes())
+    two = (models / "2_G.safetensors").read_bytes()
     run.train(tiny_options(tmp_path), resume=states / "2.state", observers=[notes])
-    assert notes.step_at_start == 2
+    assert latest == [two] and (models / "latest_G.safetensors").read_bytes() != two
     assert (states / "4.state.abandoned").exists()
     assert same_payload(checkpoint(folder, 4), checkpoint(finished, 4))
 
@@ -183,20 +186,20 @@ def train_apart(options: Path, *lives: str) -> list[int]:
 @pytest.mark.timeout(240)
 def test_a_run_that_is_killed_ten_times_ends_bit_for_bit_as_one_that_was_not(tmp_path):
     """Ten moments drawn under a seed: during iterations, between them, and while a checkpoint is written."""
-    values, draw = tiny_json(tmp_path / "killed", niter=24, val_freq=12), random.Random(20)
+    values, draw = tiny_json(tmp_path / "killed", niter=28, val_freq=14), random.Random(20)
     values["datasets"]["val"] = {"mode": "HR", "procedural": 1, "procedural_seed": 3}
     file, whole_file = tmp_path / "options.json", tmp_path / "whole.json"
     file.write_text(json.dumps(values))
-    moments = [f"time:{draw.uniform(0.05, 0.8):.3f}" for _ in range(4)]
+    moments = [f"in:{draw.uniform(1, 4):.3f}" for _ in range(4)]
     moments += [f"write:{draw.randint(1, 2)}" for _ in range(3)] + [f"replace:{draw.randint(1, 2)}" for _ in range(2)]
     draw.shuffle(moments)
-    *killed, last = train_apart(file, "-@step:5", *(f"auto@{moment}" for moment in moments), "auto")
+    *killed, last = train_apart(file, "-@after:5", *(f"auto@{moment}" for moment in moments), "auto")
     assert len(killed) == KILLS and all(code != 0 for code in killed) and last == 0
 
     values["path"]["root"] = str(tmp_path / "whole")
     whole_file.write_text(json.dumps(values))
     assert train_apart(whole_file, "-") == [0]
     broken, whole = (tmp_path / name / "experiments" / "tiny" for name in ("killed", "whole"))
-    assert same_payload(checkpoint(broken, 24), checkpoint(whole, 24))
+    assert same_payload(checkpoint(broken, 28), checkpoint(whole, 28))
     assert rows(broken) == rows(whole)
     assert not list((broken / "training_state").glob(".*"))

@@ -12,8 +12,6 @@ from torch.optim import Optimizer
 if TYPE_CHECKING:
     from ..options import TrainOptions
 
-COSINE_END = 0.01
-
 Factor = Callable[[int], float]
 
 
@@ -21,7 +19,7 @@ def make_factor(train: TrainOptions) -> Factor:
     """The factor on the initial learning rates, by iteration (from 1).
 
     "MultiStepLR": gamma to the number of milestones that have passed; as in SPSR, the iteration that follows a
-    milestone is the first with the smaller rate. "Cosine": along half a cosine down to a hundredth. During
+    milestone is the first with the smaller rate. "Cosine": along half a cosine, to 0 after the last iteration. During
     `lr_warmup_iters` both also rise linearly from zero.
 
     Parameters
@@ -35,7 +33,7 @@ def make_factor(train: TrainOptions) -> Factor:
 
     def cosine(number: int) -> float:
         done = min(1.0, max(0.0, (number - 1 - warmup) / max(1, train.niter - warmup)))
-        return COSINE_END + (1 - COSINE_END) * 0.5 * (1 + math.cos(math.pi * done))
+        return 0.5 * (1 + math.cos(math.pi * done))
 
     shape = cosine if train.lr_scheme == "Cosine" else multi_step
     return lambda number: shape(number) * min(1.0, number / warmup if warmup else 1.0)
