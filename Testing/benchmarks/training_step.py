@@ -22,7 +22,7 @@ from .plain_step import PlainTraining
 
 BATCH, PATCH, NF = 8, 64, 32
 TARGET = "not slower on the CPU, faster on CUDA, equal losses"
-TOLERANCE = 1e-4  # relative, of float32 losses over the first steps
+TOLERANCE = 2e-5  # of float32 losses, which are of order 1, over the first steps
 ROUGH = 2e-2  # of bfloat16
 FIRST_STEPS = 3
 
@@ -103,9 +103,9 @@ def _step(steps: Steps, low: Tensor, high: Tensor) -> dict[str, float]:
 
 
 def _difference(found: list[dict], expected: list[dict]) -> float:
-    """Largest relative difference between losses of the same name."""
+    """Largest difference between losses of the same name."""
     pairs = [(ours[name], value) for ours, plain in zip(found, expected, strict=True) for name, value in plain.items()]
-    return max(abs(ours - plain) / abs(plain) for ours, plain in pairs)
+    return max(abs(ours - plain) for ours, plain in pairs)
 
 
 def _synchronised() -> float:
