@@ -65,7 +65,7 @@ def checkpoint(folder: Path, step: int) -> dict:
 
 def stop_after(step: int):
     """A `cancelled` that asks for a stop once an iteration is done."""
-    asked = iter(range(1, 1000))
+    asked = iter(range(1000))
     return lambda: next(asked) >= step
 
 
@@ -87,6 +87,13 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(tmp_path, f
 
 def test_the_first_run_of_a_name_may_also_be_resumed(tmp_path):
     assert run.train(tiny_options(tmp_path, niter=1), resume="auto").finished
+
+
+def test_a_run_may_be_stopped_before_it_has_done_anything(tmp_path, finished):
+    with pytest.raises(Cancelled, match="after step 0"):
+        run.train(tiny_options(tmp_path), cancelled=lambda: True)
+    result = run.train(tiny_options(tmp_path), resume="auto")
+    assert same_payload(checkpoint(result.folder, 4), checkpoint(finished, 4))
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -174,38 +175,41 @@ class _Asked:
 
     def __init__(self, folder: Path) -> None:
         self._stop, self._parent = folder / STOP, FileLock(folder / PARENT)
-        self._asked = False
+        self.orphaned = False
 
     def __call__(self) -> bool:
-        self._asked = self._asked or self._stop.exists() or not self._stop.parent.exists() or self._parent.acquire()
-        return self._asked
+        self.orphaned = self.orphaned or self._parent.acquire()
+        return self.orphaned or self._stop.exists()
 
 
 def main(arguments: Sequence[str]) -> int:
     """One of the processes: do the job and write down its outcome."""
     from .run import train
 
-    path = Path(arguments[0])
-    job = json.loads(path.read_text(encoding="utf-8"))
+    folder = Path(arguments[0]).parent
+    job, asked = json.loads((folder / JOB).read_text(encoding="utf-8")), _Asked(folder)
     try:
         result = train(
             read_options(job["options"]),
             resume=job["resume"],
             accept_changes=job["accept"],
             device=job["device"],
-            observers=[Relay(path.parent / EVENTS)],
-            cancelled=_Asked(path.parent),
+            observers=[Relay(folder / EVENTS)],
+            cancelled=asked if os.environ["RANK"] == "0" else None,
         )
     except SuperResError as error:
-        _tell(path.parent, _failure(error))
+        _tell(folder, _failure(error))
         return 0 if isinstance(error, Cancelled) else error.exit_code
     except SystemExit:  # the first process tells the reason
         return 0
     except Exception as error:
         crash = SuperResError(f"The program failed: {type(error).__name__}: {error}.", "Report it with the details.")
-        _tell(path.parent, {**_failure(crash), "detail": traceback.format_exc()})
+        _tell(folder, {**_failure(crash), "detail": traceback.format_exc()})
         return crash.exit_code
-    _tell(path.parent, {"result": {**asdict(result), "folder": str(result.folder)}})
+    finally:
+        if asked.orphaned:
+            shutil.rmtree(folder, ignore_errors=True)
+    _tell(folder, {"result": {**asdict(result), "folder": str(result.folder)}})
     return 0
 
 

@@ -29,6 +29,7 @@ from .loop.resume import Accept, Resumed, begins_anew, find_checkpoint, refuse_c
 from .loop.schedule import Schedule, make_factor
 from .loop.state import TrainingState, restore_random, seed_everything
 from .loop.step import Steps
+from .loop.stopping import StopRequest
 from .options import TrainingOptions
 from .plan import plan
 from .recipes import build_recipe
@@ -51,8 +52,7 @@ class TrainingProcess:
         All of the training, this one among them.
     observers : sequence of Observer
         Beside those that every run has.
-    stop : callable
-        Whether to stop.
+    stop : StopRequest
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TrainingProcess:
         device: torch.device,
         together: Processes,
         observers: Sequence[Observer],
-        stop: Callable[[], bool],
+        stop: StopRequest,
     ) -> None:
         self.options, self.device, self.together, self.stop = options, device, together, stop
         self.dataset = options.dataset("train")
@@ -254,7 +254,8 @@ class TrainingProcess:
     def _guarded(self, loop: Loop, desk: Desk | None, source: TrainingSource) -> RunResult:
         """Let the loop run; a failure is told in the status and, where numbers ceased to be finite, in a report."""
         try:
-            return loop.run()
+            with self.stop:  # until here, a Ctrl-C ends at once: there is nothing to save
+                return loop.run()
         except Cancelled:
             raise
         except NonFinite as error:

@@ -49,7 +49,7 @@ def train(
     observers : sequence of Observer
         Beside those that every run has.
     cancelled : callable, optional
-        Asked after every iteration.
+        Asked before every iteration.
 
     Returns
     -------
@@ -74,8 +74,8 @@ def train(
     with (
         Processes.join(own) as together,
         repeatable(options.train.deterministic, options.train.precision, own),
-        StopRequest(cancelled, alone=together.count == 1) as stop,
     ):
+        stop = StopRequest(cancelled, alone=together.count == 1)
         try:
             return TrainingProcess(options, own, together, observers, stop).train(resume, accept_changes)
         except (Cancelled, NonFinite) as error:  # all processes end so, and the first speaks for them

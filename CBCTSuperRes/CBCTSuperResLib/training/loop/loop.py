@@ -76,7 +76,7 @@ class Loop:
     desk : Desk or None
         In the first process alone.
     stop : callable
-        Whether to stop; asked after every iteration.
+        Whether to stop; asked before every iteration.
     images : int
         Of the source, for the number of the epoch.
     may_shrink : bool
@@ -124,9 +124,9 @@ class Loop:
         self._feed.start(self._first)
         try:
             while self.state.step < self._intervals.niter:
-                self._iterate()
-                if self.state.step < self._intervals.niter and self._processes.any(self._stop()):
+                if self._processes.any(self._stop()):
                     self._stop_here()
+                self._iterate()
         finally:
             self._feed.close()
         return self._end(FINISHED)
