@@ -29,7 +29,7 @@ from CBCTSuperResLib.apply import identity, report_path
 from CBCTSuperResLib.arguments import add_apply_arguments, options_from_arguments
 from CBCTSuperResLib.card import ModelCard, read_card
 from CBCTSuperResLib.errors import Cancelled, InputError, OptionError, SuperResError
-from CBCTSuperResLib.jobs import WorkerProcess
+from CBCTSuperResLib.jobs.worker_process import WorkerProcess
 from CBCTSuperResLib.models import DEFAULT_MODEL, find_model
 from CBCTSuperResLib.options import Options
 from CBCTSuperResLib.progress import duration_text

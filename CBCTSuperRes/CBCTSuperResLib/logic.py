@@ -15,8 +15,8 @@ from .card import ModelCard, read_card
 from .errors import Cancelled, OutputError, ResourceError, SuperResError
 from .estimate import estimate, scales
 from .files.exchange import read_exchange, write_exchange
-from .in_process import InProcessWorker
-from .jobs import WorkerProcess, make_job_folder
+from .jobs.in_process import InProcessWorker
+from .jobs.worker_process import WorkerProcess, make_job_folder
 from .memory import readable
 from .models import DEFAULT_MODEL, find_model
 from .nodes import createOutputNode, fillNode, outputName, placeBeside, recordProvenance, roiBox, volumeFromNode

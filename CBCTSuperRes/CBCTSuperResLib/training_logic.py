@@ -22,14 +22,14 @@ from pathlib import Path
 import slicer
 
 from .errors import InputError, ModelError, OutputError, SuperResError
-from .jobs import WorkerProcess, make_job_folder
-from .jobs_lasting import LastingJob, is_going_on
+from .jobs.lasting import LastingJob, is_going_on
+from .jobs.training import Task, TrainingJob, jobFolder, workerOf
+from .jobs.worker_process import WorkerProcess, make_job_folder
 from .logic import letTheApplicationBreathe as breathe
 from .models import SUFFIX, list_models, user_models_folder
 from .training.options import TrainingOptions, missing, read_options
 from .training.prepare.options import PrepareOptions
 from .training.runs import RunInfo, list_runs, read_run
-from .training_job import Task, TrainingJob, jobFolder, workerOf
 from .training_paths import absolute, withAbsolutePaths
 from .training_volumes import Data, fileName, suggestWindow, volumeInWorld, withVolumes
 

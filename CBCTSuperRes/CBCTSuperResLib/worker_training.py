@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from .errors import Cancelled
 from .install import require_packages
+from .training.runs import newest_picture
 
 FIRST_PACE_S = 0.5
 LAST_PACE_S = 10.0
@@ -155,12 +155,6 @@ class Told:
             return False
         self._told[event] = now
         return True
-
-
-def newest_picture(folder: str | Path | None) -> Path | None:
-    """The picture that was written last below a folder of folders."""
-    pictures = Path(folder).glob("*/*.png") if folder else ()
-    return max(pictures, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _say(events: Sender, message: str) -> None:

@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from CBCTSuperResLib import jobs, processes
-from CBCTSuperResLib.errors import Cancelled
-from CBCTSuperResLib.job_state import LOG_LINES
-from CBCTSuperResLib.jobs import WorkerError, WorkerProcess
+from CBCTSuperResLib import processes
+from CBCTSuperResLib.errors import Cancelled, OutputError
+from CBCTSuperResLib.jobs import worker_process
+from CBCTSuperResLib.jobs.state import LOG_LINES
+from CBCTSuperResLib.jobs.worker_process import WorkerError, WorkerProcess
 from CBCTSuperResLib.locks import FileLock
 
 PREAMBLE = """
@@ -154,7 +155,7 @@ def test_cancel_is_asked_for_by_a_file(make_job):
 
 @posix_only
 def test_a_worker_that_ignores_cancel_is_killed_with_its_children(make_job, monkeypatch):
-    monkeypatch.setattr(jobs, "GRACE_S", 0.3)
+    monkeypatch.setattr(worker_process, "GRACE_S", 0.3)
     worker = make_job("""
         import signal, subprocess
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -199,7 +200,7 @@ def test_a_pause_of_the_polling_is_not_taken_for_silence_of_the_worker(make_job)
 
 
 def test_a_worker_that_does_not_go_after_its_last_word_is_ended(make_job, monkeypatch):
-    monkeypatch.setattr(jobs, "GRACE_S", 0.3)
+    monkeypatch.setattr(worker_process, "GRACE_S", 0.3)
     worker = make_job('event(event="done", report={}); time.sleep(60)')
     run_to_end(worker)
     assert worker.result == {} and worker.error is None
@@ -224,8 +225,8 @@ def test_a_python_that_does_not_start_is_said_in_words(tmp_path):
 
 
 def test_an_unwritable_temporary_folder_is_said_in_words(tmp_path):
-    with pytest.raises(jobs.OutputError, match="temporary folder"):
-        jobs.make_job_folder(tmp_path / "missing")
+    with pytest.raises(OutputError, match="temporary folder"):
+        worker_process.make_job_folder(tmp_path / "missing")
 
 
 def test_the_python_of_slicer_is_used_within_slicer(monkeypatch):

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from CBCTSuperResLib import jobs, jobs_lasting, processes
+from CBCTSuperResLib import processes
 from CBCTSuperResLib.errors import Cancelled, InputError, OutputError
-from CBCTSuperResLib.jobs_lasting import LastingJob, is_going_on
+from CBCTSuperResLib.jobs import lasting, worker_process
+from CBCTSuperResLib.jobs.lasting import LastingJob, is_going_on
 from CBCTSuperResLib.locks import FileLock
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -43,7 +44,7 @@ sys.exit(worker.main())
 PARENT = f"""
 import json, sys, time
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
-from CBCTSuperResLib.jobs_lasting import LastingJob
+from CBCTSuperResLib.jobs.lasting import LastingJob
 folder, script, detached = sys.argv[1:]
 job = LastingJob({{"kind": "count", "steps": 2000}}, folder, [sys.executable, script]).start()
 if detached == "True":
@@ -121,7 +122,7 @@ def test_a_job_that_is_done_clears_its_folder_away_when_it_is_closed(make_job):
 
 
 def test_a_worker_that_takes_long_to_stop_is_waited_for(make_job, monkeypatch):
-    for module in (jobs, jobs_lasting):
+    for module in (worker_process, lasting):
         monkeypatch.setattr(module, "GRACE_S", 0.1)
     job = started(make_job(last_step_s=1.0))
     job.cancel()
@@ -162,7 +163,7 @@ def test_whoever_attaches_to_a_finished_job_sees_its_result(make_job):
 
 @posix_only
 def test_whoever_attaches_to_a_killed_job_is_told(make_job, monkeypatch):
-    monkeypatch.setattr(jobs_lasting, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
+    monkeypatch.setattr(lasting, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
     job = started(make_job())
     os.killpg(job._process.pid, signal.SIGKILL)
     run_to_end(job)
@@ -250,7 +251,7 @@ def test_a_parent_that_ends_lets_its_worker_stop_gently(tmp_path, script):
 
 
 def test_a_job_whose_folder_has_gone_cannot_be_told_and_ends(monkeypatch, tmp_path):
-    monkeypatch.setattr(jobs_lasting, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
+    monkeypatch.setattr(lasting, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
     folder = tmp_path / "job"
     folder.mkdir()
     (folder / "job.json").touch()

@@ -57,8 +57,8 @@ import sys
 sys.path.insert(0, {library!r})
 for name in ("torch", "cv2", "safetensors", "tqdm", "scipy", "qt", "ctk", "slicer", "vtk"):
     sys.modules[name] = None
-import CBCTSuperResLib.batch, CBCTSuperResLib.jobs, CBCTSuperResLib.worker, CBCTSuperResLib.models
-import CBCTSuperResLib.jobs_lasting, CBCTSuperResLib.jobs_elsewhere, CBCTSuperResLib.training_job
+import CBCTSuperResLib.batch, CBCTSuperResLib.jobs.worker_process, CBCTSuperResLib.worker, CBCTSuperResLib.models
+import CBCTSuperResLib.jobs.lasting, CBCTSuperResLib.jobs.elsewhere, CBCTSuperResLib.jobs.training
 import CBCTSuperResLib.estimate, CBCTSuperResLib.card, CBCTSuperResLib.arguments, CBCTSuperResLib.install
 print("loaded")
 """

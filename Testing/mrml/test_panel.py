@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from CBCTSuperResLib.errors import Cancelled, DependencyError
-from CBCTSuperResLib.job_state import WorkerError
+from CBCTSuperResLib.jobs.state import WorkerError
 from scans import make_scan
 
 ROOT = Path(__file__).resolve().parents[2]

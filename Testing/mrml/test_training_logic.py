@@ -14,15 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from CBCTSuperResLib import jobs, processes
+from CBCTSuperResLib import processes
 from CBCTSuperResLib.errors import Cancelled, InputError, ModelError, OptionError
+from CBCTSuperResLib.jobs import worker_process
 from CBCTSuperResLib.models import list_models, user_models_folder
 from CBCTSuperResLib.volume import Grid, Volume
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
-from CBCTSuperResLib import nodes, training_job  # noqa: E402
+from CBCTSuperResLib import nodes  # noqa: E402
+from CBCTSuperResLib.jobs import training as jobs_of_training  # noqa: E402
+from CBCTSuperResLib.jobs.training import jobFolder  # noqa: E402
 from CBCTSuperResLib.logic import SuperResLogic  # noqa: E402
-from CBCTSuperResLib.training_job import jobFolder  # noqa: E402
 from CBCTSuperResLib.training_logic import TrainingLogic  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")
@@ -80,7 +82,7 @@ sys.exit(worker.main())
 def quick(tmp_path, monkeypatch) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER, encoding="utf-8")
-    monkeypatch.setattr(jobs, "worker_command", lambda: [sys.executable, str(script)])
+    monkeypatch.setattr(worker_process, "worker_command", lambda: [sys.executable, str(script)])
 
 
 @pytest.fixture
@@ -209,7 +211,7 @@ def test_a_training_that_is_let_go_of_stops_by_itself(quick, logic, values):
 def test_a_training_that_was_started_elsewhere_is_watched_but_not_stopped(quick, logic, values, monkeypatch):
     job = logic.start(values)
     poll_until(job, lambda: job.step > 2)
-    monkeypatch.setattr(training_job, "jobFolder", lambda run: run / "none")  # as if no Slicer had started it
+    monkeypatch.setattr(jobs_of_training, "jobFolder", lambda run: run / "none")  # as if no Slicer had started it
     picture = job.folder / "val_images" / "a slice" / "a slice_5.png"
     picture.parent.mkdir(parents=True)
     picture.touch()

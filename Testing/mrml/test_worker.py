@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from CBCTSuperResLib import jobs, processes
+from CBCTSuperResLib import processes
 from CBCTSuperResLib.errors import Cancelled
 from CBCTSuperResLib.files.exchange import read_exchange, write_exchange
-from CBCTSuperResLib.jobs import WorkerProcess
+from CBCTSuperResLib.jobs import worker_process
+from CBCTSuperResLib.jobs.worker_process import WorkerProcess
 from CBCTSuperResLib.volume import Volume
 from scans import make_scan
 
@@ -113,7 +114,7 @@ def test_cancel_ends_a_run_at_once_and_leaves_nothing(long_scan_file, tiny_model
     run_to_end(worker)
     assert isinstance(worker.error, Cancelled)
     assert worker._process.returncode == Cancelled.exit_code  # it ended itself, it was not killed
-    assert time.monotonic() - start < jobs.GRACE_S
+    assert time.monotonic() - start < worker_process.GRACE_S
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,7 +170,7 @@ def test_a_worker_whose_parent_is_killed_ends_and_cleans_up(long_scan_file, tiny
     script = f"""
 import sys, time
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
-from CBCTSuperResLib.jobs import WorkerProcess
+from CBCTSuperResLib.jobs.worker_process import WorkerProcess
 worker = WorkerProcess({job!r}, {str(folder)!r}).start()
 print(worker._process.pid, flush=True)
 while True:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from CBCTSuperResLib.jobs import WorkerProcess
+from CBCTSuperResLib.jobs.worker_process import WorkerProcess
+from CBCTSuperResLib.training.runs import newest_picture
 from CBCTSuperResLib.volume import Grid, Volume
-from CBCTSuperResLib.worker_training import Told, newest_picture
+from CBCTSuperResLib.worker_training import Told
 
 DAYS = 86400.0
 

@@ -120,3 +120,9 @@ def _goes_on(folder: Path, status: Mapping) -> bool:
         return True
     lock.release()
     return not free
+
+
+def newest_picture(folder: str | Path | None) -> Path | None:
+    """The picture that was written last below a folder of folders."""
+    pictures = Path(folder).glob("*/*.png") if folder else ()
+    return max(pictures, key=lambda path: path.stat().st_mtime, default=None)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import Cancelled, InputError, OutputError, SuperResError
-from .job_state import LifeSigns, WorkerError
-from .jobs import GRACE_S, WorkerProcess
-from .locks import FileLock
-from .processes import kill_group
+from ..errors import Cancelled, InputError, OutputError, SuperResError
+from ..locks import FileLock
+from ..processes import kill_group
+from .state import LifeSigns, WorkerError
+from .worker_process import GRACE_S, WorkerProcess
 
 SILENCE_OF_A_LOST_WORKER_S = 10.0
 TIME_TO_STOP_S = 1800.0

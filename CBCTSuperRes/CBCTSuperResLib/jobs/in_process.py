@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import Cancelled, SuperResError
-from .options import Options
+from ..errors import Cancelled, SuperResError
+from ..options import Options
 
 
 class InProcessWorker:
@@ -26,7 +26,7 @@ class InProcessWorker:
         return self
 
     def poll(self) -> None:
-        from .apply import apply_to_file
+        from ..apply import apply_to_file
 
         job = self._job
         options = Options.from_json(job["options"])

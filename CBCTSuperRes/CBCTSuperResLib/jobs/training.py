@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import InputError, SuperResError
-from .jobs import WorkerProcess
-from .jobs_elsewhere import CURVES, PICTURES, RunElsewhere, parts_of
-from .jobs_lasting import LastingJob, is_going_on
-from .training.runs import read_run
-from .training.watch.table import STEP, Row, read_curves
-from .worker_training import newest_picture
+from ..errors import InputError, SuperResError
+from ..training.runs import newest_picture, read_run
+from ..training.watch.table import STEP, Row, read_curves
+from .elsewhere import CURVES, PICTURES, RunElsewhere, parts_of
+from .lasting import LastingJob, is_going_on
+from .worker_process import WorkerProcess
 
 POLL_INTERVAL_S = 0.05
 

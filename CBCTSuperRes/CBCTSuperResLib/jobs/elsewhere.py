@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .errors import Cancelled, InputError
-from .job_state import JobState, WorkerError
-from .progress import ProgressMeter
-from .training.runs import RunInfo, read_run
-from .training.watch.table import SECONDS, STEP, Row, read_curves
-from .worker_training import newest_picture
+from ..errors import Cancelled, InputError
+from ..progress import ProgressMeter
+from ..training.runs import RunInfo, newest_picture, read_run
+from ..training.watch.table import SECONDS, STEP, Row, read_curves
+from .state import JobState, WorkerError
 
 INTERVAL_S = 1.0
 CURVES, PICTURES = "curves.csv", "val_images"

@@ -8,7 +8,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import Cancelled, SuperResError
+from ..errors import Cancelled, SuperResError
 
 LOG_LINES = 50
 

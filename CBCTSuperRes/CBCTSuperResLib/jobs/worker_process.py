@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from .errors import Cancelled, OutputError, SuperResError
-from .job_state import JobState, LifeSigns, WorkerError
-from .locks import FileLock
-from .processes import kill_group, start_in_own_group, worker_command
+from ..errors import Cancelled, OutputError, SuperResError
+from ..locks import FileLock
+from ..processes import kill_group, start_in_own_group, worker_command
+from .state import JobState, LifeSigns, WorkerError
 
 GRACE_S = 5.0
 SILENCE_LIMIT_S = 120.0
