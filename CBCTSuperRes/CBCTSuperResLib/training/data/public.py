@@ -1,7 +1,7 @@
 """Public scans to train on and to measure with: which there are, whether they are at hand, and their slices.
 
-Resources/Models/sources.json records origin, licence, hash and the part that may be trained on; the scans themselves lie
-in a folder that the user names. No torch is needed.
+Resources/Models/sources.json records origin, licence, hash and the part that may be trained on; the scans themselves
+lie in a folder that the user names. No torch is needed.
 """
 
 from __future__ import annotations
