@@ -98,6 +98,53 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path):
         torch.testing.assert_close(payload["networks"]["D"][name], lone["networks"]["D"][name], rtol=0, atol=1e-4)
 
 
+TWO_RANKS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from CBCTSuperResLib.training.loop import processes as module
+module.BUCKET_BYTES = 40
+torch.manual_seed(0)
+layer = torch.nn.Conv2d(2, 3, 2).double().to(memory_format=torch.channels_last)
+images = torch.rand(4, 2, 3, 3, dtype=torch.float64)
+
+def loss_of(own, mean):
+    said = layer(own)
+    return (said - mean(said.mean())).pow(3).mean()
+
+loss_of(images, lambda mean: mean).backward()
+expected = [p.grad.clone() for p in layer.parameters()]
+layer.zero_grad()
+with module.Processes.join(torch.device("cpu")) as together:
+    loss_of(images[2 * together.rank:][:2], together.mean).backward()
+    together.average_gradients(list(layer.parameters()))
+    error = max(float((p.grad - e).abs().max()) for p, e in zip(layer.parameters(), expected))
+    facts = {"error": error, "any": [together.any(together.rank == 1), together.any(False)],
+             "share": together.share(f"of {together.rank}"), "gather": together.gather(together.rank)}
+    with torch.no_grad():
+        layer.weight.fill_(together.rank + 5)
+    together.share_state({"G": layer})
+    facts["weight"] = float(layer.weight.mean())
+    found = together.gather(facts)
+    if together.first:
+        print(json.dumps(found))
+"""
+
+
+@pytest.mark.timeout(120)
+def test_gradients_and_means_are_those_of_the_whole_batch(tmp_path):
+    """Through the mean over all processes too: relativistic losses need it."""
+    script = tmp_path / "two_ranks.py"
+    script.write_text(TWO_RANKS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(script), str(ROOT / "CBCTSuperRes")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    for facts in json.loads(done.stdout):
+        assert facts.pop("error") < 1e-12
+        assert facts == {"any": [True, False], "share": "of 0", "gather": [0, 1], "weight": 5.0}
+
+
 @pytest.mark.timeout(240)
 def test_a_stop_is_passed_on_and_the_run_goes_on_bit_for_bit(tmp_path):
     told, stopped, whole = Told(), four(tmp_path, "stopped", niter=6), four(tmp_path, "whole", niter=6)

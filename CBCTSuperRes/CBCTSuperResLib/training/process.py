@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,38 +69,40 @@ class TrainingProcess:
         self.precision = Precision(options.train.precision, device)
         self.observers = Observers([*standard_observers(options), *observers])
         self.notes = list(options.notes)
+        self._opened = ExitStack()
 
     def train(self, resume: str | Path | None, accept: Accept) -> RunResult:
         """See `run.train`."""
         recipe, path = build_recipe(self.options), self.options.run_folder
-        with RunFolder(path) if self.together.first else nullcontext() as folder:
+        with self._opened:
+            folder = self._opened.enter_context(RunFolder(path)) if self.together.first else None
             resumed = self._resumed(resume, folder)
             self._settle_seed(resumed)
             if resumed and folder:
                 self.notes += refuse_changes(resumed, self.options, accept)
             micro_batch = self._micro_batch(resumed)
             recipe.check(self.together.count, self.device.type, self.share // micro_batch)
-            with closing(open_source(self.dataset, self.options)) as source:
-                state, steps = self._state(recipe, micro_batch, resumed)
-                desk = None
-                if folder:
-                    self._open(folder, state, anew=begins_anew(resume, path))
-                    desk = self._desk(folder, source, state)
-                if resumed:
-                    restore_random(resumed.payload, self.together.rank)
-                loop = Loop(
-                    state,
-                    steps,
-                    self._feed(source, micro_batch),
-                    Schedule(state.optimizers, make_factor(self.options.train)),
-                    self._intervals(),
-                    self.together,
-                    desk,
-                    self.stop,
-                    images=len(source),
-                    may_shrink=self.dataset.micro_batch is None and self.together.count == 1,
-                )
-                return self._guarded(loop, desk, source)
+            source = self._opened.enter_context(closing(open_source(self.dataset, self.options)))
+            state, steps = self._state(recipe, micro_batch, resumed)
+            desk = None
+            if folder:
+                self._open(folder, state, anew=begins_anew(resume, path))
+                desk = self._desk(folder, source, state)
+            if resumed:
+                restore_random(resumed.payload, self.together.rank)
+            loop = Loop(
+                state,
+                steps,
+                self._feed(source, micro_batch),
+                Schedule(state.optimizers, make_factor(self.options.train)),
+                self._intervals(),
+                self.together,
+                desk,
+                self.stop,
+                images=len(source),
+                may_shrink=self.dataset.micro_batch is None and self.together.count == 1,
+            )
+            return self._guarded(loop, desk, source)
 
     @staticmethod
     def _open(folder: RunFolder, state: TrainingState, anew: bool) -> None:
@@ -248,7 +250,9 @@ class TrainingProcess:
         if dataset is None:
             self.notes.append("There is no val set: nothing is measured, and no model is the best.")
             return None
-        validator = Validator(self.options, open_images(dataset, self.options))
+        images = self._opened.enter_context(closing(open_images(dataset, self.options)))
+        self.notes += images.warnings
+        validator = Validator(self.options, images)
         return lambda network, step: validator.run(network, step, folder.pictures)
 
     def _guarded(self, loop: Loop, desk: Desk | None, source: TrainingSource) -> RunResult:

@@ -4,8 +4,8 @@
 WORLD_SIZE and LOCAL_RANK. Without these there is one process, and nothing here communicates.
 
 Every process holds all networks and computes its share of the batch. Gradients are averaged when an update is complete
-(Update in `step`), in buckets: the arithmetic of DistributedDataParallel without its wrapper, which has to know at the
-forward pass which backward pass will be the last, and which allows no second optimiser to look on.
+(`step._Update`), in buckets: the arithmetic of DistributedDataParallel without its wrapper, which has to know at a
+forward pass whether its backward pass will be the update's last, and whether all parameters take part in it.
 """
 
 from __future__ import annotations
