@@ -15,6 +15,7 @@ from CBCTSuperResLib import calibrate
 from CBCTSuperResLib.apply import apply_to_file
 from CBCTSuperResLib.card import read_card
 from CBCTSuperResLib.errors import InputError, ModelError, OutputError
+from CBCTSuperResLib.evaluation.phantom import SCANNER_LEVELS
 from CBCTSuperResLib.importers import export_checkpoint
 from CBCTSuperResLib.model import Model
 from CBCTSuperResLib.models import FOLDER_VARIABLE, list_models
@@ -24,6 +25,7 @@ from CBCTSuperResLib.training import export, run_card
 from CBCTSuperResLib.training.export import export_run, levels_of_source, make_run_model, save_run_model
 from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.training.starting import starting_weights
+from CBCTSuperResLib.window import Window
 from fixtures_spsr import official_state, rrdb_state
 from helpers import make_volume
 from stub_networks import CubicTwice, register, stub_model, tiny_model, tiny_network
@@ -200,6 +202,12 @@ def test_weights_can_be_exported_in_half_precision(run, tmp_path):
 class Phantoms:
     """A source of patches with three tissues, of changing contrast."""
 
+    window = Window(26000, 46000)
+    drawn = 0
+
+    def describe(self) -> dict:
+        return {"images": {"procedural": self.drawn}}
+
     def __len__(self) -> int:
         return 200
 
@@ -213,6 +221,12 @@ def test_tissue_levels_are_found_in_patches_the_same_every_time():
     levels = levels_of_source(Phantoms())
     assert levels == levels_of_source(Phantoms())
     assert (levels.air, levels.soft, levels.bone) == pytest.approx((0.08, 0.36, 0.70), abs=0.02)
+
+
+def test_drawn_slices_have_the_levels_of_their_scanner():
+    source = Phantoms()
+    source.drawn = 4
+    assert levels_of_source(source) == SCANNER_LEVELS
 
 
 def test_images_without_contrast_have_no_levels():

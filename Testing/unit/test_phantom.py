@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
+from CBCTSuperResLib.blanks import find_blanks
 from CBCTSuperResLib.evaluation import phantom
 from CBCTSuperResLib.evaluation.anatomy import STRUT_THRESHOLD, JawSection, Levels, Struts, share_inside
 from CBCTSuperResLib.evaluation.simulate import block_mean
+from CBCTSuperResLib.tissue import estimate_levels
+from CBCTSuperResLib.window import Window
 
 SHAPE = (20, 96, 96)
 
@@ -135,3 +140,10 @@ def test_the_coarse_scan_has_the_noise_it_was_asked_for():
     grid = phantom.oblique_grid(field.shape, 0.2)
     coarse = phantom.coarse_scan(field, grid, noise=0.03, blank=None, window=(0, 1), dtype="float32")
     assert coarse.voxels.std() == pytest.approx(0.03, rel=0.08)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_tissues_are_found_at_the_levels_that_are_written_down(seed):
+    scan = phantom.jaw_scans((48, 192, 192), 0.15, seed, metal=seed == 1)[1]
+    found = estimate_levels(scan.voxels, find_blanks(scan)).in_window(Window(*phantom.WINDOW))
+    assert astuple(found) == pytest.approx(astuple(phantom.SCANNER_LEVELS), abs=0.01)

@@ -67,18 +67,6 @@ def test_two_models_of_one_name_are_refused(model_file, capsys):
     assert "NAME=FILE" in capsys.readouterr().err
 
 
-def test_a_model_of_procedural_slices_knows_the_levels_of_their_scanner(model_file, monkeypatch):
-    levels = table.scanner_levels([0])
-    assert levels.air == pytest.approx(-0.2, abs=0.03)
-    assert levels.soft == pytest.approx(0.16, abs=0.03)
-    assert levels.bone == pytest.approx(0.70, abs=0.03)
-    monkeypatch.setattr(table, "scanner_levels", lambda: levels)
-    model = Model.load(model_file)
-    drawn = replace(model.card, window=table.WINDOW, training={"data": {"images": {"procedural": 4}}})
-    assert table.with_results(Model(model.network, drawn), [], "tiny").card.levels == levels
-    assert table.with_results(model, [], "tiny").card.levels is None
-
-
 def test_a_missing_model_is_an_error_in_words(capsys):
     assert table.main(["no-such-model"]) == 4
     assert "no-such-model" in capsys.readouterr().err

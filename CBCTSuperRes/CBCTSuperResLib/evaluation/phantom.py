@@ -7,18 +7,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..blanks import find_blanks
-from ..tissue import TissueLevels, estimate_levels
+from ..tissue import TissueLevels
 from ..volume import Grid, Volume
-from ..window import Window
 from .anatomy import STANDARD_LEVELS, JawSection, Levels
 from .simulate import ALL_AXES, IN_PLANE, block_mean, correlated_noise, degrade, gaussian_blur
 
+# What `estimate_levels` finds on phantom scans (jaw_scans), in units of the window; models trained on drawn slices know
+# tissues at these levels.
+SCANNER_LEVELS = TissueLevels(air=-0.199, soft=0.161, bone=0.702)
 WINDOW = (26000.0, 46000.0)
 SLAB_POINTS = 1 << 18
 AXES = {"axial": IN_PLANE, "isotropic": ALL_AXES}
@@ -192,15 +192,3 @@ def jaw_scans(
     fine = reference_scan(field, grid, seed, blur=0, window=window, dtype=dtype, blank=blank)
     coarse = coarse_scan(field, grid, seed, planes=planes, noise=noise, window=window, dtype=dtype, blank=blank)
     return fine, coarse
-
-
-def scanner_levels(seeds: Iterable[int] = range(5)) -> TissueLevels:
-    """What `estimate_levels` finds on phantom scans, in units of their window; the median over the seeds.
-
-    Models that are trained on procedural slices know tissues at these levels.
-    """
-    window, found = Window(*WINDOW), []
-    for seed in seeds:
-        scan = jaw_scans((48, 192, 192), 0.15, seed, metal=seed % 2 == 1)[1]
-        found.append(astuple(estimate_levels(scan.voxels, find_blanks(scan)).in_window(window)))
-    return TissueLevels(*(round(float(level), 3) for level in np.median(found, axis=0)))

@@ -37,7 +37,6 @@ from .compare import (
     in_robust_window,
 )
 from .gallery import gallery
-from .phantom import WINDOW, scanner_levels
 
 
 def enlarger(model: Model, device: str = "auto") -> Enlarge:
@@ -82,14 +81,11 @@ def as_markdown(rows: Sequence[dict]) -> str:
 def with_results(model: Model, rows: Sequence[dict], name: str) -> Model:
     """The model with a card whose results are these rows, in which its own column is called "model".
 
-    The columns of other models stay under their names. The halo is calibrated if it was not, and a model of procedural
-    slices gets the tissue levels of their scanner, which clipped patches cannot show.
+    The columns of other models stay under their names. The halo is calibrated if it was not.
     """
     rows = [{("model" if key == name else key): value for key, value in row.items()} for row in rows]
     model = model if model.spec.halo is not None else calibrate(model)
-    drawn = model.card.training.get("data", {}).get("images", {}).get("procedural")
-    levels = scanner_levels() if drawn and model.card.window == WINDOW else model.card.levels
-    return Model(model.network, replace(model.card, results=rows, levels=levels))
+    return Model(model.network, replace(model.card, results=rows))
 
 
 def _named(models: Sequence[str]) -> dict[str, Model]:

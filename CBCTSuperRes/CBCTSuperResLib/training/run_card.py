@@ -10,12 +10,13 @@ import numpy as np
 
 from ..card import ModelCard
 from ..errors import InputError
+from ..evaluation.phantom import SCANNER_LEVELS, WINDOW
 from ..networks.spec import NetworkSpec
 from ..tissue import TissueLevels, levels_of
 from .watch.measures import as_results
 
 if TYPE_CHECKING:
-    from .data import Source
+    from .data import TrainingSource
     from .options import TrainingOptions
 
 LOSSES = {
@@ -82,12 +83,15 @@ def own_texts(options: TrainingOptions) -> dict:
     return {name: value for name, value in asdict(options.card).items() if value is not None}
 
 
-def levels_of_source(source: Source) -> TissueLevels | None:
+def levels_of_source(source: TrainingSource) -> TissueLevels | None:
     """Tissue levels of what a network is trained on, in units of the window; None if the images show no tissues.
 
     From LR patches of up to `SAMPLES` images, the same ones every time. They carry the changes of contrast that
-    training draws, whose middle is no change.
+    training draws, whose middle is no change. Where slices are drawn, the levels are those of their scanner, which
+    patches do not show: most hold no air, and none outside the window.
     """
+    if source.describe()["images"].get("procedural") and (source.window.lo, source.window.hi) == WINDOW:
+        return SCANNER_LEVELS
     images = np.unique(np.linspace(0, len(source) - 1, SAMPLES).round().astype(int)).tolist()
     values = [source.batch([n], [np.random.default_rng((SEED, n))])["LR"].numpy().ravel() for n in images]
     try:
