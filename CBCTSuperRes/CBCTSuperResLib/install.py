@@ -42,7 +42,7 @@ class Requirement:
         return any(version >= self.minimum for version in versions)
 
 
-TORCH = Requirement("torch>=2.2", ("torch",), (2, 2))
+TORCH = Requirement("torch>=2.3", ("torch",), (2, 3))
 OTHERS = (
     Requirement(
         "opencv-python-headless>=4.8",
@@ -120,7 +120,7 @@ def _installTorch() -> None:
             'Install the extension "PyTorch" with the Extensions Manager and restart Slicer.',
         ) from None
     try:
-        utilities.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.2")
+        utilities.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.3")
     except (TypeError, RuntimeError, OSError, ValueError) as error:
         raise DependencyError(
             f"PyTorch could not be installed: {error}.",

@@ -102,9 +102,9 @@ def _overrides(parsed: argparse.Namespace) -> list[str]:
 
 def _ask_about_changes(changes: list[str]) -> bool:
     """Show what differs from the checkpoint and ask; without a terminal the answer is no."""
-    print("The options differ from those of the checkpoint:\n  " + "\n  ".join(changes), file=sys.stderr)
     if not sys.stdin.isatty():
         return False
+    print("The options differ from those of the checkpoint:\n  " + "\n  ".join(changes), file=sys.stderr)
     return input("Go on with the new ones? [y/N] ").strip().lower() in ("y", "yes")
 
 

@@ -45,8 +45,8 @@ def modules(monkeypatch):
     ("change", "missing"),
     [
         ({}, []),
-        ({"torch": None}, ["torch>=2.2"]),
-        ({"torch": "2.1.2"}, ["torch>=2.2"]),
+        ({"torch": None}, ["torch>=2.3"]),
+        ({"torch": "2.1.2"}, ["torch>=2.3"]),
         ({"torch": "2.10.0"}, []),
         ({"opencv-contrib-python": None}, ["opencv-python-headless>=4.8"]),
         ({"opencv-contrib-python": "4.7.0"}, ["opencv-python-headless>=4.8"]),
@@ -69,7 +69,7 @@ def test_a_cv2_without_metadata_is_accepted(installed, monkeypatch):
 
 def test_nothing_is_imported_to_find_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # an import would fail now
-    assert "torch>=2.2" not in install.missing_packages()
+    assert "torch>=2.3" not in install.missing_packages()
 
 
 def test_a_complete_installation_is_left_alone(installed, modules):
@@ -87,7 +87,7 @@ def test_torch_comes_from_the_pytorch_extension(installed, modules):
 
     modules["PyTorchUtils"] = types.SimpleNamespace(PyTorchUtilsLogic=Logic)
     install.ensurePackages()
-    assert calls == [{"askConfirmation": True, "torchVersionRequirement": ">=2.2"}]
+    assert calls == [{"askConfirmation": True, "torchVersionRequirement": ">=2.3"}]
 
 
 def test_without_the_pytorch_extension_the_user_is_told_to_install_it(installed, modules):

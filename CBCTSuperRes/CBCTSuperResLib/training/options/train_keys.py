@@ -22,13 +22,17 @@ class PathOptions:
     """Where everything is."""
 
     root: str = seed(
-        PathText(), ".", "Folder of all runs: experiments/NAME, results/NAME and tb_logger/NAME lie in it."
+        PathText(),
+        ".",
+        "Folder of all runs: experiments/NAME, results/NAME and tb_logger/NAME lie in it.",
+        resumable=True,
     )
     pretrain_model_G: str | None = seed(
         PathText(),
         None,
         "Weights to begin with: a model, or a checkpoint of SPSR or RRDB. null: none; a test then takes the best model "
         "of the run of this name.",
+        resumable=True,
     )
     resume_state: str | None = seed(
         PathText(),
