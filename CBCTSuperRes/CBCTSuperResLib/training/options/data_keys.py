@@ -45,7 +45,9 @@ class DatasetOptions:
         Text(("axial", "coronal", "sagittal", "all")), "axial", "Direction in which volumes are cut into slices."
     )
     slices: tuple[int, int] | None = ours(
-        ListOf(Whole(0), 2, ascending=True), None, "[first, last): which slices of each volume; null: all."
+        ListOf(Whole(0), 2, ascending=True),
+        None,
+        "[first, last): which axial slices k of each volume, whichever way it is cut; null: all.",
     )
     degradation: str = ours(
         Text(("bicubic", "physical")),

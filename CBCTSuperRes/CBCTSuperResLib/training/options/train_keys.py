@@ -104,10 +104,18 @@ class TrainOptions:
     )
     Branch_init_iters: int = seed(Whole(0), 5000, "See Branch_pretrain; without it, unused.")
     warmup_iters: int = ours(
-        Whole(0), 0, "Iterations with the pixel and branch losses alone, before the discriminators come in.", null=0
+        Whole(0),
+        0,
+        "Iterations with the pixel and branch losses alone (no gradient, feature or GAN loss), before the "
+        "discriminators come in.",
+        null=0,
     )
-    D_update_ratio: int = ours(Whole(1), 1, "The generator is updated in every so many iterations.")
-    D_init_iters: int = ours(Whole(0), 0, "The generator is not updated in the first so many iterations.")
+    D_update_ratio: int = ours(
+        Whole(1), 1, "The generator is updated in every so many iterations, counted from the end of warmup_iters."
+    )
+    D_init_iters: int = ours(
+        Whole(0), 0, "The generator is not updated in the first so many iterations after warmup_iters."
+    )
 
     manual_seed: int | None = seed(
         Whole(0), 6, "Seed of all randomness; null: one is drawn, and recorded in the run's folder.", null=None
