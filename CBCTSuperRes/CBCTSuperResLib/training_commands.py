@@ -70,16 +70,18 @@ def run_train(parsed: argparse.Namespace) -> int:
     options = read_options(parsed.opt, _overrides(parsed))
     if parsed.dry_run:
         return _tell_plan(options, parsed.device)
-    from .training.launch import launch
+    from .training.run import train
+    from .training.watch.log import Console
 
-    return launch(
+    train(
         options,
         resume=parsed.resume,
         accept_changes=parsed.accept_changes or _ask_about_changes,
         device=parsed.device,
         processes=parsed.processes,
-        quiet=parsed.quiet,
+        observers=[] if parsed.quiet else [Console()],
     )
+    return 0
 
 
 def _tell_plan(options, device: str | None) -> int:

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from .. import errors
@@ -26,39 +22,16 @@ from ..errors import Cancelled, SuperResError
 from ..locks import FileLock
 from ..processes import kill_group, python_executable
 from .loop.observer import Observer, Observers, RunResult
-from .loop.relay import Relay, Replay, result_of
+from .loop.relay import Replay, result_of
 from .loop.resume import Accept, ChangedOptions
 from .loop.stopping import StopRequest
-from .options import TrainingOptions, read_options
+from .options import TrainingOptions
 
 LIBRARY_FOLDER = Path(__file__).resolve().parents[2]
 PACE_S = 0.2
 LOG_CHARACTERS = 4000
+MEMBER = "CBCTSuperResLib.training.member"
 EVENTS, STOP, PARENT, LOG, JOB = "events.jsonl", "stop", "parent", "log.txt", "job.json"
-
-
-def launch(
-    options: TrainingOptions,
-    *,
-    resume: str | Path | None = None,
-    accept_changes: Accept = False,
-    device: str | None = None,
-    processes: int | None = None,
-    quiet: bool = False,
-) -> int:
-    """`cbct-superres train`: train, with a progress bar unless `quiet`; returns 0. See `run.train`."""
-    from .run import train
-    from .watch.log import Console
-
-    train(
-        options,
-        resume=resume,
-        accept_changes=accept_changes,
-        device=device,
-        processes=processes,
-        observers=[] if quiet else [Console()],
-    )
-    return 0
 
 
 def train_in_processes(
@@ -117,7 +90,7 @@ def _attend(job: Mapping, observer: Observer, stop: Callable[[], bool]) -> RunRe
 def _started(folder: Path, count: int):
     """torchrun with the processes; killed with them if this process is interrupted."""
     command = [python_executable(), "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
-    command += ["--nproc-per-node", str(count), "-m", "CBCTSuperResLib.training.launch", str(folder / JOB)]
+    command += ["--nproc-per-node", str(count), "-m", MEMBER, str(folder / JOB)]
     with open(folder / LOG, "wb") as log:
         process = subprocess.Popen(
             command,
@@ -168,68 +141,3 @@ def _as_error(outcome: Mapping) -> SuperResError:
         return Cancelled(outcome["what"], outcome["advice"])
     kinds = {kind.exit_code: kind for kind in vars(errors).values() if isinstance(kind, type)}
     return kinds[outcome["exit_code"]](outcome["what"], outcome["advice"])
-
-
-class _Asked:
-    """Whether the starting process asks for a stop, or has died."""
-
-    def __init__(self, folder: Path) -> None:
-        self._stop, self._parent = folder / STOP, FileLock(folder / PARENT)
-        self.orphaned = False
-
-    def __call__(self) -> bool:
-        self.orphaned = self.orphaned or self._parent.acquire()
-        return self.orphaned or self._stop.exists()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """One of the processes: do the job and write down its outcome."""
-    from .run import train
-
-    folder = Path(arguments[0]).parent
-    job, asked = json.loads((folder / JOB).read_text(encoding="utf-8")), _Asked(folder)
-    try:
-        result = train(
-            read_options(job["options"]),
-            resume=job["resume"],
-            accept_changes=job["accept"],
-            device=job["device"],
-            observers=[Relay(folder / EVENTS)],
-            cancelled=asked if os.environ["RANK"] == "0" else None,
-        )
-    except SuperResError as error:
-        _tell(folder, _failure(error))
-        return 0 if isinstance(error, Cancelled) else error.exit_code
-    except SystemExit:  # the first process tells the reason
-        return 0
-    except Exception as error:
-        crash = SuperResError(f"The program failed: {type(error).__name__}: {error}.", "Report it with the details.")
-        _tell(folder, {**_failure(crash), "detail": traceback.format_exc()})
-        return crash.exit_code
-    finally:
-        if asked.orphaned:
-            shutil.rmtree(folder, ignore_errors=True)
-    _tell(folder, {"result": {**asdict(result), "folder": str(result.folder)}})
-    return 0
-
-
-def _failure(error: SuperResError) -> dict:
-    return {
-        "what": error.what,
-        "advice": error.advice,
-        "exit_code": error.exit_code,
-        "changes": getattr(error, "changes", []),
-        "detail": "",
-        "time": time.time(),
-    }
-
-
-def _tell(folder: Path, outcome: Mapping) -> None:
-    if "result" in outcome and os.environ["RANK"] != "0":
-        return
-    path = folder / f"outcome-{os.environ['RANK']}.json"
-    path.write_text(json.dumps(outcome, ensure_ascii=False, default=str), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
