@@ -42,7 +42,7 @@ def by_cubic(voxels) -> np.ndarray:
 
 
 def expected_of(voxels, lo, hi) -> np.ndarray:
-    """The interpolated scan within the range that decision 9 allows."""
+    """The interpolated scan within the range that a result may have."""
     padded = np.pad(voxels.astype(np.float64), ((0, 0), (1, 1), (1, 1)), mode="edge")
     around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     slack = OVERSHOOT * (hi - lo)

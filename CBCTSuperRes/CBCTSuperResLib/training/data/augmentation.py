@@ -44,7 +44,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How changes are drawn (unetspsr.md 4.2).
+    """How changes are drawn.
 
     Attributes
     ----------
