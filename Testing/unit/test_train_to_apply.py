@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -19,6 +22,7 @@ from CBCTSuperResLib import Volume  # noqa: E402
 from CBCTSuperResLib.card import read_card  # noqa: E402
 from CBCTSuperResLib.cli import main  # noqa: E402
 from CBCTSuperResLib.evaluation.phantom import jaw_scans  # noqa: E402
+from CBCTSuperResLib.networks.vgg19 import VGG19  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [
@@ -124,3 +128,34 @@ def test_a_dry_run_of_the_printed_options_tells_what_is_missing_and_writes_nothi
 def test_a_misspelt_option_is_refused_with_a_suggestion(options_file, pairs, capsys):
     assert main(command(options_file, pairs, "train.pixel_wieght=1")) == 2
     assert "pixel_weight" in capsys.readouterr().err
+
+
+def test_features_are_compared_with_the_weights_that_a_file_holds(options_file, pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(1)
+    torch.save(VGG19().state_dict(), tmp_path / "weights.pth")
+    digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
+    weights = (tmp_path / "weights.pth").rename(tmp_path / f"vgg19-{digest[:8]}.pth")
+    arguments = command(options_file, pairs, f"path.root={tmp_path}", "train.feature_weight=1", "train.niter=1")
+    assert main([*arguments, "--feature-weights", str(weights), "--quiet"]) == 0
+    (row, *_) = csv.DictReader((tmp_path / "experiments" / "UNetSPSR" / "curves.csv").open(encoding="utf-8"))
+    assert float(row["l_g_fea"]) > 0
+
+    assert main([*arguments, "--feature-weights", str(tmp_path / "vgg19-00000000.pth"), "--quiet"]) == 3
+
+
+def test_a_test_measures_the_model_of_the_run_and_writes_16_bit_images(options_file, pairs, tmp_path, capsys):
+    where = [f"path.root={tmp_path}", "train.niter=2", "train.val_freq=2"]
+    assert main([*command(options_file, pairs, *where), "--quiet"]) == 0
+    text = (ROOT / "Resources" / "Configurations" / "test_unetspsr.json").read_text(encoding="utf-8")
+    (tmp_path / "test.json").write_text(text, encoding="utf-8")
+    roots = [f"datasets.test_1.dataroot_{kind}={pairs / kind}" for kind in ("HR", "LR")]
+    sizes = [setting for setting in SIZES if setting.startswith(("gpu_ids", "network_G"))]
+    changes = [*roots, *sizes, f"path.root={tmp_path}", "path.pretrain_model_G=null"]
+    capsys.readouterr()
+    assert main(["test", "-opt", str(tmp_path / "test.json"), "--set", *changes, "--quiet"]) == 0
+    report = json.loads((tmp_path / "results" / "UNetSPSR" / "results.json").read_text(encoding="utf-8"))
+    (found,) = report["datasets"].values()
+    assert found["images"] == found["measured"] == 6
+    results = sorted(Path(found["folder"]).glob("*.tif*"))
+    assert len(results) == 6 and cv2.imread(str(results[0]), cv2.IMREAD_UNCHANGED).dtype == np.uint16
