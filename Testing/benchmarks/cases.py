@@ -10,7 +10,7 @@ from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.tiles import Axis, plan_tiles
 
 FULL_SIZE: dict = {}
-LIGHT = dict(nf=16, gc=8, nb=4)
+LIGHT = {"nf": 8, "nb": 4, "gc": 8}
 
 
 def network_with_random_weights(**options) -> torch.nn.Module:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from CBCTSuperResLib.evaluation.public import scans_to_train_on
 from CBCTSuperResLib.resources import resource
-from CBCTSuperResLib.training.data.public import scans_to_train_on
 from CBCTSuperResLib.training.options import TrainingOptions, read_options
 from CBCTSuperResLib.training.plan import plan
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from CBCTSuperResLib.errors import InputError, OptionError
-from CBCTSuperResLib.training.data import public
+from CBCTSuperResLib.evaluation import public
 from CBCTSuperResLib.volume import Grid, Volume
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from CBCTSuperResLib.evaluation.pictures import write_png
 from CBCTSuperResLib.training.loop.observer import RunFacts, RunResult
 from CBCTSuperResLib.training.watch import board, curves, plot, table
 from CBCTSuperResLib.training.watch.board import TensorBoard
@@ -19,7 +20,6 @@ from CBCTSuperResLib.training.watch.curves import CSV, PNG, CurvesCsv, CurvesPic
 from CBCTSuperResLib.training.watch.events import Events
 from CBCTSuperResLib.training.watch.log import LOG, Console, TrainLog, step_line, validation_line
 from CBCTSuperResLib.training.watch.observers import standard_observers
-from CBCTSuperResLib.training.watch.pictures import write_png
 from CBCTSuperResLib.training.watch.table import CurvesTable, read_curves
 from hypothesis import given
 from hypothesis import strategies as st

@@ -12,12 +12,12 @@ import pytest
 import torch
 from CBCTSuperResLib.errors import Cancelled, InputError
 from CBCTSuperResLib.evaluation.metrics import gradient_error, gradient_magnitude, psnr, psnr_8bit, ssim
+from CBCTSuperResLib.evaluation.pictures import comparison, file_name, write_png
 from CBCTSuperResLib.evaluation.simulate import degrade
 from CBCTSuperResLib.interpolate import enlarge_slice
 from CBCTSuperResLib.networks.blocks import gradient_map
 from CBCTSuperResLib.training.watch import enlarge, measures
 from CBCTSuperResLib.training.watch.enlarge import Enlarger
-from CBCTSuperResLib.training.watch.pictures import comparison, file_name, write_png
 from CBCTSuperResLib.training.watch.validation import Validator, write_rows
 from fixtures_spsr import unit
 from stub_networks import Constant, CubicTwice, tiny_network

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ..training.watch.pictures import comparison, enlarge_nearest
 from .compare import NOISE, Case, Enlarge, with_cubic
 from .metrics import psnr
+from .pictures import comparison, enlarge_nearest
 from .simulate import degrade
 
 EDGE = 64  # fine pixels of each panel

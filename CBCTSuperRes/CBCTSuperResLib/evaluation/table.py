@@ -23,8 +23,6 @@ from ..engine import Engine
 from ..errors import OptionError, SuperResError
 from ..model import Model
 from ..tiles import Axis, plan_tiles
-from ..training.data.public import public_scans
-from ..training.watch.pictures import write_png
 from .compare import (
     NOISE,
     STRONG_NOISE,
@@ -37,6 +35,8 @@ from .compare import (
     in_robust_window,
 )
 from .gallery import gallery
+from .pictures import write_png
+from .public import public_scans
 
 
 def enlarger(model: Model, device: str = "auto") -> Enlarge:

@@ -16,6 +16,7 @@ import numpy as np
 from ..apply import apply_to_file
 from ..errors import Cancelled
 from ..evaluation.metrics import psnr_8bit
+from ..evaluation.pictures import distinct, file_name, write_png, write_tiff
 from ..files.images import read_voxels
 from ..model import Model
 from ..options import Options
@@ -27,7 +28,6 @@ from .tested_model import model_to_test
 from .tested_sets import VolumeOfTest, tested_items
 from .watch.enlarge import Enlarger
 from .watch.measures import MEASURES, as_results, border_of, enlarge_cubic, means, measure
-from .watch.pictures import distinct, file_name, write_png, write_tiff
 from .watch.validation import compared, write_rows
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import OutputError
+from ...evaluation.public import PublicSlices
 from ...locks import FileLock
 from .picture import Picture
 from .procedural import make_pool
-from .public import PublicSlices
 
 if TYPE_CHECKING:
     from ..options import TrainingOptions

@@ -41,7 +41,7 @@ def _public_scans(options: TrainingOptions, datasets: list[DatasetOptions]) -> l
     names = dict.fromkeys(name for dataset in datasets for name in dataset.public)
     if not names:
         return []
-    from ..data.public import missing_scans
+    from ...evaluation.public import missing_scans
 
     try:
         return missing_scans(names, Path(options.path.public_data) if options.path.public_data else None)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
+from ...evaluation.pictures import comparison, distinct, enlarge_nearest, file_name, stretched, write_png
 from ...safetensors_file import replacing
 from .enlarge import Enlarger, undisturbed
 from .measures import MEASURES, border_of, enlarge_cubic, means, measure
-from .pictures import comparison, distinct, enlarge_nearest, file_name, stretched, write_png
 
 if TYPE_CHECKING:
     from ..data import ImagePair

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError, OptionError
-from ...evaluation.simulate import ALL_AXES, block_mean
-from ...resources import resource
-from ...volume import Volume
+from ..errors import InputError, OptionError
+from ..resources import resource
+from ..volume import Volume
+from .simulate import ALL_AXES, block_mean
 
 SOURCES = "Models/sources.json"
 
