@@ -44,7 +44,9 @@ def train_share(rank: int, folder: str, options: dict, micro_batches: int) -> No
     if rank == 0:
         states = {role: network.state_dict() for role, network in run.networks.items()}
         torch.save({"logs": logs, "states": states}, f"{folder}/result.pt")
+    together.wait_for_all()
     torch.distributed.destroy_process_group()
+    os._exit(0)  # threads of gloo that are still there have been seen to abort the interpreter's own end
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch knows no processes")

@@ -80,4 +80,7 @@ def _tell(folder: Path, outcome: Mapping) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of gloo that are still there have been seen to abort the interpreter's own end

@@ -50,9 +50,12 @@ class Processes:
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(self, *_) -> None:
-        if self.count > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        if self.count == 1 or not dist.is_initialized():
+            return
+        if kind is None:
+            self.wait_for_all()  # whoever leaves early may pull the connection from under the others
+        dist.destroy_process_group()
 
     @property
     def first(self) -> bool:
