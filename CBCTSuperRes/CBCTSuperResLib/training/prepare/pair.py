@@ -11,15 +11,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from ... import __version__
-from ...blanks import BlankRegion, find_blanks
-from ...blanks.fill import BlankFiller
+from ...blanks import find_blanks
 from ...errors import InputError, ResourceError
 from ...files import probe, read_volume
 from ...files.reading import VOLUME_FORMATS
 from ...memory import available_memory, readable
 from ...progress import Report, part_of
-from ...volume import Grid
 from ...window import Window
+from .cut import hr_voxels, sampled
 from .grey import UINT16, fit_line, to_uint16, window_of_hr, window_of_lr
 from .images import Scan, block_means, stop_if
 from .judge import check_alignment, check_movement, check_overlap, movement, warn_of_ratio
@@ -42,7 +41,6 @@ from .resample import LowResolution, native_ratio
 from .residual import Alignment, measure_alignment
 
 _CLIPPED = 0.01
-_SLAB = 32
 _REGISTRATION = 300_000_000  # bytes
 
 
@@ -197,10 +195,10 @@ def _made(
 
     progress(0.25, "Resampling the LR scan")
     sampler = LowResolution(lr, region.lr_grid, [found.matrix, found.start])
-    grey = _sampled(sampler, region, transform, cancelled)
+    grey = sampled(sampler, region, transform, cancelled)
     progress(0.55, "Normalising")
     choice = window_of_hr(hr, options)
-    fine, hr_clipped = _hr_voxels(hr, region, choice.window, cancelled)
+    fine, hr_clipped = hr_voxels(hr, region, choice.window, cancelled)
     seen = block_means(fine, options.factors) / np.float32(UINT16)
     inside = region.measured & (seen > 0.01) & (seen < 0.99)
     line = fit_line(choice.window.from_unit(seen).astype(np.float32), grey, inside)
@@ -251,54 +249,6 @@ def _made(
         "warnings": warnings,
     }
     return Pair(fine, coarse, region, report), alignment, sampler, (choice.window, window)
-
-
-def _sampled(
-    sampler: LowResolution, region: Region, transform: sitk.Transform, cancelled: Callable[[], bool] | None
-) -> np.ndarray:
-    """The LR scan on the pair's grid, filled where nothing was measured; grey values, float32."""
-    grid, filler = region.lr_grid, _filler(region.measured)
-    grey = np.empty(grid.shape, np.float32)
-    for first in range(0, len(grey), _SLAB):
-        stop_if(cancelled)
-        last = min(first + _SLAB, len(grey))
-        grey[first:last] = sampler.sample(_slices(grid, first, last), transform)
-    if filler:
-        for k in range(len(grey)):
-            grey[k] = filler.fill(grey[k], k)
-    return grey
-
-
-def _hr_voxels(
-    hr: Scan, region: Region, window: Window, cancelled: Callable[[], bool] | None
-) -> tuple[np.ndarray, float]:
-    """The HR scan's part of the pair, uint16, and the share of its measured voxels that the window cut off."""
-    box = [slice(a, b) for a, b in zip(region.start, region.stop, strict=True)]
-    repeats = [a // b for a, b in zip(region.hr_grid.shape, region.measured.shape, strict=True)]
-    voxels = np.empty(region.hr_grid.shape, np.uint16)
-    clipped = 0.0
-    for k in range(len(voxels)):
-        stop_if(cancelled)
-        values = hr.volume.voxels[box[2].start + k, box[1], box[0]].astype(np.float32)
-        measured = region.measured[k // repeats[0]]
-        if not measured.all():
-            measured = np.repeat(np.repeat(measured, repeats[1], 0), repeats[2], 1)
-            values = _filler(measured[None]).fill(values, 0)
-        clipped += window.clipped_share(values)
-        voxels[k] = to_uint16(values, window)
-    return voxels, clipped / len(voxels)
-
-
-def _filler(measured: np.ndarray) -> BlankFiller | None:
-    """Fills what is not measured; None where everything is."""
-    if measured.all():
-        return None
-    region = BlankRegion("values", "", 1.0, voxels=(~measured).astype(np.uint8))
-    return BlankFiller(region, measured.shape)
-
-
-def _slices(grid: Grid, first: int, last: int) -> Grid:
-    return grid.cropped((0, 0, first), (*grid.size[:2], last))
 
 
 def _draw(
