@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from CBCTSuperResLib.jobs import worker_process
 from CBCTSuperResLib.jobs.state import LOG_LINES
 from CBCTSuperResLib.jobs.worker_process import WorkerError, WorkerProcess
 from CBCTSuperResLib.locks import FileLock
+from waiting import run_to_end, wait_until
 
 PREAMBLE = """
 import json, os, sys, time
@@ -49,24 +49,6 @@ def make_job(tmp_path):
     yield make
     for worker in made:
         worker.close()
-
-
-def wait_until(condition, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def run_to_end(worker: WorkerProcess) -> list[dict]:
-    events = []
-
-    def has_ended() -> bool:
-        events.extend(worker.poll())
-        return worker.finished
-
-    wait_until(has_ended)
-    return events
 
 
 def process_exists(pid: int) -> bool:

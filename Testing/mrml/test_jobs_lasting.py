@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from CBCTSuperResLib.errors import Cancelled, InputError, OutputError
 from CBCTSuperResLib.jobs import lasting, worker_process
 from CBCTSuperResLib.jobs.lasting import LastingJob, is_going_on
 from CBCTSuperResLib.locks import FileLock
+from waiting import run_to_end, wait_until
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -55,24 +55,6 @@ print(job._started["pid"], flush=True)
 if detached != "exit":
     time.sleep(60)
 """
-
-
-def wait_until(condition, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def run_to_end(job: LastingJob) -> list[dict]:
-    events = []
-
-    def has_ended() -> bool:
-        events.extend(job.poll())
-        return job.finished
-
-    wait_until(has_ended)
-    return events
 
 
 @pytest.fixture

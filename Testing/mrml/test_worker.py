@@ -19,27 +19,15 @@ from CBCTSuperResLib.jobs import worker_process
 from CBCTSuperResLib.jobs.worker_process import WorkerProcess
 from CBCTSuperResLib.volume import Volume
 from scans import make_scan
+from waiting import run_to_end as run
+from waiting import wait_until
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 
-def wait_until(condition, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def run_to_end(worker: WorkerProcess) -> list[dict]:
-    events = []
-
-    def has_ended() -> bool:
-        events.extend(worker.poll())
-        return worker.finished
-
     try:
-        wait_until(has_ended)
-        return events
+        return run(worker)
     finally:
         worker.close()
 

@@ -186,7 +186,6 @@ def test_folders_are_where_the_published_code_has_them():
     o = read_options(tiny(path__root="/tmp/some where"))
     assert o.run_folder.as_posix() == "/tmp/some where/experiments/tiny"
     assert o.results_folder.as_posix() == "/tmp/some where/results/tiny"
-    assert o.tensorboard_folder.as_posix() == "/tmp/some where/tb_logger/tiny"
 
 
 def test_a_home_folder_is_expanded_and_windows_paths_stay(monkeypatch, tmp_path):

@@ -74,11 +74,6 @@ class TrainingOptions:
         return Path(self.path.root) / "results" / self.name
 
     @property
-    def tensorboard_folder(self) -> Path:
-        """Where TensorBoard's files go: path.root/tb_logger/NAME."""
-        return Path(self.path.root) / "tb_logger" / self.name
-
-    @property
     def gradient_discriminator(self) -> DiscriminatorOptions:
         """The discriminator of gradient maps: network_D_grad, or network_D where that is absent."""
         return self.network_D_grad or self.network_D

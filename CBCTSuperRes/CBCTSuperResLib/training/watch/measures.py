@@ -11,7 +11,6 @@ from ...evaluation.metrics import gradient_error, psnr, ssim, ssim_map
 from ...interpolate import enlarge_slice
 
 MEASURES = ("psnr", "ssim", "gradient_error")
-COLUMNS = tuple(f"{measure}{method}" for measure in MEASURES for method in ("", "_cubic"))
 TITLES = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4), "gradient_error": ("gradient error", 5)}
 SMALLEST = 3  # pixels; a gradient's neighbourhood
 COMPLETE_NEIGHBOURHOOD = 11  # pixels; SSIM's window
