@@ -3,7 +3,7 @@
 import slicer
 from CBCTSuperResLib.logic import SuperResLogic
 from CBCTSuperResLib.panels import forgetLibrary
-from CBCTSuperResLib.panels.apply_panel import ApplyPanel
+from CBCTSuperResLib.panels.apply.panel import ApplyPanel
 from CBCTSuperResLib.panels.selftest import ApplySelfTest
 from slicer.i18n import tr as _
 from slicer.i18n import translate

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "CBCTSuperRes" / "CBCTSuperResLib"
 MODULE_FILES = [ROOT / name / f"{name}.py" for name in ("CBCTSuperRes", "CBCTSuperResTraining")]
-PANELS = sorted((LIBRARY / "panels").glob("*.py"))
+PANELS = sorted((LIBRARY / "panels").rglob("*.py"))
 LOGICS = ("nodes.py", "logic.py", "install.py", "training_logic.py", "training_volumes.py")
 SLICER_FILES = [*MODULE_FILES, *PANELS, *(LIBRARY / name for name in LOGICS)]
 UI_FILES = {name: ROOT / name / "Resources" / "UI" / f"{name}.ui" for name in ("CBCTSuperRes", "CBCTSuperResTraining")}
@@ -125,15 +125,17 @@ def test_every_mrml_widget_follows_the_scene_of_the_panel(ui):
 
 def test_the_panel_and_the_parameters_in_the_scene_agree():
     names = {text_of(w, "SlicerParameterName") for w in widgets_of(UI_FILES["CBCTSuperRes"])} - {""}
-    tree = parse(LIBRARY / "panels" / "apply_parameters.py")
+    tree = parse(LIBRARY / "panels" / "apply" / "parameters.py")
     cls = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "ApplyParameters")
     fields = {statement.target.id for statement in cls.body if isinstance(statement, ast.AnnAssign)}
     assert names == fields - {"model"}  # whose choices are not known when the file is written
 
 
-@pytest.mark.parametrize("path", [p for p in PANELS if "panel" in p.stem], ids=lambda p: p.name)
+def widgets_used_by(path: Path) -> set[str]:
+    return {n.attr for n in ast.walk(parse(path)) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self.ui"}
+
+
+@pytest.mark.parametrize("path", [p for p in PANELS if widgets_used_by(p)], ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_every_widget_that_a_panel_uses_is_in_its_ui_file(path):
-    ui = UI_FILES["CBCTSuperRes" if path.stem == "apply_panel" else "CBCTSuperResTraining"]
-    there = {w.get("name") for w in widgets_of(ui)}
-    used = {n.attr for n in ast.walk(parse(path)) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self.ui"}
-    assert used and used <= there
+    ui = UI_FILES["CBCTSuperRes" if path.parent.name == "apply" else "CBCTSuperResTraining"]
+    assert widgets_used_by(path) <= {w.get("name") for w in widgets_of(ui)}

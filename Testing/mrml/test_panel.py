@@ -78,7 +78,7 @@ def widget(application, scene, module, user_models):
     """The module's widget in a scene with one volume and the tiny model chosen."""
     add_scan("Jaw")
     widget = application.showWidget(module)
-    widget.panel._ensurePackages = lambda: None
+    widget.panel.run.ensurePackages = lambda: None
     choose_model(widget.panel)
     yield widget
     widget.cleanup()
@@ -210,15 +210,15 @@ def test_missing_packages_are_told_and_nothing_starts(panel, fake):
     def refuse():
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
-    panel._ensurePackages = refuse
+    panel.run.ensurePackages = refuse
     click(panel.ui.applyButton)
-    assert panel.job is None and "PyTorch is missing." in panel.ui.statusLabel.text
+    assert panel.run.job is None and "PyTorch is missing." in panel.ui.statusLabel.text
 
 
 def test_closing_the_scene_during_a_run_ends_it_and_the_panel_starts_anew(widget, panel, fake, scene):
     click(panel.ui.applyButton)
     scene.Clear(0)
-    assert fake.wasClosed and panel.job is None and not panel._timer.isActive()
+    assert fake.wasClosed and panel.run.job is None and not panel._timer.isActive()
     assert panel.ui.inputSelector.currentNode() is None and not panel.ui.applyButton.enabled
     add_scan("Next")
     assert panel.parameters is not None
@@ -230,7 +230,7 @@ def test_a_run_goes_on_while_another_module_is_shown(widget, panel, fake):
     click(panel.ui.applyButton)
     widget.exit()
     advance(panel, fake, fraction=0.5)
-    assert not fake.wasClosed and panel.job is fake
+    assert not fake.wasClosed and panel.run.job is fake
     widget.enter()
     assert panel.ui.applyButton.text == "Cancel" and panel.ui.progressBar.value == 50
 
@@ -238,7 +238,7 @@ def test_a_run_goes_on_while_another_module_is_shown(widget, panel, fake):
 def test_leaving_for_good_ends_the_run(panel, fake):
     click(panel.ui.applyButton)
     panel.close()
-    assert fake.wasClosed and panel.job is None
+    assert fake.wasClosed and panel.run.job is None
 
 
 def test_choices_are_saved_with_the_scene_and_come_back(widget, panel, scene, tmp_path):
@@ -267,9 +267,9 @@ def test_choices_are_saved_with_the_scene_and_come_back(widget, panel, scene, tm
 
 def test_a_real_run_from_click_to_result(application, panel):
     click(panel.ui.applyButton)
-    assert panel.job is not None, panel.ui.statusLabel.text
+    assert panel.run.job is not None, panel.ui.statusLabel.text
     end = time.monotonic() + 60
-    while panel.job:
+    while panel.run.job:
         assert time.monotonic() < end
         application.qapp.processEvents()
         time.sleep(0.02)

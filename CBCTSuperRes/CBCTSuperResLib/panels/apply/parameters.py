@@ -6,7 +6,7 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
-from ..models import DEFAULT_MODEL
+from ...models import DEFAULT_MODEL
 
 
 class Planes(Enum):

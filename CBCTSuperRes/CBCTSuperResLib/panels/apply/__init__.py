@@ -1,0 +1,1 @@
+"""The panel of CBCTSuperRes, one file a section; see `panel`."""

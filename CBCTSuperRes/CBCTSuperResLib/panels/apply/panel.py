@@ -1,0 +1,140 @@
+"""The panel of CBCTSuperRes: its sections and what connects them.
+
+The protocol of a section (`Section`): the panel makes it with the widgets (`ui`), the `Choices` and what else it needs;
+`bind(parameters)` and `unbind()` as the module is entered and left or the scene changes; `refresh()` after every change
+of the parameters, of the input volume and of a section (`whenChanged`); `poll()` ten times a second while `isBusy`;
+`close()` at the end and when the scene closes. Sections never reach into each other: what one does to another is
+written in `ApplyPanel._connect`.
+
+- `RunSection.whenStarted()`: a run begins: `PreviewSection.remove()`.
+- `RunSection.whenDone(job)`: there is a result: `ResultSection.show(job.outputVolume)`.
+- `Choices.isLocked`: a run or a batch is going on: sections disable what would change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import qt
+import slicer
+import vtk
+
+from ...install import ensurePackages
+from ...logic import SuperResLogic
+from .advanced_section import AdvancedSection
+from .batch_section import BatchSection
+from .choices import Choices
+from .input_section import InputSection
+from .output_section import OutputSection
+from .parameters import ApplyParameters
+from .preview_section import PreviewSection
+from .result_section import ResultSection
+from .run_section import RunSection
+from .window_section import WindowSection
+
+POLL_INTERVAL_MS = 100
+
+
+class ApplyPanel:
+    """Binds the widgets of CBCTSuperRes.ui to the parameters in the scene and to a logic.
+
+    >>> panel = ApplyPanel(slicer.util.loadUI(path), CBCTSuperResLogic())
+    >>> panel.bind()      # on entering the module
+    >>> panel.unbind()    # on leaving it, or when the scene closes; a run goes on
+    >>> panel.close()     # at the end
+
+    Parameters
+    ----------
+    widget : QWidget
+        The loaded .ui file.
+    logic : SuperResLogic
+        Also offers `getParameterNode`.
+    ensurePackages : callable, optional
+        Called before anything is computed; installs what is missing.
+    """
+
+    def __init__(self, widget, logic: SuperResLogic, ensurePackages: Callable[[], None] = ensurePackages) -> None:
+        self.widget, self.logic = widget, logic
+        self.ui = slicer.util.childWidgetVariables(widget)
+        self.parameters: ApplyParameters | None = None
+        self._bindings: tuple[int, int] | None = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_INTERVAL_MS)
+        self._timer.connect("timeout()", self.onTimer)
+        self.choices = Choices()
+        self.input = InputSection(self.ui, self.choices)
+        self.window = WindowSection(self.ui, self.choices)
+        self.output = OutputSection(self.ui, self.choices)
+        self.preview = PreviewSection(self.ui, self.choices)
+        self.run = RunSection(self.ui, self.choices, logic, ensurePackages)
+        self.result = ResultSection(self.ui, self.choices)
+        self.advanced = AdvancedSection(self.ui, self.choices)
+        self.batch = BatchSection(self.ui, self.choices)
+        self.sections = [
+            self.input,
+            self.window,
+            self.output,
+            self.preview,
+            self.run,
+            self.result,
+            self.advanced,
+            self.batch,
+        ]
+        self._connect()
+        self.refresh()
+
+    def bind(self) -> None:
+        """Show and follow the parameters of the scene."""
+        if self.parameters is not None:
+            return
+        self.parameters = self.choices.parameters = ApplyParameters(self.logic.getParameterNode())
+        for section in self.sections:
+            section.bind(self.parameters)
+        gui = self.parameters.connectGui(self.widget)
+        observer = self.parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, self.refresh)
+        self._bindings = (gui, observer)
+        self.refresh()
+
+    def unbind(self) -> None:
+        if self.parameters is None:
+            return
+        gui, observer = self._bindings
+        self.parameters.disconnectGui(gui)
+        self.parameters.RemoveObserver(observer)
+        self.parameters = self.choices.parameters = self._bindings = None
+        for section in self.sections:
+            section.unbind()
+        self.refresh()
+
+    def close(self) -> None:
+        """Stop all that is running, processes included, and let go of the scene."""
+        for section in self.sections:
+            section.close()
+        self.unbind()
+        self._timer.stop()
+
+    def refresh(self, caller=None, event=None) -> None:
+        """Show everything as it is, and tick while something is running."""
+        self.choices.isLocked = self.run.isBusy or self.batch.isBusy
+        for section in self.sections:
+            section.refresh()
+        self._tickWhileBusy()
+
+    def onTimer(self) -> None:
+        for section in self.sections:
+            if section.isBusy:
+                section.poll()
+        self._tickWhileBusy()
+
+    def _connect(self) -> None:
+        for section in self.sections:
+            section.whenChanged = self.refresh
+        self.run.whenStarted = self.preview.remove
+        self.run.whenDone = lambda job: self.result.show(job.outputVolume)
+
+    def _tickWhileBusy(self) -> None:
+        busy = any(section.isBusy for section in self.sections)
+        if busy and not self._timer.isActive():
+            self._timer.start()
+        elif not busy and self._timer.isActive():
+            self._timer.stop()

@@ -1,0 +1,119 @@
+"""Apply: start a run, show how far it is, cancel it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from slicer.i18n import tr as _
+
+from ...errors import Cancelled, SuperResError
+from ...logic import SuperResJob, SuperResLogic
+from ...progress import duration_text
+from ..section import Section
+from .choices import Choices
+
+
+class RunSection(Section):
+    """The button Apply, which becomes Cancel, the progress and the outcome.
+
+    Attributes
+    ----------
+    job : SuperResJob or None
+        What is running.
+    whenStarted : callable ()
+        Set by the panel; a run begins.
+    whenDone : callable (job)
+        Set by the panel; a run has a result.
+    """
+
+    def __init__(self, ui, choices: Choices, logic: SuperResLogic, ensurePackages: Callable[[], None]) -> None:
+        super().__init__(ui)
+        self.choices, self.logic = choices, logic
+        self.job: SuperResJob | None = None
+        self.whenStarted: Callable[[], None] = lambda: None
+        self.whenDone: Callable[[SuperResJob], None] = lambda job: None
+        self.ensurePackages = ensurePackages
+        self.ui.applyButton.connect("clicked(bool)", self.onApplyOrCancel)
+
+    @property
+    def isBusy(self) -> bool:
+        return self.job is not None
+
+    def refresh(self) -> None:
+        running = self.job is not None
+        reason = "" if running else self._whyNot()
+        self.ui.applyButton.text = _("Cancel") if running else _("Apply")
+        self.ui.applyButton.enabled = not reason
+        if running:
+            self.ui.applyButton.toolTip = _("Stop computing; nothing is changed.")
+        else:
+            self.ui.applyButton.toolTip = reason or _("Compute the super-resolved volume.")
+        self.ui.progressBar.visible = running
+
+    def poll(self) -> None:
+        self.job.poll()
+        self._showProgress()
+        if self.job.isFinished:
+            self._end()
+
+    def close(self) -> None:
+        """End a run at once, for instance because the scene closes."""
+        if self.job:
+            self.job.close()
+            self._end()
+
+    def onApplyOrCancel(self, checked: bool = False) -> None:
+        if self.job:
+            self.job.cancel()
+            self._showProgress()
+            return
+        try:
+            self.ensurePackages()
+            self.whenStarted()
+            self.job = self._start()
+        except SuperResError as error:
+            self._showError(error)
+            return
+        self._showProgress()
+        self.whenChanged()
+
+    def _whyNot(self) -> str:
+        if self.choices.isLocked:
+            return _("Something else is being computed.")
+        return self.choices.problem()
+
+    def _start(self) -> SuperResJob:
+        return self.logic.start(
+            self.choices.inputNode,
+            self.choices.outputNode,
+            model=self.choices.card().path,
+            planes=self.choices.options().planes,
+        )
+
+    def _end(self) -> None:
+        job, self.job = self.job, None
+        job.close()
+        if job.error:
+            self._showError(job.error)
+        else:
+            self._showResult(job)
+        self.whenChanged()
+
+    def _showProgress(self) -> None:
+        self.ui.progressBar.value = round(100 * self.job.fraction)
+        rest = duration_text(self.job.remaining)
+        left = ", " + _("{duration} left").format(duration=rest) if rest and not self.job.isFinished else ""
+        self.ui.statusLabel.text = self.job.message + left
+
+    def _showError(self, error: SuperResError) -> None:
+        self.ui.statusLabel.text = str(error)
+        if not isinstance(error, Cancelled):
+            logging.error("%s\n%s", error, getattr(error, "detail", ""))
+
+    def _showResult(self, job: SuperResJob) -> None:
+        if self.parameters is not None:
+            self.parameters.outputVolume = job.outputVolume
+        lines = [_("Done: {name}").format(name=job.outputVolume.GetName()), *job.warnings]
+        self.ui.statusLabel.text = "\n".join(lines)
+        self.whenDone(job)
