@@ -4,7 +4,7 @@ from .data_keys import DatasetOptions, TrainDatasetOptions
 from .device import TrainingDevice, training_device
 from .needs import missing
 from .network_keys import UNET, VGG, DiscriminatorOptions, GeneratorOptions
-from .reading import read_options
+from .reading import read_and_check, read_options, read_values
 from .train_keys import LoggerOptions, PathOptions, TrainOptions
 from .training_options import TrainingOptions
 
@@ -21,6 +21,8 @@ __all__ = [
     "TrainingDevice",
     "TrainingOptions",
     "missing",
+    "read_and_check",
     "read_options",
+    "read_values",
     "training_device",
 ]

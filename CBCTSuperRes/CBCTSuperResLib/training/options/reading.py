@@ -35,17 +35,36 @@ def read_options(
         If the file cannot be read; or with all that is wrong, one line each.
     """
     where = "The options" if isinstance(source, Mapping) else str(source)
+    options, problems = read_and_check(read_values(source), overrides, is_train=is_train)
+    if problems.found:
+        raise OptionError(_listed(where, problems.texts), "See the table of options in README.md.")
+    return options
+
+
+def read_values(source: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a file of options holds, as it stands there; nothing is checked but that it is a block.
+
+    Raises
+    ------
+    OptionError
+        If the file cannot be read or is not valid JSON.
+    """
     values = source if isinstance(source, Mapping) else _read_file(Path(source).expanduser())
     if not isinstance(values, Mapping):
-        raise OptionError(f"{where} must hold a block {{...}} of options.")
+        raise OptionError(f"{source} must hold a block {{...}} of options.")
+    return values
+
+
+def read_and_check(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, is_train: bool = True
+) -> tuple[TrainingOptions, Problems]:
+    """The options, with the default wherever a value is wrong, and all that is wrong."""
     problems = Problems()
     debug = isinstance(values.get("name"), str) and "debug" in values["name"]
     values = overridden(_for_debugging(values) if debug else values, overrides, problems)
     options = read_tree(values, problems, is_train)
     check(options, problems)
-    if problems.texts:
-        raise OptionError(_listed(where, problems.texts), "See the table of options in README.md.")
-    return replace(options, notes=notes(options, debug))
+    return replace(options, notes=notes(options, debug)), problems
 
 
 def _read_file(path: Path) -> Any:

@@ -16,19 +16,31 @@ UNREAD = {"$schema"}  # an editor's entry
 
 @dataclass
 class Problems:
-    """What is wrong, in order, and which keys are therefore not to be judged any further."""
+    """What is wrong, in order, and which keys are therefore not to be judged any further.
 
-    texts: list[str] = field(default_factory=list)
+    Attributes
+    ----------
+    found : list of (keys, sentence)
+        The keys that a sentence is about; the first is the one to look at.
+    keys : set of str
+        Those that are wrong by themselves.
+    """
+
+    found: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
 
+    @property
+    def texts(self) -> list[str]:
+        return [text for _, text in self.found]
+
     def add(self, key: str, text: str) -> None:
-        self.texts.append(f"{key} {text}" if text.endswith("?") else f"{key} {text}.")
+        self.found.append(((key,), f"{key} {text}" if text.endswith("?") else f"{key} {text}."))
         self.keys.add(key)
 
     def add_unless_known(self, keys: Iterable[str], text: str) -> None:
         """For checks of several keys: silent where one of them was already found wrong."""
         if not self.keys & set(keys):
-            self.texts.append(text)
+            self.found.append((tuple(keys), text))
 
 
 def read_tree(values: Mapping[str, Any], problems: Problems, is_train: bool) -> TrainingOptions:
