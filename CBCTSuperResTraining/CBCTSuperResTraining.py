@@ -1,9 +1,9 @@
-"""Slicer module: the models of CBCT Super-Resolution, and later the place where they are trained."""
+"""Slicer module: train a model for CBCT Super-Resolution. What it does is in CBCTSuperResLib."""
 
 import slicer
 from CBCTSuperResLib.panels import forgetLibrary
-from CBCTSuperResLib.panels.models_panel import ModelsPanel
 from CBCTSuperResLib.panels.selftest import TrainingSelfTest
+from CBCTSuperResLib.panels.training.panel import TrainingPanel
 from CBCTSuperResLib.training_logic import TrainingLogic
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -13,6 +13,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+from slicer.util import VTKObservationMixin
 
 
 class CBCTSuperResTraining(ScriptedLoadableModule):
@@ -23,8 +24,10 @@ class CBCTSuperResTraining(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["CBCT Super-Resolution developers"]
         parent.helpText = _(
-            "Shows the models that CBCT Super-Resolution can apply and opens the folder for your own. Models are "
-            "trained from the Python console with <i>CBCTSuperResTrainingLogic</i>; a panel for it will be added here."
+            "Trains models for CBCT Super-Resolution on your own scans: volumes of the scene or folders of images, "
+            "alone or in pairs of a coarse and a fine scan. Runs are started, watched, stopped and resumed here; the "
+            "model of a run is put where CBCT Super-Resolution lists it. Training takes hours on a GPU and days "
+            "without one; the quick look takes minutes anywhere."
         )
         parent.acknowledgementText = _(
             "The shipped network follows SPSR: C. Ma et al., Structure-Preserving Super Resolution With Gradient "
@@ -32,18 +35,41 @@ class CBCTSuperResTraining(ScriptedLoadableModule):
         )
 
 
-class CBCTSuperResTrainingWidget(ScriptedLoadableModuleWidget):
+class CBCTSuperResTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+
     def setup(self):
         super().setup()
         widget = slicer.util.loadUI(self.resourcePath("UI/CBCTSuperResTraining.ui"))
         self.layout.addWidget(widget)
         widget.setMRMLScene(slicer.mrmlScene)
-        self.panel = ModelsPanel(widget)
+        self.logic = CBCTSuperResTrainingLogic()
+        self.panel = TrainingPanel(widget, self.logic)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+
+    def cleanup(self):
+        self.removeObservers()
+        self.panel.close()
 
     def enter(self):
-        self.panel.refresh()
+        self.panel.bind()
+
+    def exit(self):
+        self.panel.unbind()
+
+    def onSceneStartClose(self, caller, event):
+        self.panel.onSceneStartClose()
+
+    def onSceneEndClose(self, caller, event):
+        if self.parent.isEntered:
+            self.panel.bind()
 
     def onReload(self):
+        self.panel.close()
         forgetLibrary()
         super().onReload()
 

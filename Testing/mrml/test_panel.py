@@ -18,115 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
 
-@pytest.fixture(scope="module")
-def application(mrml, qt_or_skip):
-    """`slicerapp`, with the application's side of `slicer` filled in."""
-    sys.path.insert(0, str(ROOT / "Testing" / "standin"))
-    import slicerapp
-
-    slicerapp.start(mrml.mrmlScene)
-    return slicerapp
-
-
-@pytest.fixture
-def user_models(tiny_model, monkeypatch, tmp_path):
-    """A folder of user models that holds the tiny one."""
-    folder = tmp_path / "Modelle"
-    folder.mkdir()
-    shutil.copy(tiny_model, folder)
-    monkeypatch.setenv("CBCT_SUPERRES_MODELS", str(folder))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def nothing_fails_unseen(monkeypatch):
-    """Exceptions in slots and observers end nothing, in Slicer as here; they must not happen all the same."""
-    seen = []
-    monkeypatch.setattr(sys, "excepthook", lambda kind, value, trace: seen.append(value))
-    yield
-    assert not seen, seen
-
-
-class FakeJob:
-    """A run that goes as far as the test says."""
-
-    def __init__(self, outputVolume=None):
-        self.fraction, self.message, self.remaining = 0.0, "Starting", None
-        self.isFinished, self.error, self.warnings = False, None, []
-        self.outputVolume = outputVolume
-        self.wasCancelled = self.wasClosed = False
-
-    def poll(self):
-        """The test moves it."""
-
-    def cancel(self):
-        self.wasCancelled, self.message = True, "Cancelling"
-
-    def close(self):
-        if not self.isFinished:
-            self.isFinished, self.error = True, Cancelled()
-        self.wasClosed = True
-
-
-@pytest.fixture
-def module(application):
-    return application.loadModule(str(ROOT / "CBCTSuperRes" / "CBCTSuperRes.py"))
-
-
-@pytest.fixture
-def widget(application, scene, module, user_models):
-    """The module's widget in a scene with one volume and the tiny model chosen."""
-    add_scan("Jaw")
-    widget = application.showWidget(module)
-    widget.panel.run.ensurePackages = lambda: None
-    choose_model(widget.panel)
-    yield widget
-    widget.cleanup()
-
-
-@pytest.fixture
-def panel(widget):
-    return widget.panel
-
-
-@pytest.fixture
-def fake(panel, monkeypatch):
-    """Makes Apply start a `FakeJob`; the arguments of the start are kept on it."""
-    job = FakeJob()
-
-    def start(*nodes, **options):
-        job.nodes, job.options = nodes, options
-        return job
-
-    monkeypatch.setattr(panel.logic, "start", start)
-    return job
-
-
-def add_scan(name, shape=(4, 24, 28)):
-    import slicer
-    from CBCTSuperResLib.nodes import updateNode
-
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    updateNode(node, make_scan(shape))
-    node.CreateDefaultDisplayNodes()
-    return node
-
-
-def choose_model(panel, title="A tiny model for tests"):
-    panel.ui.modelSelector.currentIndex = panel.ui.modelSelector.findText(title)
-
-
-def click(button):
-    button.click()
-
-
-def advance(panel, job, **values):
-    for name, value in values.items():
-        setattr(job, name, value)
-    panel.onTimer()
-
-
-def test_the_first_volume_is_chosen_and_described(panel):
+def test_the_first_volume_is_chosen_and_described(apply_panel):
     assert panel.ui.inputSelector.currentNode().GetName() == "Jaw"
     assert panel.ui.inputLabel.text == "28 x 24 x 4, 0.25 x 0.25 x 0.3 mm, uint16, 5.4 kB"
     assert panel.ui.outputLabel.text.startswith("56 x 48 x 4, 0.125 x 0.125 x 0.3 mm")
@@ -134,13 +26,13 @@ def test_the_first_volume_is_chosen_and_described(panel):
     assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Apply"
 
 
-def test_all_axes_change_the_predicted_size(panel):
+def test_all_axes_change_the_predicted_size(apply_panel):
     panel.ui.planesSelector.currentIndex = 1
     assert panel.ui.outputLabel.text.startswith("56 x 48 x 8, 0.125 x 0.125 x 0.15 mm")
     assert panel.parameters.planes.value == "isotropic"
 
 
-def test_apply_says_why_it_is_disabled(panel, scene):
+def test_apply_says_why_it_is_disabled(apply_panel, scene):
     import slicer
 
     panel.ui.outputSelector.setCurrentNode(panel.ui.inputSelector.currentNode())
@@ -161,64 +53,64 @@ def test_apply_says_why_it_is_disabled(panel, scene):
     assert "No input volume" in panel.ui.applyButton.toolTip
 
 
-def test_a_model_that_is_gone_is_said_by_name(panel):
+def test_a_model_that_is_gone_is_said_by_name(apply_panel):
     panel.parameters.model = "gone"
     assert not panel.ui.applyButton.enabled and "The model gone is not installed" in panel.ui.applyButton.toolTip
     choose_model(panel)
     assert panel.ui.applyButton.enabled and panel.parameters.model == "tiny"
 
 
-def test_apply_becomes_cancel_and_shows_stage_and_remaining_time(panel, fake):
-    click(panel.ui.applyButton)
+def test_apply_becomes_cancel_and_shows_stage_and_remaining_time(apply_panel, fake_job):
+    panel.ui.applyButton.click()
     assert panel.ui.applyButton.text == "Cancel" and not panel.ui.progressBar.isHidden()
     assert not panel.ui.inputSelector.enabled and not panel.ui.modelSelector.enabled
-    assert fake.nodes[0].GetName() == "Jaw" and fake.options["planes"] == "axial"
-    advance(panel, fake, fraction=0.42, message="Network: 3 of 8 slices", remaining=31.0)
+    assert fake_job.nodes[0].GetName() == "Jaw" and fake_job.options["planes"] == "axial"
+    advance(panel, fake_job, fraction=0.42, message="Network: 3 of 8 slices", remaining=31.0)
     assert panel.ui.progressBar.value == 42
     assert panel.ui.statusLabel.text == "Network: 3 of 8 slices, 31 s left"
 
 
-def test_cancel_asks_the_run_to_stop_and_gives_the_panel_back(panel, fake):
-    click(panel.ui.applyButton)
-    click(panel.ui.applyButton)
-    assert fake.wasCancelled and panel.ui.statusLabel.text == "Cancelling"
-    advance(panel, fake, isFinished=True, error=Cancelled())
+def test_cancel_asks_the_run_to_stop_and_gives_the_panel_back(apply_panel, fake_job):
+    panel.ui.applyButton.click()
+    panel.ui.applyButton.click()
+    assert fake_job.wasCancelled and panel.ui.statusLabel.text == "Cancelling"
+    advance(panel, fake_job, isFinished=True, error=Cancelled())
     assert panel.ui.applyButton.text == "Apply" and panel.ui.applyButton.enabled
     assert panel.ui.statusLabel.text == "Cancelled." and panel.ui.progressBar.isHidden()
-    assert fake.wasClosed and not panel._timer.isActive()
+    assert fake_job.wasClosed and not panel._timer.isActive()
 
 
-def test_the_result_is_chosen_as_output_and_named(panel, fake):
+def test_the_result_is_chosen_as_output_and_named(apply_panel, fake_job):
     result = add_scan("Jaw SR x2", (4, 48, 56))
-    click(panel.ui.applyButton)
-    fake.outputVolume, fake.warnings = result, ["Half of the voxels are clipped."]
-    advance(panel, fake, isFinished=True)
+    panel.ui.applyButton.click()
+    fake_job.outputVolume, fake_job.warnings = result, ["Half of the voxels are clipped."]
+    advance(panel, fake_job, isFinished=True)
     assert panel.ui.outputSelector.currentNode() is result
     assert panel.ui.statusLabel.text == "Done: Jaw SR x2\nHalf of the voxels are clipped."
 
 
-def test_a_worker_that_died_is_told_with_advice_and_logged_in_detail(panel, fake, caplog):
-    click(panel.ui.applyButton)
+def test_a_worker_that_died_is_told_with_advice_and_logged_in_detail(apply_panel, fake_job, caplog):
+    panel.ui.applyButton.click()
     error = WorkerError("The worker process was killed (signal 9).", "Choose a ROI.", detail="its last words")
-    advance(panel, fake, isFinished=True, error=error)
+    advance(panel, fake_job, isFinished=True, error=error)
     assert panel.ui.statusLabel.text == "The worker process was killed (signal 9). Choose a ROI."
     assert "its last words" in caplog.text
     assert panel.ui.applyButton.text == "Apply"
 
 
-def test_missing_packages_are_told_and_nothing_starts(panel, fake):
+def test_missing_packages_are_told_and_nothing_starts(apply_panel, fake_job):
     def refuse():
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
     panel.run.ensurePackages = refuse
-    click(panel.ui.applyButton)
+    panel.ui.applyButton.click()
     assert panel.run.job is None and "PyTorch is missing." in panel.ui.statusLabel.text
 
 
-def test_closing_the_scene_during_a_run_ends_it_and_the_panel_starts_anew(widget, panel, fake, scene):
-    click(panel.ui.applyButton)
+def test_closing_the_scene_during_a_run_ends_it_and_the_panel_starts_anew(apply_widget, apply_panel, fake_job, scene):
+    panel.ui.applyButton.click()
     scene.Clear(0)
-    assert fake.wasClosed and panel.run.job is None and not panel._timer.isActive()
+    assert fake_job.wasClosed and panel.run.job is None and not panel._timer.isActive()
     assert panel.ui.inputSelector.currentNode() is None and not panel.ui.applyButton.enabled
     add_scan("Next")
     assert panel.parameters is not None
@@ -226,22 +118,22 @@ def test_closing_the_scene_during_a_run_ends_it_and_the_panel_starts_anew(widget
     assert panel.parameters.inputVolume.GetName() == "Another"
 
 
-def test_a_run_goes_on_while_another_module_is_shown(widget, panel, fake):
-    click(panel.ui.applyButton)
+def test_a_run_goes_on_while_another_module_is_shown(apply_widget, apply_panel, fake_job):
+    panel.ui.applyButton.click()
     widget.exit()
-    advance(panel, fake, fraction=0.5)
-    assert not fake.wasClosed and panel.run.job is fake
+    advance(panel, fake_job, fraction=0.5)
+    assert not fake_job.wasClosed and panel.run.job is fake_job
     widget.enter()
     assert panel.ui.applyButton.text == "Cancel" and panel.ui.progressBar.value == 50
 
 
-def test_leaving_for_good_ends_the_run(panel, fake):
-    click(panel.ui.applyButton)
+def test_leaving_for_good_ends_the_run(apply_panel, fake_job):
+    panel.ui.applyButton.click()
     panel.close()
-    assert fake.wasClosed and panel.run.job is None
+    assert fake_job.wasClosed and panel.run.job is None
 
 
-def test_choices_are_saved_with_the_scene_and_come_back(widget, panel, scene, tmp_path):
+def test_choices_are_saved_with_the_scene_and_come_back(apply_widget, apply_panel, scene, tmp_path):
     import slicer
 
     panel.ui.planesSelector.currentIndex = 1
@@ -265,8 +157,8 @@ def test_choices_are_saved_with_the_scene_and_come_back(widget, panel, scene, tm
     assert panel.parameters.model == "tiny"
 
 
-def test_a_real_run_from_click_to_result(application, panel):
-    click(panel.ui.applyButton)
+def test_a_real_run_from_click_to_result(application, apply_panel):
+    panel.ui.applyButton.click()
     assert panel.run.job is not None, panel.ui.statusLabel.text
     end = time.monotonic() + 60
     while panel.run.job:
@@ -279,7 +171,7 @@ def test_a_real_run_from_click_to_result(application, panel):
     assert np.ptp(np.array(result.GetImageData().GetScalarRange())) > 0
 
 
-def test_reloading_forgets_the_library(widget, monkeypatch):
+def test_reloading_forgets_the_library(apply_widget, monkeypatch):
     import slicer
 
     kept = dict(sys.modules)
@@ -291,7 +183,7 @@ def test_reloading_forgets_the_library(widget, monkeypatch):
         sys.modules.update(kept)
 
 
-def test_the_module_tells_what_it_is(application, module):
+def test_the_module_tells_what_it_is(application, apply_module):
     import slicer
 
     parent = slicer.modules.cbctsuperres
@@ -299,13 +191,13 @@ def test_the_module_tells_what_it_is(application, module):
     assert parent.helpText and parent.acknowledgementText and parent.contributors
 
 
-def test_the_module_logic_is_the_library_s_logic(module):
+def test_the_module_logic_is_the_library_s_logic(apply_module):
     from CBCTSuperResLib.logic import SuperResLogic
 
     assert issubclass(module.CBCTSuperResLogic, SuperResLogic)
 
 
-def test_the_self_tests_of_both_modules_pass_here_as_far_as_they_can(application, module, scene, capsys):
+def test_the_self_tests_of_both_modules_pass_here_as_far_as_they_can(application, apply_module, scene, capsys):
     training = application.loadModule(str(ROOT / "CBCTSuperResTraining" / "CBCTSuperResTraining.py"))
     case = module.CBCTSuperResTest()
     case.setUp()
@@ -326,8 +218,8 @@ def test_the_training_module_lists_models_with_their_cards_and_opens_their_folde
     panel.ui.modelList.setCurrentRow(names.index("broken (unusable)"))
     assert "broken" in panel.ui.cardText.toPlainText()
     opened = []
-    panel._openFolder = opened.append
-    click(panel.ui.openFolderButton)
+    panel.models._openFolder = opened.append
+    panel.ui.openFolderButton.click()
     assert opened == [str(user_models)]
 
 

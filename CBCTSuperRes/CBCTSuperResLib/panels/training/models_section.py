@@ -1,34 +1,31 @@
-"""The panel of CBCTSuperResTraining: which models are installed, and where one puts others."""
+"""Section Models: which models are installed, and where one puts others."""
 
 from __future__ import annotations
 
-import qt
-import slicer
+from pathlib import Path
+
 from slicer.i18n import tr as _
 
-from ..models import ModelEntry, list_models, user_models_folder
+from ...models import ModelEntry, list_models, user_models_folder
+from ..section import Section
+from .browsing import openInFileBrowser
 
 
-class ModelsPanel:
-    """Lists the models on this computer and shows the card of the chosen one.
+class ModelsSection(Section):
+    """Lists the models on this computer and shows the card of the chosen one."""
 
-    Parameters
-    ----------
-    widget : QWidget
-        The loaded .ui file.
-    openFolder : callable, optional
-        Shows a folder in the system's file browser.
-    """
-
-    def __init__(self, widget, openFolder=None) -> None:
-        self.ui = slicer.util.childWidgetVariables(widget)
-        self._openFolder = openFolder or openInFileBrowser
+    def __init__(self, ui) -> None:
+        super().__init__(ui)
+        self._openFolder = openInFileBrowser
         self._entries: list[ModelEntry] = []
         self.ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)
         self.ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
-        self.refresh()
 
-    def refresh(self) -> None:
+    def bind(self, parameters) -> None:
+        super().bind(parameters)
+        self.listModels()
+
+    def listModels(self) -> None:
         """Look for models again."""
         self._entries = list_models()
         self.ui.modelList.clear()
@@ -37,6 +34,12 @@ class ModelsPanel:
         self.ui.modelList.setCurrentRow(0 if self._entries else -1)
         if not self._entries:
             self.ui.cardText.setPlainText(_("No models are installed."))
+
+    def choose(self, path: str) -> None:
+        """Look for models again and show the card of this one."""
+        self.listModels()
+        rows = [row for row, entry in enumerate(self._entries) if entry.path == Path(path)]
+        self.ui.modelList.setCurrentRow(rows[0] if rows else -1)
 
     def onModelChosen(self, row: int) -> None:
         if 0 <= row < len(self._entries):
@@ -55,7 +58,3 @@ def entryText(entry: ModelEntry) -> str:
     card = entry.card
     parts = [card.line, card.summary, card.limits and _("Limits: {limits}").format(limits=card.limits), str(entry.path)]
     return "\n\n".join(part for part in parts if part)
-
-
-def openInFileBrowser(folder: str) -> None:
-    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(folder))

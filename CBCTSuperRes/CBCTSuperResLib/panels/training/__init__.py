@@ -1,0 +1,1 @@
+"""The panel of CBCTSuperResTraining, one file a section."""

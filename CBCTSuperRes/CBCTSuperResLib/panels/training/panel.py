@@ -1,0 +1,112 @@
+"""The panel of CBCTSuperResTraining: data, settings, runs, models."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+import vtk
+
+from ...training_logic import TrainingLogic
+from .choices import TrainingChoices
+from .data_section import DataSection
+from .models_section import ModelsSection
+from .parameters import TrainingParameters
+from .run_section import RunSection
+from .settings_section import SettingsSection
+
+POLL_INTERVAL_MS = 100
+
+
+class TrainingPanel:
+    """Builds the sections and lets them follow the parameters in the scene; one timer polls what is going on.
+
+    >>> panel = TrainingPanel(slicer.util.loadUI(path), CBCTSuperResTrainingLogic())
+    >>> panel.bind()                # on entering the module
+    >>> panel.unbind()              # on leaving it; what runs goes on
+    >>> panel.onSceneStartClose()   # a training goes on, what computes on nodes of the scene ends
+    >>> panel.close()               # at the end
+
+    Parameters
+    ----------
+    widget : QWidget
+        The loaded .ui file.
+    logic : TrainingLogic
+        Also offers `getParameterNode`.
+    """
+
+    def __init__(self, widget, logic: TrainingLogic) -> None:
+        self.widget, self.logic = widget, logic
+        self.ui = slicer.util.childWidgetVariables(widget)
+        self.choices = TrainingChoices(logic)
+        self.data = DataSection(self.ui, self.choices)
+        self.settings = SettingsSection(self.ui, self.choices)
+        self.run = RunSection(self.ui, self.choices)
+        self.models = ModelsSection(self.ui)
+        self.sections = (self.data, self.settings, self.run, self.models)
+        for section in self.sections:
+            section.whenChanged = self.refresh
+        self.run.whenModelMade = self.models.choose
+        self._bindings: tuple[int, int] | None = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_INTERVAL_MS)
+        self._timer.connect("timeout()", self.onTimer)
+        self.refresh()
+
+    @property
+    def parameters(self) -> TrainingParameters | None:
+        return self.choices.parameters
+
+    def bind(self) -> None:
+        """Show and follow the parameters of the scene."""
+        if self.parameters is not None:
+            return
+        parameters = self.choices.parameters = TrainingParameters(self.logic.getParameterNode())
+        gui = parameters.connectGui(self.widget)
+        for section in self.sections:
+            section.bind(parameters)
+        observer = parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, self.refresh)
+        self._bindings = (gui, observer)
+        self.refresh()
+
+    def unbind(self) -> None:
+        if self.parameters is None:
+            return
+        gui, observer = self._bindings
+        self.parameters.disconnectGui(gui)
+        self.parameters.RemoveObserver(observer)
+        for section in self.sections:
+            section.unbind()
+        self.choices.parameters = self._bindings = None
+        self.refresh()
+
+    def close(self) -> None:
+        """End what runs, as its section says, and let go of the scene."""
+        self._timer.stop()
+        for section in self.sections:
+            section.close()
+        self.unbind()
+
+    def onSceneStartClose(self) -> None:
+        """Let go of the scene; a training has its own files and goes on."""
+        self.data.close()
+        self.settings.close()
+        self.run.forgetScene()
+        self.unbind()
+
+    def refresh(self, caller=None, event=None) -> None:
+        """Show the parameters and what is going on; the timer runs as long as something is."""
+        for section in self.sections:
+            section.refresh()
+        self._keepTime()
+
+    def onTimer(self) -> None:
+        for section in self.sections:
+            if section.isBusy:
+                section.poll()
+        self._keepTime()
+
+    def _keepTime(self) -> None:
+        if not any(section.isBusy for section in self.sections):
+            self._timer.stop()
+        elif not self._timer.isActive():
+            self._timer.start()
