@@ -31,11 +31,9 @@ from .training.options import TrainingOptions, missing, read_options
 from .training.prepare.options import PrepareOptions
 from .training.runs import RunInfo, list_runs, read_run
 from .training_paths import absolute, withAbsolutePaths
-from .training_volumes import Data, fileName, suggestWindow, volumeInWorld, withVolumes
+from .training_volumes import Data, Scan, fileName, suggestWindow, volumeInWorld, withVolumes
 
 OPTIONS_FILE = "options.json"
-
-Scan = slicer.vtkMRMLScalarVolumeNode | str | Path
 
 
 class TrainingLogic:
@@ -80,12 +78,21 @@ class TrainingLogic:
         values = withAbsolutePaths(options).to_json()
         return self._task({"kind": "plan", "options": values, "device": device, "measure": measure})
 
-    def suggestWindow(self, node: slicer.vtkMRMLScalarVolumeNode) -> list[float]:
-        """A normalisation range for a volume, [lo, hi] in grey values, from its tissue levels."""
-        return suggestWindow(node)
+    def suggestWindow(self, scan: Scan) -> list[float]:
+        """A normalisation range for a volume (node or file), [lo, hi] in grey values, from its tissue levels."""
+        return suggestWindow(scan)
 
-    def checkData(self, options: TrainingOptions) -> Task:
-        """Look at all images of a training in a process of its own; the task's report tells what was found."""
+    def checkData(self, options: TrainingOptions, *, volumes: Data = (), validation: Data = ()) -> Task:
+        """Look at all images of a training in a process of its own; the task's report tells what was found.
+
+        Parameters
+        ----------
+        options : TrainingOptions
+        volumes, validation
+            As of `start`.
+        """
+        if volumes or validation:
+            options = withVolumes(options, train=volumes, validation=validation)
         return self._task({"kind": "check", "options": withAbsolutePaths(options).to_json()})
 
     def start(
@@ -107,7 +114,7 @@ class TrainingLogic:
         options : TrainingOptions, path of a JSON file, or its content
         overrides : sequence of str
             "train.niter=1000" and the like.
-        volumes, validation : sequence of nodes or of pairs of nodes (low resolution, high resolution)
+        volumes, validation : sequence of nodes or paths, or of pairs of them (low resolution, high resolution)
             Images instead of those that the options name, see `withVolumes`. The nodes are never modified.
         resume : None, "auto" or a checkpoint
             None begins anew and moves an older run of the name aside; "auto" goes on from the last checkpoint.

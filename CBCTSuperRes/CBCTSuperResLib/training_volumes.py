@@ -15,16 +15,19 @@ import vtk
 
 from .blanks import find_blanks
 from .errors import InputError, OptionError, OutputError
+from .files import read_volume
 from .intensity import choose_window
 from .nodes import LPS_FROM_RAS, volumeFromNode
 from .training.options import TrainingOptions, read_options
+from .training_paths import absolute
 from .volume import Grid, Volume
 
 ALONG_SLICES = {"axial": 2, "coronal": 1, "sagittal": 0}  # which of (i, j, k) is not enlarged
 PREPARE = "Register and prepare the pair first."
 
 Node = slicer.vtkMRMLScalarVolumeNode
-Data = Sequence[Node | tuple[Node, Node]]
+Scan = Node | str | Path
+Data = Sequence[Scan | tuple[Scan | None, Scan]]
 
 
 def withVolumes(
@@ -33,7 +36,8 @@ def withVolumes(
     """Options whose images are these nodes; those that `source` names, if any, are left out.
 
     The voxels are written, uncompressed, below `path.root`/data/NAME; what is there already is not written again, so
-    that a run can be resumed. Without a `normalization_range`, it is estimated from the first high-resolution volume.
+    that a run can be resumed. Without a `normalization_range`, it is estimated from the first high-resolution volume
+    if that is a node.
 
     Parameters
     ----------
@@ -41,7 +45,8 @@ def withVolumes(
         As of `read_options`, or options that are read already.
     train, validation : sequence of nodes or of pairs (low resolution, high resolution)
         High-resolution volumes alone (the low-resolution images are simulated), or pairs that lie voxel upon voxel.
-        Without `validation`, what the options say of it stays; without `train` as well.
+        Paths of files or folders may stand for nodes; nothing is written for them. Without `validation`, what the
+        options say of it stays; without `train` as well.
 
     Raises
     ------
@@ -59,8 +64,9 @@ def withVolumes(
     for phase, nodes in given.items():
         axis = options.datasets["train"].axis
         values["datasets"][phase] |= {"axis": axis, **_roots(nodes, options.scale, axis, dataFolder(options))}
-    if train and values["datasets"]["train"]["normalization_range"] is None:
-        values["datasets"]["train"]["normalization_range"] = suggestWindow(_pair(train[0])[1])
+    first = _pair(train[0])[1] if train else None
+    if not _isPath(first) and first is not None and values["datasets"]["train"]["normalization_range"] is None:
+        values["datasets"]["train"]["normalization_range"] = suggestWindow(first)
     return read_options(values)
 
 
@@ -69,9 +75,19 @@ def dataFolder(options: TrainingOptions) -> Path:
     return Path(options.path.root) / "data" / options.name
 
 
-def suggestWindow(node: Node) -> list[float]:
-    """A normalisation range for a volume, [lo, hi] in whole grey values, from its tissue levels."""
-    volume = volumeFromNode(node)
+def suggestWindow(scan: Scan) -> list[float]:
+    """A normalisation range for a volume, [lo, hi] in whole grey values, from its tissue levels.
+
+    Parameters
+    ----------
+    scan : vtkMRMLScalarVolumeNode, or path of a file that is read
+
+    Raises
+    ------
+    InputError
+        If it is no volume.
+    """
+    volume = read_volume(scan) if _isPath(scan) else volumeFromNode(scan)
     window = choose_window(volume.voxels, find_blanks(volume), "auto", None).window
     if volume.voxels.dtype.kind == "f" and window.width < 100:
         return [window.lo, window.hi]
@@ -169,7 +185,7 @@ def _roots(nodes: Data, scale: int, axis: str, folder: Path) -> dict:
     if any(are_pairs) and not all(are_pairs):
         raise InputError("Some volumes have a low-resolution partner and some have none.", "Give pairs, or none.")
     for low, high in pairs:
-        if low is not None:
+        if low is not None and not _isPath(low) and not _isPath(high):
             checkPair(low, high, scale, axis)
     roots = {"mode": "HR", "dataroot_HR": _written([high for _, high in pairs], folder / "HR"), "dataroot_LR": None}
     if all(are_pairs):
@@ -177,12 +193,19 @@ def _roots(nodes: Data, scale: int, axis: str, folder: Path) -> dict:
     return roots
 
 
-def _written(nodes: Sequence[Node], folder: Path) -> list[str]:
-    return [str(writeVolume(volumeInWorld(node), folder, node.GetName())) for node in nodes]
+def _written(scans: Sequence[Scan], folder: Path) -> list[str]:
+    return [
+        absolute(scan) if _isPath(scan) else str(writeVolume(volumeInWorld(scan), folder, scan.GetName()))
+        for scan in scans
+    ]
 
 
-def _pair(item: Node | tuple[Node, Node]) -> tuple[Node | None, Node]:
+def _pair(item: Scan | tuple[Scan | None, Scan]) -> tuple[Scan | None, Scan]:
     return tuple(item) if isinstance(item, tuple | list) else (None, item)
+
+
+def _isPath(scan: Scan | None) -> bool:
+    return isinstance(scan, str | Path)
 
 
 def _digest(volume: Volume) -> str:

@@ -173,3 +173,18 @@ def test_what_is_no_volume_and_what_is_half_a_pair_is_refused(scene, pair, value
         withVolumes(values, train=[scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")])
     with pytest.raises(InputError, match="partner"):
         withVolumes(values, train=[pair, pair[1]])
+
+
+def test_paths_may_stand_for_nodes_and_nothing_is_written_for_them(values, scene, tmp_path):
+    paths = [tmp_path / "coarse.nrrd", tmp_path / "fine.nrrd"]
+    made = withVolumes(values, train=[tuple(paths), tuple(map(str, paths))], validation=[paths[1]])
+    train, val = made.datasets["train"], made.datasets["val"]
+    assert train.mode == "LRHR" and train.dataroot_HR == (str(paths[1]),) * 2 and train.dataroot_LR[0] == str(paths[0])
+    assert val.mode == "HR" and val.dataroot_HR == (str(paths[1]),)
+    assert not dataFolder(made).exists() and train.normalization_range is None
+
+
+def test_a_window_is_suggested_for_a_file_as_for_its_node(scene, tmp_path):
+    node = add(scene, make_scan(), "Jaw")
+    path = make_scan().write(tmp_path / "Jaw.nrrd")
+    assert suggestWindow(path) == suggestWindow(node)
