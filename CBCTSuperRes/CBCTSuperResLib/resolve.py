@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
 
@@ -17,11 +18,12 @@ import numpy as np
 
 from .blanks import BlankRegion, find_blanks
 from .blanks.fill import BlankFiller
+from .card import ModelCard
 from .engine import Engine
 from .estimate import check_resources, output_grid, output_type, passes_over, record_speed, region
 from .files.checks import check_voxels
 from .finish import Finisher
-from .intensity import choose_window
+from .intensity import WindowChoice, choose_window
 from .model import Model
 from .options import Options
 from .passes import Pass, choose_pass
@@ -33,6 +35,41 @@ from .volume import Grid, Volume
 Progress = Callable[[float, str], None]
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a look at the whole scan showed; the same for every part of it.
+
+    Attributes
+    ----------
+    blanks : BlankRegion
+    choice : WindowChoice
+    """
+
+    blanks: BlankRegion
+    choice: WindowChoice
+
+
+def look(volume: Volume, options: Options, card: ModelCard, blanks: BlankRegion | None = None) -> Looked:
+    """Look at a scan before it is computed.
+
+    Parameters
+    ----------
+    blanks : BlankRegion, optional
+        The volume's, if they are known already; then only the window is chosen.
+
+    Raises
+    ------
+    InputError
+        If this is no scan.
+    OptionError
+        If the blank value or the window that is asked for is none.
+    """
+    if blanks is None:
+        check_voxels(volume.voxels)
+        blanks = find_blanks(volume, options.blank)
+    return Looked(blanks, choose_window(volume.voxels, blanks, options.window, card))
+
+
 def super_resolve(
     volume: Volume,
     model: Model,
@@ -41,6 +78,7 @@ def super_resolve(
     *,
     cancelled: Callable[[], bool] | None = None,
     allocate: Callable[[tuple[int, ...], np.dtype], np.ndarray] = np.empty,
+    looked: Looked | None = None,
 ) -> Volume:
     """Super-resolve a volume.
 
@@ -56,6 +94,8 @@ def super_resolve(
         Asked again and again; True ends the run with `Cancelled`.
     allocate : callable (shape, dtype), optional
         Gives the memory of the result, for instance a memory-mapped file.
+    looked : Looked, optional
+        What `look` told of this volume with these options; otherwise it is looked at.
 
     Returns
     -------
@@ -72,11 +112,10 @@ def super_resolve(
     start, seconds = time.perf_counter(), {}
     progress(0.0, "Looking at the scan")
     card = model.card
-    check_voxels(volume.voxels)
     check_resources(volume, card, options)
     grid = output_grid(volume.grid, card, options)
-    blanks = find_blanks(volume, options.blank)
-    choice = choose_window(volume.voxels, blanks, options.window, card)
+    looked = looked or look(volume, options, card)
+    blanks, choice = looked.blanks, looked.choice
     engine = Engine(model.network, card.spec, options.device, options.precision, options.tile, cancelled)
     smooth = card.smooth if options.smooth is None else options.smooth
     seconds["looking"] = time.perf_counter() - start
@@ -97,9 +136,10 @@ def super_resolve(
         _Stations(preparation, way, engine, finisher, axes).process(measured, progress)
     seconds["computing"] = time.perf_counter() - start - seconds["looking"]
 
-    record_speed(
-        card, engine.device.type, sum(map(_voxels, measured)) * passes_over(card, options), seconds["computing"]
-    )
+    if options.roi is None or len(measured) > 1:  # a lone piece of a ROI is mostly margin
+        record_speed(
+            card, engine.device.type, sum(map(_voxels, measured)) * passes_over(card, options), seconds["computing"]
+        )
     report = make_report(volume, grid, model, options, choice, blanks, engine, smooth, len(measured), seconds)
     progress(1.0, "Done")
     return Volume(output, grid, volume.padding_value, report)

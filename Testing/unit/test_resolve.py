@@ -7,10 +7,11 @@ import json
 import cv2
 import numpy as np
 import pytest
-from CBCTSuperResLib import Grid, Options, Volume, estimate, super_resolve
+from CBCTSuperResLib import Grid, Options, Volume, estimate, resolve, super_resolve
 from CBCTSuperResLib.errors import Cancelled, InputError, OptionError
 from CBCTSuperResLib.evaluation.metrics import psnr
 from CBCTSuperResLib.evaluation.phantom import jaw_scans
+from CBCTSuperResLib.resolve import look
 from CBCTSuperResLib.resources import resource_folder
 from helpers import make_grid, position_error_mm
 from stub_networks import CubicTwice, stub_model, tiny_model
@@ -204,6 +205,28 @@ def test_the_padding_value_stays_with_the_volume(volume, model):
     padded = Volume(volume.voxels, volume.grid, padding_value=0.0)
     result = super_resolve(padded, model, PLAIN)
     assert result.padding_value == 0 and "padding value" in result.report["blank"]["rule"]
+
+
+def test_a_scan_that_was_looked_at_once_is_not_looked_at_again(volume, model, full, monkeypatch):
+    looked = look(volume, PLAIN, model.card)
+    monkeypatch.setattr(resolve, "look", None)
+    np.testing.assert_array_equal(super_resolve(volume, model, PLAIN, looked=looked).voxels, full.voxels)
+
+
+def test_known_blanks_leave_only_the_window_to_be_chosen(volume, model, monkeypatch):
+    known = look(volume, PLAIN, model.card)
+    monkeypatch.setattr(resolve, "find_blanks", None)
+    again = look(volume, Options(window=(0.0, 2000.0)), model.card, known.blanks)
+    assert again.blanks is known.blanks and again.choice.window.hi == 2000
+
+
+def test_a_lone_piece_of_a_roi_says_nothing_of_the_speed(volume, model, monkeypatch):
+    recorded = []
+    monkeypatch.setattr(resolve, "record_speed", lambda card, device, voxels, seconds: recorded.append(voxels))
+    super_resolve(volume, model, Options(window=WINDOW, roi=((10, 30), (10, 30), (3, 4)), device="cpu"))
+    assert recorded == []
+    super_resolve(volume, model, Options(window=WINDOW, roi=((10, 30), (10, 30), (3, 5)), device="cpu"))
+    assert recorded == [800]
 
 
 def test_opencv_gets_its_threads_back(volume, model):
