@@ -103,7 +103,7 @@ def test_the_data_of_a_training_is_looked_at_as_its_first_step_would(options):
     assert worker.error is None, worker.error.detail
     report = worker.result
     assert report["train"]["count"] == 3 and report["train"]["window"] == [0, 65535]
-    assert report["val"] == {"count": 3, "size": [24, 32]}
+    assert (report["val"]["count"], report["val"]["size"]) == (3, [24, 32])
     assert report["train"]["files"][0]["voxel_size_mm"] == [0.2, 0.2]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from ..errors import Cancelled
 from ..progress import Report, part_of
 from .data import Images, TrainingSource, open_images, open_source
-from .options import TrainingOptions
+from .data.look import ALARM_PIXELS, displacement_of, patients_of, shared_files, sizes_of
+from .options import DatasetOptions, TrainingOptions
 
 
 def check_data(
@@ -19,38 +20,71 @@ def check_data(
     -------
     dict
         "train": what the source says of itself, and "count", the number of images. "val": "count" and "size" (rows
-        and columns of the first HR image), or None without validation. "warnings": sentences for the user.
+        and columns of the first HR image), or None without validation. Both also have "sizes", "patients" and
+        "displacement", see `data.look`. "warnings": sentences for the user.
 
     Raises
     ------
     InputError, OptionError, ResourceError
         If the training would refuse to start.
     """
+    train, val = options.dataset("train"), options.dataset("val")
     report = part_of(progress, 0, 0.8)
     report(0, "Reading the training images")
-    source = open_source(options.dataset("train"), options)
+    source = open_source(train, options)
     try:
-        told = {"train": _of_training(source), "val": None, "warnings": list(source.warnings)}
+        report(0.8, "Comparing the training images")
+        told = {"train": _of_training(source, train, options.scale), "val": None, "warnings": list(source.warnings)}
     finally:
         source.close()
     report(1, "Reading the validation images")
     if cancelled and cancelled():
         raise Cancelled()
-    if options.dataset("val"):
-        images = open_images(options.dataset("val"), options)
+    if val:
+        images = open_images(val, options)
         try:
-            told["val"] = _of_validation(images)
-            told["warnings"] += images.warnings
+            told["val"] = _of_validation(images, val, options.scale)
+            told["warnings"] += [*images.warnings, *_shared(train, val)]
         finally:
             images.close()
+    told["warnings"] += _displaced(told)
     part_of(progress, 0, 1)(1, "Done")
     return told
 
 
-def _of_training(source: TrainingSource) -> dict:
-    return {**source.describe(), "count": len(source)}
+def _of_training(source: TrainingSource, dataset: DatasetOptions, scale: int) -> dict:
+    return {**source.describe(), "count": len(source), **_look(source.pairs, dataset, scale)}
 
 
-def _of_validation(images: Images) -> dict:
+def _of_validation(images: Images, dataset: DatasetOptions, scale: int) -> dict:
     truth = images[0].HR
-    return {"count": len(images), "size": None if truth is None else list(truth.shape[-2:])}
+    size = None if truth is None else list(truth.shape[-2:])
+    return {"count": len(images), "size": size, **_look(images.pairs, dataset, scale)}
+
+
+def _look(pairs: list, dataset: DatasetOptions, scale: int) -> dict:
+    return {
+        "sizes": sizes_of(pairs),
+        "patients": patients_of(dataset),
+        "displacement": displacement_of(pairs, scale),
+    }
+
+
+def _shared(train: DatasetOptions, val: DatasetOptions) -> list[str]:
+    shared = shared_files(train, val)
+    if not shared:
+        return []
+    more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+    return [f"{shared[0].name}{more} is for training and for validation: the measures will be too good."]
+
+
+def _displaced(told: dict) -> list[str]:
+    return [
+        f"The images of {title} pairs are displaced by {found['median']:.1f} HR pixels (median of {found['checked']}; "
+        f"{found['worst']:.1f} in {found['worst_name']}): register and prepare the scans first."
+        for title, found in (
+            (title, (told[key] or {}).get("displacement"))
+            for key, title in (("train", "training"), ("val", "validation"))
+        )
+        if found and found["median"] > ALARM_PIXELS
+    ]

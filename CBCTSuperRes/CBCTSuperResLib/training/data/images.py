@@ -46,6 +46,8 @@ class Images(Sequence):
 
     Attributes
     ----------
+    pairs : sequence of (Picture or None, Picture or None)
+        (LR, HR); LR is None where it is simulated.
     window : Window
     warnings : list of str
         Sentences for the log.
@@ -58,16 +60,16 @@ class Images(Sequence):
         simulation: Simulation,
         gathered: Gathered | None,
     ) -> None:
-        self._pairs, self._simulation = pairs, simulation
+        self.pairs, self._simulation = pairs, simulation
         self._cache = gathered.cache if gathered else None
         self.window = window
         self.warnings = list(gathered.warnings) if gathered else []
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self.pairs)
 
     def __getitem__(self, number: int) -> ImagePair:
-        low, high = self._pairs[number]
+        low, high = self.pairs[number]
         if low is None:
             coarse, truth = self._simulated(high, number)
         else:

@@ -27,6 +27,8 @@ class TrainingSource:
     Attributes
     ----------
     names : sequence of str
+    pairs : sequence of (Picture or None, Picture or None)
+        (LR, HR) of the images that were read from files.
     window : Window
     clipped_share : float
         Of the grey values that the window clips.
@@ -37,6 +39,7 @@ class TrainingSource:
     def __init__(self, source: Source, gathered: Gathered | None, window: Window, facts: dict) -> None:
         self._source, self._cache, self._facts = source, gathered.cache if gathered else None, facts
         self.names = source.names
+        self.pairs = gathered.pairs if gathered else []
         self.window = window
         self.clipped_share = gathered.clipped_share if gathered else 0.0
         self.warnings = list(gathered.warnings) if gathered else []
@@ -125,7 +128,7 @@ def _simulated(
     ]
     if not parts:
         raise InputError(f"procedural_share is {share:g}, and there are no images of that kind.", "Correct it.")
-    sources = [SimulatedPictures(pictures, patches, simulation) for pictures, _ in parts]
+    sources = [SimulatedPictures(pictures, patches, simulation, options.network_G.slices) for pictures, _ in parts]
     return sources[0] if len(sources) == 1 else Mixture(sources, [part for _, part in parts]), facts
 
 
