@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from scans import make_scan
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +85,71 @@ def qt_or_skip() -> None:
     except ImportError as error:
         packages = "libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 libx11-6 fonts-dejavu-core"
         pytest.skip(f"Qt is missing ({error}): pip install PySide6-Essentials; apt-get install {packages}")
+
+
+@pytest.fixture(scope="session")
+def application(mrml, qt_or_skip):
+    """`slicerapp`, with the application's side of `slicer` filled in."""
+    sys.path.insert(0, str(ROOT / "Testing" / "standin"))
+    import slicerapp
+
+    slicerapp.start(mrml.mrmlScene)
+    return slicerapp
+
+
+@pytest.fixture
+def user_models(tiny_model, monkeypatch, tmp_path):
+    """A folder of user models that holds the tiny one."""
+    folder = tmp_path / "Modelle"
+    folder.mkdir()
+    shutil.copy(tiny_model, folder)
+    monkeypatch.setenv("CBCT_SUPERRES_MODELS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def nothing_fails_unseen(monkeypatch):
+    """Exceptions in slots and observers end nothing, in Slicer as here; they must not happen all the same."""
+    seen = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, value, trace: seen.append(value))
+    yield
+    assert not seen, seen
+
+
+@pytest.fixture
+def apply_module(application):
+    """The module file of CBCTSuperRes, loaded."""
+    return application.loadModule(str(ROOT / "CBCTSuperRes" / "CBCTSuperRes.py"))
+
+
+@pytest.fixture
+def apply_widget(application, scene, apply_module, user_models, nothing_fails_unseen):
+    """The module's widget in a scene with the volume Jaw and the tiny model chosen."""
+    from apply_helpers import add_scan, choose_model
+
+    add_scan("Jaw")
+    widget = application.showWidget(apply_module)
+    widget.panel.run.ensurePackages = lambda: None
+    choose_model(widget.panel)
+    yield widget
+    widget.cleanup()
+
+
+@pytest.fixture
+def apply_panel(apply_widget):
+    return apply_widget.panel
+
+
+@pytest.fixture
+def fake_job(apply_panel, monkeypatch):
+    """Makes Apply start a `FakeJob`; the arguments of the start are kept on it."""
+    from apply_helpers import FakeJob
+
+    job = FakeJob()
+
+    def start(*nodes, **options):
+        job.nodes, job.options = nodes, options
+        return job
+
+    monkeypatch.setattr(apply_panel.logic, "start", start)
+    return job

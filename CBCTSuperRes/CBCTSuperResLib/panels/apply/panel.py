@@ -21,6 +21,7 @@ import vtk
 
 from ...install import ensurePackages
 from ...logic import SuperResLogic
+from ..binding import Binding, parametersOf
 from .advanced_section import AdvancedSection
 from .batch_section import BatchSection
 from .choices import Choices
@@ -57,7 +58,9 @@ class ApplyPanel:
         self.widget, self.logic = widget, logic
         self.ui = slicer.util.childWidgetVariables(widget)
         self.parameters: ApplyParameters | None = None
-        self._bindings: tuple[int, int] | None = None
+        self._known: ApplyParameters | None = None
+        self._binding: Binding | None = None
+        self._observer = 0
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_INTERVAL_MS)
         self._timer.connect("timeout()", self.onTimer)
@@ -87,21 +90,17 @@ class ApplyPanel:
         """Show and follow the parameters of the scene."""
         if self.parameters is not None:
             return
-        self.parameters = self.choices.parameters = ApplyParameters(self.logic.getParameterNode())
+        self.parameters = self.choices.parameters = self._boundParameters()
         for section in self.sections:
             section.bind(self.parameters)
-        gui = self.parameters.connectGui(self.widget)
-        observer = self.parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, self.refresh)
-        self._bindings = (gui, observer)
+        self._observer = self.parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, self.refresh)
         self.refresh()
 
     def unbind(self) -> None:
         if self.parameters is None:
             return
-        gui, observer = self._bindings
-        self.parameters.disconnectGui(gui)
-        self.parameters.RemoveObserver(observer)
-        self.parameters = self.choices.parameters = self._bindings = None
+        self.parameters.RemoveObserver(self._observer)
+        self.parameters = self.choices.parameters = None
         for section in self.sections:
             section.unbind()
         self.refresh()
@@ -111,6 +110,7 @@ class ApplyPanel:
         for section in self.sections:
             section.close()
         self.unbind()
+        self._release()
         self._timer.stop()
 
     def refresh(self, caller=None, event=None) -> None:
@@ -131,6 +131,23 @@ class ApplyPanel:
             section.whenChanged = self.refresh
         self.run.whenStarted = self.preview.remove
         self.run.whenDone = lambda job: self.result.show(job.outputVolume)
+
+    def _boundParameters(self) -> ApplyParameters:
+        """The parameters of the scene, tied to the widgets.
+
+        They stay tied while other modules are shown: Slicer's wrapper leaves an observer on the node with every tie.
+        """
+        node = self.logic.getParameterNode()
+        if self._binding is None or self._known.parameterNode is not node:
+            self._release()
+            self._known = parametersOf(node, ApplyParameters, self._known)
+            self._binding = Binding(self._known, self.widget)
+        return self._known
+
+    def _release(self) -> None:
+        if self._binding:
+            self._binding.release()
+            self._binding = None
 
     def _tickWhileBusy(self) -> None:
         busy = any(section.isBusy for section in self.sections)

@@ -1,0 +1,71 @@
+"""The few windows that the panels open. Call them as `dialogs.chooseFile(...)`, so that a test can put another in place.
+
+None of them is opened unless the user has clicked on something.
+"""
+
+from __future__ import annotations
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+
+def chooseFile(title: str, filters: str, folder: str = "") -> str:
+    """The path of an existing file; "" if the user has cancelled.
+
+    Parameters
+    ----------
+    title, filters : str
+        For instance "Import a model" and "Model files (*.safetensors);;All files (*)".
+    folder : str
+        Where to begin.
+    """
+    return qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, folder, filters)
+
+
+def chooseNewFile(title: str, filters: str, folder: str = "") -> str:
+    """The path of a file to write, which the user agrees to replace if it exists; "" if cancelled."""
+    return qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, folder, filters)
+
+
+def chooseFolder(title: str, folder: str = "") -> str:
+    """The path of a folder; "" if the user has cancelled."""
+    return qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, folder)
+
+
+def confirm(title: str, question: str, action: str = "") -> bool:
+    """Whether the user agrees; `action` is what the agreeing button says."""
+    box = qt.QMessageBox(slicer.util.mainWindow())
+    box.setIcon(qt.QMessageBox.Question)
+    box.setWindowTitle(title)
+    box.setText(question)
+    agree = box.addButton(action or _("OK"), qt.QMessageBox.AcceptRole)
+    box.addButton(_("Cancel"), qt.QMessageBox.RejectRole)
+    box.exec_()
+    agreed = box.clickedButton() == agree
+    box.deleteLater()
+    return agreed
+
+
+def showDetails(title: str, html: str) -> None:
+    """Show a text that can be read, searched and copied, until the user closes it."""
+    window = qt.QDialog(slicer.util.mainWindow())
+    window.setWindowTitle(title)
+    window.resize(560, 520)
+    text = qt.QTextBrowser()
+    text.setOpenExternalLinks(True)
+    text.setHtml(html)
+    text.setToolTip(_("Select text to copy it."))
+    buttons = qt.QDialogButtonBox()
+    buttons.setStandardButtons(qt.QDialogButtonBox.Close)
+    buttons.connect("rejected()", window.reject)
+    layout = qt.QVBoxLayout(window)
+    layout.addWidget(text)
+    layout.addWidget(buttons)
+    window.exec_()
+    window.deleteLater()
+
+
+def openFolder(folder: str) -> None:
+    """Show a folder in the system's file browser."""
+    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(folder))
