@@ -23,6 +23,7 @@ import slicer
 
 from .errors import InputError, ModelError, OutputError, SuperResError
 from .jobs.lasting import LastingJob, is_going_on
+from .jobs.record import RunRecord
 from .jobs.training import Task, TrainingJob, jobFolder, workerOf
 from .jobs.worker_process import WorkerProcess, make_job_folder
 from .logic import letTheApplicationBreathe as breathe
@@ -67,7 +68,7 @@ class TrainingLogic:
     def plan(self, options: TrainingOptions, device: str | None = None, measure: bool = False) -> Task:
         """What a training will take, found in a process of its own, because the answer may need torch.
 
-        The task's report has "text", for people, and what `Plan` says: "missing", "problems", "micro_batch",
+        The task's report has "text", for people, and what `Plan` says: "device", "missing", "problems", "micro_batch",
         "memory_bytes", "free_bytes", "seconds_per_step", "seconds", "measured".
 
         Parameters
@@ -94,6 +95,27 @@ class TrainingLogic:
         if volumes or validation:
             options = withVolumes(options, train=volumes, validation=validation)
         return self._task({"kind": "check", "options": withAbsolutePaths(options).to_json()})
+
+    def readyOptions(
+        self,
+        options: TrainingOptions | str | Path | Mapping,
+        overrides: Sequence[str] = (),
+        *,
+        volumes: Data = (),
+        validation: Data = (),
+    ) -> TrainingOptions:
+        """The options with which `start` would start: overrides applied, volumes written, all paths absolute.
+
+        Raises
+        ------
+        SuperResError
+            What is wrong with options or volumes.
+        """
+        if volumes or validation:
+            options = withVolumes(options, overrides, train=volumes, validation=validation)
+        elif overrides or not isinstance(options, TrainingOptions):
+            options = read_options(getattr(options, "to_json", lambda: options)(), overrides)
+        return withAbsolutePaths(options)
 
     def start(
         self,
@@ -130,11 +152,7 @@ class TrainingLogic:
         SuperResError
             What is wrong and what to do about it; nothing has been started.
         """
-        if volumes or validation:
-            options = withVolumes(options, overrides, train=volumes, validation=validation)
-        elif overrides or not isinstance(options, TrainingOptions):
-            options = read_options(getattr(options, "to_json", lambda: options)(), overrides)
-        options = withAbsolutePaths(options)
+        options = self.readyOptions(options, overrides, volumes=volumes, validation=validation)
         run = options.run_folder
         _refuseIfGoingOn(run)
         job = {
@@ -180,6 +198,10 @@ class TrainingLogic:
     def runs(self, root: str | Path) -> list[RunInfo]:
         """The runs below a root folder (`path.root`), with their states."""
         return list_runs(root)
+
+    def record(self, run: RunInfo | str | Path) -> RunRecord:
+        """The curves of a run and its newest picture, also of one that does not go on."""
+        return RunRecord.of(_folder(run))
 
     def attach(self, run: RunInfo | str | Path) -> TrainingJob:
         """Watch a training that goes on, whoever started it: this session, an earlier one, or a terminal.

@@ -84,7 +84,11 @@ def plan(job: dict, events: Sender, stop: Stop) -> dict:
     _say(events, "Planning")
     found = plan_training(read_options(job["options"]), job.get("device"), measure=job.get("measure", False))
     names = ("missing", "problems", "micro_batch", "memory_bytes", "free_bytes", "seconds_per_step", "seconds")
-    return {"text": found.text(), **{name: getattr(found, name) for name in (*names, "measured")}}
+    return {
+        "text": found.text(),
+        "device": str(found.device),
+        **{name: getattr(found, name) for name in (*names, "measured")},
+    }
 
 
 def check(job: dict, events: Sender, stop: Stop) -> dict:

@@ -9,19 +9,11 @@ from pathlib import Path
 from ..errors import Cancelled, InputError
 from ..progress import ProgressMeter
 from ..training.runs import RunInfo, newest_picture, read_run
-from ..training.watch.table import SECONDS, STEP, Row, read_curves
+from ..training.watch.table import STEP, read_curves
+from .record import CURVES, PICTURES, parts_of
 from .state import JobState, WorkerError
 
 INTERVAL_S = 1.0
-CURVES, PICTURES = "curves.csv", "val_images"
-VALIDATION = "val_"
-
-
-def parts_of(row: Row) -> tuple[dict[str, float], dict[str, float]]:
-    """What a row of a run's curves says of the losses, and what of a validation."""
-    values = {name: value for name, value in row.items() if name not in (STEP, SECONDS)}
-    measures = {name.removeprefix(VALIDATION): values[name] for name in values if name.startswith(VALIDATION)}
-    return {name: value for name, value in values.items() if not name.startswith(VALIDATION)}, measures
 
 
 class RunElsewhere(JobState):
@@ -76,7 +68,7 @@ class RunElsewhere(JobState):
     def kill(self) -> None:
         self.cancel()
 
-    def detach(self) -> None:
+    def detach(self, detached: bool = True) -> None:
         """It goes on anyway."""
 
     def close(self) -> None:

@@ -90,17 +90,21 @@ class LastingJob(WorkerProcess):
         """Whether the worker goes on when its parent ends."""
         return (self.folder / "detached").exists()
 
-    def detach(self) -> None:
-        """Let the worker go on when this program ends.
+    def detach(self, detached: bool = True) -> None:
+        """Let the worker go on when this program ends; or not, after all.
 
         Raises
         ------
         OutputError
             If the folder cannot be written.
         """
-        if not self.finished:
-            with _telling(self.folder):
+        if self.finished:
+            return
+        with _telling(self.folder):
+            if detached:
                 (self.folder / "detached").touch()
+            else:
+                (self.folder / "detached").unlink(missing_ok=True)
 
     def cancel(self) -> None:
         """Ask the worker to stop; it is waited for as long as it takes.

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError, SuperResError
-from ..training.runs import newest_picture, read_run
-from ..training.watch.table import STEP, Row, read_curves
-from .elsewhere import CURVES, PICTURES, RunElsewhere, parts_of
+from ..training.runs import read_run
+from ..training.watch.table import STEP, Row
+from .elsewhere import RunElsewhere
 from .lasting import LastingJob, is_going_on
+from .record import RunRecord
 from .worker_process import WorkerProcess
 
 POLL_INTERVAL_S = 0.05
@@ -171,7 +172,7 @@ class TrainingJob(Task):
 
     @property
     def message(self) -> str:
-        if self._isStopping and not self.isFinished:
+        if self.isStopping:
             return f"Stopping after step {self.step + 1}"
         return super().message
 
@@ -179,6 +180,16 @@ class TrainingJob(Task):
     def isDetached(self) -> bool:
         """Whether the training goes on when this program ends."""
         return self._worker.is_detached
+
+    @property
+    def isElsewhere(self) -> bool:
+        """Whether it was not started in Slicer, so that it cannot be stopped here."""
+        return isinstance(self._worker, RunElsewhere)
+
+    @property
+    def isStopping(self) -> bool:
+        """Whether it was asked to stop and has not ended yet."""
+        return self._isStopping and not self.isFinished
 
     def stop(self) -> None:
         """Ask to stop: the step that is being computed is finished and its checkpoint saved.
@@ -204,9 +215,9 @@ class TrainingJob(Task):
         self._worker.cancel()
         self._worker.kill()
 
-    def detach(self) -> None:
-        """Let the training go on when this program ends; `TrainingLogic.attach` finds it again."""
-        self._worker.detach()
+    def detach(self, detached: bool = True) -> None:
+        """Let the training go on when this program ends; `TrainingLogic.attach` finds it again. Or not, after all."""
+        self._worker.detach(detached)
 
     def close(self) -> None:
         """Let go of the training: a detached one goes on, another saves its checkpoint and stops by itself."""
@@ -231,16 +242,14 @@ class TrainingJob(Task):
         self.name, self.folder = event["name"], Path(event["folder"])
         self.step, self.niter, self.device = event["step"], event["niter"], event["device"]
         self._hasBegun = True
-        self.picture = newest_picture(self.folder / PICTURES)
         self.warnings.extend(event["notes"])
         self._readCurves()
 
     def _readCurves(self) -> None:
         """Take what was recorded until now; events tell a part of it."""
-        rows = [row for row in read_curves(self.folder / CURVES) if row[STEP] <= self.step]
-        parts = [(row[STEP], *parts_of(row)) for row in rows]
-        self.history = [{STEP: step, **losses} for step, losses, _ in parts if losses]
-        self.validations = [{STEP: step, **measures} for step, _, measures in parts if measures]
+        record = RunRecord.of(self.folder, until=self.step)
+        self.history, self.validations = record.history, record.validations
+        self.picture = record.picture or self.picture
 
     @staticmethod
     def _append(rows: list[Row], row: Row) -> None:
