@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("application")
-
-
-@pytest.fixture(scope="module")
-def application(mrml, qt_or_skip):
-    sys.path.insert(0, str(ROOT / "Testing" / "standin"))
-    import slicerapp
-
-    slicerapp.start(mrml.mrmlScene)
-    return slicerapp
 
 
 @pytest.fixture
@@ -132,38 +120,77 @@ def test_a_collapsed_section_hides_what_is_in_it():
     section.hide()
 
 
-class Planes(enum.Enum):
-    axial = "axial"
-    isotropic = "isotropic"
+def test_a_collapsed_section_in_a_hidden_one_shows_nothing_when_opened():
+    import ctk
+    import qt
+
+    section = ctk.ctkCollapsibleButton("Advanced")
+    qt.QVBoxLayout(section).addWidget(qt.QCheckBox("inside"))
+    section.collapsed = True
+    section.collapsed = False
+    assert not section.findChild(qt.QCheckBox).isVisible()
 
 
-def wrapped(scene):
-    import scripted
-    import slicer
+def test_a_range_clamps_in_the_order_things_are_set():
+    import ctk
 
-    class Parameters:
-        volume: slicer.vtkMRMLScalarVolumeNode
-        planes: Planes = Planes.axial
-        model: str = "light"
-
-    Parameters.__annotations__ = {"volume": slicer.vtkMRMLScalarVolumeNode, "planes": Planes, "model": str}
-    cls = scripted.parameterNodeWrapper(Parameters)
-    return cls(scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")), cls
-
-
-def test_parameters_are_stored_in_the_node_and_enums_by_their_name(scene):
-    parameters, cls = wrapped(scene)
-    assert (parameters.volume, parameters.planes, parameters.model) == (None, Planes.axial, "light")
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-    parameters.volume, parameters.planes, parameters.model = node, Planes.isotropic, "mine"
-    again = cls(parameters.parameterNode)  # defaults do not overwrite what is there
-    assert (again.volume, again.planes, again.model) == (node, Planes.isotropic, "mine")
-    assert parameters.parameterNode.GetParameter("planes") == "isotropic"
+    window = ctk.ctkRangeWidget()
+    window.maximum = 65535
+    window.minimumValue = 26000  # not beyond the other value, which is 99 until it is set
+    assert (window.minimumValue, window.maximumValue) == (99, 99)
+    window.setValues(26000, 40000)
+    assert (window.minimumValue, window.maximumValue) == (26000, 40000)
+    window.maximumValue = 100
+    assert window.maximumValue == 26000
+    window.setRange(30000, 35000)
+    assert (window.minimumValue, window.maximumValue) == (30000, 30000)
 
 
-def test_unknown_fields_and_wrong_nodes_are_refused(scene):
-    parameters, _ = wrapped(scene)
-    with pytest.raises(AttributeError, match="plane"):
-        parameters.plane = Planes.axial
+def test_a_range_tells_of_its_values_once_for_each_change():
+    import ctk
+
+    window, seen = ctk.ctkRangeWidget(), []
+    window.connect("valuesChanged(double,double)", lambda low, high: seen.append((low, high)))
+    window.setValues(10, 20)
+    window.setValues(20, 10)
+    window.minimumValue = 12
+    assert seen == [(10, 20), (12, 20)]
+
+
+def test_a_slider_keeps_to_its_range_and_decimals():
+    import ctk
+
+    slider, seen = ctk.ctkSliderWidget(), []
+    slider.connect("valueChanged(double)", seen.append)
+    slider.value = 500
+    assert slider.value == 99
+    slider.setRange(0, 1)
+    slider.decimals, slider.singleStep = 1, 0.1
+    slider.value = 0.4321
+    assert slider.value == 0.4 and seen == [99, 1, 0.4]
+
+
+def test_paths_are_texts():
+    import ctk
+
+    edit, button, seen = ctk.ctkPathLineEdit(), ctk.ctkDirectoryButton(), []
+    edit.connect("currentPathChanged(QString)", seen.append)
+    button.connect("directoryChanged(QString)", seen.append)
+    edit.currentPath = "a/b c"
+    button.directory = "/tmp/x"
+    button.directory = "/tmp/x"
+    assert seen == ["a/b c", button.directory]
     with pytest.raises(TypeError):
-        parameters.volume = scene.AddNewNodeByClass("vtkMRMLModelNode", "Mesh")
+        edit.setCurrentPath(5)
+
+
+def test_tables_are_filled_by_setters_and_counted_by_properties():
+    import qt
+
+    table = qt.QTableWidget()
+    table.setColumnCount(2)
+    table.setRowCount(1)
+    table.setItem(0, 1, qt.QTableWidgetItem("0.5"))
+    assert (table.rowCount, table.columnCount, table.item(0, 1).text()) == (1, 2, "0.5")
+    with pytest.raises(TypeError):
+        table.rowCount()

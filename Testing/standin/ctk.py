@@ -1,38 +1,22 @@
 """Stand-ins for the CTK widgets that the panels use."""
 
 import qt  # noqa: F401  installs the conventions of PythonQt
+from ctkvalues import ctkDirectoryButton, ctkPathLineEdit, ctkRangeWidget, ctkSliderWidget  # noqa: F401
 from PySide6 import QtCore, QtGui, QtWidgets
-from PySide6.QtCore import Property, Qt, Signal
-
-
-def _prop(type_, name, default=None, changed=None):
-    """A stored Qt property with an optional change signal."""
-    attr = "_" + name
-
-    def get(self):
-        return self.__dict__.get(attr, default)
-
-    def set_(self, value):
-        if value != self.__dict__.get(attr, default):
-            self.__dict__[attr] = value
-            if hasattr(self, "_update"):
-                self._update(name)
-            if changed:
-                getattr(self, changed).emit(value)
-
-    return Property(type_, get, set_)
+from PySide6.QtCore import Qt, Signal
+from stored import stored
 
 
 class ctkCollapsibleButton(QtWidgets.QWidget):
     contentsCollapsed = Signal(bool)
     clicked = Signal(bool)
     toggled = Signal(bool)
-    text = _prop(str, "text", "")
-    collapsed = _prop(bool, "collapsed", False, "contentsCollapsed")
-    checkable = _prop(bool, "checkable", False)
-    flat = _prop(bool, "flat", False)
-    contentsFrameShape = _prop(int, "contentsFrameShape", 0)
-    contentsLineWidth = _prop(int, "contentsLineWidth", 1)
+    text = stored(str, "text", "")
+    collapsed = stored(bool, "collapsed", False, "contentsCollapsed")
+    checkable = stored(bool, "checkable", False)
+    flat = stored(bool, "flat", False)
+    contentsFrameShape = stored(int, "contentsFrameShape", 0)
+    contentsLineWidth = stored(int, "contentsLineWidth", 1)
     HEADER = 24
 
     def __init__(self, *args):

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from ctk import _prop
 from PySide6 import QtWidgets
 from PySide6.QtCore import Property, Signal
+from stored import stored
 
 
 def _removeObservers(scene, tags, *_):
@@ -18,7 +18,7 @@ class qMRMLWidget(QtWidgets.QWidget):
     def __init__(self, *args):
         super().__init__(*[a for a in args if isinstance(a, QtWidgets.QWidget)])
         self._scene = None
-        self.isEntered = True
+        self.isEntered = False
 
     def setMRMLScene(self, scene):
         if scene is not self._scene:
@@ -29,23 +29,32 @@ class qMRMLWidget(QtWidgets.QWidget):
         return self._scene
 
 
+class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
+    """What a module's widget is put into; `self()` is the Python side of it."""
+
+    widget = None
+
+    def self(self):
+        return self.widget
+
+
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     currentNodeChanged = Signal(object)
     currentNodeIDChanged = Signal(str)
     nodeAddedByUser = Signal(object)
-    nodeTypes = _prop("QStringList", "nodeTypes", [])
-    showHidden = _prop(bool, "showHidden", False)
-    showChildNodeTypes = _prop(bool, "showChildNodeTypes", True)
-    hideChildNodeTypes = _prop("QStringList", "hideChildNodeTypes", [])
-    noneEnabled = _prop(bool, "noneEnabled", False)
-    noneDisplay = _prop(str, "noneDisplay", "None")
-    addEnabled = _prop(bool, "addEnabled", True)
-    removeEnabled = _prop(bool, "removeEnabled", True)
-    editEnabled = _prop(bool, "editEnabled", False)
-    renameEnabled = _prop(bool, "renameEnabled", False)
-    selectNodeUponCreation = _prop(bool, "selectNodeUponCreation", True)
-    interactionNodeSingletonTag = _prop(str, "interactionNodeSingletonTag", "")
-    baseName = _prop(str, "baseName", "")
+    nodeTypes = stored("QStringList", "nodeTypes", [])
+    showHidden = stored(bool, "showHidden", False)
+    showChildNodeTypes = stored(bool, "showChildNodeTypes", True)
+    hideChildNodeTypes = stored("QStringList", "hideChildNodeTypes", [])
+    noneEnabled = stored(bool, "noneEnabled", False)
+    noneDisplay = stored(str, "noneDisplay", "None")
+    addEnabled = stored(bool, "addEnabled", True)
+    removeEnabled = stored(bool, "removeEnabled", True)
+    editEnabled = stored(bool, "editEnabled", False)
+    renameEnabled = stored(bool, "renameEnabled", False)
+    selectNodeUponCreation = stored(bool, "selectNodeUponCreation", True)
+    interactionNodeSingletonTag = stored(str, "interactionNodeSingletonTag", "")
+    baseName = stored(str, "baseName", "")
 
     def __init__(self, *args):
         super().__init__(*[a for a in args if isinstance(a, QtWidgets.QWidget)])

@@ -1,0 +1,81 @@
+"""The layout manager and the slice views of the application, without a window: real MRML nodes and slice logics."""
+
+import qt
+import slicer
+import vtk
+
+ORIENTATIONS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
+
+
+class SliceWidget(qt.QWidget):
+    """What `layoutManager().sliceWidget("Red")` returns."""
+
+    def __init__(self, name, applicationLogic, scene):
+        super().__init__()
+        self.objectName = f"qMRMLSliceWidget{name}"
+        self._logic = slicer.vtkMRMLSliceLogic()
+        self._logic.SetMRMLApplicationLogic(applicationLogic)
+        self._logic.SetMRMLScene(scene)
+        self._logic.AddSliceNode(name).SetOrientation(ORIENTATIONS[name])
+        self._logic.GetSliceNode().SetDimensions(256, 256, 1)
+
+    def sliceLogic(self):
+        return self._logic
+
+    def mrmlSliceNode(self):
+        return self._logic.GetSliceNode()
+
+    def mrmlSliceCompositeNode(self):
+        return self._logic.GetSliceCompositeNode()
+
+    def fitSliceToBackground(self):
+        self._logic.FitSliceToBackground()
+
+
+class LayoutManager(qt.QObject):
+    """Three slice views, of which the layout shows some."""
+
+    layoutChanged = qt.Signal(int)
+
+    def __init__(self, applicationLogic, scene):
+        super().__init__()
+        if not scene.GetSingletonNode("default", "vtkMRMLCrosshairNode"):
+            crosshair = slicer.vtkMRMLCrosshairNode()
+            crosshair.SetSingletonTag("default")
+            crosshair.SetCrosshairName("default")
+            scene.AddNode(crosshair)
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
+        self._widgets = {name: SliceWidget(name, applicationLogic, scene) for name in ORIENTATIONS}
+        self._layoutLogic = slicer.vtkMRMLLayoutLogic()
+        self._layoutLogic.SetMRMLScene(scene)
+        scene.AddNewNodeByClass("vtkMRMLPlotViewNode")
+        self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
+    def layoutLogic(self):
+        return self._layoutLogic
+
+    def setLayout(self, layout):
+        node = self._layoutLogic.GetLayoutNode()
+        if not node.IsLayoutDescription(layout):
+            raise ValueError(f"there is no layout {layout}")
+        if layout != node.GetViewArrangement():
+            node.SetViewArrangement(layout)
+            self.layoutChanged.emit(layout)
+
+    layout = property(lambda self: self._layoutLogic.GetLayoutNode().GetViewArrangement(), setLayout)
+
+    def sliceViewNames(self):
+        return tuple(self._widgets)
+
+    def sliceWidget(self, name):
+        return self._widgets.get(name)
+
+    def mrmlSliceLogics(self):
+        logics = vtk.vtkCollection()
+        for widget in self._widgets.values():
+            logics.AddItem(widget.sliceLogic())
+        return logics
+
+    def resetSliceViews(self):
+        for widget in self._widgets.values():
+            widget.sliceLogic().FitSliceToAll()
