@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 
 from .errors import OptionError
-from .options import PLANES, PRECISIONS, Options
+from .options import ENSEMBLES, PLANES, PRECISIONS, Options
 from .window import PRESETS, Window
 
 
@@ -39,6 +39,14 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("computing")
     how.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
     how.add_argument("--precision", choices=PRECISIONS, default="auto", help="arithmetic of the network")
+    how.add_argument(
+        "--ensemble",
+        type=int,
+        choices=ENSEMBLES,
+        default=1,
+        metavar="N",
+        help="average the results over 1, 2, 4 or 8 flips and rotations: less noise, N times the time",
+    )
     how.add_argument("--tile", type=int, metavar="N", help="edge of a tile in input voxels; 0 for whole slices")
 
     scan = parser.add_argument_group("reading")

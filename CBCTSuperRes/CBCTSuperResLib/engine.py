@@ -16,6 +16,7 @@ from .errors import Cancelled, ModelError, ResourceError
 from .memory import readable
 from .networks.blocks import ResidualDenseBlock, Scratch
 from .networks.spec import NetworkSpec
+from .symmetries import on_whole_cells, symmetries
 from .tiles import Axis, Box, Context, Tile, plan_tiles, shift
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Engine:
         Stays untouched; the engine works with copies.
     spec : NetworkSpec
         With the calibrated halo, if there is one.
-    device, precision, tile : see `Options`
+    device, precision, tile, ensemble : see `Options`
     cancelled : callable, optional
         Asked before every layer or dense block of the network; `Cancelled` is raised as soon as it answers True.
 
@@ -50,7 +51,8 @@ class Engine:
     notes : list of str
         What a report should mention: retries, smaller tiles, the choice of a precision.
     after_run : callable
-        Called after each `run` with the number of runs so far.
+        Called with the number of times so far that the network has seen an image: after each `run`, and in an ensemble
+        after each position.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Engine:
         precision: str = "auto",
         tile: int | None = None,
         cancelled: Callable[[], bool] | None = None,
+        ensemble: int = 1,
     ) -> None:
         if tile and spec.halo is None:
             raise ModelError(
@@ -75,6 +78,7 @@ class Engine:
         self.after_run: Callable[[int], None] = lambda runs: None
         self._runs = 0
         self._to_be_measured = precision == "auto" and self.device.type == "cuda"
+        self._symmetries = symmetries(ensemble, spec.dimensions)
         self._network = network
         self._prepared: dict[str, nn.Module] = {}
         self._scratch = Scratch()
@@ -105,6 +109,19 @@ class Engine:
         ModelError
             If the network gives values that are not finite, even in float32.
         """
+        if self.ensemble == 1:
+            return self._counted(image, axes, whole)
+        view = on_whole_cells(image, axes, whole, self.spec.multiple)
+        total = sum(symmetry.undo(self._counted(*symmetry.apply(*view))) for symmetry in self._symmetries)
+        total /= self.ensemble
+        return total
+
+    @property
+    def ensemble(self) -> int:
+        """How many times the network sees each image."""
+        return len(self._symmetries)
+
+    def _counted(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile) -> np.ndarray:
         result = self._run_with_less_memory_if_needed(image, axes, whole)
         self._runs += 1
         self.after_run(self._runs)

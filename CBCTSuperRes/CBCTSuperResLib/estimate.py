@@ -180,6 +180,11 @@ def record_speed(card: ModelCard, device: str, voxels: float, seconds: float) ->
 
 def passes_over(card: ModelCard, options: Options) -> int:
     """How often each voxel goes through the network."""
+    return _planes(card, options) * options.ensemble
+
+
+def _planes(card: ModelCard, options: Options) -> int:
+    """In how many planes each voxel is looked at."""
     return 3 if options.planes == "isotropic" and card.spec.dimensions == 2 else 1
 
 
@@ -218,8 +223,8 @@ def _working_memory(grid: Grid, card: ModelCard, options: Options) -> int:
     piece = i * j * (k if spec.dimensions == 3 else 1)
     encode, decode = piece * spec.bytes_per_voxel, piece * spec.decode_bytes_per_voxel
     tile = encode + min(decode, MOST_FOR_TILES) if spec.halo is None else min(encode + decode, MOST_FOR_TILES)
-    slices = 8 * 4 * i * j * factor**2
-    if passes_over(card, options) == 1 and spec.dimensions == 2:
+    slices = (8 if options.ensemble == 1 else 10) * 4 * i * j * factor**2
+    if _planes(card, options) == 1 and spec.dimensions == 2:
         return int(tile + slices)
     whole = i * j * k * factor**3 * BYTES_OF_BLOCKS
     return int(tile + slices + (whole if spec.halo is None else min(MOST_FOR_BLOCKS, whole)))

@@ -9,6 +9,7 @@ import numpy as np
 from .errors import OptionError
 
 PLANES = ("axial", "isotropic")
+ENSEMBLES = (1, 2, 4, 8)
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 
 
@@ -38,6 +39,9 @@ class Options:
         One of `PRECISIONS`; "auto" is fp32 on the CPU and, on CUDA, fp16 where it was measured to be equal.
     tile : int or None
         Edge of a tile in input voxels; None chooses it from the memory at hand, 0 forbids tiles.
+    ensemble : int
+        Results over so many flips and rotations of each slice (flips of each block) that are averaged, one of
+        `ENSEMBLES`; the network runs so many times.
     """
 
     window: str | tuple[float, float] | None = None
@@ -50,6 +54,7 @@ class Options:
     device: str = "auto"
     precision: str = "auto"
     tile: int | None = None
+    ensemble: int = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.window, list):
@@ -64,6 +69,11 @@ class Options:
             raise OptionError(f"smooth is {self.smooth} pixels.", "Choose a value from 0 to 5.")
         if self.tile is not None and self.tile < 0:
             raise OptionError(f"tile is {self.tile}.", "Choose a positive edge length, or 0 for whole slices.")
+        if self.ensemble not in ENSEMBLES:
+            raise OptionError(
+                f"ensemble is {self.ensemble!r}.",
+                f"Choose one of {', '.join(map(str, ENSEMBLES))} flips and rotations.",
+            )
         if self.dtype is not None:
             self._check_dtype()
 

@@ -21,7 +21,7 @@ from .networks.spec import NetworkSpec
 from .tiles import Axis, Box, Context, Tile, seen_from_its_reading
 
 BLOCK_MEMORY = 1.5e9
-FLOATS_OF_BLOCKS = 6  # held at the same time for each output voxel of a block: result, excess and their parts
+FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a block: result, sum, excess and their parts
 FLOATS_OF_FUSION = 10  # the same, with three passes and their spectra
 
 
@@ -47,7 +47,7 @@ class Pass(Protocol):
         ...
 
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
-        """How often `enlarge` will run the network, for progress."""
+        """How often `enlarge` will call `Engine.run`, for progress."""
         ...
 
 

@@ -49,6 +49,7 @@ def make_report(
         "precision": engine.precision,
         "tile": engine.tile,
         "halo": spec.halo,
+        "ensemble": options.ensemble,
         "pieces": pieces,
         "notes": list(engine.notes),
         "warnings": [

@@ -116,7 +116,9 @@ def super_resolve(
     grid = output_grid(volume.grid, card, options)
     looked = looked or look(volume, options, card)
     blanks, choice = looked.blanks, looked.choice
-    engine = Engine(model.network, card.spec, options.device, options.precision, options.tile, cancelled)
+    engine = Engine(
+        model.network, card.spec, options.device, options.precision, options.tile, cancelled, options.ensemble
+    )
     smooth = card.smooth if options.smooth is None else options.smooth
     seconds["looking"] = time.perf_counter() - start
 
@@ -189,7 +191,7 @@ class _Stations:
 
     def process(self, tiles: Sequence[Tile], progress: Progress) -> None:
         """Take all pieces through the stations, in order, and report after every run of the network."""
-        total = sum(self._way.runs(tile, self._axes) for tile in tiles)
+        total = sum(self._way.runs(tile, self._axes) for tile in tiles) * self._engine.ensemble
         self._engine.after_run = lambda done: progress(0.99 * done / total, f"Network: {done} of {total}")
         with ThreadPoolExecutor(max_workers=2) as pool:
             upcoming = pool.submit(self._preparation.box, tiles[0].read) if tiles else None

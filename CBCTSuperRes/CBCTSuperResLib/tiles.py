@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 
@@ -40,12 +40,16 @@ class Axis:
     """Relation between input and output voxels along one axis.
 
     The region [start, stop) of the input becomes `outputs` output voxels over the same extent.
+
+    An axis that is `mirrored` gives an output voxel whose centre lies on an edge between two cores to the one before
+    it, so that the mirrored cores have the mirrored outputs.
     """
 
     length: int
     start: int
     stop: int
     outputs: int
+    mirrored: bool = False
 
     @property
     def scale(self) -> float:
@@ -57,14 +61,21 @@ class Axis:
 
     def seen_from(self, read: slice) -> Axis:
         """The same axis for an array that holds only `read`; its region may then begin before it and end after it."""
-        return Axis(read.stop - read.start, self.start - read.start, self.stop - read.start, self.outputs)
+        length = read.stop - read.start
+        return Axis(length, self.start - read.start, self.stop - read.start, self.outputs, self.mirrored)
+
+    def mirror(self) -> Axis:
+        """The same axis for the mirrored array."""
+        return Axis(self.length, self.length - self.stop, self.length - self.start, self.outputs, not self.mirrored)
 
     def write(self, core: slice) -> slice:
         """Output voxels whose centres lie in the core; together the cores give every output voxel once."""
         return slice(self._first_output(core.start), self._first_output(core.stop))
 
     def _first_output(self, edge: int) -> int:
-        return min(self.outputs, max(0, ceil((edge - self.start) * self.scale - 0.5 - 1e-9)))
+        place = (edge - self.start) * self.scale - 0.5
+        first = floor(place + 1e-9) + 1 if self.mirrored else ceil(place - 1e-9)
+        return min(self.outputs, max(0, first))
 
 
 @dataclass(frozen=True)
