@@ -7,6 +7,7 @@ import slicer
 import vtk
 
 from ...training_logic import TrainingLogic
+from ..binding import Binding, parametersOf
 from .choices import TrainingChoices
 from .data_section import DataSection
 from .models_section import ModelsSection
@@ -46,7 +47,8 @@ class TrainingPanel:
         for section in self.sections:
             section.whenChanged = self.refresh
         self.run.whenModelMade = self.models.choose
-        self._bindings: tuple[int, int] | None = None
+        self._known: TrainingParameters | None = None
+        self._bindings: tuple[Binding, int] | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_INTERVAL_MS)
         self._timer.connect("timeout()", self.onTimer)
@@ -60,19 +62,20 @@ class TrainingPanel:
         """Show and follow the parameters of the scene."""
         if self.parameters is not None:
             return
-        parameters = self.choices.parameters = TrainingParameters(self.logic.getParameterNode())
-        gui = parameters.connectGui(self.widget)
+        parameters = self._known = parametersOf(self.logic.getParameterNode(), TrainingParameters, self._known)
+        self.choices.parameters = parameters
+        binding = Binding(parameters, self.widget)
         for section in self.sections:
             section.bind(parameters)
         observer = parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, self.refresh)
-        self._bindings = (gui, observer)
+        self._bindings = (binding, observer)
         self.refresh()
 
     def unbind(self) -> None:
         if self.parameters is None:
             return
-        gui, observer = self._bindings
-        self.parameters.disconnectGui(gui)
+        binding, observer = self._bindings
+        binding.release()
         self.parameters.RemoveObserver(observer)
         for section in self.sections:
             section.unbind()
