@@ -11,12 +11,12 @@ import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from .errors import InputError
+from .files.exchange import slab_depth
 from .volume import Grid, Volume
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 INPUT_ROLE = "CBCTSuperRes.input"
 ATTRIBUTES = "CBCTSuperRes."
-SLAB_BYTES = 1 << 20
 STORED_AS = {np.dtype(np.float16): np.dtype(np.float32), np.dtype(bool): np.dtype(np.uint8)}  # MRML lacks these
 
 REFUSED = {
@@ -58,16 +58,19 @@ def updateNode(node: slicer.vtkMRMLScalarVolumeNode, volume: Volume) -> None:
 def fillNode(node: slicer.vtkMRMLScalarVolumeNode, volume: Volume) -> Iterator[float]:
     """Fill a node slab by slab; yields the fraction that is copied. The node changes only when all is there.
 
-    Each slab takes a few milliseconds, so that a timer can copy while the application stays responsive.
+    Each slab takes a few milliseconds, so that a timer can copy while the application stays responsive. The memory of
+    the node's earlier voxels is given back by a step of its own, after the one that yields 1.
     """
     image, voxels = _newImage(volume.voxels)
-    depth = max(1, SLAB_BYTES // max(1, voxels[0].nbytes))
+    depth, earlier = slab_depth(voxels), node.GetImageData()
     for start in range(0, len(voxels), depth):
         voxels[start : start + depth] = volume.voxels[start : start + depth]
-        yield min(1.0, (start + depth) / len(voxels))
+        yield start / len(voxels)
     with slicer.util.NodeModify(node):
         node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_FROM_RAS @ volume.grid.index_to_point))
         node.SetAndObserveImageData(image)
+    yield 1.0
+    del earlier
 
 
 def createOutputNode(inputNode: slicer.vtkMRMLScalarVolumeNode, name: str) -> slicer.vtkMRMLScalarVolumeNode:
@@ -162,7 +165,8 @@ def _copyDisplay(inputNode: slicer.vtkMRMLScalarVolumeNode, outputNode: slicer.v
     with slicer.util.NodeModify(target):
         target.SetAutoWindowLevel(False)  # it would go through all voxels as soon as they come, for seconds
         if source is None:
-            target.SetWindowLevelMinMax(*inputNode.GetImageData().GetScalarRange())
+            voxels = slicer.util.arrayFromVolume(inputNode)
+            target.SetWindowLevelMinMax(float(np.nanmin(voxels)), float(np.nanmax(voxels)))
             return
         target.SetWindowLevel(source.GetWindow(), source.GetLevel())
         target.SetInterpolate(source.GetInterpolate())

@@ -15,7 +15,9 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CBCTSuperResLib import logic as logic_module  # noqa: E402
 from CBCTSuperResLib import nodes  # noqa: E402
 from CBCTSuperResLib.files.exchange import ExchangeOutput  # noqa: E402
-from CBCTSuperResLib.logic import SuperResJob, SuperResLogic  # noqa: E402
+from CBCTSuperResLib import volume_job  # noqa: E402
+from CBCTSuperResLib.logic import SuperResLogic  # noqa: E402
+from CBCTSuperResLib.volume_job import SuperResJob  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")
 
@@ -194,7 +196,7 @@ def start_fake(scan, tiny_model, output=None) -> SuperResJob:
 
 
 def test_a_result_is_copied_slab_by_slab_over_several_polls(scan, tiny_model, monkeypatch):
-    monkeypatch.setattr(logic_module, "COPY_BUDGET_S", 0.0005)
+    monkeypatch.setattr(volume_job, "TICK_BUDGET_S", 0.0005)
     job = start_fake(scan, tiny_model)
     job.poll()
     fractions = []
@@ -212,13 +214,12 @@ def test_a_result_that_cannot_be_taken_over_ends_the_job_with_words(scene, scan,
 
     monkeypatch.setattr(nodes, "_newImage", refuse)
     job = start_fake(scan, tiny_model)
-    job.poll()
-    job.poll()
-    assert job.isFinished and "could not be taken over" in job.error.what and volume_nodes(scene) == ["Jaw"]
+    wait_for(job)
+    assert "could not be handed over" in job.error.what and volume_nodes(scene) == ["Jaw"]
 
 
 def test_cancelling_while_the_result_is_copied_leaves_no_node(scene, scan, tiny_model, monkeypatch):
-    monkeypatch.setattr(logic_module, "COPY_BUDGET_S", 0.0)
+    monkeypatch.setattr(volume_job, "TICK_BUDGET_S", 0.0)
     job = start_fake(scan, tiny_model)
     job.poll()
     job.poll()

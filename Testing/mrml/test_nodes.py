@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 import vtk  # noqa: E402
 from CBCTSuperResLib import nodes  # noqa: E402
+from CBCTSuperResLib.files import exchange  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")
 ROTATED = np.array([[0.8, -0.6, 0, 12.0], [0.6, 0.8, 0, -7.0], [0, 0, 1, 3.0], [0, 0, 0, 1]])
@@ -99,15 +100,15 @@ def test_types_that_mrml_lacks_are_stored_in_the_next_wider_one(scene, dtype, st
 
 
 def test_a_node_is_filled_in_slabs_and_changes_only_when_all_is_there(scene, monkeypatch):
-    monkeypatch.setattr(nodes, "SLAB_BYTES", 2 * 6 * 7 * 2)
+    monkeypatch.setattr(exchange, "SLAB_BYTES", 2 * 6 * 7 * 2)
     node = make_node(scene)
     before = slicer.util.arrayFromVolume(node).copy()
     filling = nodes.fillNode(node, Volume(np.full((5, 6, 7), 9, np.int16), Grid((7, 6, 5))))
     fractions = []
     for fraction in filling:
         fractions.append(fraction)
-        assert np.array_equal(slicer.util.arrayFromVolume(node), before)
-    assert fractions == [0.4, 0.8, 1.0]
+        assert np.array_equal(slicer.util.arrayFromVolume(node), before) == (fraction < 1)
+    assert fractions == [0.0, 0.4, 0.8, 1.0]
     assert np.all(slicer.util.arrayFromVolume(node) == 9)
 
 

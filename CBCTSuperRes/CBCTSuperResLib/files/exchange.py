@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from ..volume import Grid, Volume
 from .disk import check_disk
 
 SUFFIX = ".npy"
+SLAB_BYTES = 1 << 20
+PIECE_BYTES = 1 << 26
 
 
 def is_exchange(path: str | Path) -> bool:
@@ -33,9 +36,33 @@ def write_exchange(volume: Volume, path: str | Path) -> Path:
     ResourceError, OutputError
         If the disk is too full, or refuses; nothing is left then.
     """
-    with ExchangeOutput(path) as output:
-        output.publish(volume)
+    for _ in write_slabs(volume, path):
+        pass
     return Path(path)
+
+
+def write_slabs(volume: Volume, path: str | Path) -> Iterator[float]:
+    """`write_exchange`, slab by slab; yields the fraction that is written.
+
+    Each slab takes a few milliseconds, so that a timer can write while an application stays responsive.
+    """
+    with ExchangeOutput(path) as output:
+        yield from output.save(volume.voxels)
+        output.declare_whole(volume)
+
+
+def remove_pieces(path: str | Path) -> Iterator[None]:
+    """Remove a saved volume piece by piece, because a gigabyte at once takes some tenths of a second.
+
+    What the system does not let go of yet, such as a file that is still mapped, stays.
+    """
+    path = Path(path)
+    with suppress(OSError):
+        _grid_file(path).unlink(missing_ok=True)
+        for size in range(path.stat().st_size - PIECE_BYTES, 0, -PIECE_BYTES):
+            os.truncate(path, size)
+            yield
+        path.unlink()
 
 
 def read_exchange(path: str | Path) -> Volume:
@@ -98,9 +125,29 @@ class ExchangeOutput:
     def publish(self, volume: Volume) -> None:
         """Declare the allocated voxels, or any others, to be whole."""
         if self._mapped is None or not np.shares_memory(volume.voxels, self._mapped):
-            self._save(volume.voxels)
+            for _ in self.save(volume.voxels):
+                pass
         else:
             self._mapped.flush()
+        self.declare_whole(volume)
+
+    def save(self, voxels: np.ndarray) -> Iterator[float]:
+        """Write voxels slab by slab; plainly, because a full disk is then an error that can be caught."""
+        check_disk(self._path.parent, voxels.nbytes)
+        self._remove()
+        form = {"descr": np.lib.format.dtype_to_descr(voxels.dtype), "fortran_order": False, "shape": voxels.shape}
+        depth = slab_depth(voxels)
+        try:
+            with open(self._path, "wb") as stream:
+                np.lib.format.write_array_header_1_0(stream, form)
+                for start in range(0, len(voxels), depth):
+                    stream.write(np.ascontiguousarray(voxels[start : start + depth]).data)
+                    yield min(1.0, (start + depth) / len(voxels))
+        except OSError as error:
+            raise _refused(self._path, error) from error
+
+    def declare_whole(self, volume: Volume) -> None:
+        """Write the grid, without which the voxels are not read."""
         grid = volume.grid
         facts = {
             "grid": {
@@ -122,20 +169,15 @@ class ExchangeOutput:
             temporary.unlink(missing_ok=True)
         self._published = True
 
-    def _save(self, voxels: np.ndarray) -> None:
-        """Plain writing, because a full disk is then an error that can be caught."""
-        check_disk(self._path.parent, voxels.nbytes)
-        self._remove()
-        try:
-            with open(self._path, "wb") as stream:
-                np.lib.format.write_array(stream, voxels, allow_pickle=False)
-        except OSError as error:
-            raise _refused(self._path, error) from error
-
     def _remove(self) -> None:
         for path in (_grid_file(self._path), self._path):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def slab_depth(voxels: np.ndarray) -> int:
+    """How many slices make a slab that is moved in a moment."""
+    return max(1, SLAB_BYTES // max(1, voxels[:1].nbytes))
 
 
 def _refused(path: Path, error: OSError) -> OutputError:

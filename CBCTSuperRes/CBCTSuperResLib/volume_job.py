@@ -1,0 +1,207 @@
+"""One super-resolution of a volume node on its way: handed over, computed, copied, tidied up; a moment at a time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .card import ModelCard
+from .errors import Cancelled, ResourceError, SuperResError
+from .estimate import scales
+from .files.exchange import read_exchange, remove_pieces, write_slabs
+from .nodes import createOutputNode, fillNode, outputName, placeBeside, recordProvenance
+from .options import Options
+from .volume import Volume
+
+if TYPE_CHECKING:
+    import slicer
+
+TICK_BUDGET_S = 0.03
+HANDED_OVER, COMPUTED = 0.02, 0.97
+REST = None  # what a stage yields to end the tick
+
+
+class SuperResJob:
+    """One super-resolution on its way. Call `poll` from a timer until `isFinished`, then `close`.
+
+    Nothing that grows with the volume is done at once, neither writing the input nor removing the result's file, so
+    that the application stays responsive with volumes of any size.
+
+    Parameters
+    ----------
+    inputVolume, outputVolume : vtkMRMLScalarVolumeNode
+        Without an output node one is made when the result is there.
+    volume : Volume
+        The voxels of the input.
+    worker : callable (job, folder)
+        Makes the worker, such as `WorkerProcess`.
+    folder : Path
+        For the files of the job; removed at its end.
+
+    Attributes
+    ----------
+    fraction, message, remaining : float, str, float or None
+        Progress from 0 to 1, the stage in words, and the seconds to go if they are known.
+    error : SuperResError or None
+        Why there is no result; `Cancelled` if the user asked for that.
+    outputVolume : vtkMRMLScalarVolumeNode or None
+        The node; filled when the job has finished without an error.
+    report : dict or None
+        What was done, see `apply_to_file`.
+    """
+
+    def __init__(
+        self,
+        inputVolume: slicer.vtkMRMLScalarVolumeNode,
+        outputVolume: slicer.vtkMRMLScalarVolumeNode | None,
+        volume: Volume,
+        card: ModelCard,
+        options: Options,
+        worker: Callable,
+        folder: Path,
+    ) -> None:
+        self.outputVolume = outputVolume
+        self.fraction, self.message, self.remaining = 0.0, "Handing over the volume", None
+        self.error: SuperResError | None = None
+        self.report: dict | None = None
+        self.isFinished = False
+        self._inputVolume, self._scene = inputVolume, inputVolume.GetScene()
+        self._name = outputName(inputVolume, scales(card, options)[0])
+        self._isOurNode = outputVolume is None
+        self._isComputing = self._isCancelling = self._isTidying = False
+        self._files = [folder / "input.npy", folder / "result.npy"]
+        job = {
+            "kind": "apply",
+            "input": str(self._files[0]),
+            "output": str(self._files[1]),
+            "model": str(card.path.absolute()),
+            "options": options.to_json(),
+        }
+        self._worker = worker(job, folder)
+        self._work: Iterator[float | None] = self._stages(volume)
+        try:
+            self._advance()
+        except BaseException:
+            self.close()
+            raise
+
+    def poll(self) -> None:
+        """Do what there is to do, for at most about 50 ms."""
+        if self.isFinished:
+            return
+        try:
+            self._advance()
+        except StopIteration:
+            self._finish()
+        except SuperResError as error:
+            self._fail(error)
+        except (OSError, MemoryError, RuntimeError) as error:
+            self._fail(ResourceError(f"The volume could not be handed over: {error!r}.", "Free memory and try again."))
+
+    def cancel(self) -> None:
+        """Ask to stop; a later `poll` ends the job with the error `Cancelled`, within some five seconds."""
+        if self._isComputing:
+            self._isCancelling, self.message = True, "Cancelling"
+            self._worker.cancel()
+        elif not self._isTidying:
+            self._fail(Cancelled())
+
+    def close(self) -> None:
+        """End the worker and remove its files, at once. Safe at any time, and more than once."""
+        if self.isFinished:
+            return
+        if not self._isTidying:
+            self._fail(Cancelled())
+        self._work.close()
+        self._finish()
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._worker.warnings
+
+    def _advance(self) -> None:
+        end = time.perf_counter() + TICK_BUDGET_S
+        if not (self._isTidying or self._nodesAreStillThere()):
+            raise Cancelled("Cancelled because a volume was removed from the scene.")
+        while next(self._work) is not REST and time.perf_counter() < end:
+            pass
+
+    def _nodesAreStillThere(self) -> bool:
+        nodes = [self._inputVolume, *([self.outputVolume] if self.outputVolume else [])]
+        return all(self._scene.IsNodePresent(node) for node in nodes)
+
+    def _stages(self, volume: Volume) -> Iterator[float | None]:
+        yield from self._handOver(volume)
+        yield from self._compute()
+        yield from self._takeOver()
+        self.fraction, self.message, self.remaining = 1.0, "Done", 0.0
+        yield from self._tidyUp()
+
+    def _handOver(self, volume: Volume) -> Iterator[float]:
+        for part in write_slabs(volume, self._files[0]):
+            self.fraction = HANDED_OVER * part
+            yield part
+
+    def _compute(self) -> Iterator[None]:
+        worker = self._worker
+        worker.start()
+        self._isComputing = True
+        while not worker.finished:
+            yield REST
+            worker.poll()
+            self.fraction = HANDED_OVER + (COMPUTED - HANDED_OVER) * worker.fraction
+            self.remaining = worker.remaining_s
+            if worker.message and not self._isCancelling:
+                self.message = worker.message
+        self._isComputing = False
+        if worker.error or self._isCancelling:
+            raise worker.error or Cancelled()
+        self.report = worker.result
+
+    def _takeOver(self) -> Iterator[float | None]:
+        self.message = "Copying the result"
+        yield REST
+        result = read_exchange(self._files[1])
+        if self.outputVolume is None:
+            self.outputVolume = createOutputNode(self._inputVolume, self._name)
+        # Before the voxels come, because a display that chooses its window itself would look at all of them.
+        placeBeside(self._inputVolume, self.outputVolume)
+        for part in fillNode(self.outputVolume, result):
+            self.fraction = COMPUTED + (1 - COMPUTED) * part
+            yield part if part < 1 else REST
+        recordProvenance(self._inputVolume, self.outputVolume, _provenance(self.report))
+
+    def _tidyUp(self) -> Iterator[None]:
+        self._isTidying = True
+        for file in self._files:
+            for _ in remove_pieces(file):
+                yield REST
+
+    def _fail(self, error: SuperResError) -> None:
+        """Leave no empty node behind, and tidy up from now on."""
+        self.error, self.message, self.remaining = error, "Tidying up", None
+        self._work.close()
+        if self._isComputing:
+            self._worker.close()
+        self._isComputing, self._isTidying = False, True
+        self._work = self._tidyUp()
+        if self._isOurNode and self.outputVolume and self._scene.IsNodePresent(self.outputVolume):
+            self._scene.RemoveNode(self.outputVolume)
+        if self._isOurNode:
+            self.outputVolume = None
+
+    def _finish(self) -> None:
+        self.isFinished = True
+        self._worker.close()
+
+
+def _provenance(report: dict) -> dict[str, str]:
+    return {
+        "model": report["super_resolution"]["model"],
+        "modelSha256": report["super_resolution"]["model_sha256"],
+        "version": report["versions"]["CBCTSuperResLib"],
+        "report": json.dumps(report, ensure_ascii=False, default=str),
+    }
