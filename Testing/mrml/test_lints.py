@@ -1,91 +1,115 @@
-"""What can be checked of the Slicer-facing code by reading it: names, imports, .ui files."""
+"""What can be checked of the Slicer-facing code by reading it: names, imports, texts, the traps of PythonQt."""
 
 from __future__ import annotations
 
 import ast
 import sys
-import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
+from slicer_code import (
+    LIBRARY,
+    MODULE_FILES,
+    PANELS,
+    calls_in,
+    dotted,
+    label,
+    library_files_reached_from,
+    names_of,
+    packages_imported_by,
+    parse,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-LIBRARY = ROOT / "CBCTSuperRes" / "CBCTSuperResLib"
-MODULE_FILES = [ROOT / name / f"{name}.py" for name in ("CBCTSuperRes", "CBCTSuperResTraining")]
-PANELS = sorted((LIBRARY / "panels").rglob("*.py"))
-LOGICS = ("nodes.py", "logic.py", "install.py", "training_logic.py", "training_volumes.py")
-SLICER_FILES = [*MODULE_FILES, *PANELS, *(LIBRARY / name for name in LOGICS)]
-UI_FILES = {name: ROOT / name / "Resources" / "UI" / f"{name}.ui" for name in ("CBCTSuperRes", "CBCTSuperResTraining")}
+LOGICS = [
+    LIBRARY / f"{name}.py"
+    for name in ("nodes", "logic", "install", "training_logic", "training_volumes", "volume_job", "demo")
+]
+SLICER_FILES = [*MODULE_FILES, *PANELS, *(path for path in LOGICS if path.stem != "demo")]  # that is for slicer-core
+BARE_SLICER = {"numpy", "vtk", "SimpleITK", "slicer", "qt", "ctk", "CBCTSuperResLib"} | set(sys.stdlib_module_names)
 
-APPLICATION_ONLY = {"app", "modules", "mrmlScene", "packaging", "i18n"}
-BARE_SLICER = {"numpy", "vtk", "SimpleITK", "slicer", "qt", "ctk", "CBCTSuperResLib"}
-GONE = {"QTextCodec", "QRegExp", "QDesktopWidget"}  # not in Qt 6
-SCENE_CONNECTION = ("mrmlSceneChanged(vtkMRMLScene*)", "setMRMLScene(vtkMRMLScene*)")
-ALLOWED_WIDGETS = {
-    "QComboBox",
-    "QLabel",
-    "QListWidget",
-    "QPlainTextEdit",
-    "QProgressBar",
-    "QPushButton",
-    "ctkCollapsibleButton",
-    "qMRMLNodeComboBox",
-    "qMRMLWidget",
+APPLICATION_ONLY = {"app", "modules", "mrmlScene", "packaging", "i18n", "qMRMLNodeComboBox"}
+OF_THE_APPLICATION = {
+    "slicer.app": {
+        "applicationVersion",
+        "clipboard",
+        "commandOptions",
+        "connect",
+        "disconnect",
+        "layoutManager",
+        "majorVersion",
+        "minorVersion",
+        "processEvents",
+        "restoreOverrideCursor",
+        "setOverrideCursor",
+        "settings",
+        "temporaryPath",
+        "testingEnabled",
+    },
+    "slicer.modules": {"cbctsuperres", "cbctsuperrestraining", "plots", "sampledata"},
+}
+NOT_IN_QT_6 = {"QTextCodec", "QRegExp", "QDesktopWidget"}
+NOT_IN_QT_5 = {"checkStateChanged", "colorScheme", "exec", "globalPosition"}
+SHOWN = {"placeholderText", "text", "title", "toolTip", "windowTitle"}
+SHOWS = {"addAction", "addButton", "addItem", "addTab", "setItemText", "setPlainText", "setTabText", "setText"}
+SHOWS |= {"setHorizontalHeaderLabels", "setTitle", "setToolTip", "setWindowTitle", "showStatusMessage"}
+PROPERTIES = {  # of widgets: in PythonQt these are values, which cannot be called
+    *("checked", "collapsed", "columnCount", "count", "currentIndex", "currentPath", "currentRow", "currentText"),
+    *("directory", "enabled", "html", "maximum", "maximumValue", "minimum", "minimumValue", "plainText", "rowCount"),
+    *("text", "title", "toolTip", "value", "visible", "windowTitle"),
 }
 
 
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-def imports_at_file_scope(path: Path) -> set[str]:
-    """Top-level names of packages that a file imports when it is imported, `if TYPE_CHECKING` apart."""
-    found = set()
-    for statement in parse(path).body:
-        if isinstance(statement, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in statement.names}
-        elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
-            found.add(statement.module.partition(".")[0])
-    return found
-
-
-@pytest.mark.parametrize("path", SLICER_FILES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", SLICER_FILES, ids=label)
 def test_names_used_on_slicer_exist(path):
     slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
-    unknown = set()
-    for node in ast.walk(parse(path)):
-        if not isinstance(node, ast.Attribute):
-            continue
-        owner = node.value
-        if isinstance(owner, ast.Name) and owner.id == "slicer":
-            unknown |= {node.attr} - APPLICATION_ONLY - set(dir(slicer))
-        elif ast.unparse(owner) == "slicer.util" and not hasattr(slicer.util, node.attr):
-            unknown.add(f"util.{node.attr}")
-    assert not unknown
+    assert names_of(path, "slicer") - APPLICATION_ONLY <= set(dir(slicer))
+    assert names_of(path, "slicer.util") <= set(dir(slicer.util))
+    assert names_of(path, "slicer.mrmlScene") <= set(dir(slicer.vtkMRMLScene))
+    for owner, known in OF_THE_APPLICATION.items():
+        assert names_of(path, owner) <= known
+    for name in names_of(path, "slicer"):
+        if name.startswith("vtk"):
+            assert names_of(path, f"slicer.{name}") <= set(dir(getattr(slicer, name))), name
 
 
-@pytest.mark.parametrize("path", SLICER_FILES, ids=lambda p: p.name)
-def test_nothing_but_what_a_bare_slicer_has_is_imported_at_file_scope(path):
-    assert imports_at_file_scope(path) <= BARE_SLICER | set(sys.stdlib_module_names)
+@pytest.mark.parametrize("path", PANELS, ids=label)
+def test_names_used_on_qt_and_ctk_exist(path, application):
+    import ctk
+    import qt
+
+    for owner, module in (("qt", qt), ("ctk", ctk)):
+        for name in names_of(path, owner):
+            assert hasattr(module, name), f"{owner}.{name}"
+            unknown = {n for n in names_of(path, f"{owner}.{name}") if not hasattr(getattr(module, name), n)}
+            assert not unknown, f"{owner}.{name}: {unknown}"
+
+
+@pytest.mark.parametrize("path", SLICER_FILES, ids=label)
+def test_nothing_but_what_a_bare_slicer_has_is_imported_when_a_panel_or_logic_is(path):
+    heavy = {label(file): packages_imported_by(file) - BARE_SLICER for file in library_files_reached_from(path)}
+    assert not {file: names for file, names in heavy.items() if names}
+
+
+def test_a_heavy_import_would_be_noticed_however_deep_it_is():
+    assert "torch" in packages_imported_by(LIBRARY / "model.py")
+    reached = library_files_reached_from(LIBRARY / "worker.py")
+    assert {LIBRARY / "__init__.py", LIBRARY / "jobs" / "__init__.py"} & reached
 
 
 def test_only_the_files_made_for_it_import_slicer_or_qt():
     for path in LIBRARY.rglob("*.py"):
-        imported = imports_at_file_scope(path)
-        if "slicer" in imported:
-            assert path in [*SLICER_FILES, LIBRARY / "demo.py"], path  # the demo is a script for slicer-core
-        if {"qt", "ctk"} & imported:
-            assert path in PANELS, path
+        imported = packages_imported_by(path)
+        assert "slicer" not in imported or path in [*PANELS, *LOGICS], path
+        assert not {"qt", "ctk"} & imported or path in PANELS, path
 
 
-@pytest.mark.parametrize("path", SLICER_FILES, ids=lambda p: p.name)
-def test_no_names_that_newer_slicers_lack(path):
+@pytest.mark.parametrize("path", SLICER_FILES, ids=label)
+def test_no_names_that_older_or_newer_slicers_lack(path):
     used = {node.attr for node in ast.walk(parse(path)) if isinstance(node, ast.Attribute)}
-    assert not used & GONE
-    assert "imp" not in imports_at_file_scope(path)
+    assert not used & (NOT_IN_QT_6 | NOT_IN_QT_5)
+    assert "imp" not in packages_imported_by(path)
 
 
-@pytest.mark.parametrize("path", MODULE_FILES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", MODULE_FILES, ids=label)
 def test_module_files_are_short_and_define_things_only(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 100
     for statement in parse(path).body:
@@ -93,49 +117,63 @@ def test_module_files_are_short_and_define_things_only(path):
         assert is_docstring or isinstance(statement, ast.Import | ast.ImportFrom | ast.ClassDef), ast.unparse(statement)
 
 
-def widgets_of(ui: Path) -> list[ElementTree.Element]:
-    return list(ElementTree.parse(ui).getroot().find("widget").iter("widget"))
+@pytest.mark.parametrize("path", [*MODULE_FILES, *PANELS], ids=label)
+def test_texts_for_users_can_be_translated(path):
+    shown = [
+        *(value for call in calls_in(path) if called(call) in SHOWS for value in call.args),
+        *(node.value for node in ast.walk(parse(path)) if isinstance(node, ast.Assign) and sets_text(node)),
+    ]
+    bare = [ast.unparse(value) for value in shown if has_words(value)]
+    assert not bare
 
 
-def text_of(widget: ElementTree.Element, name: str) -> str:
-    found = next((p for p in widget.findall("property") if p.get("name") == name), None)
-    return "".join(found.itertext()).strip() if found is not None else ""
+@pytest.mark.parametrize("path", [*MODULE_FILES, *PANELS, *LOGICS], ids=label)
+def test_what_is_translated_is_a_whole_text_and_filled_afterwards(path):
+    for call in calls_in(path):
+        if isinstance(call.func, ast.Name) and call.func.id == "_":
+            assert len(call.args) == 1 and isinstance(call.args[0], ast.Constant), ast.unparse(call)
 
 
-@pytest.mark.parametrize("ui", UI_FILES.values(), ids=UI_FILES.keys())
-def test_every_widget_is_of_a_known_kind_and_has_a_tool_tip(ui):
-    for widget in widgets_of(ui):
-        assert widget.get("class") in ALLOWED_WIDGETS
-        if widget.get("class") != "qMRMLWidget":
-            assert text_of(widget, "toolTip"), f"{widget.get('name')} has no tool tip"
+@pytest.mark.parametrize("path", PANELS, ids=label)
+def test_properties_of_widgets_are_not_called(path):
+    for call in calls_in(path):
+        is_getter = called(call) in PROPERTIES and not call.args and not call.keywords
+        of_an_item = is_getter and "item" in ast.unparse(call.func).lower()  # items of tables and lists are no QObjects
+        assert not is_getter or of_an_item, ast.unparse(call)
 
 
-@pytest.mark.parametrize("ui", UI_FILES.values(), ids=UI_FILES.keys())
-def test_every_mrml_widget_follows_the_scene_of_the_panel(ui):
-    root = ElementTree.parse(ui).getroot()
-    followers = {
-        c.findtext("receiver")
-        for c in root.iter("connection")
-        if (c.findtext("signal"), c.findtext("slot")) == SCENE_CONNECTION
-    }
-    panel, *others = widgets_of(ui)
-    assert {w.get("name") for w in others if w.get("class").startswith("qMRML")} == followers
-    assert panel.get("class") == "qMRMLWidget"
+@pytest.mark.parametrize("path", PANELS, ids=label)
+def test_enumerations_are_named_as_qt_5_names_them(path):
+    for node in ast.walk(parse(path)):
+        name = dotted(node)
+        assert not (name.startswith("qt.") and name.count(".") > 2), f"{name}: qt.Class.Value"
 
 
-def test_the_panel_and_the_parameters_in_the_scene_agree():
-    names = {text_of(w, "SlicerParameterName") for w in widgets_of(UI_FILES["CBCTSuperRes"])} - {""}
-    tree = parse(LIBRARY / "panels" / "apply" / "parameters.py")
-    cls = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "ApplyParameters")
-    fields = {statement.target.id for statement in cls.body if isinstance(statement, ast.AnnAssign)}
-    assert names == fields - {"model"}  # whose choices are not known when the file is written
+@pytest.mark.parametrize("path", PANELS, ids=label)
+def test_signals_are_connected_by_their_whole_signature(path):
+    for call in calls_in(path):
+        if called(call) == "connect" and len(call.args) == 2:
+            signature = call.args[0]
+            assert isinstance(signature, ast.Constant) and signature.value.endswith(")"), ast.unparse(call)
 
 
-def widgets_used_by(path: Path) -> set[str]:
-    return {n.attr for n in ast.walk(parse(path)) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self.ui"}
+def called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
 
 
-@pytest.mark.parametrize("path", [p for p in PANELS if widgets_used_by(p)], ids=lambda p: f"{p.parent.name}/{p.name}")
-def test_every_widget_that_a_panel_uses_is_in_its_ui_file(path):
-    ui = UI_FILES["CBCTSuperRes" if path.parent.name == "apply" else "CBCTSuperResTraining"]
-    assert widgets_used_by(path) <= {w.get("name") for w in widgets_of(ui)}
+def sets_text(statement: ast.Assign) -> bool:
+    return any(isinstance(target, ast.Attribute) and target.attr in SHOWN for target in statement.targets)
+
+
+def has_words(value: ast.expr) -> bool:
+    """True if an expression is, or is made of, words that are written in the code and not translated."""
+    if isinstance(value, ast.Constant):
+        return isinstance(value.value, str) and any(character.isalpha() for character in value.value)
+    if isinstance(value, ast.JoinedStr | ast.List | ast.Tuple | ast.BinOp | ast.IfExp | ast.BoolOp):
+        parts = getattr(value, "values", None) or getattr(value, "elts", None) or branches(value)
+        return any(has_words(part) for part in parts)
+    return False
+
+
+def branches(value: ast.BinOp | ast.IfExp) -> list[ast.expr]:
+    return [value.left, value.right] if isinstance(value, ast.BinOp) else [value.body, value.orelse]

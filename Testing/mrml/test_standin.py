@@ -52,8 +52,9 @@ def test_signals_are_connected_by_their_signature_and_unknown_ones_refused():
     button.disconnect("clicked(bool)", onClicked)
     button.click()
     assert seen == [False]
-    with pytest.raises(ValueError, match="no signal"):
-        button.connect("pushed(bool)", onClicked)
+    for unknown in ("pushed(bool)", "clicked", "clicked(int)"):
+        with pytest.raises(ValueError, match="no signal"):
+            button.connect(unknown, onClicked)
 
 
 def test_exceptions_in_slots_and_observers_reach_the_hook_that_the_panel_tests_watch(scene, monkeypatch):
@@ -194,3 +195,22 @@ def test_tables_are_filled_by_setters_and_counted_by_properties():
     assert (table.rowCount, table.columnCount, table.item(0, 1).text()) == (1, 2, "0.5")
     with pytest.raises(TypeError):
         table.rowCount()
+
+
+def test_flags_of_ctk_widgets_are_read_from_ui_files(tmp_path):
+    import ctk
+    import slicer
+
+    path = tmp_path / "flags.ui"
+    path.write_text(UI_WITH_FLAGS.format(flags="ctkPathLineEdit::Dirs|ctkPathLineEdit::Writable"))
+    filters = slicer.util.childWidgetVariables(slicer.util.loadUI(str(path))).folderEdit.filters
+    assert filters == ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Writable
+    path.write_text(UI_WITH_FLAGS.format(flags="ctkPathLineEdit::Folders"))
+    with pytest.raises(AttributeError):
+        slicer.util.loadUI(str(path))
+
+
+UI_WITH_FLAGS = """
+<ui version="4.0"><widget class="qMRMLWidget" name="panel"><layout class="QVBoxLayout" name="rows"><item>
+<widget class="ctkPathLineEdit" name="folderEdit">
+<property name="filters"><set>{flags}</set></property></widget></item></layout></widget></ui>""".strip()

@@ -392,13 +392,14 @@ class _Connector:
 
     def _plain(self, widgetClass, kind):
         numbers = {(qt.QSlider, int), (qt.QSpinBox, int), (qt.QDoubleSpinBox, float), (ctk.ctkSliderWidget, float)}
+        numberSignal = "valueChanged(int)" if kind is int else "valueChanged(double)"
         plain = {
             (qt.QCheckBox, bool): ("toggled(bool)", "checked"),
             (qt.QPushButton, bool): ("toggled(bool)", "checked"),
             (qt.QLineEdit, str): ("textChanged(QString)", "text"),
             (ctk.ctkPathLineEdit, pathlib.Path): ("currentPathChanged(QString)", "currentPath"),
             (ctk.ctkDirectoryButton, pathlib.Path): ("directoryChanged(QString)", "directory"),
-            **dict.fromkeys(numbers, ("valueChanged", "value")),
+            **dict.fromkeys(numbers, (numberSignal, "value")),
         }
         if (widgetClass, kind) not in plain:
             raise TypeError(f"{self.field.name} ({kind}) cannot be shown by a {widgetClass.__name__}")

@@ -81,12 +81,21 @@ def _make(cls):
     return __getattribute__, __setattr__
 
 
+def _signatures(obj, name):
+    """The signatures of an object's signals of that name."""
+    meta = QtCore.QObject.metaObject(obj)
+    methods = [meta.method(i) for i in range(meta.methodCount())]
+    signals = (m for m in methods if m.methodType() == QtCore.QMetaMethod.Signal)
+    return {bytes(m.methodSignature().data()).decode() for m in signals if bytes(m.name().data()).decode() == name}
+
+
 def _signal(obj, signature):
-    name = signature.split("(")[0].strip()
-    signal = getattr(obj, name, None)
-    if signal is None or not hasattr(signal, "connect"):
-        raise ValueError(f"{type(obj).__name__} has no signal {signature}")
-    return signal
+    """The signal of that whole signature; what a stand-in widget declares as `object` may be of any class."""
+    name = signature.partition("(")[0]
+    known = _signatures(obj, name)
+    if signature not in known and not any("PyObject" in k for k in known):
+        raise ValueError(f"{type(obj).__name__} has no signal {signature}, but {sorted(known) or 'none of that name'}")
+    return getattr(obj, name)
 
 
 _origConnect, _origDisconnect = QtCore.QObject.connect, QtCore.QObject.disconnect

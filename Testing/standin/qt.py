@@ -32,13 +32,27 @@ class QUiLoader(QtUiTools.QUiLoader):
         connections = root.find("connections")
         if connections is not None:
             root.remove(connections)
+        flags = list(self._takeFlags(root))
         buffer = QtCore.QBuffer()
         buffer.setData(ElementTree.tostring(root))
         buffer.open(QtCore.QIODevice.ReadOnly)
         widget = super().load(buffer, parent)
         byName = {o.objectName: o for o in [widget, *widget.findChildren(QtCore.QObject)] if o.objectName}
+        for name, property_, value in flags:
+            names = [n.rpartition("::")[2] for n in value.split("|")]
+            setattr(byName[name], property_, sum(getattr(type(byName[name]), n) for n in names))
         for c in [] if connections is None else connections:
             sender, receiver = byName[c.findtext("sender")], byName[c.findtext("receiver")]
             slot = getattr(receiver, c.findtext("slot").split("(")[0])
             sender.connect(c.findtext("signal"), slot)
         return widget
+
+    @staticmethod
+    def _takeFlags(root):
+        """Take the flags of CTK's widgets out of a .ui file: Qt's own loader cannot read those of a class in Python."""
+        for widget in root.iter("widget"):
+            for item in [
+                p for p in widget.findall("property") if widget.get("class")[:3] == "ctk" and p.find("set") is not None
+            ]:
+                widget.remove(item)
+                yield widget.get("name"), item.get("name"), item.findtext("set")
