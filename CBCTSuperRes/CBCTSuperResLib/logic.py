@@ -11,15 +11,15 @@ from pathlib import Path
 import slicer
 
 from .card import read_card
-from .errors import OutputError, ResourceError
+from .errors import InputError, OutputError, ResourceError
 from .estimate import estimate
 from .jobs.in_process import InProcessWorker
 from .jobs.worker_process import WorkerProcess, make_job_folder
 from .memory import readable
 from .models import DEFAULT_MODEL, find_model
-from .nodes import roiBox, volumeFromNode
+from .nodes import inputOf, roiBox, volumeFromNode
 from .options import Options
-from .volume_job import SuperResJob
+from .volume_job import DifferenceJob, SuperResJob
 
 POLL_INTERVAL_S = 0.05
 
@@ -104,6 +104,20 @@ class SuperResLogic:
         """
         return self._job(WorkerProcess, inputVolume, outputVolume, model=model, roi=roi, **options)
 
+    def startDifference(self, resultVolume: slicer.vtkMRMLScalarVolumeNode) -> DifferenceJob:
+        """Start to compute, in a worker process, what a result has that its interpolated input has not.
+
+        Raises
+        ------
+        InputError
+            If the volume is no result, or its input is gone.
+        """
+        inputVolume = inputOf(resultVolume)
+        if inputVolume is None:
+            raise InputError("The input of this result is no longer in the scene.", "Load it again, and apply anew.")
+        needed = volumeFromNode(inputVolume).voxels.nbytes + 3 * volumeFromNode(resultVolume).voxels.nbytes
+        return DifferenceJob(inputVolume, resultVolume, None, WorkerProcess, _temporaryFolder(needed))
+
     @staticmethod
     def _job(worker, inputVolume, outputVolume, *, model=None, roi=None, **options) -> SuperResJob:
         volume = volumeFromNode(inputVolume)
@@ -115,7 +129,7 @@ class SuperResLogic:
         chosen = Options(roi=roi, **options)
         need = estimate(volume.grid, volume.voxels.dtype, card, chosen)
         folder = _temporaryFolder(volume.voxels.nbytes + need.output_bytes)
-        return SuperResJob(inputVolume, outputVolume, volume, card, chosen, worker, folder)
+        return SuperResJob(inputVolume, outputVolume, card, chosen, worker, folder)
 
 
 def _temporaryFolder(needed: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import product
 
@@ -15,8 +16,9 @@ from .files.exchange import slab_depth
 from .volume import Grid, Volume
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-INPUT_ROLE = "CBCTSuperRes.input"
+INPUT_ROLE, RESULT_ROLE = "CBCTSuperRes.input", "CBCTSuperRes.result"
 ATTRIBUTES = "CBCTSuperRes."
+ROI_TOLERANCE = 1e-3  # voxels; control points are kept in single precision
 STORED_AS = {np.dtype(np.float16): np.dtype(np.float32), np.dtype(bool): np.dtype(np.uint8)}  # MRML lacks these
 
 REFUSED = {
@@ -97,9 +99,24 @@ def recordProvenance(
     inputNode: slicer.vtkMRMLScalarVolumeNode, outputNode: slicer.vtkMRMLScalarVolumeNode, facts: dict[str, str]
 ) -> None:
     """Remember on the output what it was computed from and how; saved with the scene."""
-    outputNode.SetNodeReferenceID(INPUT_ROLE, inputNode.GetID())
-    for name, value in facts.items():
-        outputNode.SetAttribute(ATTRIBUTES + name, str(value))
+    with slicer.util.NodeModify(outputNode):
+        outputNode.SetNodeReferenceID(INPUT_ROLE, inputNode.GetID())
+        for name, value in facts.items():
+            outputNode.SetAttribute(ATTRIBUTES + name, str(value))
+
+
+def inputOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """What a result was computed from; None if that is gone, or the node is no result of ours."""
+    return outputNode.GetNodeReference(INPUT_ROLE)
+
+
+def reportOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> dict | None:
+    """How a result was computed, see `apply_to_file`; None if the node is no result of ours."""
+    try:
+        report = json.loads(outputNode.GetAttribute(ATTRIBUTES + "report") or "null")
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) and isinstance(report.get("super_resolution"), dict) else None
 
 
 def roiBox(
@@ -117,13 +134,33 @@ def roiBox(
     corners = np.array([_worldToIJK(volumeNode, corner) for corner in _roiCorners(roiNode)])
     size = np.array(volumeNode.GetImageData().GetDimensions())
     # A voxel reaches half an index to either side of its centre; a face exactly between two voxels touches one of them.
-    start = np.clip(np.floor(corners.min(axis=0) + 0.5 + 1e-6), 0, size).astype(int)
-    stop = np.clip(np.ceil(corners.max(axis=0) + 0.5 - 1e-6), 0, size).astype(int)
+    start = np.clip(np.floor(corners.min(axis=0) + 0.5 + ROI_TOLERANCE), 0, size).astype(int)
+    stop = np.clip(np.ceil(corners.max(axis=0) + 0.5 - ROI_TOLERANCE), 0, size).astype(int)
     if np.any(stop <= start):
         raise InputError(
             f"The ROI {roiNode.GetName()} lies outside the volume {volumeNode.GetName()}.", "Move it or choose another."
         )
     return tuple((int(a), int(b)) for a, b in zip(start, stop, strict=True))
+
+
+def fitRoi(
+    roiNode: slicer.vtkMRMLMarkupsROINode,
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]],
+) -> None:
+    """Let a ROI enclose voxels of a volume, half-open ranges along (i, j, k), as rotated and transformed as these."""
+    grid = gridOfNode(volumeNode)
+    start, stop = np.array(box, float).T
+    axes = (LPS_FROM_RAS @ grid.index_to_point)[:3, :3] / grid.spacing
+    if np.linalg.det(axes) < 0:  # a box is the same for the opposite axis, and handles want a right-handed frame
+        axes[:, 2] *= -1
+    toNode = np.eye(4)
+    toNode[:3, :3] = axes
+    toNode[:3, 3] = (LPS_FROM_RAS @ [*grid.point((start + stop - 1) / 2), 1.0])[:3]
+    with slicer.util.NodeModify(roiNode):
+        roiNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        roiNode.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(toNode))
+        roiNode.SetSize(*((stop - start) * grid.spacing))
 
 
 def _checkIsPlainVolume(node: slicer.vtkMRMLScalarVolumeNode | None) -> None:

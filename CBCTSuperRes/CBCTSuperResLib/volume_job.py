@@ -1,4 +1,4 @@
-"""One super-resolution of a volume node on its way: handed over, computed, copied, tidied up; a moment at a time."""
+"""Volume nodes on their way through a worker: handed over, computed, copied, tidied up; a moment at a time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from .card import ModelCard
 from .errors import Cancelled, ResourceError, SuperResError
 from .estimate import scales
 from .files.exchange import read_exchange, remove_pieces, write_slabs
-from .nodes import createOutputNode, fillNode, outputName, placeBeside, recordProvenance
+from .nodes import (
+    RESULT_ROLE,
+    createOutputNode,
+    fillNode,
+    outputName,
+    placeBeside,
+    recordProvenance,
+    volumeFromNode,
+)
 from .options import Options
-from .volume import Volume
 
 if TYPE_CHECKING:
     import slicer
@@ -24,18 +31,20 @@ HANDED_OVER, COMPUTED = 0.02, 0.97
 REST = None  # what a stage yields to end the tick
 
 
-class SuperResJob:
-    """One super-resolution on its way. Call `poll` from a timer until `isFinished`, then `close`.
+class VolumeJob:
+    """Volumes that a worker makes another volume of. Call `poll` from a timer until `isFinished`, then `close`.
 
-    Nothing that grows with the volume is done at once, neither writing the input nor removing the result's file, so
-    that the application stays responsive with volumes of any size.
+    Nothing that grows with the volumes is done at once, neither writing them nor removing the result's file, so that
+    the application stays responsive with volumes of any size. Subclasses say what becomes of the result.
 
     Parameters
     ----------
-    inputVolume, outputVolume : vtkMRMLScalarVolumeNode
+    sources : dict of str to vtkMRMLScalarVolumeNode
+        What is handed over, by the names that the job of the worker has for them; the first is placed beside.
+    outputVolume : vtkMRMLScalarVolumeNode or None
         Without an output node one is made when the result is there.
-    volume : Volume
-        The voxels of the input.
+    task : dict
+        What the worker is to do, apart from the files.
     worker : callable (job, folder)
         Makes the worker, such as `WorkerProcess`.
     folder : Path
@@ -50,16 +59,14 @@ class SuperResJob:
     outputVolume : vtkMRMLScalarVolumeNode or None
         The node; filled when the job has finished without an error.
     report : dict or None
-        What was done, see `apply_to_file`.
+        What the worker told at its end.
     """
 
     def __init__(
         self,
-        inputVolume: slicer.vtkMRMLScalarVolumeNode,
+        sources: dict[str, slicer.vtkMRMLScalarVolumeNode],
         outputVolume: slicer.vtkMRMLScalarVolumeNode | None,
-        volume: Volume,
-        card: ModelCard,
-        options: Options,
+        task: dict,
         worker: Callable,
         folder: Path,
     ) -> None:
@@ -68,25 +75,27 @@ class SuperResJob:
         self.error: SuperResError | None = None
         self.report: dict | None = None
         self.isFinished = False
-        self._inputVolume, self._scene = inputVolume, inputVolume.GetScene()
-        self._name = outputName(inputVolume, scales(card, options)[0])
+        self._sources = list(sources.values())
+        self._scene = self._sources[0].GetScene()
         self._isOurNode = outputVolume is None
         self._isComputing = self._isCancelling = self._isTidying = False
-        self._files = [folder / "input.npy", folder / "result.npy"]
-        job = {
-            "kind": "apply",
-            "input": str(self._files[0]),
-            "output": str(self._files[1]),
-            "model": str(card.path.absolute()),
-            "options": options.to_json(),
-        }
-        self._worker = worker(job, folder)
-        self._work: Iterator[float | None] = self._stages(volume)
+        files = {name: folder / f"{name}.npy" for name in [*sources, "output"]}
+        self._files = list(files.values())
+        self._worker = worker({**task, **{name: str(file) for name, file in files.items()}}, folder)
+        self._work: Iterator[float | None] = self._stages()
         try:
             self._advance()
         except BaseException:
             self.close()
             raise
+
+    def newOutput(self) -> slicer.vtkMRMLScalarVolumeNode:
+        """A node for the result."""
+        raise NotImplementedError
+
+    def complete(self) -> None:
+        """Finish the output node, whose voxels are there, with what the report says."""
+        raise NotImplementedError
 
     def poll(self) -> None:
         """Do what there is to do, for at most about 50 ms."""
@@ -130,20 +139,21 @@ class SuperResJob:
             pass
 
     def _nodesAreStillThere(self) -> bool:
-        nodes = [self._inputVolume, *([self.outputVolume] if self.outputVolume else [])]
+        nodes = [*self._sources, *([self.outputVolume] if self.outputVolume else [])]
         return all(self._scene.IsNodePresent(node) for node in nodes)
 
-    def _stages(self, volume: Volume) -> Iterator[float | None]:
-        yield from self._handOver(volume)
+    def _stages(self) -> Iterator[float | None]:
+        yield from self._handOver()
         yield from self._compute()
         yield from self._takeOver()
         self.fraction, self.message, self.remaining = 1.0, "Done", 0.0
         yield from self._tidyUp()
 
-    def _handOver(self, volume: Volume) -> Iterator[float]:
-        for part in write_slabs(volume, self._files[0]):
-            self.fraction = HANDED_OVER * part
-            yield part
+    def _handOver(self) -> Iterator[float]:
+        for number, (node, file) in enumerate(zip(self._sources, self._files, strict=False)):
+            for part in write_slabs(volumeFromNode(node), file):
+                self.fraction = HANDED_OVER * (number + part) / len(self._sources)
+                yield part
 
     def _compute(self) -> Iterator[None]:
         worker = self._worker
@@ -164,15 +174,15 @@ class SuperResJob:
     def _takeOver(self) -> Iterator[float | None]:
         self.message = "Copying the result"
         yield REST
-        result = read_exchange(self._files[1])
+        result = read_exchange(self._files[-1])
         if self.outputVolume is None:
-            self.outputVolume = createOutputNode(self._inputVolume, self._name)
+            self.outputVolume = self.newOutput()
         # Before the voxels come, because a display that chooses its window itself would look at all of them.
-        placeBeside(self._inputVolume, self.outputVolume)
+        placeBeside(self._sources[0], self.outputVolume)
         for part in fillNode(self.outputVolume, result):
             self.fraction = COMPUTED + (1 - COMPUTED) * part
             yield part if part < 1 else REST
-        recordProvenance(self._inputVolume, self.outputVolume, _provenance(self.report))
+        self.complete()
 
     def _tidyUp(self) -> Iterator[None]:
         self._isTidying = True
@@ -198,10 +208,68 @@ class SuperResJob:
         self._worker.close()
 
 
-def _provenance(report: dict) -> dict[str, str]:
-    return {
-        "model": report["super_resolution"]["model"],
-        "modelSha256": report["super_resolution"]["model_sha256"],
-        "version": report["versions"]["CBCTSuperResLib"],
-        "report": json.dumps(report, ensure_ascii=False, default=str),
-    }
+class SuperResJob(VolumeJob):
+    """One super-resolution on its way.
+
+    Attributes
+    ----------
+    report : dict or None
+        What was done, see `apply_to_file`.
+    """
+
+    def __init__(
+        self,
+        inputVolume: slicer.vtkMRMLScalarVolumeNode,
+        outputVolume: slicer.vtkMRMLScalarVolumeNode | None,
+        card: ModelCard,
+        options: Options,
+        worker: Callable,
+        folder: Path,
+    ) -> None:
+        self._name = outputName(inputVolume, scales(card, options)[0])
+        task = {"kind": "apply", "model": str(card.path.absolute()), "options": options.to_json()}
+        super().__init__({"input": inputVolume}, outputVolume, task, worker, folder)
+
+    def newOutput(self) -> slicer.vtkMRMLScalarVolumeNode:
+        return createOutputNode(self._sources[0], self._name)
+
+    def complete(self) -> None:
+        facts = {
+            "model": self.report["super_resolution"]["model"],
+            "modelSha256": self.report["super_resolution"]["model_sha256"],
+            "version": self.report["versions"]["CBCTSuperResLib"],
+            "report": json.dumps(self.report, ensure_ascii=False, default=str),
+        }
+        recordProvenance(self._sources[0], self.outputVolume, facts)
+
+
+class DifferenceJob(VolumeJob):
+    """What a result has that its interpolated input has not, as a volume beside both; on its way.
+
+    Parameters
+    ----------
+    inputVolume, resultVolume : vtkMRMLScalarVolumeNode
+        See `difference_to_file`.
+    """
+
+    def __init__(
+        self,
+        inputVolume: slicer.vtkMRMLScalarVolumeNode,
+        resultVolume: slicer.vtkMRMLScalarVolumeNode,
+        outputVolume: slicer.vtkMRMLScalarVolumeNode | None,
+        worker: Callable,
+        folder: Path,
+    ) -> None:
+        sources = {"result": resultVolume, "input": inputVolume}
+        super().__init__(sources, outputVolume, {"kind": "difference"}, worker, folder)
+
+    def newOutput(self) -> slicer.vtkMRMLScalarVolumeNode:
+        result = self._sources[0]
+        return createOutputNode(result, f"{result.GetName()} difference")
+
+    def complete(self) -> None:
+        result, scan = self._sources
+        recordProvenance(scan, self.outputVolume, {"report": json.dumps(self.report)})
+        self.outputVolume.SetNodeReferenceID(RESULT_ROLE, result.GetID())
+        display = self.outputVolume.GetScalarVolumeDisplayNode()
+        display.SetWindowLevel(2 * self.report["reach"], 0.0)

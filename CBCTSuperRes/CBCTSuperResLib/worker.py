@@ -3,7 +3,8 @@
 A job is a JSON object:
 
 - ``kind``: "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
-  ``spacing``, ``series``; or "train", "plan", "check", "prepare", "export": see `worker_training`;
+  ``spacing``, ``series``; "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`); or "train",
+  "plan", "check", "prepare", "export": see `worker_training`;
 - ``events``: a file to which this process appends one JSON object a line, each with the key ``event``:
   "started" (pid, group, host), "progress" (fraction, message, remaining_s), "warning" (message), "done" (report) or
   "error" (what, advice, exit_code, detail); a training also tells "scalars" (step, values), "validated" (step,
@@ -33,6 +34,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .apply import READ, apply_to_file
+from .difference import difference_to_file
 from .errors import Cancelled, OptionError, ResourceError, SuperResError
 from .install import require_packages
 from .locks import FileLock
@@ -162,7 +164,19 @@ def _apply(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     )
 
 
-KINDS = {"apply": _apply, "train": train, "plan": plan, "check": check, "prepare": prepare, "export": export}
+def _difference(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+    return difference_to_file(job["input"], job["result"], job["output"], events.progress, stop)
+
+
+KINDS = {
+    "apply": _apply,
+    "difference": _difference,
+    "train": train,
+    "plan": plan,
+    "check": check,
+    "prepare": prepare,
+    "export": export,
+}
 
 
 def _fail(events: Events, error: SuperResError, detail: str) -> int:
