@@ -203,6 +203,11 @@ class TrainingLogic:
         """The curves of a run and its newest picture, also of one that does not go on."""
         return RunRecord.of(_folder(run))
 
+    def hasNews(self, run: RunInfo | str | Path) -> bool:
+        """Whether a training that was started in Slicer has ended without anybody watching; `attach` tells how."""
+        folder = jobFolder(_folder(run))
+        return (folder / "job.json").is_file() and not is_going_on(folder)
+
     def attach(self, run: RunInfo | str | Path) -> TrainingJob:
         """Watch a training that goes on, whoever started it: this session, an earlier one, or a terminal.
 

@@ -5,6 +5,8 @@ None of them is opened unless the user has clicked on something.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -47,6 +49,19 @@ def confirm(title: str, question: str, action: str = "") -> bool:
     return agreed
 
 
+def choose(title: str, question: str, actions: Sequence[str]) -> int:
+    """The number of the button that the user has clicked, of those named in `actions`; -1 if cancelled."""
+    box = qt.QMessageBox(slicer.util.mainWindow())
+    box.setIcon(qt.QMessageBox.Question)
+    box.setWindowTitle(title)
+    box.setText(question)
+    buttons = [box.addButton(action, qt.QMessageBox.AcceptRole) for action in actions]
+    box.addButton(_("Cancel"), qt.QMessageBox.RejectRole)
+    box.exec_()
+    clicked = box.clickedButton()
+    return buttons.index(clicked) if clicked in buttons else -1
+
+
 def showDetails(title: str, html: str) -> None:
     """Show a text that can be read, searched and copied, until the user closes it."""
     window = qt.QDialog(slicer.util.mainWindow())
@@ -69,3 +84,8 @@ def showDetails(title: str, html: str) -> None:
 def openFolder(folder: str) -> None:
     """Show a folder in the system's file browser."""
     qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(folder))
+
+
+def openAddress(address: str) -> None:
+    """Show a page in the web browser."""
+    qt.QDesktopServices.openUrl(qt.QUrl(address))

@@ -7,8 +7,8 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from ...models import ModelEntry, list_models, user_models_folder
+from .. import dialogs
 from ..section import Section
-from .browsing import openInFileBrowser
 
 
 class ModelsSection(Section):
@@ -16,7 +16,6 @@ class ModelsSection(Section):
 
     def __init__(self, ui) -> None:
         super().__init__(ui)
-        self._openFolder = openInFileBrowser
         self._entries: list[ModelEntry] = []
         self.ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)
         self.ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
@@ -48,7 +47,7 @@ class ModelsSection(Section):
     def onOpenFolder(self, checked: bool = False) -> None:
         folder = user_models_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        self._openFolder(str(folder))
+        dialogs.openFolder(str(folder))
 
 
 def entryText(entry: ModelEntry) -> str:

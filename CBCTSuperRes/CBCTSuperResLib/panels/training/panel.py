@@ -8,12 +8,15 @@ import vtk
 
 from ...training_logic import TrainingLogic
 from ..binding import Binding, parametersOf
+from .board_section import BoardSection
 from .choices import TrainingChoices
 from .data_section import DataSection
 from .models_section import ModelsSection
 from .parameters import TrainingParameters
 from .run_section import RunSection
+from .runs_section import RunsSection
 from .settings_section import SettingsSection
+from .use_section import UseSection
 
 POLL_INTERVAL_MS = 100
 
@@ -42,11 +45,17 @@ class TrainingPanel:
         self.data = DataSection(self.ui, self.choices)
         self.settings = SettingsSection(self.ui, self.choices)
         self.run = RunSection(self.ui, self.choices)
+        self.runs = RunsSection(self.ui, self.choices, lambda: self.run.job)
+        self.board = BoardSection(self.ui, self.choices)
+        self.use = UseSection(self.ui, self.choices)
         self.models = ModelsSection(self.ui)
-        self.sections = (self.data, self.settings, self.run, self.models)
+        self.sections = (self.data, self.settings, self.run, self.runs, self.board, self.use, self.models)
         for section in self.sections:
             section.whenChanged = self.refresh
-        self.run.whenModelMade = self.models.choose
+        self.run.whenStarted = lambda job: self.runs.show(job.name)
+        self.run.whenEnded = self.runs.update
+        self.runs.whenListed = self.run.findTraining
+        self.use.whenModelMade = self.models.choose
         self._known: TrainingParameters | None = None
         self._bindings: tuple[Binding, int] | None = None
         self._timer = qt.QTimer()
@@ -93,7 +102,8 @@ class TrainingPanel:
         """Let go of the scene; a training has its own files and goes on."""
         self.data.close()
         self.settings.close()
-        self.run.forgetScene()
+        self.run.onSceneStartClose()
+        self.runs.onSceneStartClose()
         self.unbind()
 
     def refresh(self, caller=None, event=None) -> None:
