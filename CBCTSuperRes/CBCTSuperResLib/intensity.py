@@ -86,9 +86,16 @@ def choose_window(
     InputError
         If all non-blank voxels have the same value.
     """
-    given = _requested_window(request, card)
+    _requested_window(request, card)  # a request that makes no sense is refused before the scan is looked at
     sample = sample_voxels(voxels, blank)
-    levels = levels_of(sample)
+    return choose_window_for_sample(sample, levels_of(sample), request, card)
+
+
+def choose_window_for_sample(
+    sample: np.ndarray, levels: TissueLevels, request: str | Sequence[float] | None, card: Expectation | None
+) -> WindowChoice:
+    """`choose_window` for a sample of the non-blank voxels, 1-D, whose tissue levels are known already."""
+    given = _requested_window(request, card)
     if given is not None:
         return _described(given[0], given[1], sample, levels)
 

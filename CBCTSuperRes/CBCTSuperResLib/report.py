@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .devices import describe_device
-from .estimate import LARGEST_SPACING_RATIO, scales
+from .estimate import scales
 from .memory import peak_memory
 from .options import Options
+from .suitability import warnings_for
 from .volume import Grid, Volume
 
 if TYPE_CHECKING:
     from .blanks import BlankRegion
-    from .card import ModelCard
     from .engine import Engine
     from .intensity import WindowChoice
     from .model import Model
@@ -63,22 +63,3 @@ def make_report(
         "peak_memory_bytes": peak_memory(),
         "notice": "Fine detail is predicted by a network; not for diagnosis.",
     }
-
-
-def warnings_for(volume: Volume, card: ModelCard, options: Options) -> list[str]:
-    """What speaks against using a model for a volume, in words for the user."""
-    found = []
-    *in_plane, between = volume.spacing
-    if card.voxel_size_mm:
-        smallest, largest = card.voxel_size_mm
-        if min(in_plane) < 0.95 * smallest or max(in_plane) > 1.05 * largest:
-            found.append(
-                f"The voxel size {in_plane[0]:.3g} x {in_plane[1]:.3g} mm is outside the model's range of {smallest:g} "
-                f"to {largest:g} mm."
-            )
-    if max(in_plane) > 1.05 * min(in_plane):
-        found.append("The pixels are not square; the network learned from square ones.")
-    slicewise = options.planes == "axial" and card.spec.dimensions == 2
-    if slicewise and between > LARGEST_SPACING_RATIO * max(in_plane):
-        found.append(f"The slices are {between:.3g} mm apart; only their plane gets sharper.")
-    return found

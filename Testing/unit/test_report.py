@@ -7,7 +7,7 @@ import pytest
 from CBCTSuperResLib.card import ModelCard
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from CBCTSuperResLib.options import Options
-from CBCTSuperResLib.report import warnings_for
+from CBCTSuperResLib.suitability import warnings_for
 from CBCTSuperResLib.volume import Grid, Volume
 
 CARD = ModelCard("m", NetworkSpec("unetspsr"), voxel_size_mm=(0.1, 0.4))
