@@ -68,7 +68,7 @@ def draw_icon(with_curve: bool = False) -> np.ndarray:
     size = SIZE * FINE
     fine = draw_tooth(size)
     image = fine.copy()
-    image[:, : size // 2] = coarsen(fine, 12)[:, : size // 2]
+    image[:, : size // 2] = coarsen(fine, 16)[:, : size // 2]
     if with_curve:
         x = np.linspace(0.10, 0.90, 60)
         y = 0.90 - 0.62 * (1 - np.exp(-4 * (x - 0.10)))

@@ -65,15 +65,35 @@ def test_the_library_works_from_there_and_finds_its_models(staged, kind):
     assert models == len(list((ROOT / "Resources" / "Models").glob("*.safetensors")))
 
 
+@pytest.mark.parametrize("kind", ["build", "installed"])
+def test_both_modules_load_from_there_and_find_their_own_resources(staged, kind, qt_or_skip):
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    script = LOAD.format(standin=str(ROOT / "Testing" / "standin"), folder=str(staged[kind]))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=staged[kind], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["CBCTSuperRes", "CBCTSuperResTraining"]
+
+
+LOAD = """
+import sys
+sys.path[:0] = [{standin!r}, {folder!r}]
+import slicerapp, slicer
+from pathlib import Path
+slicerapp.start()
+for name in ("CBCTSuperRes", "CBCTSuperResTraining"):
+    module = slicerapp.loadModule(str(Path({folder!r}) / (name + ".py")))
+    assert Path(module.__file__).parent == Path({folder!r}), module.__file__
+    assert Path(getattr(slicer.modules, name.lower()).instance.resourcePath("Icons/" + name + ".png")).is_file()
+    slicerapp.showWidget(module).cleanup()
+    print(name)
+import CBCTSuperResLib
+assert Path(CBCTSuperResLib.__file__).is_relative_to({folder!r})
+"""
+
+
 def test_the_two_modules_share_no_file_names():
     names = [files_below(ROOT / module) - {"CMakeLists.txt"} for module in ("CBCTSuperRes", "CBCTSuperResTraining")]
     assert not names[0] & names[1]
-
-
-def test_icons_are_128_pixels_wide_and_high():
-    icons = [*ROOT.glob("*/Resources/Icons/*.png"), *ROOT.glob("Resources/Icons/*.png")]
-    assert len(icons) == 3
-    for icon in icons:
-        header = icon.read_bytes()[:24]
-        assert header[:8] == b"\x89PNG\r\n\x1a\n"
-        assert (int.from_bytes(header[16:20]), int.from_bytes(header[20:24])) == (128, 128)
