@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from CBCTSuperResLib.errors import Cancelled, InputError, ModelError, OptionErro
 from CBCTSuperResLib.jobs import worker_process
 from CBCTSuperResLib.models import list_models, user_models_folder
 from CBCTSuperResLib.volume import Grid, Volume
+from quick_trainings import write_worker
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CBCTSuperResLib import nodes  # noqa: E402
@@ -29,60 +29,11 @@ from CBCTSuperResLib.training_logic import TrainingLogic  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")
 
-# The real worker, with trainings that compute nothing and write down what a run writes.
-WORKER = f"""
-import json, socket, sys, time
-from pathlib import Path
-sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
-from CBCTSuperResLib import worker
-from CBCTSuperResLib.errors import Cancelled
-from CBCTSuperResLib.locks import FileLock
-from CBCTSuperResLib.training.options import read_options
-from CBCTSuperResLib.training.watch.table import CurvesTable
-
-def train(job, events, stop):
-    options = read_options(job["options"])
-    folder, niter = options.run_folder, options.train.niter
-    status = folder / "status.json"
-    done = json.loads(status.read_text())["step"] if job["resume"] else 0
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    lock.acquire()
-    (folder / "options.json").write_text(json.dumps(options.to_json()))
-    table = CurvesTable(folder / "curves.csv", after=done)
-    def tell(state, step):
-        facts = {{"state": state, "step": step, "niter": niter, "updated": time.time(), "host": socket.gethostname()}}
-        fresh = status.with_suffix(".new")
-        fresh.write_text(json.dumps(facts))
-        fresh.replace(status)
-    facts = {{"name": options.name, "folder": str(folder), "step": done, "niter": niter}}
-    events.send("run", **facts, device="CPU", notes=["A note."])
-    for step in range(done + 1, niter + 1):
-        tell("running", step)
-        events.send("progress", fraction=step / niter, message=f"Iteration {{step}}", remaining_s=9.0)
-        table.put(step, {{"l_g_pix": 1 / step}})
-        events.send("scalars", step=step, niter=niter, values={{"l_g_pix": 1 / step}})
-        if step % 5 == 0:
-            table.put(step, {{"val_psnr": 30.0 + step}})
-            events.send("validated", step=step, values={{"psnr": 30.0 + step}}, picture=str(folder / f"{{step}}.png"))
-            events.send("saved", step=step, path="x")
-        if stop():
-            tell("stopped", step)
-            raise Cancelled(f"Stopped after {{step}}.")
-        time.sleep(0.02)
-    tell("finished", niter)
-    return {{"folder": str(folder), "step": niter, "results": {{}}}}
-
-worker.KINDS = {{kind: lambda job, events, stop: {{"job": job}} for kind in worker.KINDS}} | {{"train": train}}
-sys.exit(worker.main())
-"""
-
 
 @pytest.fixture
 def quick(tmp_path, monkeypatch) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER, encoding="utf-8")
-    monkeypatch.setattr(worker_process, "worker_command", lambda: [sys.executable, str(script)])
+    command = write_worker(tmp_path)
+    monkeypatch.setattr(worker_process, "worker_command", lambda: command)
 
 
 @pytest.fixture
@@ -145,7 +96,7 @@ def test_a_training_tells_steps_curves_validations_and_its_end(quick, logic, val
     assert report["step"] == job.step == 12 and job.fraction == 1.0 and job.error is None
     assert [row["step"] for row in job.history] == list(range(1, 13))
     assert job.history[3]["l_g_pix"] == 0.25
-    assert job.validations == [{"step": 5, "psnr": 35.0}, {"step": 10, "psnr": 40.0}]
+    assert job.validations == [{"step": step, "psnr": 30.0 + step, "psnr_cubic": 31.0} for step in (5, 10)]
     assert job.picture == job.folder / "10.png" and job.saved == 10
     assert job.warnings == ["A note."] and job.device == "CPU"
     assert not jobFolder(job.folder).exists()
@@ -164,7 +115,7 @@ def test_a_stopped_training_goes_on_where_it_was_with_its_curves(quick, logic, v
     again = logic.resume(run)
     poll_until(again, lambda: again.step > run.step + 2)
     assert [row["step"] for row in again.history] == list(range(1, again.history[-1]["step"] + 1))
-    assert again.validations[0] == {"step": 5, "psnr": 35.0}
+    assert again.validations[0] == {"step": 5, "psnr": 35.0, "psnr_cubic": 31.0}
 
 
 def test_a_run_is_trained_by_one_at_a_time(quick, logic, values):
