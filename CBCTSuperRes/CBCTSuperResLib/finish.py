@@ -43,7 +43,7 @@ class Finisher:
         self._window = window
         self._blanks = blanks
         self._type = arithmetic_type(output.dtype, window)
-        limits, slack = _limits_of(output.dtype), OVERSHOOT * window.width
+        limits, slack = limits_of(output.dtype), OVERSHOOT * window.width
         self._range = _Range(window.lo - slack, window.hi + slack, limits)
         self._blank_value = np.clip(blanks.value or 0.0, *limits)
 
@@ -158,7 +158,7 @@ def _with_neighbours(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     return padded[:-2], block, padded[2:]
 
 
-def _limits_of(dtype: np.dtype) -> tuple[float, float]:
+def limits_of(dtype: np.dtype) -> tuple[float, float]:
     """Smallest and largest value of a type that float64 can hold; the wide real types have none that matter."""
     if dtype.kind == "f" and dtype.itemsize > 2:
         return -np.inf, np.inf

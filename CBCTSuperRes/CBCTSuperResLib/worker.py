@@ -3,8 +3,10 @@
 A job is a JSON object:
 
 - ``kind``: "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
-  ``spacing``, ``series``; "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`); or "train",
-  "plan", "check", "prepare", "export": see `worker_training`;
+  ``spacing``, ``series``; "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
+  "preview" with ``model`` and, optionally, ``idle_s``: see `preview.server`; "import" with ``path`` (weights of another
+  program) and ``models`` (a folder): see `importers.job`; or "train", "plan", "check", "prepare",
+  "export": see `worker_training`;
 - ``events``: a file to which this process appends one JSON object a line, each with the key ``event``:
   "started" (pid, group, host), "progress" (fraction, message, remaining_s), "warning" (message), "done" (report) or
   "error" (what, advice, exit_code, detail); a training also tells "scalars" (step, values), "validated" (step,
@@ -168,9 +170,26 @@ def _difference(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     return difference_to_file(job["input"], job["result"], job["output"], events.progress, stop)
 
 
+def _preview(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+    require_packages()
+    from .preview.server import IDLE_S, PreviewServer
+
+    server = PreviewServer(Path(job["folder"]), events.send, stop, job.get("idle_s", IDLE_S))
+    return server.serve(job["model"])
+
+
+def _import(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+    require_packages()
+    from .importers.job import import_model
+
+    return import_model(job["path"], job["models"], events.progress, stop)
+
+
 KINDS = {
     "apply": _apply,
+    "import": _import,
     "difference": _difference,
+    "preview": _preview,
     "train": train,
     "plan": plan,
     "check": check,

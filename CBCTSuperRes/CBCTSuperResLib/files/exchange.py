@@ -65,6 +65,13 @@ def remove_pieces(path: str | Path) -> Iterator[None]:
         path.unlink()
 
 
+def remove_exchange(path: str | Path) -> None:
+    """Remove a saved volume at once; others that have it mapped keep what they see, or (on Windows) its file."""
+    for file in (_grid_file(Path(path)), Path(path)):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
 def read_exchange(path: str | Path) -> Volume:
     """Map a saved volume; its voxels are read from disk when they are used, and cannot be changed.
 
@@ -170,9 +177,7 @@ class ExchangeOutput:
         self._published = True
 
     def _remove(self) -> None:
-        for path in (_grid_file(self._path), self._path):
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        remove_exchange(self._path)
 
 
 def slab_depth(voxels: np.ndarray) -> int:
