@@ -1,4 +1,4 @@
-"""The command `cbct-superres`: apply, info, models, train, test, prepare and export, for a terminal or a script.
+"""The command `cbct-superres`: apply, info, models, train, test, prepare, export, phantom, for a terminal or a script.
 
 Exit codes: 0 done, 2 wrong options, 3 scan, 4 model, 5 memory or disk, 6 device, 7 output, 8 missing package,
 130 cancelled, 1 anything else.
@@ -18,6 +18,7 @@ from pathlib import Path
 from . import __version__
 from .arguments import add_apply_arguments, options_from_arguments
 from .errors import Cancelled, DependencyError, OptionError, SuperResError
+from .evaluation_commands import add_evaluation_commands
 from .terminal import NOTICE, Progress, add_command
 from .training_commands import add_training_commands
 
@@ -66,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print JSON")
 
     add_training_commands(commands)
+    add_evaluation_commands(commands)
     _add_models_commands(
         add_command(commands, "models", "list, show, verify, import models").add_subparsers(required=True)
     )
