@@ -63,7 +63,8 @@ def apply_to_file(
     Returns
     -------
     dict
-        The report: what was computed from what, how, with which versions, and how long each stage took.
+        The report: what was computed from what, how, with which versions, how long each stage took, and under "quality"
+        what the result is worth (see `quality`).
 
     Raises
     ------
@@ -97,7 +98,8 @@ def apply_to_file(
             "versions": versions(),
             "seconds": stages.seconds,
             "warnings": list(result.report.get("warnings", ())),
-            "super_resolution": result.report,
+            "quality": result.report["quality"],
+            "super_resolution": {name: value for name, value in result.report.items() if name != "quality"},
         }
         write_report(report, output_path)
     part_of(progress, WRITE, 1)(1, "Done")

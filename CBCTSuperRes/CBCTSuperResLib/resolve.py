@@ -28,6 +28,7 @@ from .model import Model
 from .options import Options
 from .passes import Pass, choose_pass
 from .prepare import Preparation, Prepared
+from .quality import quality_card
 from .report import make_report
 from .tiles import Axis, Tile, plan_tiles
 from .volume import Grid, Volume
@@ -100,7 +101,8 @@ def super_resolve(
     Returns
     -------
     Volume
-        The same physical extent (or the ROI's), more finely sampled; its `report` tells what was done.
+        The same physical extent (or the ROI's), more finely sampled; its `report` tells what was done, and with what
+        quality.
 
     Raises
     ------
@@ -142,7 +144,12 @@ def super_resolve(
         record_speed(
             card, engine.device.type, sum(map(_voxels, measured)) * passes_over(card, options), seconds["computing"]
         )
+    progress(0.99, "Measuring the result")
+    start = time.perf_counter()
+    quality = quality_card(volume, output, axes, choice, blanks, card)
+    seconds["quality"] = time.perf_counter() - start
     report = make_report(volume, grid, model, options, choice, blanks, engine, smooth, len(measured), seconds)
+    report["quality"] = quality
     progress(1.0, "Done")
     return Volume(output, grid, volume.padding_value, report)
 
