@@ -1,6 +1,7 @@
 """Slicer module: super-resolve a CBCT volume. What it does is in CBCTSuperResLib."""
 
 import slicer
+from CBCTSuperResLib.example_scan import registerExampleScan
 from CBCTSuperResLib.logic import SuperResLogic
 from CBCTSuperResLib.panels import forgetLibrary
 from CBCTSuperResLib.panels.apply.panel import ApplyPanel
@@ -26,12 +27,14 @@ class CBCTSuperRes(ScriptedLoadableModule):
         parent.helpText = _(
             "Computes a sharper, more finely sampled volume from a cone-beam CT scan with a neural network, in the "
             "same place as the input. Fine detail is predicted by a network; not for diagnosis. To try it, load "
-            "<i>CBCT Dental Surgery</i> from the module Sample Data."
+            "<i>CBCTDentalSurgery</i> from the module Sample Data or, without a network, <i>Procedural jaw</i>."
         )
         parent.acknowledgementText = _(
             "The shipped network follows SPSR: C. Ma et al., Structure-Preserving Super Resolution With Gradient "
             "Guidance, CVPR 2020."
         )
+        thumbnail = self.resourcePath("Icons/ProceduralJaw.png")
+        slicer.app.connect("startupCompleted()", lambda: registerExampleScan(thumbnail))
 
 
 class CBCTSuperResWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -1,7 +1,9 @@
-"""Draws the icons of the extension and its two modules: `python draw_icons.py` (needs numpy and OpenCV).
+"""Draws the icons of the extension and its two modules, and the thumbnail of the example scan for Slicer's Sample Data.
 
-A tooth whose left half is made of coarse pixels and whose right half is fine; the training module's icon carries a
-rising curve on top.
+    PYTHONPATH=CBCTSuperRes python Resources/Icons/draw_icons.py      (needs numpy and OpenCV)
+
+The icons: a tooth whose left half is made of coarse pixels and whose right half is fine; the training module's icon
+carries a rising curve on top. The thumbnail: a slice of the scan that the library makes.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from CBCTSuperResLib.evaluation.phantom import WINDOW, jaw_scans
 
 SIZE, FINE = 128, 4
 TOP = Path(__file__).resolve().parents[2]
@@ -78,7 +81,17 @@ def draw_icon(with_curve: bool = False) -> np.ndarray:
     return cv2.resize(round_corners(image), (SIZE, SIZE), interpolation=cv2.INTER_AREA).round().astype(np.uint8)
 
 
+def draw_thumbnail(width: int = 260, height: int = 280) -> np.ndarray:
+    """The middle of an axial slice of a scan like the example scan."""
+    _fine, coarse = jaw_scans((16, 320, 320), (0.125, 0.125, 0.25), 20261)
+    low, high = WINDOW
+    grey = np.clip((coarse.voxels[len(coarse.voxels) // 2] - low) / (high - low), 0, 1)
+    grey = cv2.resize(grey[10:150, 15:145].astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    return (np.clip(grey, 0, 1) * 255).round().astype(np.uint8)
+
+
 def main() -> None:
+    cv2.imwrite(str(TOP / "CBCTSuperRes" / "Resources" / "Icons" / "ProceduralJaw.png"), draw_thumbnail())
     for name, with_curve in (("CBCTSuperRes", False), ("CBCTSuperResTraining", True)):
         icon = cv2.cvtColor(draw_icon(with_curve), cv2.COLOR_RGBA2BGRA)
         cv2.imwrite(str(TOP / name / "Resources" / "Icons" / f"{name}.png"), icon)

@@ -55,7 +55,7 @@ def test_pictures_of_the_web_page_are_files_of_the_repository(name):
 
 
 def test_icons_are_128_pixels_wide_and_high():
-    icons = [*ROOT.glob("*/Resources/Icons/*.png"), *ROOT.glob("Resources/Icons/*.png")]
+    icons = [*ROOT.glob("*/Resources/Icons/CBCT*.png"), *ROOT.glob("Resources/Icons/*.png")]
     assert len(icons) == 3
     for icon in icons:
         assert size_of(icon) == (128, 128)

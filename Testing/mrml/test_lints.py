@@ -21,7 +21,16 @@ from slicer_code import (
 
 LOGICS = [
     LIBRARY / f"{name}.py"
-    for name in ("nodes", "logic", "install", "training_logic", "training_volumes", "volume_job", "demo")
+    for name in (
+        "nodes",
+        "logic",
+        "install",
+        "training_logic",
+        "training_volumes",
+        "volume_job",
+        "example_scan",
+        "demo",
+    )
 ]
 SLICER_FILES = [*MODULE_FILES, *PANELS, *(path for path in LOGICS if path.stem != "demo")]  # that is for slicer-core
 BARE_SLICER = {"numpy", "vtk", "SimpleITK", "slicer", "qt", "ctk", "CBCTSuperResLib"} | set(sys.stdlib_module_names)
@@ -43,6 +52,7 @@ OF_THE_APPLICATION = {
         "settings",
         "temporaryPath",
         "testingEnabled",
+        "userSettings",
     },
     "slicer.modules": {"cbctsuperres", "cbctsuperrestraining", "plots", "sampledata"},
 }
