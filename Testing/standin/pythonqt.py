@@ -3,6 +3,7 @@
 Properties of Qt are attributes, both ways; an attribute that does not exist is an error, as it is in Slicer.
 """
 
+import ctypes
 import functools
 import inspect
 import os
@@ -11,6 +12,18 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from PySide6 import QtCore, QtGui, QtWidgets
 
 _tables = {}
+
+
+def _keepForEver(*constants):
+    """PySide6 6.12 drops a reference to None, True or False at every call that returns it.
+
+    Before Python 3.12, in which these have none to lose, a long run would use them up and end in an abort.
+    """
+    for constant in constants:
+        ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
+
+
+_keepForEver(None, True, False)
 
 
 def _properties(obj):
