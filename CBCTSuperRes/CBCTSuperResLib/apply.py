@@ -63,8 +63,8 @@ def apply_to_file(
     Returns
     -------
     dict
-        The report: what was computed from what, how, with which versions, how long each stage took, and under "quality"
-        what the result is worth (see `quality`).
+        The report: what was computed from what, how, with which versions, how long each stage took, and what
+        the result says of itself (see `quality`).
 
     Raises
     ------
@@ -98,8 +98,7 @@ def apply_to_file(
             "versions": versions(),
             "seconds": stages.seconds,
             "warnings": list(result.report.get("warnings", ())),
-            "quality": result.report["quality"],
-            "super_resolution": {name: value for name, value in result.report.items() if name != "quality"},
+            "super_resolution": result.report,
         }
         write_report(report, output_path)
     part_of(progress, WRITE, 1)(1, "Done")

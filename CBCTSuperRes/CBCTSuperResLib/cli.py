@@ -221,8 +221,8 @@ def result_text(report: dict, output: str) -> str:
         run["blank"]["rule"],
         *(f"Warning: {text}" for text in run["warnings"]),
         *run["notes"],
-        *(f"{figure['label']}: {figure['text']}" for figure in report["quality"]["figures"]),
-        *(f"Warning: {text}" for text in report["quality"]["warnings"]),
+        *(f"{figure['label']}: {figure['text']}" for figure in run["quality"]["figures"]),
+        *(f"Warning: {text}" for text in run["quality"]["warnings"]),
         f"Result: {' x '.join(map(str, run['output_size']))} voxels of "
         f"{' x '.join(f'{s:.4g}' for s in run['output_spacing_mm'])} mm in {output}",
         NOTICE,

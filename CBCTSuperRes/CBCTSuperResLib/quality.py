@@ -3,7 +3,8 @@
 There is no truth to compare with. What can be said is whether the result still agrees with the scan, how noise and
 edges changed, and whether the scan is like what the model learned from. It is measured on up to eight slices.
 
-The card is a JSON object, "quality" in the report of a run::
+The card is a JSON object, "quality" in the report of `super_resolve`; in the report of a file, that of
+`apply_to_file`, it is report["super_resolution"]["quality"]::
 
     {
       "format": 1,
