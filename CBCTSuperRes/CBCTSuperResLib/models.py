@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
-from .card import ModelCard, read_card
-from .errors import DependencyError, ModelError
+from .card import CARD_KEY, ModelCard, read_card, verify_weights
+from .errors import DependencyError, ModelError, OutputError
 from .resources import resource
+from .safetensors_file import read_header
 
 DEFAULT_MODEL = "light"
 SUFFIX = ".safetensors"
@@ -89,6 +92,49 @@ def find_model(name_or_path: str | Path, extra_folders: Iterable[str | Path] = (
     if meant_as_path:
         raise ModelError(f"The model file {text} does not exist.", _advice(_usable_names(entries)))
     raise _unknown(text, _usable_names(entries))
+
+
+def is_model_file(path: str | Path) -> bool:
+    """Whether a file is a model already; otherwise it may hold weights of which one can be made.
+
+    Raises
+    ------
+    ModelError
+        If it is a damaged safetensors file.
+    """
+    return Path(path).suffix.casefold() == SUFFIX and CARD_KEY in read_header(path).metadata
+
+
+def adopt_model(path: str | Path, folder: str | Path) -> ModelCard:
+    """Copy a model file into a folder, where it replaces the model of its name; the copy appears whole or not at all.
+
+    Raises
+    ------
+    ModelError
+        If the file is no model, or its weights are not those that were saved.
+    OutputError
+        If it cannot be copied.
+    """
+    path, folder = Path(path), Path(folder)
+    card = verify_weights(path)
+    target = next((entry.path for entry in map(_entry, _model_files(folder)) if entry.name == card.name), None)
+    target = target or _free_name(folder / path.with_suffix(SUFFIX).name)
+    beside = target.with_suffix(f".{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (target.exists() and target.samefile(path)):
+            shutil.copyfile(path, beside)
+            os.replace(beside, target)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OutputError(f"The model cannot be copied to {folder}: {error}.", "Choose another folder.") from error
+    return read_card(target)
+
+
+def _free_name(path: Path) -> Path:
+    """The path, or one with a number if something of that name is there."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(candidate for candidate in chain([path], numbered) if not candidate.exists())
 
 
 def _folders(extra_folders: Iterable[str | Path]) -> list[Path]:

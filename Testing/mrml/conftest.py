@@ -129,7 +129,7 @@ def apply_widget(application, scene, apply_module, user_models, nothing_fails_un
 
     add_scan("Jaw")
     widget = application.showWidget(apply_module)
-    widget.panel.run.ensurePackages = lambda: None
+    widget.panel.ensurePackages = lambda: None
     choose_model(widget.panel)
     yield widget
     widget.cleanup()
@@ -153,3 +153,26 @@ def fake_job(apply_panel, monkeypatch):
 
     monkeypatch.setattr(apply_panel.logic, "start", start)
     return job
+
+
+@pytest.fixture
+def training_module(application):
+    """The module file of CBCTSuperResTraining, loaded."""
+    return application.loadModule(str(ROOT / "CBCTSuperResTraining" / "CBCTSuperResTraining.py"))
+
+
+@pytest.fixture
+def training_widget(application, scene, training_module, user_models, nothing_fails_unseen, tmp_path):
+    """The module's widget, with an empty results folder; no packages are asked for."""
+    widget = application.showWidget(training_module)
+    panel = widget.panel
+    panel.run.ensurePackages = panel.use.ensurePackages = lambda: None
+    panel.run.offerExtras = lambda: []
+    panel.parameters.resultsFolder = tmp_path / "Läufe 1"
+    yield widget
+    widget.cleanup()
+
+
+@pytest.fixture
+def training_panel(training_widget):
+    return training_widget.panel

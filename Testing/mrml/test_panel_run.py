@@ -70,7 +70,7 @@ def test_missing_packages_are_told_and_nothing_starts(panel, fake):
     def refuse():
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
-    panel.run.ensurePackages = refuse
+    panel.ensurePackages = refuse
     panel.ui.applyButton.click()
     assert panel.run.job is None and "PyTorch is missing." in panel.ui.statusLabel.text
 

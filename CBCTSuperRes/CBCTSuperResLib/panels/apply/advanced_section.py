@@ -1,14 +1,101 @@
-"""Advanced: how it is computed."""
+"""Advanced: how it is computed, where models are, what is installed."""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Callable
+from importlib import metadata
+
+import slicer
+from slicer.i18n import tr as _
+
+from ... import __version__
+from ...errors import SuperResError
+from ...install import missing_packages
+from .. import dialogs
 from ..section import Section
+from ..settings import modelsFolder, setModelsFolder
 from .choices import Choices
+from .parameters import ApplyParameters, Blank
 
 
 class AdvancedSection(Section):
-    """Device, precision, tiles and the like."""
+    """The rarer choices; each has a usual value that suits most scans.
 
-    def __init__(self, ui, choices: Choices) -> None:
+    Attributes
+    ----------
+    whenModelsMoved : callable ()
+        Set by the panel; another folder of models was chosen.
+    """
+
+    def __init__(self, ui, choices: Choices, ensurePackages: Callable[[], None]) -> None:
         super().__init__(ui)
         self.choices = choices
+        self.ensurePackages = ensurePackages
+        self.whenModelsMoved: Callable[[], None] = lambda: None
+        self.ui.openModelsFolderButton.connect("clicked(bool)", self.onOpenFolder)
+        self.ui.changeModelsFolderButton.connect("clicked(bool)", self.onChangeFolder)
+        self.ui.packagesButton.connect("clicked(bool)", self.onPackages)
+
+    def bind(self, parameters: ApplyParameters) -> None:
+        super().bind(parameters)
+        self.ui.versionsLabel.text = versionsText()
+
+    def refresh(self) -> None:
+        isFree = not self.choices.isLocked
+        for control in self._choosers():
+            control.enabled = isFree
+        if self.parameters is not None:
+            self.ui.smoothingSpinBox.enabled = isFree and not self.parameters.modelSmoothing
+            self.ui.blankValueSpinBox.enabled = isFree and self.parameters.blank is Blank.value
+        self.ui.modelsFolderEdit.text = str(modelsFolder())
+
+    def onOpenFolder(self, checked: bool = False) -> None:
+        folder = modelsFolder()
+        folder.mkdir(parents=True, exist_ok=True)
+        dialogs.openFolder(str(folder))
+
+    def onChangeFolder(self, checked: bool = False) -> None:
+        folder = dialogs.chooseFolder(_("Folder of your own models"), str(modelsFolder()))
+        if folder:
+            setModelsFolder(folder)
+            self.whenModelsMoved()
+
+    def onPackages(self, checked: bool = False) -> None:
+        try:
+            self.ensurePackages()
+            answer = _("All Python packages that computing needs are installed.")
+        except SuperResError as error:
+            answer = str(error)
+        self.ui.versionsLabel.text = f"{versionsText()}\n{answer}"
+
+    def _choosers(self) -> list:
+        return [
+            self.ui.qualitySelector,
+            self.ui.deviceSelector,
+            self.ui.precisionSelector,
+            self.ui.tileSpinBox,
+            self.ui.smoothingCheckBox,
+            self.ui.smoothingSpinBox,
+            self.ui.blankSelector,
+            self.ui.blankValueSpinBox,
+            self.ui.outputTypeSelector,
+            self.ui.changeModelsFolderButton,
+            self.ui.packagesButton,
+        ]
+
+
+def versionsText() -> str:
+    """This extension, Slicer, Python and PyTorch; nothing is imported to find out."""
+    try:
+        torch = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        torch = _("not installed")
+    text = _("CBCT Super-Resolution {ours}, Slicer {slicer}, Python {python}, PyTorch {torch}")
+    text = text.format(
+        ours=__version__, slicer=slicer.app.applicationVersion, python=platform.python_version(), torch=torch
+    )
+    missing = missing_packages()
+    if missing:
+        text += "\n" + _("Missing, offered on Apply: {packages}").format(packages=", ".join(missing))
+    return text

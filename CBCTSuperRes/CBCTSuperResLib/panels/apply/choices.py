@@ -6,13 +6,16 @@ import slicer
 from slicer.i18n import tr as _
 
 from ...card import ModelCard
-from ...errors import InputError, SuperResError
-from ...estimate import Estimate, estimate
+from ...errors import ModelError, SuperResError
+from ...estimate import Estimate, check_resources, estimate
+from ...glance import Glance, glance
+from ...intensity import WindowChoice, choose_window_for_sample
 from ...models import list_models
-from ...nodes import volumeFromNode
+from ...nodes import roiBox, volumeFromNode
 from ...options import Options
 from ...volume import Volume
-from .parameters import ApplyParameters
+from ..settings import modelsFolder
+from .parameters import ApplyParameters, Blank, WindowPreset
 
 
 class Choices:
@@ -23,7 +26,7 @@ class Choices:
     parameters : ApplyParameters or None
         None while no scene is followed.
     cards : list of ModelCard
-        The models that can be chosen.
+        The models that can be chosen, one of each name.
     isLocked : bool
         Whether a run is going on, during which nothing is to be changed.
     """
@@ -33,15 +36,26 @@ class Choices:
         self.isLocked = False
         self.cards: list[ModelCard] = []
         self._volume: tuple[tuple, Volume] | None = None
+        self._glance: tuple[tuple, Glance] | None = None
         self.listModels()
 
     def listModels(self) -> None:
         """Look for models again, so that one that was just added appears."""
-        self.cards = [entry.card for entry in list_models() if entry.card]
+        cards = [entry.card for entry in list_models([modelsFolder()]) if entry.card]
+        self.cards = list({card.name: card for card in reversed(cards)}.values())[::-1]
+
+    def forget(self) -> None:
+        """Let go of the voxels of a scene that closes."""
+        self._volume = self._glance = None
 
     @property
     def inputNode(self) -> slicer.vtkMRMLScalarVolumeNode | None:
         return self.parameters.inputVolume if self.parameters else None
+
+    @property
+    def roiNode(self) -> slicer.vtkMRMLMarkupsROINode | None:
+        """The box to compute; None for the whole volume."""
+        return self.parameters.roi if self.parameters else None
 
     @property
     def outputNode(self) -> slicer.vtkMRMLScalarVolumeNode | None:
@@ -57,13 +71,27 @@ class Choices:
             If none is chosen, or it cannot be used.
         """
         node = self.inputNode
-        if node is None or node.GetImageData() is None:
+        key = self._volumeKey()
+        if key is None:
             return volumeFromNode(node)
-        key = (node.GetID(), node.GetMTime(), node.GetImageData().GetMTime())
         if self._volume is None or self._volume[0] != key:
             self._volume = None
             self._volume = (key, volumeFromNode(node))
         return self._volume[1]
+
+    def glance(self) -> Glance:
+        """A quick look at the input volume.
+
+        Raises
+        ------
+        InputError
+            If none is chosen, or it cannot be used.
+        """
+        key = (self._volumeKey(), self._blank())
+        if self._glance is None or self._glance[0] != key:
+            self._glance = None
+            self._glance = (key, glance(self.volume(), self._blank()))
+        return self._glance[1]
 
     def card(self) -> ModelCard | None:
         """The chosen model; None if it is not installed."""
@@ -76,10 +104,33 @@ class Choices:
 
         Raises
         ------
-        OptionError, InputError
+        InputError, OptionError
             If choices contradict each other, for instance a ROI outside the volume.
         """
-        return Options(planes=self.parameters.planes.value)
+        chosen = self.parameters
+        return Options(
+            window=self._windowRequest(),
+            blank=self._blank(),
+            smooth=None if chosen.modelSmoothing else chosen.smoothing,
+            planes=chosen.planes.value,
+            roi=self._roi(),
+            dtype=chosen.outputType.value or None,
+            device=chosen.device.value,
+            precision=chosen.precision.value,
+            tile=chosen.tile or None,
+            ensemble=chosen.quality.value,
+        )
+
+    def window(self) -> WindowChoice:
+        """The window that the choices come to, as far as a glance tells.
+
+        Raises
+        ------
+        SuperResError
+            Why there is none.
+        """
+        seen = self.glance()
+        return choose_window_for_sample(seen.sample, seen.levels, self._windowRequest(), self.card())
 
     def estimate(self) -> Estimate:
         """What the result will be and cost.
@@ -89,12 +140,8 @@ class Choices:
         SuperResError
             Why there can be no result.
         """
-        card = self.card()
         volume = self.volume()
-        if card is None:
-            name = self.parameters.model
-            raise InputError(_("The model {name} is not installed.").format(name=name), _("Choose another one."))
-        return estimate(volume.grid, volume.voxels.dtype, card, self.options())
+        return estimate(volume.grid, volume.voxels.dtype, self._installedCard(), self.options())
 
     def problem(self) -> str:
         """Why Apply cannot run; "" if it can."""
@@ -103,7 +150,37 @@ class Choices:
         if self.inputNode is not None and self.outputNode is self.inputNode:
             return _("The output volume is the input volume. Choose another one.")
         try:
-            self.estimate()
+            volume, card = self.volume(), self._installedCard()
+            self.window()
+            check_resources(volume, card, self.options())
         except SuperResError as error:
             return str(error)
         return ""
+
+    def _installedCard(self) -> ModelCard:
+        card = self.card()
+        if card is None:
+            what = _("The model {name} is not installed.").format(name=self.parameters.model)
+            raise ModelError(what, _("Choose another one."))
+        return card
+
+    def _windowRequest(self) -> str | tuple[float, float] | None:
+        chosen = self.parameters
+        if chosen.windowPreset is not WindowPreset.custom:
+            return chosen.windowPreset.value or None
+        return (chosen.windowLow, chosen.windowHigh) if chosen.windowLow < chosen.windowHigh else None
+
+    def _blank(self) -> str | float:
+        chosen = self.parameters
+        return chosen.blankValue if chosen.blank is Blank.value else chosen.blank.value
+
+    def _roi(self) -> tuple | None:
+        return roiBox(self.roiNode, self.inputNode) if self.roiNode is not None else None
+
+    def _volumeKey(self) -> tuple | None:
+        """Another one whenever the voxels or their places have changed; None without voxels."""
+        node = self.inputNode
+        image = node.GetImageData() if node is not None else None
+        if image is None:
+            return None
+        return (node.GetID(), node.GetMTime(), image.GetMTime())

@@ -1,65 +1,90 @@
-"""Input: which volume, and which model."""
+"""Input: which volume, which part of it, and what is noticed about it."""
 
 from __future__ import annotations
 
 import slicer
+from slicer.i18n import tr as _
 
 from ...errors import SuperResError
 from ...memory import readable
+from ...nodes import fitRoi
+from ...suitability import spacing_suspicion, warnings_for
 from ...volume import Volume
 from ..section import Section
 from .choices import Choices
 from .parameters import ApplyParameters
 
+NOTEWORTHY_BLANK_SHARE = 0.01
+
 
 class InputSection(Section):
-    """Describes the chosen volume and model."""
+    """Describes the chosen volume, and makes a ROI around what was measured."""
 
     def __init__(self, ui, choices: Choices) -> None:
         super().__init__(ui)
         self.choices = choices
-        self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
+        self.ui.fitRoiButton.connect("clicked(bool)", self.onFitRoi)
 
     def bind(self, parameters: ApplyParameters) -> None:
         super().bind(parameters)
         if parameters.inputVolume is None:
             parameters.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-        self.listModels()
-
-    def listModels(self) -> None:
-        """Look for models again."""
-        self.choices.listModels()
-        selector = self.ui.modelSelector
-        wasBlocked = selector.blockSignals(True)
-        selector.clear()
-        for card in self.choices.cards:
-            selector.addItem(card.title or card.name)
-        selector.blockSignals(wasBlocked)
 
     def refresh(self) -> None:
-        self.ui.inputLabel.text = self._volumeText()
-        self._showModel()
-        for control in (self.ui.inputSelector, self.ui.modelSelector):
+        self._describe()
+        isUsable = self._measured() is not None
+        self.ui.fitRoiButton.text = (
+            _("Fit to field of view") if self.choices.roiNode else _("Create around field of view")
+        )
+        self.ui.fitRoiButton.enabled = isUsable and not self.choices.isLocked
+        for control in (self.ui.inputSelector, self.ui.roiSelector):
             control.enabled = not self.choices.isLocked
 
-    def onModelChosen(self, index: int) -> None:
-        if self.parameters is not None and 0 <= index < len(self.choices.cards):
-            self.parameters.model = self.choices.cards[index].name
+    def onFitRoi(self, checked: bool = False) -> None:
+        box = self._measured()
+        if box is None:
+            return
+        volumeNode, roiNode = self.choices.inputNode, self.choices.roiNode
+        if roiNode is None:
+            name = slicer.mrmlScene.GenerateUniqueName(_("{volume} ROI").format(volume=volumeNode.GetName()))
+            roiNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
+            roiNode.CreateDefaultDisplayNodes()
+        fitRoi(roiNode, volumeNode, box)
+        self.parameters.roi = roiNode
+        self.whenChanged()
 
-    def _volumeText(self) -> str:
+    def _measured(self) -> tuple | None:
+        """The box of voxels that the scanner has measured; None without a usable volume."""
         if self.parameters is None:
-            return ""
+            return None
         try:
-            return volumeText(self.choices.volume())
+            return self.choices.glance().measured
         except SuperResError:
-            return ""
+            return None
 
-    def _showModel(self) -> None:
-        card = self.choices.card()
-        wasBlocked = self.ui.modelSelector.blockSignals(True)
-        self.ui.modelSelector.currentIndex = self.choices.cards.index(card) if card else -1
-        self.ui.modelSelector.blockSignals(wasBlocked)
-        self.ui.modelLabel.text = card.line if card else ""
+    def _describe(self) -> None:
+        line, notes = "", []
+        if self.choices.inputNode is not None:
+            try:
+                line = volumeText(self.choices.volume())
+                notes = self._notes()
+            except SuperResError as error:
+                notes = [str(error)]
+        elif self.parameters is not None:
+            line = _("No scan is chosen. Load one, or try CBCT Dental Surgery from the module Sample Data.")
+        self.ui.inputLabel.text = line
+        self.ui.inputNotesLabel.text = "\n".join(notes)
+        self.ui.inputNotesLabel.visible = bool(notes)
+
+    def _notes(self) -> list[str]:
+        volume, card = self.choices.volume(), self.choices.card()
+        blank = self.choices.glance().blanks.share
+        notes = [spacing_suspicion(volume.grid)]
+        if blank >= NOTEWORTHY_BLANK_SHARE:
+            notes.append(_("About {percent:.0f} % is blank: outside the field of view.").format(percent=100 * blank))
+        if card is not None:
+            notes += warnings_for(volume, card, self.choices.options())
+        return [note for note in notes if note]
 
 
 def volumeText(volume: Volume) -> str:

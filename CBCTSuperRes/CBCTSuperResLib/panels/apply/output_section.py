@@ -10,6 +10,7 @@ from ...memory import readable
 from ...progress import duration_text
 from ..section import Section
 from .choices import Choices
+from .parameters import Planes
 
 
 class OutputSection(Section):
@@ -20,17 +21,32 @@ class OutputSection(Section):
         self.choices = choices
 
     def refresh(self) -> None:
+        isSlicewise = self._isSlicewise()
         self.ui.outputLabel.text = self._estimateText()
-        for control in (self.ui.outputSelector, self.ui.planesSelector):
-            control.enabled = not self.choices.isLocked
+        self.ui.planesLabel.text = self._planesText(isSlicewise)
+        self.ui.planesSelector.enabled = isSlicewise and not self.choices.isLocked
+        self.ui.outputSelector.enabled = not self.choices.isLocked
+
+    def _isSlicewise(self) -> bool:
+        card = self.choices.card()
+        return card is None or card.spec.dimensions == 2
+
+    def _planesText(self, isSlicewise: bool) -> str:
+        if self.parameters is None:
+            return ""
+        if not isSlicewise:
+            return _("This model makes voxels finer along all three axes.")
+        if self.parameters.planes is Planes.axial:
+            return _("More rows and columns; the number of slices stays.")
+        return _("More rows, columns and slices: axial, coronal and sagittal planes are computed and joined.")
 
     def _estimateText(self) -> str:
-        if self.parameters is None:
+        if self.choices.inputNode is None:
             return ""
         try:
             return estimateText(self.choices.estimate())
-        except SuperResError:
-            return ""
+        except SuperResError as error:
+            return str(error)
 
 
 def estimateText(need: Estimate) -> str:
@@ -38,6 +54,8 @@ def estimateText(need: Estimate) -> str:
     size = " x ".join(map(str, need.grid.size))
     spacing = " x ".join(f"{s:.3g}" for s in need.grid.spacing)
     text = _("{size}, {spacing} mm, {bytes}; about {duration} and {memory} of memory")
+    if not need.measured:
+        text += _(" (the time is a guess until the model has run here)")
     return text.format(
         size=size,
         spacing=spacing,

@@ -8,6 +8,7 @@ written in `ApplyPanel._connect`.
 
 - `RunSection.whenStarted()`: a run begins: `PreviewSection.remove()`.
 - `RunSection.whenDone(job)`: there is a result: `ResultSection.show(job.outputVolume)`.
+- `ModelSection`, `RunSection`: `tell(text)` keeps details: `LogSection.add`.
 - `Choices.isLocked`: a run or a batch is going on: sections disable what would change it.
 """
 
@@ -22,10 +23,13 @@ import vtk
 from ...install import ensurePackages
 from ...logic import SuperResLogic
 from ..binding import Binding, parametersOf
+from ..watch import NodeWatch
 from .advanced_section import AdvancedSection
 from .batch_section import BatchSection
 from .choices import Choices
 from .input_section import InputSection
+from .log_section import LogSection
+from .model_section import ModelSection
 from .output_section import OutputSection
 from .parameters import ApplyParameters
 from .preview_section import PreviewSection
@@ -55,7 +59,7 @@ class ApplyPanel:
     """
 
     def __init__(self, widget, logic: SuperResLogic, ensurePackages: Callable[[], None] = ensurePackages) -> None:
-        self.widget, self.logic = widget, logic
+        self.widget, self.logic, self.ensurePackages = widget, logic, ensurePackages
         self.ui = slicer.util.childWidgetVariables(widget)
         self.parameters: ApplyParameters | None = None
         self._known: ApplyParameters | None = None
@@ -65,16 +69,26 @@ class ApplyPanel:
         self._timer.setInterval(POLL_INTERVAL_MS)
         self._timer.connect("timeout()", self.onTimer)
         self.choices = Choices()
-        self.input = InputSection(self.ui, self.choices)
-        self.window = WindowSection(self.ui, self.choices)
-        self.output = OutputSection(self.ui, self.choices)
-        self.preview = PreviewSection(self.ui, self.choices)
-        self.run = RunSection(self.ui, self.choices, logic, ensurePackages)
-        self.result = ResultSection(self.ui, self.choices)
-        self.advanced = AdvancedSection(self.ui, self.choices)
-        self.batch = BatchSection(self.ui, self.choices)
+        self._watch = NodeWatch(self.refresh)
+        self._makeSections()
+        self._connect()
+        self.refresh()
+
+    def _makeSections(self) -> None:
+        ui, choices = self.ui, self.choices
+        self.input = InputSection(ui, choices)
+        self.model = ModelSection(ui, choices, self._ensure)
+        self.window = WindowSection(ui, choices)
+        self.output = OutputSection(ui, choices)
+        self.preview = PreviewSection(ui, choices)
+        self.run = RunSection(ui, choices, self.logic, self._ensure)
+        self.result = ResultSection(ui, choices, self.logic)
+        self.advanced = AdvancedSection(ui, choices, self._ensure)
+        self.batch = BatchSection(ui, choices, self.logic, self._ensure)
+        self.log = LogSection(ui)
         self.sections = [
             self.input,
+            self.model,
             self.window,
             self.output,
             self.preview,
@@ -82,9 +96,8 @@ class ApplyPanel:
             self.result,
             self.advanced,
             self.batch,
+            self.log,
         ]
-        self._connect()
-        self.refresh()
 
     def bind(self) -> None:
         """Show and follow the parameters of the scene."""
@@ -111,10 +124,12 @@ class ApplyPanel:
             section.close()
         self.unbind()
         self._release()
+        self.choices.forget()
         self._timer.stop()
 
     def refresh(self, caller=None, event=None) -> None:
         """Show everything as it is, and tick while something is running."""
+        self._watch.follow([self.choices.inputNode, self.choices.roiNode])
         self.choices.isLocked = self.run.isBusy or self.batch.isBusy
         for section in self.sections:
             section.refresh()
@@ -129,6 +144,8 @@ class ApplyPanel:
     def _connect(self) -> None:
         for section in self.sections:
             section.whenChanged = self.refresh
+        self.advanced.whenModelsMoved = self._modelsMoved
+        self.model.tell = self.run.tell = self.log.add
         self.run.whenStarted = self.preview.remove
         self.run.whenDone = lambda job: self.result.show(job.outputVolume)
 
@@ -148,6 +165,13 @@ class ApplyPanel:
         if self._binding:
             self._binding.release()
             self._binding = None
+
+    def _ensure(self) -> None:
+        self.ensurePackages()
+
+    def _modelsMoved(self) -> None:
+        self.model.listModels()
+        self.refresh()
 
     def _tickWhileBusy(self) -> None:
         busy = any(section.isBusy for section in self.sections)

@@ -1,12 +1,14 @@
 """What the panel of CBCTSuperRes remembers in the scene."""
 
 from enum import Enum
+from typing import Annotated
 
-from slicer import vtkMRMLScalarVolumeNode
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from ...models import DEFAULT_MODEL
+from ...window import PRESETS
 
 
 class Planes(Enum):
@@ -22,11 +24,136 @@ class Planes(Enum):
         return _("In all axes (isotropic)")
 
 
+class _Window(Enum):
+    """`Options.window` in plain words: the values are what it takes, "" for None and "custom" for two grey values."""
+
+    @staticmethod
+    def label(preset: "_Window") -> str:
+        words = {"": _("Automatic"), "model": _("As the model was trained"), "custom": _("Custom")}
+        return words.get(preset.value) or PRESETS[preset.value].title
+
+
+WindowPreset = _Window(
+    "WindowPreset", {"automatic": "", "model": "model", **{name: name for name in PRESETS}, "custom": "custom"}
+)
+
+
+class Quality(Enum):
+    """`Options.ensemble` in plain words."""
+
+    fast = 1
+    balanced = 2
+    best = 8
+
+    @staticmethod
+    def label(quality: "Quality") -> str:
+        words = {
+            Quality.fast: _("Fast: each part once"),
+            Quality.balanced: _("Balanced: mean of 2, twice the time"),
+            Quality.best: _("Best: mean of 8, eight times the time"),
+        }
+        return words[quality]
+
+
+class Device(Enum):
+    """`Options.device` in plain words."""
+
+    auto = "auto"
+    gpu = "cuda"
+    cpu = "cpu"
+
+    @staticmethod
+    def label(device: "Device") -> str:
+        words = {
+            Device.auto: _("Automatic"),
+            Device.gpu: _("Graphics card (NVIDIA)"),
+            Device.cpu: _("Processor"),
+        }
+        return words[device]
+
+
+class Precision(Enum):
+    """`Options.precision` in plain words."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+    @staticmethod
+    def label(precision: "Precision") -> str:
+        words = {
+            Precision.auto: _("Automatic"),
+            Precision.fp32: _("32 bit"),
+            Precision.tf32: _("32 bit, rounded products (TF32)"),
+            Precision.bf16: _("16 bit, wide range (BF16)"),
+            Precision.fp16: _("16 bit (FP16)"),
+        }
+        return words[precision]
+
+
+class Blank(Enum):
+    """`Options.blank` in plain words."""
+
+    auto = "auto"
+    none = "none"
+    value = "value"
+
+    @staticmethod
+    def label(blank: "Blank") -> str:
+        words = {
+            Blank.auto: _("Find them"),
+            Blank.none: _("There are none"),
+            Blank.value: _("Voxels of a grey value"),
+        }
+        return words[blank]
+
+
+class OutputType(Enum):
+    """`Options.dtype` in plain words; "" for None."""
+
+    same = ""
+    int16 = "int16"
+    uint16 = "uint16"
+    float32 = "float32"
+
+    @staticmethod
+    def label(kind: "OutputType") -> str:
+        words = {
+            OutputType.same: _("As the input"),
+            OutputType.int16: _("16 bit, signed (int16)"),
+            OutputType.uint16: _("16 bit, unsigned (uint16)"),
+            OutputType.float32: _("32 bit, floating point (float32)"),
+        }
+        return words[kind]
+
+
 @parameterNodeWrapper
 class ApplyParameters:
-    """Bound to the widgets whose property SlicerParameterName is the name of a field; `model` is bound by the panel."""
+    """Bound to the widgets whose property SlicerParameterName is the name of a field.
+
+    `model`, `windowLow` and `windowHigh` are bound by their sections, as their choices depend on what is there. A custom
+    window that was never set has both at 0.
+    """
 
     inputVolume: vtkMRMLScalarVolumeNode
-    outputVolume: vtkMRMLScalarVolumeNode
+    roi: vtkMRMLMarkupsROINode
     model: str = DEFAULT_MODEL
+
+    windowPreset: WindowPreset = WindowPreset.automatic
+    windowLow: float = 0.0
+    windowHigh: float = 0.0
+
+    outputVolume: vtkMRMLScalarVolumeNode
     planes: Planes = Planes.axial
+
+    quality: Quality = Quality.fast
+    device: Device = Device.auto
+    precision: Precision = Precision.auto
+    tile: Annotated[int, WithinRange(0, 2048)] = 0
+    modelSmoothing: bool = True
+    smoothing: Annotated[float, WithinRange(0.0, 5.0)] = 0.5
+    blank: Blank = Blank.auto
+    blankValue: Annotated[float, WithinRange(-1000000.0, 1000000.0)] = 0.0
+    outputType: OutputType = OutputType.same

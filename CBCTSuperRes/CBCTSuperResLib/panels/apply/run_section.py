@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import fields
 
 from slicer.i18n import tr as _
 
@@ -25,6 +26,8 @@ class RunSection(Section):
         Set by the panel; a run begins.
     whenDone : callable (job)
         Set by the panel; a run has a result.
+    tell : callable (text)
+        Set by the panel; keeps details in the log.
     """
 
     def __init__(self, ui, choices: Choices, logic: SuperResLogic, ensurePackages: Callable[[], None]) -> None:
@@ -33,7 +36,9 @@ class RunSection(Section):
         self.job: SuperResJob | None = None
         self.whenStarted: Callable[[], None] = lambda: None
         self.whenDone: Callable[[SuperResJob], None] = lambda job: None
+        self.tell: Callable[[str], None] = lambda text: None
         self.ensurePackages = ensurePackages
+        self._stage = ""
         self.ui.applyButton.connect("clicked(bool)", self.onApplyOrCancel)
 
     @property
@@ -75,6 +80,7 @@ class RunSection(Section):
         except SuperResError as error:
             self._showError(error)
             return
+        self._stage = ""
         self._showProgress()
         self.whenChanged()
 
@@ -84,16 +90,20 @@ class RunSection(Section):
         return self.choices.problem()
 
     def _start(self) -> SuperResJob:
-        return self.logic.start(
-            self.choices.inputNode,
-            self.choices.outputNode,
-            model=self.choices.card().path,
-            planes=self.choices.options().planes,
+        card, options = self.choices.card(), self.choices.options()
+        self.tell(
+            _("Apply {model} to {volume}: {options}").format(
+                model=card.name, volume=self.choices.inputNode.GetName(), options=options
+            )
         )
+        chosen = {field.name: getattr(options, field.name) for field in fields(options)}
+        return self.logic.start(self.choices.inputNode, self.choices.outputNode, model=card.path, **chosen)
 
     def _end(self) -> None:
         job, self.job = self.job, None
         job.close()
+        for warning in job.warnings:
+            self.tell(warning)
         if job.error:
             self._showError(job.error)
         else:
@@ -105,15 +115,22 @@ class RunSection(Section):
         rest = duration_text(self.job.remaining)
         left = ", " + _("{duration} left").format(duration=rest) if rest and not self.job.isFinished else ""
         self.ui.statusLabel.text = self.job.message + left
+        stage = self.job.message.partition(":")[0]
+        if stage != self._stage:
+            self._stage = stage
+            self.tell(self.job.message)
 
     def _showError(self, error: SuperResError) -> None:
         self.ui.statusLabel.text = str(error)
+        detail = getattr(error, "detail", "")
+        self.tell(f"{error}\n{detail}".strip())
         if not isinstance(error, Cancelled):
-            logging.error("%s\n%s", error, getattr(error, "detail", ""))
+            logging.error("%s\n%s", error, detail)
 
     def _showResult(self, job: SuperResJob) -> None:
         if self.parameters is not None:
             self.parameters.outputVolume = job.outputVolume
         lines = [_("Done: {name}").format(name=job.outputVolume.GetName()), *job.warnings]
         self.ui.statusLabel.text = "\n".join(lines)
+        self.tell(lines[0])
         self.whenDone(job)
