@@ -22,14 +22,8 @@ from slicer_code import (
 LOGICS = [
     LIBRARY / f"{name}.py"
     for name in (
-        "nodes",
-        "logic",
-        "install",
-        "training_logic",
-        "training_volumes",
-        "volume_job",
-        "example_scan",
-        "demo",
+        *("demo", "example_scan", "install", "logic", "nodes", "preview_display", "slice_views", "training_logic"),
+        *("training_volumes", "volume_job"),
     )
 ]
 SLICER_FILES = [*MODULE_FILES, *PANELS, *(path for path in LOGICS if path.stem != "demo")]  # that is for slicer-core

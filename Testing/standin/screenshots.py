@@ -1,76 +1,117 @@
 """Pictures of both panels for README, drawn by the stand-in and marked as such.
 
     python Testing/standin/screenshots.py
+    python Testing/standin/screenshots.py --to FOLDER --dark --width 320 --all
 
-Writes Resources/Screenshots/<module>.png (light) and, with `--dark FOLDER`, the same in dark colours elsewhere.
+The first writes Resources/Screenshots/<module>.png; the second is for looking at the panels in dark colors, at the
+smallest width, with every section open. What is shown is real: a procedural scan, super-resolved by the shipped model,
+and a training of seconds.
 """
 
 import argparse
+import os
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing" / "standin"), str(ROOT / "CBCTSuperRes")]
+MADE = Path(tempfile.mkdtemp(prefix="screenshots-"))
+os.environ["HOME"] = os.environ["USERPROFILE"] = str(MADE)  # nothing of the person who runs this is shown
+os.environ.setdefault("CBCT_SUPERRES_MODELS", str(MADE / "Models"))
 
-import numpy as np  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
 import slicerapp  # noqa: E402
 
-WIDTH = 400
 CAPTION = "Drawn by the stand-in that our tests use, not by 3D Slicer"
 DARK = {
     "Window": "#353535",
     "WindowText": "#ffffff",
     "Base": "#232323",
+    "AlternateBase": "#2b2b2b",
     "Text": "#ffffff",
     "Button": "#353535",
     "ButtonText": "#ffffff",
     "Highlight": "#2a82da",
     "Mid": "#555555",
+    "ToolTipBase": "#353535",
+    "ToolTipText": "#ffffff",
+    "PlaceholderText": "#9a9a9a",
 }
+LIMIT_S = 300
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--dark", type=Path, metavar="FOLDER", help="write dark pictures there instead")
-    dark = parser.parse_args().dark
+    parser.add_argument("--to", type=Path, default=ROOT / "Resources" / "Screenshots", metavar="FOLDER")
+    parser.add_argument("--dark", action="store_true", help="dark colors")
+    parser.add_argument("--width", type=int, default=400, help="pixels (default: %(default)s)")
+    parser.add_argument("--all", action="store_true", help="open every section")
+    parser.add_argument("--quick", action="store_true", help="compute nothing: the panels as they are before a run")
+    given = parser.parse_args()
     slicerapp.start()
-    if dark:
+    if given.dark:
         usePalette(DARK)
-    addScan()
-    folder = dark or ROOT / "Resources" / "Screenshots"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("CBCTSuperRes", "CBCTSuperResTraining"):
-        module = slicerapp.loadModule(str(ROOT / name / f"{name}.py"))
-        draw(slicerapp.showWidget(module), folder / f"{name}.png")
+    given.to.mkdir(parents=True, exist_ok=True)
+    for name, prepare in (("CBCTSuperRes", prepareApply), ("CBCTSuperResTraining", prepareTraining)):
+        widget = slicerapp.showWidget(slicerapp.loadModule(str(ROOT / name / f"{name}.py")))
+        prepare(widget.panel, given.quick)
+        if given.all:
+            for section in widget.parent.findChildren(qt.QWidget):
+                if section.className() == "ctkCollapsibleButton":
+                    section.collapsed = False
+        draw(widget, given.width, given.to / f"{name}.png")
 
 
-def usePalette(colours: dict[str, str]) -> None:
+def usePalette(colors: dict[str, str]) -> None:
     palette = qt.QPalette()
-    for role, colour in colours.items():
-        palette.setColor(getattr(qt.QPalette, role), qt.QColor(colour))
+    for role, color in colors.items():
+        palette.setColor(getattr(qt.QPalette, role), qt.QColor(color))
     for role in ("WindowText", "Text", "ButtonText"):
         palette.setColor(qt.QPalette.Disabled, getattr(qt.QPalette, role), qt.QColor("#808080"))
     qt.QApplication.setStyle("Fusion")
     qt.QApplication.setPalette(palette)
 
 
-def addScan() -> None:
-    """A volume of the usual size; only its description is seen."""
-    matrix = np.diag([0.25, 0.25, 0.25, 1.0])
-    slicer.util.addVolumeFromArray(np.zeros((280, 400, 400), np.int16), ijkToRAS=matrix, name="PreDentalSurgery")
+def prepareApply(panel, quick: bool) -> None:
+    """A scan is loaded and, unless it has to be quick, super-resolved."""
+    from CBCTSuperResLib.example_scan import makeExampleScan
+
+    slicer.app.layoutManager()
+    panel.parameters.inputVolume = makeExampleScan()
+    if not quick:
+        panel.ui.applyButton.click()
+        waitFor(panel, lambda: not panel.run.isBusy)
 
 
-def draw(widget, path: Path) -> None:
+def prepareTraining(panel, quick: bool) -> None:
+    """A training of seconds has ended and is shown."""
+    panel.parameters.resultsFolder = MADE / "Trainings"
+
+
+def waitFor(panel, isDone) -> None:
+    """Let the panel's timer tick until something is done."""
+    end = time.monotonic() + LIMIT_S
+    while not isDone():
+        if time.monotonic() > end:
+            raise SystemExit(f"Nothing came of it in {LIMIT_S} s: {panel.ui.statusLabel.text}")
+        slicerapp.qapp.processEvents()
+        time.sleep(0.02)
+
+
+def draw(widget, width: int, path: Path) -> None:
     panel = widget.parent
     caption = qt.QLabel(CAPTION)
     caption.enabled = False
+    caption.wordWrap = True
     panel.layout().addWidget(caption)
+    panel.layout().addStretch(1)
     panel.show()
-    panel.resize(WIDTH, 10)
+    panel.resize(width, 10)
     slicerapp.qapp.processEvents()
-    panel.resize(WIDTH, panel.layout().heightForWidth(WIDTH))
+    panel.resize(width, panel.layout().heightForWidth(width))
     slicerapp.qapp.processEvents()
     panel.grab().save(str(path))
     widget.cleanup()
