@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ...logic import SuperResLogic
 from ..section import Section
 from .choices import Choices
 
@@ -9,6 +12,6 @@ from .choices import Choices
 class BatchSection(Section):
     """Runs a queue of volumes."""
 
-    def __init__(self, ui, choices: Choices) -> None:
+    def __init__(self, ui, choices: Choices, logic: SuperResLogic, ensurePackages: Callable[[], None]) -> None:
         super().__init__(ui)
-        self.choices = choices
+        self.choices, self.logic, self.ensurePackages = choices, logic, ensurePackages
