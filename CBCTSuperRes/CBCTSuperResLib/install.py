@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from subprocess import SubprocessError
 
 from .errors import DependencyError
 
@@ -80,19 +81,26 @@ def require_packages() -> None:
         )
 
 
-def ensurePackages() -> None:
+def ensurePackages(ask: Callable[[list[str]], bool] | None = None) -> None:
     """Install what is missing into Slicer, after asking. Never imports torch if it is there.
+
+    Parameters
+    ----------
+    ask : callable (packages), optional
+        Asks once for all packages; without it Slicer asks, for PyTorch and for the others.
 
     Raises
     ------
     DependencyError
         If something is still missing, for instance because the user declined.
     """
-    if missing_packages([TORCH]):
-        _installTorch()
-    others = missing_packages(OTHERS)
-    if others:
-        _installOthers(others)
+    missing = missing_packages()
+    if missing and (ask is None or ask(missing)):
+        if missing_packages([TORCH]):
+            _installTorch(mayAsk=ask is None)
+        others = missing_packages(OTHERS)
+        if others:
+            _installOthers(others, mayAsk=ask is None)
     require_packages()
 
 
@@ -111,7 +119,7 @@ def offerTrainingExtras() -> list[str]:
     return missing_packages(TRAINING_EXTRAS)
 
 
-def _installTorch() -> None:
+def _installTorch(mayAsk: bool) -> None:
     try:
         utilities = import_module("PyTorchUtils")
     except ImportError:
@@ -120,7 +128,7 @@ def _installTorch() -> None:
             'Install the extension "PyTorch" with the Extensions Manager and restart Slicer.',
         ) from None
     try:
-        utilities.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=">=2.3")
+        utilities.PyTorchUtilsLogic().installTorch(askConfirmation=mayAsk, torchVersionRequirement=">=2.3")
     except (TypeError, RuntimeError, OSError, ValueError) as error:
         raise DependencyError(
             f"PyTorch could not be installed: {error}.",
@@ -129,25 +137,25 @@ def _installTorch() -> None:
         ) from error
 
 
-def _installOthers(packages: list[str]) -> None:
+def _installOthers(packages: list[str], mayAsk: bool = True) -> None:
     try:
         packaging = import_module("slicer.packaging")
         parse = import_module("packaging.requirements").Requirement
     except ImportError:
-        _installWithOldSlicer(packages)
+        _installWithOldSlicer(packages, mayAsk)
         return
     try:
-        packaging.pip_ensure([parse(package) for package in packages], requester="CBCTSuperRes")
-    except RuntimeError as error:
+        packaging.pip_ensure([parse(name) for name in packages], requester="CBCTSuperRes", prompt_install=mayAsk)
+    except (RuntimeError, OSError, SubprocessError) as error:
         raise DependencyError(f"The packages {', '.join(packages)} were not installed: {error}.") from error
 
 
-def _installWithOldSlicer(packages: list[str]) -> None:
+def _installWithOldSlicer(packages: list[str], mayAsk: bool) -> None:
     """Slicer 5.10 has no `slicer.packaging`."""
     import slicer
 
     question = f"CBCT Super-Resolution needs these Python packages: {', '.join(packages)}. Install them now?"
-    if not slicer.util.confirmOkCancelDisplay(question):
+    if mayAsk and not slicer.util.confirmOkCancelDisplay(question):
         return
     try:
         slicer.util.pip_install(packages)

@@ -111,7 +111,7 @@ class VolumeJob:
             self._fail(ResourceError(f"The volume could not be handed over: {error!r}.", "Free memory and try again."))
 
     def cancel(self) -> None:
-        """Ask to stop; a later `poll` ends the job with the error `Cancelled`, within some five seconds."""
+        """Ask to stop; a later `poll` ends the job with the error `Cancelled`, within some two seconds."""
         if self._isComputing:
             self._isCancelling, self.message = True, "Cancelling"
             self._worker.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 
@@ -113,7 +114,7 @@ def test_other_packages_come_through_slicer_packaging(installed, modules):
     del installed["tqdm"]
     asked = []
 
-    def pip_ensure(requirements, requester):
+    def pip_ensure(requirements, requester, prompt_install):
         asked.extend(requirements)
         installed["tqdm"] = "4.66"
 
@@ -126,7 +127,7 @@ def test_other_packages_come_through_slicer_packaging(installed, modules):
 def test_a_user_who_declines_is_told_what_is_missing(installed, modules):
     del installed["tqdm"]
 
-    def pip_ensure(requirements, requester):
+    def pip_ensure(requirements, requester, prompt_install):
         raise RuntimeError("User declined package installation")
 
     modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
@@ -152,7 +153,7 @@ def test_an_old_slicer_asks_and_uses_pip(installed, modules, monkeypatch, confir
 def test_what_shows_curves_is_offered_and_may_be_declined(installed, modules, accepts):
     asked = []
 
-    def pip_ensure(requirements, requester):
+    def pip_ensure(requirements, requester, prompt_install):
         asked.extend(requirements)
         if not accepts:
             raise RuntimeError("User declined package installation")
@@ -163,3 +164,42 @@ def test_what_shows_curves_is_offered_and_may_be_declined(installed, modules, ac
     wanted = ["tensorboard>=2.15", "matplotlib>=3.7"]
     assert install.offerTrainingExtras() == ([] if accepts else wanted)
     assert asked == wanted and install.missing_packages() == []
+
+
+def test_a_panel_asks_once_for_everything_and_then_nobody_asks_again(installed, modules):
+    del installed["torch"], installed["tqdm"]
+    asked, calls = [], []
+
+    class Logic:
+        def installTorch(self, **options):
+            calls.append(options)
+            installed["torch"] = "2.6"
+
+    def pip_ensure(requirements, requester, prompt_install):
+        calls.append(prompt_install)
+        installed["tqdm"] = "4.66"
+
+    modules["PyTorchUtils"] = types.SimpleNamespace(PyTorchUtilsLogic=Logic)
+    modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
+    modules["packaging.requirements"] = types.SimpleNamespace(Requirement=str)
+    install.ensurePackages(ask=lambda packages: asked.append(packages) or True)
+    assert asked == [["torch>=2.3", "tqdm"]]
+    assert calls == [{"askConfirmation": False, "torchVersionRequirement": ">=2.3"}, False]
+
+
+def test_a_panel_that_is_told_no_installs_nothing(installed, modules):
+    del installed["torch"]
+    with pytest.raises(DependencyError, match="torch"):
+        install.ensurePackages(ask=lambda packages: False)
+
+
+def test_a_failed_pip_is_explained(installed, modules):
+    del installed["tqdm"]
+
+    def pip_ensure(requirements, requester, prompt_install):
+        raise subprocess.CalledProcessError(1, "pip")
+
+    modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
+    modules["packaging.requirements"] = types.SimpleNamespace(Requirement=str)
+    with pytest.raises(DependencyError, match="pip"):
+        install.ensurePackages()

@@ -137,7 +137,7 @@ def test_cancel_is_asked_for_by_a_file(make_job):
 
 @posix_only
 def test_a_worker_that_ignores_cancel_is_killed_with_its_children(make_job, monkeypatch):
-    monkeypatch.setattr(worker_process, "GRACE_S", 0.3)
+    monkeypatch.setattr(worker_process, "PATIENCE_S", 0.3)
     worker = make_job("""
         import signal, subprocess
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

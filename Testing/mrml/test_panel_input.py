@@ -17,7 +17,7 @@ def test_the_first_volume_is_chosen_and_described(panel):
     assert panel.ui.inputSelector.currentNode().GetName() == "Jaw"
     assert panel.ui.inputLabel.text == "28 x 24 x 4, 0.25 x 0.25 x 0.3 mm, uint16, 5.4 kB"
     assert panel.ui.outputLabel.text.startswith("56 x 48 x 4, 0.125 x 0.125 x 0.3 mm")
-    assert "tiny: A tiny model for tests" in panel.ui.modelLabel.text
+    assert panel.ui.modelLabel.text == "Model tiny: x2 in slices, license: unknown"
     assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Apply"
 
 

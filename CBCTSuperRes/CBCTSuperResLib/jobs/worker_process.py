@@ -20,6 +20,7 @@ from ..processes import kill_group, start_in_own_group, worker_command
 from .state import JobState, LifeSigns, WorkerError
 
 GRACE_S = 5.0
+PATIENCE_S = 1.5  # so that a user who cancels waits for two seconds at most
 SILENCE_LIMIT_S = 120.0
 
 
@@ -106,7 +107,7 @@ class WorkerProcess(JobState):
         return events
 
     def cancel(self) -> None:
-        """Ask the worker to stop; `poll` kills it if it has not stopped after five seconds."""
+        """Ask the worker to stop; `poll` kills it if it has not stopped after 1.5 seconds."""
         if self._cancelled_at is None and not self.finished:
             Path(self._job["cancel"]).touch()
             self._cancelled_at = time.monotonic()
@@ -151,7 +152,7 @@ class WorkerProcess(JobState):
 
     def _has_waited_enough(self, since: float) -> bool:
         """Whether a worker that was asked to stop, `since` a monotonic time, is to be killed."""
-        return time.monotonic() - since > GRACE_S
+        return time.monotonic() - since > PATIENCE_S
 
     def _do_not_linger(self) -> None:
         """A worker that has told its end has five seconds to go."""

@@ -63,7 +63,7 @@ class ModelSection(Section):
         wasBlocked = self.ui.modelSelector.blockSignals(True)
         self.ui.modelSelector.currentIndex = self.choices.cards.index(card) if card else -1
         self.ui.modelSelector.blockSignals(wasBlocked)
-        self.ui.modelLabel.text = self._said or (card.line if card else self._whyNone())
+        self.ui.modelLabel.text = self._said or (cardSummary(card) if card else self._whyNone())
         self.ui.modelSelector.enabled = not self.choices.isLocked
         self.ui.modelDetailsButton.enabled = card is not None
         self.ui.importModelButton.text = _("Cancel import") if self.isBusy else _("Import model…")
@@ -148,3 +148,16 @@ class ModelSection(Section):
         if self.parameters is None:
             return ""
         return _("The model {name} is not installed.").format(name=self.parameters.model)
+
+
+def cardSummary(card: ModelCard) -> str:
+    """What matters for choosing a model, in a line."""
+    spec = card.spec
+    factor = f"x{spec.scale:g}" if spec.scale else "x{:g}-{:g}".format(*spec.scale_range)
+    way = _("{factor} in slices") if spec.dimensions == 2 else _("{factor} in blocks")
+    facts = [way.format(factor=factor)]
+    if card.voxel_size_mm:
+        smallest, largest = card.voxel_size_mm
+        facts.append(_("trained for voxels of {lo:g} to {hi:g} mm").format(lo=smallest, hi=largest))
+    facts.append(_("license: {license}").format(license=card.licence))
+    return _("Model {name}: {facts}").format(name=card.name, facts=", ".join(facts))

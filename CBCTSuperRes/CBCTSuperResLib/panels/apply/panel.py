@@ -20,9 +20,9 @@ import qt
 import slicer
 import vtk
 
-from ...install import ensurePackages
 from ...logic import SuperResLogic
 from ..binding import Binding, parametersOf
+from ..packages import askAndEnsurePackages
 from ..watch import NodeWatch
 from .advanced_section import AdvancedSection
 from .batch_section import BatchSection
@@ -58,7 +58,7 @@ class ApplyPanel:
         Called before anything is computed; installs what is missing.
     """
 
-    def __init__(self, widget, logic: SuperResLogic, ensurePackages: Callable[[], None] = ensurePackages) -> None:
+    def __init__(self, widget, logic: SuperResLogic, ensurePackages: Callable[[], None] = askAndEnsurePackages) -> None:
         self.widget, self.logic, self.ensurePackages = widget, logic, ensurePackages
         self.ui = slicer.util.childWidgetVariables(widget)
         self.parameters: ApplyParameters | None = None

@@ -133,8 +133,8 @@ class OutputType(Enum):
 class ApplyParameters:
     """Bound to the widgets whose property SlicerParameterName is the name of a field.
 
-    `model`, `windowLow` and `windowHigh` are bound by their sections, as their choices depend on what is there. A custom
-    window that was never set has both at 0.
+    `model`, `windowLow` and `windowHigh` are bound by their sections, as their choices depend on what is there. A
+    custom window that was never set has both at 0.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
