@@ -2,7 +2,7 @@
 
 The theoretical context of a deep residual network is hundreds of pixels; what reaches that far is far below rounding.
 The halo is measured: the smallest context with which a tile, cut from the middle of an image, equals the same part of
-the untiled result, over slices of three kinds, and then doubled.
+the untiled result, over slices of three kinds, and then doubled, but never beyond a bound that the network knows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def calibrate(
     progress = progress or (lambda fraction, message: None)
     open_spec = replace(model.card.spec, halo=None)
     engine = Engine(model.network, open_spec, device=device, precision="fp32")
-    pictures = calibration_pictures(max(8, slices), open_spec.dimensions)
+    pictures = calibration_pictures(max(8, slices), open_spec.dimensions, open_spec.slices)
     needed = 0
     for number, picture in enumerate(pictures):
         halo = smallest_halo(engine, picture)
@@ -51,15 +51,18 @@ def calibrate(
             return Model(model.network, replace(model.card, spec=open_spec))
         needed = max(needed, halo)
         progress((number + 1) / len(pictures), f"Halo so far: {needed} pixels")
-    return Model(model.network, replace(model.card, spec=replace(open_spec, halo=2 * needed)))
+    bound = model.network.describe().halo
+    halo = 2 * needed if bound is None else min(2 * needed, bound)
+    return Model(model.network, replace(model.card, spec=replace(open_spec, halo=halo)))
 
 
 def smallest_halo(engine: Engine, picture: np.ndarray) -> int | None:
     """The least context of `HALOS` whose seam stays below `TOLERANCE` of the window; None if none does."""
-    axes = [Axis(n, 0, n, int(n * (engine.spec.scale or 2))) for n in picture.shape]
+    shape = picture.shape[-engine.spec.dimensions :]
+    axes = [Axis(n, 0, n, int(n * (engine.spec.scale or 2))) for n in shape]
     (whole,) = plan_tiles(axes, None, 0)
     expected = engine.run(picture, axes, whole)
-    core = tuple(slice(n // 2 - CORE // 2, n // 2 + CORE // 2) for n in picture.shape)
+    core = tuple(slice(n // 2 - CORE // 2, n // 2 + CORE // 2) for n in shape)
     write = tuple(axis.write(part) for axis, part in zip(axes, core, strict=True))
     limit = max(1.0, float(np.abs(expected).max())) * TOLERANCE
     for halo in HALOS:
@@ -70,9 +73,13 @@ def smallest_halo(engine: Engine, picture: np.ndarray) -> int | None:
     return None
 
 
-def calibration_pictures(count: int, dimensions: int) -> list[np.ndarray]:
-    """Slices (or blocks) of three kinds: bodies with sharp edges, bone-like texture, noise; float32 in [0, 1]."""
+def calibration_pictures(count: int, dimensions: int, slices: int = 0) -> list[np.ndarray]:
+    """Slices (or blocks) of three kinds: bodies with sharp edges, bone-like texture, noise; float32 in [0, 1].
+
+    Slices may have `slices` neighbours on either side.
+    """
     shape = (2 * max(HALOS) + CORE,) * 2 if dimensions == 2 else (2 * 24 + CORE,) * 3
+    shape = (2 * slices + 1, *shape) if slices else shape
     kinds = (_bodies, _texture, _noise)
     return [kinds[n % 3](np.random.default_rng(n), shape).astype(np.float32) for n in range(count)]
 

@@ -223,9 +223,10 @@ def _spec_problem(spec: NetworkSpec) -> str:
         isinstance(spec.scale, bool) or not isinstance(spec.scale, int | float) or spec.scale < 1
     ):
         return f"the scale is {spec.scale!r}"
-    whole = (spec.channels, spec.decode_halo, spec.minimum_size, spec.multiple, 0 if spec.halo is None else spec.halo)
+    halo = 0 if spec.halo is None else spec.halo
+    whole = (spec.channels, spec.slices, spec.decode_halo, spec.minimum_size, spec.multiple, halo)
     if not all(type(number) is int and number >= 0 for number in whole) or 0 in (spec.channels, spec.multiple):
-        return "channels, halos, minimum size and multiple must be whole numbers"
+        return "channels, slices, halos, minimum size and multiple must be whole numbers"
     if not spec.outputs or spec.outputs[0] != "sr":
         return "the first output of the network is not 'sr'"
     return ""

@@ -91,9 +91,9 @@ class Engine:
         Parameters
         ----------
         image : ndarray of float32, shape (rows, columns) or (slices, rows, columns)
-            In units of the window.
+            In units of the window. For a 2-D network that sees neighbouring slices: (2 spec.slices + 1, rows, columns).
         axes : sequence of Axis
-            For each axis of `image`: the region, and how many output voxels it becomes.
+            For each of the network's axes: the region, and how many output voxels it becomes.
         whole : Tile
             The part to compute, and what may be read for it. It is cut into tiles as memory demands.
 
@@ -143,7 +143,7 @@ class Engine:
         for tile in tiles:
             if self._cancelled():
                 raise Cancelled
-            if self._to_be_measured and image[tile.read].std() > FLAT:
+            if self._to_be_measured and image[(..., *tile.read)].std() > FLAT:
                 self.precision = self._measure_precision(image, tile, axes)
                 self._to_be_measured = False
             parts = self._run_checked(image, tile, axes)
@@ -171,7 +171,7 @@ class Engine:
     ) -> list[tuple[Box, np.ndarray]]:
         network = self._network_in(precision)
         with rounding(precision):
-            features = network.encode(self._to_device(image[tile.read], DTYPES[precision]))
+            features = network.encode(self._to_device(image[(..., *tile.read)], DTYPES[precision]))
             return [
                 (part.write, self._decode(network, features, tile, part, axes))
                 for part in self._decode_tiles(axes, tile)
@@ -193,9 +193,10 @@ class Engine:
         return values.float().cpu().numpy()
 
     def _to_device(self, image: np.ndarray, dtype: torch.dtype) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+        tensor = torch.from_numpy(np.ascontiguousarray(image))[None]
+        tensor = tensor if self.spec.slices else tensor[None]
         tensor = _padded(tensor, self.spec.minimum_size, self.spec.multiple)
-        tensor = tensor.expand(-1, self.spec.channels, *[-1] * image.ndim)
+        tensor = tensor.expand(-1, self.spec.input_channels, *[-1] * self.spec.dimensions)
         return tensor.to(self.device, dtype).contiguous(memory_format=self._memory_format())
 
     def _memory_format(self) -> torch.memory_format:

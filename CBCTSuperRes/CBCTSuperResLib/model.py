@@ -192,7 +192,7 @@ def network_of(card: ModelCard) -> nn.Module:
     except (TypeError, ValueError) as error:
         raise ModelError(f"The options of the model's network do not fit: {error}") from None
     true = network.describe()
-    facts = ("dimensions", "scale", "scale_range", "channels")
+    facts = ("dimensions", "scale", "scale_range", "channels", "slices")
     wrong = [fact for fact in facts if getattr(true, fact) != getattr(spec, fact)]
     if wrong:
         raise ModelError(f"The card of the model {card.name} contradicts its network in: {', '.join(wrong)}.")

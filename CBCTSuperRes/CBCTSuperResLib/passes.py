@@ -36,14 +36,17 @@ class Pass(Protocol):
         Largest extent of a piece along (k, j, i); None does not cut.
     context : three Context
         What a piece needs around it.
+    neighbours : int
+        Slices before and behind a piece that `enlarge` is given along with it.
     """
 
     scales: tuple[float, float, float]
     edges: tuple[int | None, int | None, int | None]
     context: tuple[Context, Context, Context]
+    neighbours: int
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
-        """The network's picture of `tile.write`, from what `tile.read` holds; both float32 (k, j, i)."""
+        """The network's picture of `tile.write`, from what `tile.read` and the neighbours hold; float32 (k, j, i)."""
         ...
 
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
@@ -58,10 +61,12 @@ class SliceBySlice:
         self.scales = (1.0, scale, scale)
         self.edges = (1, None, None)
         self.context = (Context(), *[_context(spec)] * 2)
+        self.neighbours = spec.slices
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
         local, inside = _seen_from(tile, axes)
-        return engine.run(unit[0], local[1:], _without(inside, 0))[None]
+        image = unit if self.neighbours else unit[0]
+        return engine.run(image, local[1:], _without(inside, 0))[None]
 
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
         return 1
@@ -69,6 +74,8 @@ class SliceBySlice:
 
 class BlockByBlock:
     """A 3-D network on blocks."""
+
+    neighbours = 0
 
     def __init__(self, spec: NetworkSpec, scale: float) -> None:
         self.scales = (scale,) * 3
@@ -83,10 +90,16 @@ class BlockByBlock:
 
 
 class ThreePlanes:
-    """A 2-D network in axial, coronal and sagittal planes; every frequency is taken from those that resolved it."""
+    """A 2-D network in axial, coronal and sagittal planes; every frequency is taken from those that resolved it.
+
+    The neighbours that a network wants to see lie within the piece.
+    """
+
+    neighbours = 0
 
     def __init__(self, spec: NetworkSpec, scale: float) -> None:
         self.scales = (scale,) * 3
+        self._slices = spec.slices
         self._fusion = PlaneFusion(int(scale))
         self._reach = -(-FUSION_REACH // int(scale))
         self.context = (_context(spec, self._reach),) * 3
@@ -125,10 +138,20 @@ class ThreePlanes:
         slices = _slices_across(axes[normal], wide.write[normal])
         details = []
         for number in slices:
-            image = np.ascontiguousarray(unit.take(number, normal))
-            details.append(engine.run(image, plane_axes, in_plane) - cubic(image, positions))
+            slab = slab_around(unit, number, self._slices, normal)
+            image = slab if self._slices else slab[0]
+            details.append(engine.run(image, plane_axes, in_plane) - cubic(slab[self._slices], positions))
         centres = axes[normal].positions(wide.write[normal]) - slices.start
         return np.moveaxis(cubic(np.stack(details), [centres, None, None]), 0, normal)
+
+
+def slab_around(volume: np.ndarray, number: int, slices: int, axis: int = 0) -> np.ndarray:
+    """A slice across an axis between `slices` neighbours on either side, along the first axis of the result.
+
+    Beyond the volume the nearest slice is repeated.
+    """
+    places = np.clip(np.arange(number - slices, number + slices + 1), 0, volume.shape[axis] - 1)
+    return np.ascontiguousarray(np.moveaxis(volume.take(places, axis), axis, 0))
 
 
 def choose_pass(spec: NetworkSpec, planes: str, scale: float) -> Pass:
@@ -161,7 +184,7 @@ def _without(tile: Tile, dropped: int) -> Tile:
 def _context(spec: NetworkSpec, more: int = 0) -> Context:
     """What a network and cubic interpolation need around a piece, and `more` voxels."""
     halo = UNKNOWN_HALO if spec.halo is None else spec.halo
-    return Context(more + max(halo, spec.decode_halo, CUBIC_REACH), spec.multiple, spec.minimum_size)
+    return Context(more + max(halo, spec.decode_halo, CUBIC_REACH + spec.slices), spec.multiple, spec.minimum_size)
 
 
 def _block_edge(spec: NetworkSpec, floats_per_voxel: float, halo: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from math import ceil
 
@@ -23,10 +24,14 @@ class Prepared:
         In [0, 1], blanks filled, smoothed: the network's input.
     excess : ndarray or None
         What the window cut off, in grey values: raw - clip(raw). None where it cut nothing.
+    slab : ndarray of float32, shape (k + 2 n, j, i)
+        `unit` between the n neighbouring slices on either side that were asked for; beyond the volume the nearest
+        slice is repeated.
     """
 
     unit: np.ndarray
     excess: np.ndarray | None
+    slab: np.ndarray
 
 
 class Preparation:
@@ -39,30 +44,53 @@ class Preparation:
     filler : BlankFiller
     smooth : float
         Standard deviation of an in-plane Gaussian, in pixels; 0 for none.
+    neighbours : int
+        Slices on either side of a box that are prepared along with it.
     """
 
-    def __init__(self, voxels: np.ndarray, window: Window, filler: BlankFiller, smooth: float) -> None:
+    def __init__(
+        self, voxels: np.ndarray, window: Window, filler: BlankFiller, smooth: float, neighbours: int = 0
+    ) -> None:
         self._voxels = voxels
         self._window = window
         self._filler = filler
         self._smooth = smooth
         self._margin = ceil(4 * smooth)
         self._type = arithmetic_type(voxels.dtype, window)
+        self._neighbours = neighbours
+        self._latest: OrderedDict[tuple, tuple[np.ndarray, np.ndarray | None]] = OrderedDict()
 
     def box(self, read: Box) -> Prepared:
         """Prepare the voxels of a box (k, j, i), slice by slice."""
         slices, *in_plane = read
+        more, last = self._neighbours, len(self._voxels) - 1
+        around = [min(max(k, 0), last) for k in range(slices.start - more, slices.stop + more)]
+        slab, excess = np.empty((len(around), *(part.stop - part.start for part in in_plane)), np.float32), None
+        unit = slab[more : len(slab) - more]
+        for place, k in enumerate(around, start=-more):
+            slab[place + more], cut = self._slice(k, *in_plane)
+            if cut is not None and 0 <= place < len(unit):
+                excess = np.zeros(unit.shape, self._type) if excess is None else excess
+                excess[place] = cut
+        return Prepared(unit, excess, slab)
+
+    def _slice(self, k: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        """A part of slice k and its excess, if any; kept while the next slices have it as a neighbour."""
+        if not self._neighbours:
+            return self._prepared(k, rows, columns)
+        key = (k, rows.start, rows.stop, columns.start, columns.stop)
+        if key not in self._latest:
+            self._latest[key] = self._prepared(k, rows, columns)
+            while len(self._latest) > 2 * self._neighbours + 1:
+                self._latest.popitem(last=False)
+        return self._latest[key]
+
+    def _prepared(self, k: int, *in_plane: slice) -> tuple[np.ndarray, np.ndarray | None]:
         wide = tuple(self._widened(part, length) for part, length in zip(in_plane, self._voxels.shape[1:], strict=True))
         inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(in_plane, wide, strict=True))
-        unit, excess = np.empty([part.stop - part.start for part in read], np.float32), None
-        for place, k in enumerate(range(slices.start, slices.stop)):
-            raw = self._filled(k, *wide)
-            cut = raw - np.clip(raw, self._window.lo, self._window.hi)
-            if cut.any():
-                excess = np.zeros(unit.shape, self._type) if excess is None else excess
-                excess[place] = cut[inner]
-            unit[place] = self._smoothed(self._window.to_unit(raw))[inner]
-        return Prepared(unit, excess)
+        raw = self._filled(k, *wide)
+        cut = raw - np.clip(raw, self._window.lo, self._window.hi)
+        return self._smoothed(self._window.to_unit(raw))[inner], cut[inner] if cut.any() else None
 
     def _widened(self, part: slice, length: int) -> slice:
         """A range with the surroundings that smoothing looks at."""

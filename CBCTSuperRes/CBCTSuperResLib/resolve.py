@@ -127,7 +127,8 @@ def super_resolve(
     axes = _axes(volume.grid, grid, options)
     way = choose_pass(card.spec, options.planes, max(axis.scale for axis in axes))
     output = allocate(grid.shape, output_type(volume.voxels.dtype, options))
-    preparation = Preparation(volume.voxels, choice.window, BlankFiller(blanks, volume.voxels.shape), smooth)
+    filler = BlankFiller(blanks, volume.voxels.shape)
+    preparation = Preparation(volume.voxels, choice.window, filler, smooth, way.neighbours)
     finisher = Finisher(output, axes, choice.window, blanks)
     tiles = plan_tiles(axes, way.edges, way.context)
     measured = []
@@ -206,7 +207,7 @@ class _Stations:
             for tile, following in zip_longest(tiles, tiles[1:]):
                 prepared: Prepared = upcoming.result()
                 upcoming = following and pool.submit(self._preparation.box, following.read)
-                enlarged = self._way.enlarge(self._engine, prepared.unit, tile, self._axes)
+                enlarged = self._way.enlarge(self._engine, prepared.slab, tile, self._axes)
                 if finishing:
                     finishing.result()
                 finishing = pool.submit(self._finisher.write, tile, enlarged, prepared)

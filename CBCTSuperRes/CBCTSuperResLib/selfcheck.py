@@ -17,13 +17,13 @@ MEASURES = ("mean", "std", "first", "middle", "last")
 
 
 def probe(spec: NetworkSpec) -> Tensor:
-    """Fixed input in [0, 1], shape (1, channels, 16, 16[, 16]) or the next size that the network accepts.
+    """Fixed input in [0, 1], shape (1, input channels, 16, 16[, 16]) or the next size that the network accepts.
 
     Waves of two lengths and a sharp corner, without random numbers.
     """
     extent = max(EXTENT, spec.minimum_size)
     extent += -extent % spec.multiple
-    shape = (spec.channels, *[extent] * spec.dimensions)
+    shape = (spec.input_channels, *[extent] * spec.dimensions)
     index = np.arange(prod(shape), dtype=np.float64)
     values = 0.5 + 0.3 * np.sin(index / 1.7) + 0.2 * np.sin(index / 29.0)
     values = values.reshape(shape)

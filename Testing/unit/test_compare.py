@@ -17,7 +17,7 @@ def case() -> compare.Case:
 
 
 def test_cubic_against_itself_is_a_draw(case):
-    rows = compare.compare(case, {"model": lambda image: enlarge_slice(image, (64, 64))})
+    rows = compare.compare(case, {"model": lambda scan: np.stack([enlarge_slice(image, (64, 64)) for image in scan])})
     metrics = [row["metric"] for row in rows]
     assert metrics[:4] == ["PSNR (dB)", "SSIM", "gradient correlation", "gradient energy"]
     assert all(row["model"] == row["cubic"] for row in rows)
@@ -31,15 +31,14 @@ def test_less_noise_in_the_scan_is_a_better_result(case):
 
 
 def test_a_worse_method_loses(case):
-    rows = compare.compare(case, {"model": lambda image: np.full((64, 64), 0.5, np.float32)})
+    rows = compare.compare(case, {"model": lambda scan: np.full((len(scan), 64, 64), 0.5, np.float32)})
     assert all(row["model"] < row["cubic"] for row in rows[:4])
     consistency = next(row for row in rows if row["metric"] == "consistency")
     assert consistency["model"] > 5 > consistency["cubic"]
 
 
 def test_the_truth_itself_scores_full_marks(case):
-    slices = iter(case.truth)
-    rows = compare.compare(case, {"truth": lambda image: next(slices)})
+    rows = compare.compare(case, {"truth": lambda scan: case.truth})
     values = {row["metric"]: row["truth"] for row in rows}
     assert values.pop("PSNR (dB)") == float("inf")
     assert values.pop("consistency") == pytest.approx(1, abs=0.1)

@@ -194,8 +194,11 @@ def test_public_scans_are_mixed_with_the_users_own(tmp_path, monkeypatch):
     class Slices(list):
         names = ["bone, k 1", "bone, k 2"]
 
-        def __init__(self, names, folder, size):
+        def __init__(self, names, folder, size, slices):
             super().__init__(np.full((17, 20), level, np.float32) for level in (0.25, 0.5))
+
+        def slab(self, number):
+            return [self[number]]
 
         def describe(self):
             return [{"name": "bone"}]

@@ -59,7 +59,7 @@ def test_values_that_make_no_sense_are_refused(changes, told):
         (dict(network_D={**VGG, "norm_type": "spectral"}, datasets__train__HR_size=128), 'must be "batch"'),
         (dict(datasets__train__micro_batch=3), "micro_batch must divide batch_size 4"),
         (dict(network_G__branch_taps=[1, 2, 3, 5]), "reach beyond the 4 blocks"),
-        (dict(network_G__out_nc=3), "in_nc and out_nc must be the same"),
+        (dict(network_G__out_nc=3), "in_nc must be 3 where out_nc is 3, not 1"),
         (dict(network_D__in_nc=3), "network_D.in_nc must be network_G.out_nc, 1, not 3"),
         (dict(network_D_grad={"in_nc": 3}), "network_D_grad.in_nc must be"),
         (dict(datasets__train__dataroot_LR="x"), "mode HR simulates LR"),

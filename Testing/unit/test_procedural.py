@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.evaluation.compare import HELD_OUT
 from CBCTSuperResLib.training.data import procedural
-from CBCTSuperResLib.training.data.procedural import KINDS, make_pool, training_slice
+from CBCTSuperResLib.training.data.procedural import ALONE, KINDS, make_pool, training_slice
 
 
 @pytest.mark.parametrize("kind", list(KINDS), ids=lambda kind: kind.__name__)
 def test_every_kind_of_slice_is_finite_varied_and_in_float32(kind):
-    first, second = (kind(np.random.default_rng(seed), 64) for seed in (0, 1))
+    first, second = (kind(np.random.default_rng(seed), 64, ALONE)[0] for seed in (0, 1))
     assert first.shape == (64, 64) and first.dtype == np.float32
     assert np.isfinite(first).all() and np.abs(first).max() < 5
     assert not np.array_equal(first, second)
@@ -41,6 +41,6 @@ def test_a_jaw_of_the_phantoms_that_models_are_measured_with_is_never_drawn(monk
 
     monkeypatch.setattr(procedural, "JawSection", Jaw)
     for seed in range(20):
-        procedural.jaw(np.random.default_rng(seed), 16)
+        procedural.jaw(np.random.default_rng(seed), 16, procedural.ALONE)
     assert len(set(drawn)) == 20
     assert min(drawn) >= procedural.PHANTOM_SEEDS > max(seed for _, seed in HELD_OUT.values())

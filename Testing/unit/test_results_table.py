@@ -74,10 +74,10 @@ def test_a_missing_model_is_an_error_in_words(capsys):
 
 def test_the_model_enlarges_as_apply_does(model_file):
     model = Model.load(model_file)
-    image = np.random.default_rng(0).random((20, 24), np.float32)
+    scan = np.random.default_rng(0).random((3, 20, 24), np.float32)
     with torch.inference_mode():
-        expected = model.network(torch.from_numpy(image)[None, None])["sr"][0, 0].numpy()
-    np.testing.assert_allclose(table.enlarger(model, "cpu")(image), expected, atol=1e-5)
+        expected = model.network(torch.from_numpy(scan)[:, None])["sr"][:, 0].numpy()
+    np.testing.assert_allclose(table.enlarger(model, "cpu")(scan), expected, atol=1e-5)
 
 
 def test_the_detail_is_where_the_edges_are():

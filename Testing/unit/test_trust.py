@@ -56,12 +56,13 @@ def test_only_pieces_of_four_voxels_far_from_bone_are_spurious():
 
 
 def test_the_negative_control_passes_who_smooths_and_fails_who_invents():
-    def smooth(image):
-        return np.full([2 * n for n in image.shape], image.mean(), np.float32)
+    def smooth(scan):
+        slices, rows, columns = scan.shape
+        return np.full((slices, 2 * rows, 2 * columns), scan.mean(), np.float32)
 
-    def invent(image):
-        result = smooth(image)
-        result[0, 0] = STANDARD_LEVELS.bone if image.mean() < 0.3 else STANDARD_LEVELS.pulp
+    def invent(scan):
+        result = smooth(scan)
+        result[:, 0, 0] = STANDARD_LEVELS.bone if scan.mean() < 0.3 else STANDARD_LEVELS.pulp
         return result
 
     assert trust.negative_control(smooth, 0.06).crossed == 0
@@ -70,5 +71,5 @@ def test_the_negative_control_passes_who_smooths_and_fails_who_invents():
 
 
 def test_the_negative_control_measures_noise_that_is_kept():
-    found = trust.negative_control(lambda image: np.kron(image, np.ones((2, 2), np.float32)), 0.02)
+    found = trust.negative_control(lambda scan: np.kron(scan, np.ones((1, 2, 2), np.float32)), 0.02)
     assert found.noise == pytest.approx(0.02, rel=0.1) and found.crossed == 0

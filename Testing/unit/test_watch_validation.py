@@ -16,6 +16,7 @@ from CBCTSuperResLib.evaluation.pictures import comparison, file_name, write_png
 from CBCTSuperResLib.evaluation.simulate import degrade
 from CBCTSuperResLib.interpolate import enlarge_slice
 from CBCTSuperResLib.networks.blocks import gradient_map
+from CBCTSuperResLib.training.data import ImagePair
 from CBCTSuperResLib.training.watch import enlarge, measures
 from CBCTSuperResLib.training.watch.enlarge import Enlarger
 from CBCTSuperResLib.training.watch.validation import Validator, write_rows
@@ -36,15 +37,15 @@ class Learnable(CubicTwice):
         return {name: value * self.weight for name, value in super().decode(features).items()}
 
 
-def pair(name: str, seed: int = 0, shape: tuple[int, int] = (40, 36), truth: bool = True) -> SimpleNamespace:
+def pair(name: str, seed: int = 0, shape: tuple[int, int] = (40, 36), truth: bool = True) -> ImagePair:
     rng = np.random.default_rng(seed)
     hr = np.clip(cv2.GaussianBlur(rng.random(shape, dtype=np.float32), (0, 0), 1.5) * 3 - 1, 0, 1)
     lr = degrade(hr, (0, 1), noise=0.01, seed=seed)
-    return SimpleNamespace(name=name, LR=lr, HR=hr if truth else None, window=None)
+    return ImagePair(name=name, LR=lr, HR=hr if truth else None, window=None)
 
 
 @pytest.fixture()
-def pairs() -> list[SimpleNamespace]:
+def pairs() -> list[ImagePair]:
     return [pair("patient 1/slice é", 1), pair("b", 2), pair("c", 3)]
 
 

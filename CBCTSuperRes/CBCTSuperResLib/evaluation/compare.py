@@ -72,8 +72,13 @@ def in_plane_energy(image: np.ndarray) -> float:
 
 
 def with_cubic(methods: Mapping[str, Enlarge]) -> dict[str, Enlarge]:
-    """Methods with cubic interpolation (Keys, a = -0.75) before them; each maps a coarse slice to twice its size."""
-    return {CUBIC: lambda image: enlarge_slice(image, tuple(2 * n for n in image.shape)), **methods}
+    """Methods with cubic interpolation (Keys, a = -0.75) before them; each enlarges slices (k, rows, columns)."""
+    return {CUBIC: cubic_slices, **methods}
+
+
+def cubic_slices(scan: np.ndarray) -> np.ndarray:
+    """Slices (k, rows, columns) at twice the size, each by itself."""
+    return np.stack([enlarge_slice(image, tuple(2 * n for n in image.shape)) for image in scan])
 
 
 def compare(case: Case, methods: Mapping[str, Enlarge], noise: float = NOISE, seed: int = 1) -> list[dict]:
@@ -83,8 +88,8 @@ def compare(case: Case, methods: Mapping[str, Enlarge], noise: float = NOISE, se
     ----------
     case : Case
     methods : mapping of str to callable
-        By name; "model" is what a model card expects. Each turns a coarse slice (rows, columns) in [0, 1] into its
-        enlargement by two.
+        By name; "model" is what a model card expects. Each turns coarse slices (k, rows, columns) in [0, 1] into
+        their in-plane enlargement by two.
     noise : float
         Standard deviation, in units of the window.
     seed : int
@@ -107,9 +112,7 @@ def compare(case: Case, methods: Mapping[str, Enlarge], noise: float = NOISE, se
         measures["consistency"] = (3, lambda image, truth: consistency(image, truth, coarse, noise))
     if case.spacing_mm:
         measures["spurious bone per cm3"] = (1, lambda image, truth: spurious_bone(image, truth, case.spacing_mm))
-    results = {
-        name: np.clip(np.stack([enlarge(s) for s in coarse]), 0, 1) for name, enlarge in with_cubic(methods).items()
-    }
+    results = {name: np.clip(enlarge(coarse), 0, 1) for name, enlarge in with_cubic(methods).items()}
     data = f"{case.name}, blur 0.85 pixels, noise {100 * noise:g} %"
     return [
         {"data": data, "metric": metric, **{name: round(measure(i, truth), digits) for name, i in results.items()}}

@@ -13,6 +13,7 @@ from .simulate import degrade
 
 EDGE = 64  # fine pixels of each panel
 GAP = 6
+NEIGHBOURS = 4  # slices on either side of the one that is drawn, for methods that see them
 
 
 def gallery(cases: Iterable[Case], methods: Mapping[str, Enlarge], noise: float = NOISE) -> np.ndarray:
@@ -23,12 +24,14 @@ def gallery(cases: Iterable[Case], methods: Mapping[str, Enlarge], noise: float 
 
 
 def _row(case: Case, methods: Mapping[str, Enlarge], noise: float) -> np.ndarray:
-    truth = case.truth[len(case.truth) // 2]
-    coarse = degrade(truth[None], noise=noise, seed=1)[0]
+    middle = len(case.truth) // 2
+    around = slice(max(0, middle - NEIGHBOURS), middle + NEIGHBOURS + 1)
+    truth, shown = case.truth[middle], middle - around.start
+    coarse = degrade(case.truth[around], noise=noise, seed=1)
     place = liveliest(truth, EDGE)
-    panels = {"coarse": enlarge_nearest(coarse, 2)[place]}
+    panels = {"coarse": enlarge_nearest(coarse[shown], 2)[place]}
     for name, enlarge in with_cubic(methods).items():
-        image = np.clip(enlarge(coarse), 0, 1)
+        image = np.clip(enlarge(coarse)[shown], 0, 1)
         panels[f"{name} {psnr(image, truth):.1f} dB"] = image[place]
     return comparison({**panels, "truth": truth[place]})
 

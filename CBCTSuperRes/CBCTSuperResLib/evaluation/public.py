@@ -120,7 +120,8 @@ class PublicSlices(Sequence):
     """Fine training slices of public scans, in units of their own window.
 
     Each scan's training part is cut along all three axes, as it is and averaged to coarser voxels. Slices smaller than
-    a patch are continued by mirroring.
+    a patch are continued by mirroring. `slab` gives a slice with its neighbours, which for every second slice are two
+    voxels apart, as those of a coarse scan with cubic voxels are.
 
     >>> slices = PublicSlices(["trabecular"], folder, size=84)
     >>> slices[0].shape  # float32; 0 and 1 are the 0.5th and 99.5th percentile of the training part
@@ -133,6 +134,8 @@ class PublicSlices(Sequence):
         Where the scans are.
     size : int
         Least edge of a slice, in pixels.
+    slices : int
+        Neighbours on either side in a slab.
 
     Raises
     ------
@@ -140,22 +143,37 @@ class PublicSlices(Sequence):
         If a scan is missing, not the one that is meant, unknown or held out.
     """
 
-    def __init__(self, names: Sequence[str], folder: Path | None, size: int) -> None:
+    def __init__(self, names: Sequence[str], folder: Path | None, size: int, slices: int = 0) -> None:
         self._scans = scans_to_train_on(names)
         missing = missing_scans(names, folder)
         if missing:
             raise InputError(" ".join(missing), "Without these scans the training would give another model.")
-        self._size = size
-        named = [(name, image) for scan in self._scans for name, image in _slices(scan, folder)]
-        self.names, self._slices = [list(part) for part in zip(*named, strict=True)] if named else ([], [])
+        self._size, self._around = size, slices
+        self.names: list[str] = []
+        self._places: list[tuple[np.ndarray, int]] = []
+        for scan in self._scans:
+            for name, images in _stacks(scan, folder):
+                images = self._large_enough(images)
+                self.names += [f"{name} {number}" for number in range(len(images))]
+                self._places += [(images, number) for number in range(len(images))]
 
     def __len__(self) -> int:
-        return len(self._slices)
+        return len(self._places)
 
     def __getitem__(self, number: int) -> np.ndarray:
-        image = self._slices[number].astype(np.float32)
-        missing = [(0, max(0, self._size - length)) for length in image.shape]
-        return np.pad(image, missing, mode="symmetric")
+        images, place = self._places[number]
+        return images[place].astype(np.float32)
+
+    def slab(self, number: int) -> list[np.ndarray]:
+        """A slice in the middle of its neighbours, float16; beyond the training part the last slice is repeated."""
+        images, place = self._places[number]
+        gap = 1 + number % 2
+        steps = range(-self._around, self._around + 1)
+        return [images[min(max(place + gap * step, 0), len(images) - 1)] for step in steps]
+
+    def _large_enough(self, images: np.ndarray) -> np.ndarray:
+        missing = [(0, 0), *((0, max(0, self._size - length)) for length in images.shape[1:])]
+        return np.pad(images, missing, mode="symmetric")
 
     def describe(self) -> list[dict]:
         """What a model card says about each scan."""
@@ -173,7 +191,7 @@ class PublicSlices(Sequence):
         ]
 
 
-def _slices(scan: PublicScan, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _stacks(scan: PublicScan, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     first, last = scan.train_slices
     part = scan.read(folder).voxels[first:last].astype(np.float32)
     low, high = np.percentile(part, (0.5, 99.5))
@@ -181,8 +199,8 @@ def _slices(scan: PublicScan, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     for factor in scan.averages:
         volume = block_mean(part, ALL_AXES, factor) if factor > 1 else part
         for axis in ALL_AXES:
-            for number, image in enumerate(np.moveaxis(volume, axis, 0).astype(np.float16)):
-                yield f"{scan.name}, averaged by {factor}, {'kji'[axis]} {number}", image
+            images = np.ascontiguousarray(np.moveaxis(volume, axis, 0).astype(np.float16))
+            yield f"{scan.name}, averaged by {factor}, {'kji'[axis]}", images
 
 
 def file_sha256(path: Path) -> str:

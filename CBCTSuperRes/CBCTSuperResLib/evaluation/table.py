@@ -22,6 +22,7 @@ from ..calibrate import calibrate
 from ..engine import Engine
 from ..errors import OptionError, SuperResError
 from ..model import Model
+from ..passes import slab_around
 from ..tiles import Axis, plan_tiles
 from .compare import (
     NOISE,
@@ -40,13 +41,15 @@ from .public import public_scans
 
 
 def enlarger(model: Model, device: str = "auto") -> Enlarge:
-    """A function that enlarges a coarse slice (rows, columns) in [0, 1] with a model, as Apply computes it."""
+    """A function that enlarges coarse slices (k, rows, columns) in [0, 1] in-plane with a model, as Apply does."""
     engine, factor = Engine(model.network, model.spec, device, "fp32"), int(model.spec.scale)
 
-    def enlarge(image: np.ndarray) -> np.ndarray:
-        axes = [Axis(n, 0, n, factor * n) for n in image.shape]
+    def enlarge(scan: np.ndarray) -> np.ndarray:
+        scan = np.ascontiguousarray(scan, np.float32)
+        axes = [Axis(n, 0, n, factor * n) for n in scan.shape[1:]]
         (whole,) = plan_tiles(axes, None, 0)
-        return engine.run(np.ascontiguousarray(image, np.float32), axes, whole)
+        slabs = (slab_around(scan, k, model.spec.slices) for k in range(len(scan)))
+        return np.stack([engine.run(slab if model.spec.slices else slab[0], axes, whole) for slab in slabs])
 
     return enlarge
 

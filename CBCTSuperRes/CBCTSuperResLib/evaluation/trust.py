@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +16,22 @@ SEEDS = range(10)
 EDGE = 64
 
 
-def consistency(enlarged: np.ndarray, truth: np.ndarray, coarse: np.ndarray, noise: float, blur: float = 0.85) -> float:
+def consistency(
+    enlarged: np.ndarray,
+    truth: np.ndarray,
+    coarse: np.ndarray,
+    noise: float,
+    blur: float = 0.85,
+    axes: Sequence[int] = IN_PLANE,
+) -> float:
     """How far an enlarged image, degraded again, is from the scan it was made of, in units of the scan's noise.
 
     Parameters
     ----------
     enlarged, truth : ndarray, shape (k, j, i)
-    coarse : ndarray, shape (k, j / 2, i / 2)
-        `truth` degraded in-plane with noise of standard deviation `noise`, clipped to [0, 1].
-    noise, blur : float
+    coarse : ndarray
+        `truth` degraded with noise of standard deviation `noise`, clipped to [0, 1].
+    noise, blur, axes
         As in `degrade`, with which `coarse` was made.
 
     Returns
@@ -33,9 +40,9 @@ def consistency(enlarged: np.ndarray, truth: np.ndarray, coarse: np.ndarray, noi
         1 for the truth; more: the scan is contradicted; less: its noise is copied. Pixels that the clipping may have
         touched do not count.
     """
-    clean = degrade(truth, blur=blur, noise=0)
+    clean = degrade(truth, axes, blur=blur, noise=0)
     seen = (clean > 3 * noise) & (clean < 1 - 3 * noise)
-    residual = degrade(enlarged, blur=blur, noise=0, clip=False) - coarse
+    residual = degrade(enlarged, axes, blur=blur, noise=0, clip=False) - coarse
     return float(np.sqrt(np.mean(np.square(residual[seen], dtype=np.float64)))) / noise
 
 
@@ -93,15 +100,18 @@ class NoiseOnly:
 
 
 def negative_control(enlarge: Enlarge, noise: float) -> NoiseOnly:
-    """Flat soft tissue, marrow and dentin with noise, ten seeds each: nothing is there, so nothing may appear."""
+    """Flat soft tissue, marrow and dentin with noise, ten seeds each: nothing is there, so nothing may appear.
+
+    The ten are the slices of one scan.
+    """
     levels = STANDARD_LEVELS
     flat = {levels.soft: levels.bone, levels.marrow: levels.bone, levels.dentin: levels.pulp}
     largest, crossed = 0.0, 0
     for level, other in flat.items():
         midpoint = (level + other) / 2
-        truth = np.full((len(SEEDS), 2 * EDGE, 2 * EDGE), level, np.float32)
-        for seed, image in zip(SEEDS, truth, strict=True):
-            result = np.clip(enlarge(degrade(image[None], IN_PLANE, noise=noise, seed=seed)[0]), 0, 1)
+        truth = np.full((1, 2 * EDGE, 2 * EDGE), level, np.float32)
+        scan = np.concatenate([degrade(truth, IN_PLANE, noise=noise, seed=seed) for seed in SEEDS])
+        for result in np.clip(enlarge(scan), 0, 1):
             largest = max(largest, float(result.std()))
             crossed += int(np.count_nonzero((result - midpoint) * (level - midpoint) < 0))
     return NoiseOnly(largest, crossed)

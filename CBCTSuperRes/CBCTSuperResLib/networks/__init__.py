@@ -2,8 +2,10 @@
 
 A network is a `torch.nn.Module` that is built from keyword options and offers
 
-- ``describe() -> NetworkSpec``: the facts that follow from its options (no halo of `encode`: that is calibrated);
-- ``forward(x) -> dict[str, Tensor]``: x of shape (N, C, *spatial), at least the key "sr";
+- ``describe() -> NetworkSpec``: the facts that follow from its options (of the halo only a bound, if there is one: it
+  is calibrated);
+- ``forward(x) -> dict[str, Tensor]``: x of shape (N, C, *spatial), at least the key "sr"; where the spec says so, C
+  are neighbouring slices with the one to enlarge in the middle;
 - ``encode(x) -> Tensor``: everything that happens on the input's grid, shape (N, F, *spatial);
 - ``decode(features, positions=None) -> dict[str, Tensor]``: the rest. A network of one fixed factor ignores `positions`
   and returns the whole enlarged tile; a network of any real scale samples it at `positions`, one 1-D tensor per
@@ -19,6 +21,7 @@ from importlib import import_module
 from .spec import NetworkSpec
 
 NETWORKS: dict[str, str] = {
+    "residual": "CBCTSuperResLib.networks.residual:ResidualNet",
     "unetspsr": "CBCTSuperResLib.networks.unetspsr:UNetSPSR",
 }
 

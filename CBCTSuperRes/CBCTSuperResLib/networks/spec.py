@@ -22,7 +22,10 @@ class NetworkSpec:
     scale_range : tuple of float or None
         Smallest and largest factor of a network of any real scale.
     channels : int
-        Channels of input and output.
+        Channels of a slice (or block), of input and output.
+    slices : int
+        Neighbouring slices on either side that the input of a 2-D network holds besides the slice to enlarge, all as
+        channels in their order along the axis across the slices.
     halo : int or None
         Context, in input voxels, beyond which `encode` changes by less than the tile tolerance. None: unknown or
         unbounded, so that a slice is never cut into tiles.
@@ -48,6 +51,7 @@ class NetworkSpec:
     scale: float | None = 2
     scale_range: tuple[float, float] | None = None
     channels: int = 1
+    slices: int = 0
     halo: int | None = None
     decode_halo: int = 0
     minimum_size: int = 1
@@ -56,6 +60,11 @@ class NetworkSpec:
     flops_per_voxel: float = 0.0
     bytes_per_voxel: float = 0.0
     decode_bytes_per_voxel: float = 0.0
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the tensor that the network takes."""
+        return self.channels * (2 * self.slices + 1)
 
     def to_json(self) -> dict:
         return asdict(self)

@@ -2,7 +2,8 @@
 
 Architecture: SPSR (Ma et al., Structure-Preserving Super Resolution with Gradient Guidance, CVPR 2020) with one
 channel and a factor of two, as UNetSPSR uses it (Hosseinitabatabaei et al., Journal of Dental Research, 2025).
-Written from the description of the network, not from its code, which has no licence.
+Written from the description of the network, not from its code, which has no licence. That neighbouring slices may come
+along as channels is ours.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ class UNetSPSR(nn.Module):
     gc : int
         Growth channels of the dense blocks.
     in_nc, out_nc : int
-        Channels of input and output, 1 or 3.
+        Channels of input and output, 1 or 3; in_nc is 2 * slices + 1 where there are neighbouring slices.
     scale : int
         1, 2, 3, 4 or 8.
     taps : sequence of four int, optional
         The gradient branch takes in the trunk's features after these RRDBs, counted from 1. Default: 5, 10, 15, 20 for
         nb >= 20, otherwise the quarters of the trunk.
+    slices : int
+        Neighbouring slices on either side that come as channels, in their order; the middle one is enlarged. The
+        gradient branch sees the middle one alone.
 
     Raises
     ------
@@ -58,18 +62,22 @@ class UNetSPSR(nn.Module):
         out_nc: int = 1,
         scale: int = 2,
         taps: Sequence[int] | None = None,
+        slices: int = 0,
     ) -> None:
         super().__init__()
         self.taps = tuple(taps) if taps else default_taps(nb)
-        _check(nf, nb, gc, in_nc, out_nc, scale, self.taps)
+        _check(nf, nb, gc, in_nc, out_nc, scale, self.taps, slices)
         self.options = dict(nf=nf, nb=nb, gc=gc, in_nc=in_nc, out_nc=out_nc, scale=scale, taps=self.taps)
+        self.slices = slices
+        if slices:
+            self.options["slices"] = slices
         steps = _upsampling_steps(scale)
 
         self.head = conv(in_nc, nf)
         self.trunk = nn.ModuleList(RRDB(nf, gc) for _ in range(nb))
         self.trunk_end = conv(nf, nf)
 
-        self.branch_head = conv(in_nc, nf)
+        self.branch_head = conv(1 if slices else in_nc, nf)
         self.branch_block = nn.ModuleList(RRDB(2 * nf, gc) for _ in self.taps)
         self.branch_reduce = nn.ModuleList(conv(2 * nf, nf) for _ in self.taps)
         self.branch_end = conv(nf, nf)
@@ -101,10 +109,15 @@ class UNetSPSR(nn.Module):
         -------
         dict
             "sr" (N, out_nc, sH, sW), "branch" (N, out_nc, sH, sW): the enlarged gradient map that the branch predicts,
-            and "gradient" (N, in_nc, H, W): the gradient map of the input. None is clamped.
+            and "gradient" (N, in_nc, H, W), or (N, 1, H, W) where there are neighbouring slices: the gradient map of
+            the (middle) input. None is clamped.
         """
-        gradient = gradient_map(x)
+        gradient = gradient_map(self.middle(x))
         return {**self.decode(self.encode(x, gradient)), "gradient": gradient}
+
+    def middle(self, x: Tensor) -> Tensor:
+        """The slice that is enlarged, (N, 1, H, W); all channels where there are no neighbouring slices."""
+        return x[:, self.slices : self.slices + 1] if self.slices else x
 
     def encode(self, x: Tensor, gradient: Tensor | None = None) -> Tensor:
         """Features (N, 2 nf, H, W) on the input's grid: the trunk's, then the gradient branch's.
@@ -112,7 +125,7 @@ class UNetSPSR(nn.Module):
         The branch advances as the trunk reaches each tap, so that no tap's features are kept waiting.
         """
         first = trunk = self.head(x)
-        branch_first = branch = self.branch_head(gradient_map(x) if gradient is None else gradient)
+        branch_first = branch = self.branch_head(gradient_map(self.middle(x)) if gradient is None else gradient)
         stage = 0
         for number, block in enumerate(self.trunk, start=1):
             trunk = block(trunk)
@@ -141,7 +154,8 @@ class UNetSPSR(nn.Module):
             options={**self.options, "taps": list(self.taps)},
             dimensions=2,
             scale=scale,
-            channels=self.options["in_nc"],
+            channels=1 if self.slices else self.options["in_nc"],
+            slices=self.slices,
             decode_halo=ceil(_decode_radius(scale) / scale),
             outputs=("sr", "branch", "gradient"),
             flops_per_voxel=self._flops_per_pixel(),
@@ -163,12 +177,17 @@ def default_taps(nb: int) -> tuple[int, ...]:
     return (5, 10, 15, 20) if nb >= 20 else tuple(ceil(nb * k / 4) for k in (1, 2, 3, 4))
 
 
-def _check(nf: int, nb: int, gc: int, in_nc: int, out_nc: int, scale: int, taps: tuple[int, ...]) -> None:
+def _check(nf: int, nb: int, gc: int, in_nc: int, out_nc: int, scale: int, taps: tuple[int, ...], slices: int) -> None:
     if min(nf, gc) < 1:
         raise ValueError(f"nf and gc must be positive, not {nf} and {gc}.")
     if nb < 4:
         raise ValueError(f"nb is {nb}; the gradient branch needs at least 4 RRDBs.")
-    if in_nc not in (1, 3) or out_nc not in (1, 3):
+    if slices and (slices < 0 or (in_nc, out_nc) != (2 * slices + 1, 1)):
+        raise ValueError(
+            f"With {slices} neighbouring slices on either side in_nc must be {2 * slices + 1} and out_nc 1, "
+            f"not {in_nc} and {out_nc}."
+        )
+    if not slices and (in_nc not in (1, 3) or out_nc not in (1, 3)):
         raise ValueError(f"in_nc and out_nc must be 1 or 3, not {in_nc} and {out_nc}.")
     if scale not in (1, 2, 3, 4, 8):
         raise ValueError(f"scale is {scale}; it must be 1, 2, 3, 4 or 8.")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .options import UNET, DiscriminatorOptions, TrainingOptions
+from .options.network_keys import RESIDUAL
 
 DENSE_BLOCKS = 3  # in an RRDB
 
@@ -54,7 +55,9 @@ class Layer:
 
 
 def generator_cost(options: TrainingOptions) -> Cost:
-    """UNetSPSR's generator (networks/unetspsr.py)."""
+    """The generator (networks/unetspsr.py or residual.py)."""
+    if options.network_G.which_model_G == RESIDUAL:
+        return _residual_cost(options)
     nf, nb, gc, scale = options.network_G.nf, options.network_G.nb, options.network_G.gc, options.scale
     low = 1 / scale**2
     wide = 2 * nf
@@ -65,6 +68,14 @@ def generator_cost(options: TrainingOptions) -> Cost:
     fused = 3 * nf + wide + _kept_by_rrdb(wide, gc) + 2 * nf
     kept = low * (trunk + branch + joined) + enlarged + fused
     return _cost(list(_generator_layers(options)), kept, peak=2 * (wide + 4 * gc))
+
+
+def _residual_cost(options: TrainingOptions) -> Cost:
+    """Each block keeps its input and what is between its layers."""
+    g, low = options.network_G, 1 / options.scale**2
+    layers = [Layer(g.in_nc, g.nf, low), *[Layer(g.nf, g.nf, low)] * (2 * g.nb)]
+    layers.append(Layer(g.nf + g.out_nc, g.out_nc * options.scale**2, low))
+    return _cost(layers, kept=low * (2 * g.nf * (g.nb + 1)) + 2 * g.out_nc, peak=2 * g.nf * low)
 
 
 def discriminator_cost(network: DiscriminatorOptions, edge: int) -> Cost:
@@ -123,8 +134,8 @@ def _areas_of_steps(scale: int) -> list[float]:
 def _generator_layers(options: TrainingOptions) -> Iterator[Layer]:
     g = options.network_G
     nf, gc, low = g.nf, g.gc, 1 / options.scale**2
-    for _ in ("trunk", "branch"):
-        yield Layer(g.in_nc, nf, low)
+    for inputs in (g.in_nc, g.channels):  # of the trunk and of the gradient branch
+        yield Layer(inputs, nf, low)
         yield Layer(nf, nf, low)
         yield from (Layer(nf, nf, area) for area in _areas_of_steps(options.scale))
         yield Layer(nf, nf, 1)

@@ -27,7 +27,7 @@ def model_to_test(options: TrainingOptions, device: str) -> tuple[Model, list[st
     Raises
     ------
     ModelError
-        If there is none, it cannot be read, or its scale or channels are not those of the options.
+        If there is none, it cannot be read, or its scale or input channels are not those of the options.
     """
     given = options.path.pretrain_model_G
     if given is None:
@@ -57,8 +57,8 @@ def _imported(path: Path, options: TrainingOptions, device: str) -> Model:
 
 
 def _check(model: Model, options: TrainingOptions) -> None:
-    wanted = {"scale": options.scale, "channels": options.network_G.in_nc}
-    found = {"scale": model.spec.scale, "channels": model.spec.channels}
+    wanted = {"scale": options.scale, "in_nc": options.network_G.in_nc}
+    found = {"scale": model.spec.scale, "in_nc": model.spec.input_channels}
     wrong = [f"its {name} is {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
     if wrong:
         raise ModelError(f"The model {model.name} does not fit the options: {', '.join(wrong)}.", "Correct either.")

@@ -153,7 +153,7 @@ class _SetTest:
                 yield from self._volume(item, images, part)
             else:
                 pair = images[item.first]
-                sr = enlarge(pair.LR)
+                sr = enlarge(pair.input)
                 write_grey_values(sr, pair.window, self._place(pair.name, ".tif"))
                 part(1, pair.name)
                 yield pair, sr

@@ -40,9 +40,9 @@ def _time(options: TrainingOptions, device: torch.device) -> float:
     networks = {role: network.to(device) for role, network in recipe.build().items()}
     precision = Precision(options.train.precision, device)
     steps = Steps(recipe, networks, recipe.optimizers(networks), precision, Processes())
-    size, channels = options.datasets["train"].HR_size, options.network_G.in_nc
-    high = torch.rand(1, channels, size, size, device=device)
-    low = torch.nn.functional.avg_pool2d(high, options.scale)
+    size, network = options.datasets["train"].HR_size, options.network_G
+    high = torch.rand(1, network.out_nc, size, size, device=device)
+    low = torch.rand(1, network.in_nc, size // options.scale, size // options.scale, device=device)
     seconds = []
     for number in range(1, 2 + REPEATS):
         began = time.perf_counter()

@@ -46,6 +46,9 @@ class Degradation:
         network that never met it would wipe away the texture of a noisy but true image.
     grain_smooth : (low, high)
         Gaussian that smooths the grain, in fine pixels; the standard deviation is that after smoothing.
+    across : (low, high), across_share : float
+        Correlation of the noise of neighbouring slices (and likewise of the grain), for a share of images; that of all
+        others is independent.
     """
 
     scale: int = 2
@@ -59,6 +62,8 @@ class Degradation:
     grain: tuple[float, float] = (0.002, 0.04)
     grain_share: float = 0.5
     grain_smooth: tuple[float, float] = (0.3, 0.9)
+    across: tuple[float, float] = (0.2, 0.8)
+    across_share: float = 0.0
 
     @staticmethod
     def from_json(values: dict, scale: int) -> Degradation:
@@ -109,7 +114,7 @@ class Degradation:
         sd, smooth, has_grain = rng.uniform(*self.grain), rng.uniform(*self.grain_smooth), rng.random()
         if has_grain >= self.grain_share:
             return fine
-        return fine + np.float32(sd) * _smooth_noise(fine.shape, smooth, rng)
+        return fine + np.float32(sd) * self._correlated(_smooth_noise(fine.shape, smooth, rng), rng)
 
     def _blur_kernel(self, rng: np.random.Generator) -> np.ndarray:
         """A Gaussian of sum 1, turned at random and displaced."""
@@ -126,7 +131,18 @@ class Degradation:
     def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         is_strong = rng.random() < self.strong_share
         sd = rng.uniform(*(self.strong_noise if is_strong else self.noise))
-        return np.float32(sd) * _smooth_noise(shape, rng.uniform(*self.noise_smooth), rng)
+        return np.float32(sd) * self._correlated(_smooth_noise(shape, rng.uniform(*self.noise_smooth), rng), rng)
+
+    def _correlated(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Independent noise (C, H, W), for a share of images with a correlation from each slice to the next."""
+        if len(noise) == 1 or self.across_share == 0:
+            return noise
+        kept, is_correlated = np.float32(rng.uniform(*self.across)), rng.random() < self.across_share
+        if is_correlated:
+            for before, slice_ in zip(noise, noise[1:], strict=False):
+                slice_ *= np.sqrt(1 - kept**2)
+                slice_ += kept * before
+        return noise
 
 
 def _smooth_noise(shape: tuple[int, ...], smooth: float, rng: np.random.Generator) -> np.ndarray:

@@ -30,13 +30,15 @@ def public_pictures(dataset: DatasetOptions, options: TrainingOptions, size: int
     if not dataset.public:
         return [], []
     folder = Path(options.path.public_data).expanduser() if options.path.public_data else None
-    slices = PublicSlices(dataset.public, folder, size)
-    pictures = (Picture(name, slices[n].astype(np.float16)[None], None) for n, name in enumerate(slices.names))
-    return [picture.cropped_to(options.scale) for picture in pictures], slices.describe()
+    found = PublicSlices(dataset.public, folder, size, options.network_G.slices)
+    pictures = (Picture(name, found.slab(n), None) for n, name in enumerate(found.names))
+    return [picture.cropped_to(options.scale) for picture in pictures], found.describe()
 
 
 def procedural_pictures(dataset: DatasetOptions, options: TrainingOptions, patch: int) -> list[Picture]:
     """The procedural slices that a data set asks for, twice as wide as a patch, from a file that later runs find again.
+
+    Where the network sees neighbouring slices they have some.
 
     Raises
     ------
@@ -46,23 +48,25 @@ def procedural_pictures(dataset: DatasetOptions, options: TrainingOptions, patch
     if not dataset.procedural:
         return []
     count, seed, size = dataset.procedural, dataset.procedural_seed, 2 * patch
-    path = Path(options.path.root).expanduser() / "procedural" / f"{seed}-{count}-{size}.f16"
+    slices = options.network_G.slices
+    name = f"{seed}-{count}-{size}{f'-{slices}' if slices else ''}.f16"
+    path = Path(options.path.root).expanduser() / "procedural" / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pool = _drawn_once(path, count, size, seed)
+        pool = _drawn_once(path, count, size, seed, slices)
     except OSError as error:
         what = f"The procedural slices cannot be written to {path}: {error}."
         raise OutputError(what, "Free some space, or change path.root.") from error
-    pictures = (Picture(f"procedural {seed}-{n}", image[None], None) for n, image in enumerate(pool))
+    pictures = (Picture(f"procedural {seed}-{n}", slab, None) for n, slab in enumerate(pool))
     return [picture.cropped_to(options.scale) for picture in pictures]
 
 
-def _drawn_once(path: Path, count: int, size: int, seed: int) -> np.memmap:
+def _drawn_once(path: Path, count: int, size: int, seed: int, slices: int) -> np.memmap:
     """By one of the processes that want them, while the others wait."""
     lock = FileLock(path.with_suffix(".lock"))
     while not lock.acquire():
         time.sleep(0.2)
     try:
-        return make_pool(path, count, size, seed)
+        return make_pool(path, count, size, seed, slices)
     finally:
         lock.release()

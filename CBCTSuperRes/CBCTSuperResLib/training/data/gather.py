@@ -16,6 +16,7 @@ from .ahead import done_ahead
 from .cache import PixelCache
 from .intake import Tally, read_planes, window_of
 from .listing import Entry, Subset, list_entries, pair_entries, roots_of
+from .neighbours import neighbours_of
 from .picture import Picture
 from .planes import Plane, bytes_of, planes_of
 
@@ -108,11 +109,15 @@ def gather(
     cut = done_ahead(lambda entries: _cut(entries, dataset, options.scale), entries_of(dataset))
     sides = _Sides([pair for pairs in cut for pair in pairs])
     _leave_out_small(sides, smallest)
-    planes = _spread(sides.pairs, at_most)
+    chosen = _spread(len(sides.pairs), at_most)
+    slices = options.network_G.slices
+    around = neighbours_of([low or high for low, high in sides.pairs], slices, _gaps(sides.pairs, options))
+    needed = sorted({place for number in chosen for place in around[number]})
+    planes = [sides.pairs[number] for number in needed]
     low, high = ([pair[side] for pair in planes if pair[side]] for side in (0, 1))
     cache = PixelCache(bytes_of(low) + bytes_of(high), dataset.cache_gb, Path(options.path.root))
     given = Window(*dataset.normalization_range) if dataset.normalization_range else None
-    taken, given_out = options.network_G.in_nc, options.network_G.out_nc
+    taken, given_out = options.network_G.channels, options.network_G.out_nc
     tallies = [Tally("LR", given, taken), Tally("HR", given, given_out if low else taken)]
     pixels = [read_planes(side, cache.keep, tally) for side, tally in zip((low, high), tallies, strict=True)]
     tallies = [tally for tally in tallies if tally.values]
@@ -120,8 +125,11 @@ def gather(
         tally.check_depth()
     window = window_of(tallies)
     coarse, fine = (_pictures(*side, window) or [None] * len(planes) for side in zip((low, high), pixels, strict=True))
+    at = {number: place for place, number in enumerate(needed)}
+    slabs = [_slab([(coarse if low else fine)[at[place]] for place in around[number]]) for number in chosen]
+    coarse, fine = (slabs, [fine[at[number]] for number in chosen]) if low else ([None] * len(chosen), slabs)
     clipped = sum(tally.outside for tally in tallies) / sum(tally.values for tally in tallies)
-    names = _distinct([(high or low).name for low, high in planes])
+    names = _distinct([(high or low).name for low, high in (sides.pairs[number] for number in chosen)])
     return Gathered(
         pairs=[_aligned(*named, options.scale) for named in zip(names, coarse, fine, strict=True)],
         window=window,
@@ -134,6 +142,19 @@ def gather(
 
 def _pictures(planes: Sequence[Plane], pixels: Sequence[np.ndarray], window: Window) -> list[Picture]:
     return [Picture(plane.name, part, window) for plane, part in zip(planes, pixels, strict=True)]
+
+
+def _gaps(pairs: Sequence[PlanePair], options: TrainingOptions) -> tuple[int, ...]:
+    """Distances of neighbouring slices in training; where LR is simulated, every second is that of cubic LR voxels."""
+    return (1, options.scale) if options.is_train and not any(low for low, _ in pairs) else (1,)
+
+
+def _slab(pictures: Sequence[Picture]) -> Picture:
+    """The picture in the middle with the others before and after its own channel."""
+    middle = pictures[len(pictures) // 2]
+    if len(pictures) == 1:
+        return middle
+    return replace(middle, pixels=[picture.pixels[0] for picture in pictures])
 
 
 def _cut(entries: tuple[Entry | None, Entry | None], dataset: DatasetOptions, scale: int) -> list[PlanePair]:
@@ -167,10 +188,11 @@ def _leave_out_small(sides: _Sides, smallest: int) -> None:
     sides.warnings.append(f"{told}{', ...' * (len(small) > SHOWN)}. They are left out.")
 
 
-def _spread(pairs: Sequence[PlanePair], at_most: int | None) -> list[PlanePair]:
-    if at_most is None or len(pairs) <= at_most:
-        return list(pairs)
-    return [pairs[n] for n in np.linspace(0, len(pairs) - 1, at_most).round().astype(int)]
+def _spread(count: int, at_most: int | None) -> list[int]:
+    """Numbers below `count`, all or evenly spread."""
+    if at_most is None or count <= at_most:
+        return list(range(count))
+    return np.linspace(0, count - 1, at_most).round().astype(int).tolist()
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

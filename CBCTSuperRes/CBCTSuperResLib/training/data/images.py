@@ -13,7 +13,7 @@ from ...window import Window
 from .extra import procedural_pictures
 from .gather import Gathered, gather, has_files, window_of_dataset
 from .picture import Picture
-from .sources import Simulation, make_simulation
+from .sources import Simulation, make_simulation, without_neighbours
 
 if TYPE_CHECKING:
     from ..options import TrainingOptions
@@ -33,12 +33,20 @@ class ImagePair:
         Units of the window.
     HR : ndarray of float32, shape (s h, s w) or (C, s h, s w), or None
     window : Window
+    slab : ndarray of float32, shape (2 slices + 1, h, w), or None
+        LR between its neighbouring slices, where the network sees them.
     """
 
     name: str
     LR: np.ndarray
     HR: np.ndarray | None
     window: Window
+    slab: np.ndarray | None = None
+
+    @property
+    def input(self) -> np.ndarray:
+        """What the network takes."""
+        return self.LR if self.slab is None else self.slab
 
 
 class Images(Sequence):
@@ -59,8 +67,9 @@ class Images(Sequence):
         window: Window,
         simulation: Simulation,
         gathered: Gathered | None,
+        slices: int = 0,
     ) -> None:
-        self.pairs, self._simulation = pairs, simulation
+        self.pairs, self._simulation, self._slices = pairs, simulation, slices
         self._cache = gathered.cache if gathered else None
         self.window = window
         self.warnings = list(gathered.warnings) if gathered else []
@@ -74,7 +83,10 @@ class Images(Sequence):
             coarse, truth = self._simulated(high, number)
         else:
             coarse, truth = low.whole(), high.whole() if high else None
-        return ImagePair((high or low).name, _plain(coarse), None if truth is None else _plain(truth), self.window)
+        slab = coarse if self._slices else None
+        image = coarse[self._slices : self._slices + 1] if self._slices else coarse
+        truth = None if truth is None else _plain(truth)
+        return ImagePair((high or low).name, _plain(image), truth, self.window, slab)
 
     def close(self) -> None:
         """Free the cache."""
@@ -84,7 +96,7 @@ class Images(Sequence):
     def _simulated(self, high: Picture, number: int) -> tuple[np.ndarray, np.ndarray]:
         margin, (rows, columns) = self._simulation.margin, high.size
         fine = high.cut(-margin, -margin, rows + 2 * margin, columns + 2 * margin)
-        return self._simulation(fine, np.random.default_rng(number))
+        return without_neighbours(self._simulation(fine, np.random.default_rng(number)), self._slices)
 
 
 def open_images(dataset: DatasetOptions, options: TrainingOptions) -> Images:
@@ -105,7 +117,8 @@ def open_images(dataset: DatasetOptions, options: TrainingOptions) -> Images:
     pairs = [*(gathered.pairs if gathered else ()), *((None, picture) for picture in drawn)]
     if not pairs:
         raise InputError(f"The data set {dataset.name!r} names no images.", "Give dataroot_HR or procedural.")
-    return Images(pairs, window_of_dataset(dataset, gathered), _without_grain(dataset, options.scale), gathered)
+    simulation = _without_grain(dataset, options.scale)
+    return Images(pairs, window_of_dataset(dataset, gathered), simulation, gathered, options.network_G.slices)
 
 
 def _without_grain(dataset: DatasetOptions, scale: int) -> Simulation:

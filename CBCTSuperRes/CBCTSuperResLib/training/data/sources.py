@@ -32,7 +32,7 @@ class Source(Protocol):
         Returns
         -------
         dict
-            "LR" (N, C, h, w) and "HR" (N, C, s h, s w), float32 in [0, 1].
+                "LR" (N, C, h, w) and "HR" (N, C', s h, s w), float32 in [0, 1]; C' is C for colours, 1 for slices.
         """
 
 
@@ -104,7 +104,7 @@ class _Samples:
 
 
 class PairedPictures(_Samples):
-    """Pairs of LR and HR pictures of the same place."""
+    """Pairs of LR and HR pictures of the same place; neighbouring slices are in LR alone."""
 
     def __init__(self, pairs: Sequence[tuple[Picture, Picture]], patches: Patches) -> None:
         self._pairs = pairs
@@ -122,12 +122,16 @@ class PairedPictures(_Samples):
 
 
 class SimulatedPictures(_Samples):
-    """HR pictures whose LR is simulated after the change of contrast."""
+    """HR pictures whose LR is simulated after the change of contrast.
 
-    def __init__(self, pictures: Sequence[Picture], patches: Patches, simulation: Simulation) -> None:
+    Of pictures with neighbouring slices, `slices` on either side, LR has all and HR the middle one.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], patches: Patches, simulation: Simulation, slices: int = 0) -> None:
         self._pictures = pictures
         self._patches = patches
         self._simulation = simulation
+        self._slices = slices
         self.names = [picture.name for picture in pictures]
 
     def sample(self, image: int, rng: Draw) -> Sample:
@@ -136,7 +140,7 @@ class SimulatedPictures(_Samples):
         top, left = self._patches.place(picture.size, rng)
         change = self._patches.augmentation.draw(rng)
         fine = picture.cut(top * scale - margin, left * scale - margin, size, size)
-        return self._simulation(change.recontrasted(change.turned(fine)), rng)
+        return without_neighbours(self._simulation(change.recontrasted(change.turned(fine)), rng), self._slices)
 
 
 class Mixture(_Samples):
@@ -156,6 +160,12 @@ class Mixture(_Samples):
     def sample(self, image: int, rng: Draw) -> Sample:
         part, number = self._places[image]
         return part.sample(number, rng)
+
+
+def without_neighbours(sample: Sample, slices: int) -> Sample:
+    """The sample with HR's middle slice alone, of `slices` neighbours on either side."""
+    coarse, fine = sample
+    return (coarse, fine[slices : slices + 1]) if slices else sample
 
 
 def make_simulation(kind: str, scale: int, options: dict, clip: bool) -> Bicubic | Degradation:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from .data_keys import DatasetOptions
-from .network_keys import UNET, VGG, DiscriminatorOptions
+from .network_keys import RESIDUAL, UNET, VGG, DiscriminatorOptions
 from .sections import Problems
 from .training_options import SCALES, TrainingOptions
 
@@ -101,10 +101,15 @@ def _dataset(block: str, dataset: DatasetOptions) -> Findings:
 
 def _networks(options: TrainingOptions) -> Findings:
     network = options.network_G
-    if network.in_nc != network.out_nc:
+    if network.in_nc != network.out_nc != 1:
         yield (
             ("network_G.in_nc", "network_G.out_nc"),
-            (f"network_G.in_nc and out_nc must be the same, not {network.in_nc} and {network.out_nc}."),
+            (f"network_G.in_nc must be 3 where out_nc is 3, not {network.in_nc}."),
+        )
+    if options.is_train and network.which_model_G == RESIDUAL and options.train.pixel_branch_weight > 0:
+        yield (
+            ("train.pixel_branch_weight", "network_G.which_model_G"),
+            (f"train.pixel_branch_weight must be 0 with {RESIDUAL}, which has no gradient branch."),
         )
     if network.branch_taps and network.branch_taps[-1] > network.nb:
         yield (

@@ -19,6 +19,7 @@ from ...errors import OptionError
 from ...networks import build_network
 from ...networks.blocks import gradient_map
 from ..options import TrainingOptions
+from ..options.network_keys import RESIDUAL
 from .discriminators import build_discriminator, has_batch_norm
 from .feature import load_vgg19
 from .gan import Adversary, Persuasion
@@ -230,7 +231,7 @@ class UNetSPSRRecipe:
     def _enlarge(run: StepRun, network: nn.Module, low: Tensor) -> dict[str, Tensor]:
         with run.autocast():
             output = network(low)
-        return {name: precise(output[name]) for name in ("sr", "branch")}
+        return {name: precise(output[name]) for name in ("sr", "branch") if name in output}
 
     @contextmanager
     def _fusion_alone(self, run: StepRun) -> Iterator[None]:
@@ -249,9 +250,11 @@ class UNetSPSRRecipe:
 
     def _generator(self) -> nn.Module:
         g = self._options.network_G
-        sizes = dict(nf=g.nf, nb=g.nb, gc=g.gc, in_nc=g.in_nc, out_nc=g.out_nc, scale=self._options.scale)
+        sizes = dict(nf=g.nf, nb=g.nb, in_nc=g.in_nc, out_nc=g.out_nc, scale=self._options.scale, slices=g.slices)
         try:
-            network = build_network("unetspsr", **sizes, taps=g.branch_taps)
+            if g.which_model_G == RESIDUAL:
+                return build_network("residual", **sizes)
+            network = build_network("unetspsr", **sizes, gc=g.gc, taps=g.branch_taps)
         except ValueError as error:
             raise OptionError(f"network_G: {error}") from None
         if g.initial == "interpolation":

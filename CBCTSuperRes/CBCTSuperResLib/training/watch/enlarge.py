@@ -56,21 +56,22 @@ class Enlarger:
         Parameters
         ----------
         image : ndarray of float32, shape (rows, columns) or (channels, rows, columns)
+            For a network that sees neighbouring slices: (2 spec.slices + 1, rows, columns).
 
         Returns
         -------
-        ndarray of float32, of as many axes, not clipped
+        ndarray of float32, shape (rows, columns), or (channels, rows, columns) for colours; not clipped
         """
-        if image.ndim == 3:
+        if image.ndim == 3 and not self.spec.slices:
             return self._whole(image, output)
         factor = int(self.spec.scale)
-        axes = [Axis(length, 0, length, factor * length) for length in image.shape]
+        axes = [Axis(length, 0, length, factor * length) for length in image.shape[-2:]]
         (whole,) = plan_tiles(axes, None, 0)
         return self._engine(output, self._halo_for(image)).run(np.ascontiguousarray(image, np.float32), axes, whole)
 
     @torch.inference_mode()
     def _whole(self, image: np.ndarray, output: str) -> np.ndarray:
-        """An image of several channels; the engine works on one."""
+        """An image of several colours; the engine works on one."""
         network = copy.deepcopy(self._network).eval().to(self._device)
         batch = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].to(self._device)
         return network(batch)[output][0].float().cpu().numpy()

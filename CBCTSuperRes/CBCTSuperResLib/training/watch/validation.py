@@ -72,7 +72,7 @@ class Validator:
             for number, pair in enumerate(self._pairs):
                 if pair.HR is None:
                     continue
-                sr = enlarge(pair.LR)
+                sr = enlarge(pair.input)
                 row = self._measured(number, pair, sr)
                 rows[title := distinct(pair.name, rows)] = row
                 if folder and len(rows) <= self._pictured:
@@ -92,7 +92,7 @@ class Validator:
         return {f"{name}{method}": values[method][name] for name in MEASURES for method in values}
 
     def _picture(self, pair: ImagePair, sr: np.ndarray, row: Mapping[str, float], enlarge: Enlarger) -> np.ndarray:
-        branch = enlarge(pair.LR, BRANCH) if BRANCH in enlarge.spec.outputs else None
+        branch = enlarge(pair.input, BRANCH) if BRANCH in enlarge.spec.outputs else None
         return compared(pair.LR, sr, pair.HR, self._scale, row, branch)
 
 
