@@ -49,7 +49,7 @@ class TrainingPanel:
         self.board = BoardSection(self.ui, self.choices)
         self.use = UseSection(self.ui, self.choices)
         self.models = ModelsSection(self.ui)
-        self.sections = (self.data, self.settings, self.run, self.runs, self.board, self.use, self.models)
+        self.sections = (self.data, self.settings, self.runs, self.run, self.board, self.use, self.models)
         for section in self.sections:
             section.whenChanged = self.refresh
         self.run.whenStarted = lambda job: self.runs.show(job.name)

@@ -128,7 +128,7 @@ class RunSection(Section):
         self.job = None
 
     def _start(self) -> None:
-        options = self._readyOptions()
+        options = self.choices.readyOptions()
         if confirmAnew(self.logic, options):
             self._begin(options)
 
@@ -144,15 +144,11 @@ class RunSection(Section):
         self.ui.trainingProgressBar.setValue(0)
         self.ui.trainingLabel.text = _("Looking at what the training takes")
 
-    def _readyOptions(self) -> TrainingOptions:
-        chosen = self.choices.startArguments()
-        return self.logic.readyOptions(chosen.options, volumes=chosen.volumes, validation=chosen.validation)
-
     def _optionsFor(self, run: RunInfo) -> TrainingOptions | None:
         """What the panel says, if it says it of this run."""
         if self.parameters.runName.strip() != run.name or self.choices.problem():
             return None
-        return self._readyOptions()
+        return self.choices.readyOptions()
 
     def _offerExtras(self, options: TrainingOptions) -> None:
         """Once, since a training needs none of them."""

@@ -64,7 +64,8 @@ class RunsSection(Section):
         if self.choices.resultsFolder != self._folder:
             self.listRuns()
         self._select()
-        self._showRun()
+        if self._chooseShown() or not self.ui.runLabel.text:
+            self._showRecord()
 
     def poll(self) -> None:
         if time.monotonic() - self._looked >= INTERVAL_S:
@@ -102,6 +103,7 @@ class RunsSection(Section):
             self._runs = self.logic.runs(self._folder)
             self._fill()
             self._select()
+            self._chooseShown()
         self._showRecord()
 
     def onRunChosen(self, row: int) -> None:
@@ -139,16 +141,17 @@ class RunsSection(Section):
         self.ui.runList.setCurrentRow(row)
         self.ui.runList.blockSignals(wasBlocked)
 
-    def _showRun(self) -> None:
-        """Show the chosen run if another was shown until now."""
+    def _chooseShown(self) -> bool:
+        """Turn to the chosen run; returns whether another was shown until now."""
         run = self._shownRun()
         folder = run.folder if run else None
-        if folder != self._shown:
-            self._shown = folder
-            self._curves.remove()
-            self._showRecord()
         for button in (self.ui.lossesButton, self.ui.psnrButton, self.ui.runFolderButton):
             button.enabled = run is not None
+        if folder == self._shown:
+            return False
+        self._shown = folder
+        self._curves.remove()
+        return True
 
     def _showRecord(self) -> None:
         record = self._record()
