@@ -14,8 +14,6 @@ Exit code: 0 if every scan was done or skipped; otherwise that of the first fail
 from __future__ import annotations
 
 import argparse
-import glob
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -25,25 +23,23 @@ if __name__ == "__main__":  # run as a file: the library is found by its folder,
     library = Path(__file__).resolve().parent
     sys.path[:] = [str(library.parent), *(p for p in sys.path if Path(p).resolve() != library)]
 
-from CBCTSuperResLib.apply import identity, report_path
 from CBCTSuperResLib.arguments import add_apply_arguments, options_from_arguments
+from CBCTSuperResLib.batch_files import FileTask, find_scans, target_in
 from CBCTSuperResLib.card import ModelCard, read_card
-from CBCTSuperResLib.errors import Cancelled, InputError, OptionError, SuperResError
+from CBCTSuperResLib.errors import Cancelled, OptionError, SuperResError
 from CBCTSuperResLib.jobs.worker_process import WorkerProcess
 from CBCTSuperResLib.models import DEFAULT_MODEL, find_model
 from CBCTSuperResLib.options import Options
 from CBCTSuperResLib.progress import duration_text
 
 POLL_INTERVAL_S = 0.1
-VOLUME_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")
 
 
 @dataclass
 class Item:
     """One scan of the batch and what became of it."""
 
-    source: Path
-    target: Path
+    task: FileTask
     state: str = "waiting"
     seconds: float = 0.0
     error: SuperResError | None = None
@@ -58,14 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = options_from_arguments(parsed)
         card = read_card(find_model(parsed.model or DEFAULT_MODEL))
-        items = plan(parsed, card)
+        items = plan(parsed, options, card)
     except SuperResError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
     try:
         for number, item in enumerate(items, 1):
-            print(f"[{number}/{len(items)}] {item.source}", flush=True)
-            process(item, parsed, options, card)
+            print(f"[{number}/{len(items)}] {item.task.source}", flush=True)
+            process(item, parsed.skip_existing)
     except KeyboardInterrupt:
         items[number - 1].state, items[number - 1].error = "cancelled", Cancelled()
     print(table(items), flush=True)
@@ -94,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def plan(parsed: argparse.Namespace, card: ModelCard) -> list[Item]:
+def plan(parsed: argparse.Namespace, options: Options, card: ModelCard) -> list[Item]:
     """Which scan becomes which file.
 
     Raises
@@ -105,70 +101,37 @@ def plan(parsed: argparse.Namespace, card: ModelCard) -> list[Item]:
     sources = [scan for text in parsed.input for scan in find_scans(text)]
     if parsed.output_folder:
         parsed.output_folder.mkdir(parents=True, exist_ok=True)
-        factor = parsed.scale or card.spec.scale or 1
-        targets = [parsed.output_folder / f"{_stem(source)} SR x{factor:.3g}.nrrd" for source in sources]
+        targets = [target_in(parsed.output_folder, source, card, options) for source in sources]
     else:
         targets = [Path(text) for text in parsed.output]
     if len(sources) != len(targets):
         raise OptionError(f"There are {len(sources)} scans and {len(targets)} outputs.", "Use --output-folder.")
     if len(set(targets)) < len(targets):
         raise OptionError("Two scans would become the same file.", "Rename one, or name each result with --output.")
-    return [Item(source.absolute(), target.absolute()) for source, target in zip(sources, targets, strict=True)]
+    reading = {"compress": parsed.compress, "spacing": parsed.spacing, "series": parsed.series}
+    return [
+        Item(FileTask(source.absolute(), target.absolute(), card, options, **reading))
+        for source, target in zip(sources, targets, strict=True)
+    ]
 
 
-def find_scans(text: str) -> list[Path]:
-    """The scans that an argument means: a file, a folder that is a scan, a folder of scans, or a pattern."""
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return _scans_in(path)
-    if path.exists():
-        return [path]
-    found = [Path(name) for name in sorted(glob.glob(str(path))) if Path(name).is_dir() or _is_scan(Path(name))]
-    if not found:
-        raise InputError(f"Nothing matches {text}.", "Check the name and the folder.")
-    return found
-
-
-def process(item: Item, parsed: argparse.Namespace, options: Options, card: ModelCard) -> None:
+def process(item: Item, skip_existing: bool) -> None:
     """Compute one result, or find that it is there; a failure is noted and not raised."""
     start = time.monotonic()
-    if parsed.skip_existing and is_up_to_date(item, parsed, options, card):
+    if skip_existing and item.task.is_up_to_date():
         item.state = "skipped"
         print("  up to date, skipped", flush=True)
         return
-    job = {
-        "kind": "apply",
-        "input": str(item.source),
-        "output": str(item.target),
-        "model": str(card.path.absolute()),
-        "options": options.to_json(),
-        "compress": parsed.compress,
-        "spacing": parsed.spacing,
-        "series": parsed.series,
-    }
-    item.error = _run(job)
+    item.error = _run(item.task.to_job())
     item.state = "failed" if item.error else "done"
     item.seconds = time.monotonic() - start
     if item.error:
         print(f"  Error: {item.error}", file=sys.stderr, flush=True)
 
 
-def is_up_to_date(item: Item, parsed: argparse.Namespace, options: Options, card: ModelCard) -> bool:
-    """Whether the result is there, and was made of the same scan, with the same model and options."""
-    try:
-        report = json.loads(report_path(item.target).read_text(encoding="utf-8"))
-        now = {"input": identity(item.source), "output": identity(item.target)}
-        unchanged = all(report[side][key] == value for side, facts in now.items() for key, value in facts.items())
-        asked = {"options": options.to_json(), "reading": {"spacing": parsed.spacing, "series": parsed.series}}
-        same = all(report[key] == json.loads(json.dumps(value)) for key, value in asked.items())
-        return unchanged and same and report["super_resolution"]["model_sha256"] == card.weights_sha256
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def table(items: list[Item]) -> str:
     """One line a scan, for people."""
-    lines = [f"{item.state:9} {duration_text(item.seconds or None):>9}  {item.source.name}" for item in items]
+    lines = [f"{item.state:9} {duration_text(item.seconds or None):>9}  {item.task.source.name}" for item in items]
     counts = ", ".join(f"{state} {n}" for state, n in _counts(items).items())
     return "\n".join(["", *lines, f"{len(items)} scans: {counts}"])
 
@@ -223,29 +186,6 @@ class ProgressLine:
     def end(self) -> None:
         if self._is_terminal and self._width:
             print()
-
-
-def _scans_in(folder: Path) -> list[Path]:
-    volumes = [path for path in sorted(folder.iterdir()) if _is_scan(path)]
-    if volumes:
-        return volumes
-    subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    has_files = any(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
-    return [folder] if has_files or not subfolders else subfolders
-
-
-def _is_scan(path: Path) -> bool:
-    """A volume file, but not the result of an earlier batch."""
-    if path.name.startswith(".") or report_path(path).exists():
-        return False
-    return path.is_file() and path.name.lower().endswith(VOLUME_SUFFIXES)
-
-
-def _stem(path: Path) -> str:
-    if path.is_dir():
-        return path.resolve().name
-    suffix = max((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), key=len, default=path.suffix)
-    return path.name[: len(path.name) - len(suffix)]
 
 
 def _counts(items: list[Item]) -> dict[str, int]:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 from CBCTSuperResLib import batch
+from CBCTSuperResLib.apply import identity, report_path
 from CBCTSuperResLib.arguments import options_from_arguments
-from CBCTSuperResLib.batch import find_scans, main, make_parser
+from CBCTSuperResLib.batch import main, make_parser
+from CBCTSuperResLib.batch_files import find_scans
+from CBCTSuperResLib.card import read_card
 from CBCTSuperResLib.errors import Cancelled, InputError, ModelError, OptionError
 from scans import make_scan
 
@@ -41,13 +44,13 @@ class FakeWorker:
         target = Path(self.job["output"])
         target.write_bytes(b"result")
         report = {
-            "input": batch.identity(self.job["input"]),
-            "output": batch.identity(target),
+            "input": identity(self.job["input"]),
+            "output": identity(target),
             "options": self.job["options"],
             "reading": {"spacing": self.job["spacing"], "series": self.job["series"]},
-            "super_resolution": {"model_sha256": batch.read_card(self.job["model"]).weights_sha256},
+            "super_resolution": {"model_sha256": read_card(self.job["model"]).weights_sha256},
         }
-        batch.report_path(target).write_text(json.dumps(report), encoding="utf-8")
+        report_path(target).write_text(json.dumps(report), encoding="utf-8")
 
     def close(self):
         self.finished = True
@@ -155,7 +158,7 @@ def test_another_model_is_a_reason_to_compute_again(scans, tiny_model, tmp_path,
     fake_workers.clear()
     from dataclasses import replace
 
-    card = batch.read_card(tiny_model)
+    card = read_card(tiny_model)
     monkeypatch.setattr(batch, "read_card", lambda path: replace(card, weights_sha256="0" * 64))
     main([*arguments, "--skip-existing"])
     assert len(fake_workers) == 1
