@@ -214,3 +214,21 @@ UI_WITH_FLAGS = """
 <ui version="4.0"><widget class="qMRMLWidget" name="panel"><layout class="QVBoxLayout" name="rows"><item>
 <widget class="ctkPathLineEdit" name="folderEdit">
 <property name="filters"><set>{flags}</set></property></widget></item></layout></widget></ui>""".strip()
+
+
+def test_what_was_hidden_in_a_collapsible_button_stays_hidden_when_it_is_opened(application):
+    import ctk
+    import qt
+
+    section = ctk.ctkCollapsibleButton("Section")
+    first, second = qt.QLabel("first", section), qt.QLabel("second", section)
+    first.visible = False
+    section.show()
+    assert first.isHidden() and not second.isHidden()
+    section.collapsed = True
+    assert first.isHidden() and second.isHidden()
+    first.visible, second.visible = True, False
+    assert first.isHidden() and second.isHidden()
+    section.collapsed = False
+    assert not first.isHidden() and second.isHidden()
+    section.hide()

@@ -23,19 +23,37 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         args = list(args)
         text = args.pop(0) if args and isinstance(args[0], str) else ""
         super().__init__(*[a for a in args if a is not None])
+        self.__dict__["_isCollapsing"] = False
         self.setContentsMargins(4, self.HEADER, 4, 2)
         self.text = text
 
     def childEvent(self, event):
         super().childEvent(event)
-        if event.added() and self.collapsed and event.child().isWidgetType():
-            event.child().setVisible(False)
+        if event.added() and event.child().isWidgetType():
+            event.child().installEventFilter(self)
+            if self.collapsed:
+                self._showChild(event.child())
+
+    def eventFilter(self, child, event):
+        """Remember what was hidden or shown on purpose, apart from collapsing."""
+        isOnPurpose = not self.__dict__.get("_isCollapsing", True)
+        if isOnPurpose and event.type() in (QtCore.QEvent.ShowToParent, QtCore.QEvent.HideToParent):
+            child.setProperty("visibilityToParent", event.type() == QtCore.QEvent.ShowToParent)
+            if self.collapsed:
+                self._showChild(child)
+        return False
+
+    def _showChild(self, child):
+        self.__dict__["_isCollapsing"] = True
+        child.setVisible(not self.collapsed and child.property("visibilityToParent") is not False)
+        child.setAttribute(Qt.WA_WState_ExplicitShowHide, False)  # or the same, on purpose, would go unnoticed
+        self.__dict__["_isCollapsing"] = False
 
     def _update(self, name):
         if name == "collapsed":
             for child in self.children():
                 if child.isWidgetType():
-                    child.setVisible(not self.collapsed)
+                    self._showChild(child)
             self.setMaximumHeight(self.HEADER if self.collapsed else 16777215)
             self.updateGeometry()
         self.update()
