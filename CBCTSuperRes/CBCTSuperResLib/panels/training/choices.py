@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from ...errors import OptionError, SuperResError
-from ...training.options import TrainingOptions
+from slicer.i18n import tr as _
+
+from ...errors import InputError, OptionError, SuperResError
+from ...files.reading import VOLUME_FORMATS
+from ...nodes import volumeFromNode
+from ...training.options import TrainingOptions, read_and_check, read_options
 from ...training_logic import TrainingLogic
-from .parameters import TrainingParameters
+from ...training_volumes import Scan, checkPair
+from .data_rows import USES, DataRow, isNode, readRows, writeRows
+from .option_values import PRESETS, Values, preset, valueAt, withoutOtherImages, withRows, withValue
+from .parameters import TrainingParameters, WindowChoice
+
+RANGE = "datasets.train.normalization_range"
+ROOT_KEYS = ("dataroot_HR", "dataroot_LR")
+OF_THE_SCANS = ("normalization_range", "scanner_window", "patient_pattern")
 
 
 class TrainingChoices:
@@ -29,46 +42,221 @@ class TrainingChoices:
         """Where runs are and where new ones go: `path.root` of the options."""
         return Path(self.parameters.resultsFolder).expanduser()
 
-    def values(self) -> dict:
-        """The JSON of the options, complete with name and root.
+    def settings(self) -> Values:
+        """The JSON of the options, apart from name, root and images; before anything was chosen the first preset.
 
         Raises
         ------
         OptionError
-            If the settings are no JSON object.
+            If they are no JSON object.
         """
+        if not self.parameters.settings:
+            return preset(PRESETS[0])
         try:
-            values = dict(json.loads(self.parameters.settings or "{}"))
-        except (TypeError, ValueError) as error:
-            raise OptionError(f"The settings in this scene cannot be read: {error}.", "Choose a preset.") from error
+            values = json.loads(self.parameters.settings)
+            return {**values, **{block: dict(values.get(block) or {}) for block in ("datasets", "path")}}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise OptionError(_("The settings in this scene cannot be read."), _("Choose a preset.")) from error
+
+    def setSettings(self, values: Values) -> None:
+        self.parameters.settings = json.dumps(values, ensure_ascii=False)
+
+    def rows(self) -> list[DataRow]:
+        """The scans of the table."""
+        return readRows(self.parameters)
+
+    def takeFile(self, values: Values, rows: Sequence[DataRow]) -> None:
+        """Take everything from a file of options: name, root, scans, and the window as it is given there."""
+        self.parameters.runName = values["name"]
+        self.parameters.resultsFolder = Path(values["path"]["root"])
+        self.parameters.window = WindowChoice.custom
+        self.setSettings(values)
+        writeRows(self.parameters, rows)
+
+    def setRows(self, rows: Sequence[DataRow]) -> None:
+        """Change the table. Where a set gets its first scans, the images that the settings name make way for them."""
+        before = {row.use for row in self.rows()}
+        now = {row.use for row in rows}
+        if "train" in before - now:
+            self.parameters.window = WindowChoice.estimated
+        writeRows(self.parameters, rows)
+        if now - before:
+            self.setSettings(withoutOtherImages(self.settings(), now - before))
+
+    def choosePreset(self, name: str) -> None:
+        """Take all options of a preset; what says where files are and what the scans of the table are stays."""
+        values, used = preset(name), {row.use for row in self.rows()}
+        with suppress(OptionError):
+            before = self.settings()
+            values["path"] |= before["path"]
+            if "train" in used:
+                values["datasets"]["train"] |= {key: before["datasets"]["train"].get(key) for key in OF_THE_SCANS}
+        if "train" not in used:
+            self.parameters.window = WindowChoice.estimated
+        self.setSettings(withoutOtherImages(values, used))
+
+    def values(self) -> Values:
+        """The whole JSON: settings, name, root and images; a volume of the scene is there by name only.
+
+        Raises
+        ------
+        OptionError
+            If the settings cannot be read at all.
+        """
+        values = withRows(self.settings(), self.rows())
         values["name"] = self.parameters.runName.strip()
-        values["path"] = {**values.get("path", {}), "root": str(self.resultsFolder)}
+        values["path"] = {**values["path"], "root": str(self.resultsFolder)}
+        if self.isWindowEstimated():
+            values = withValue(values, RANGE, None)
         return values
 
+    def optionProblems(self) -> list[tuple[tuple[str, ...], str]]:
+        """All that is wrong with the options: the keys that a sentence is about, and the sentence."""
+        try:
+            return read_and_check(self.values())[1].found
+        except SuperResError as error:
+            return [((), str(error))]
+
     def options(self) -> TrainingOptions:
-        """The options, checked; volumes of the scene are not in them yet.
+        """The options, checked; volumes of the scene are in them by name only.
 
         Raises
         ------
         OptionError
             With all that is wrong.
         """
-        return self.logic.readOptions(self.values())
+        return read_options(self.values())
+
+    def optionsToPlan(self) -> TrainingOptions:
+        """Options whose images all exist: what is in the scene is not written only to plan.
+
+        Raises
+        ------
+        OptionError
+            With all that is wrong.
+        """
+        values = self.values()
+        for phase in USES:
+            if any(isNode(scan) for row in self._rowsFor(phase) for scan in (row.fine, row.coarse)):
+                values["datasets"][phase] |= {"mode": "HR", "procedural": 1, **dict.fromkeys(ROOT_KEYS)}
+        return read_options(values)
 
     def volumes(self) -> list:
-        """Nodes, or pairs of nodes, to train on; none if the options name folders."""
-        return []
+        """Scans, or pairs of scans, to train on; none if the settings name other images."""
+        return [row.item for row in self._rowsFor("train")]
 
     def validation(self) -> list:
-        """Nodes, or pairs of nodes, to validate on."""
-        return []
+        """Scans, or pairs of scans, to validate with."""
+        return [row.item for row in self._rowsFor("val")]
+
+    def rowProblem(self, row: DataRow) -> str:
+        """Why a row cannot be used as it is, or nothing."""
+        try:
+            for scan, name in zip((row.coarse, row.fine), row.names, strict=True):
+                if name:
+                    _checkScan(scan, name)
+            if isNode(row.coarse) and isNode(row.fine):
+                values = self.settings()
+                scale, axis = valueAt(values, "scale"), valueAt(values, "datasets.train.axis")
+                if isinstance(scale, int) and not isinstance(scale, bool) and scale > 0:
+                    checkPair(row.coarse, row.fine, scale, axis or "axial")
+        except SuperResError as error:
+            return str(error)
+        return ""
+
+    def dataProblem(self) -> str:
+        """Why the table of scans will not do, or nothing."""
+        for number, row in enumerate(self.rows(), 1):
+            problem = self.rowProblem(row)
+            if problem:
+                return _("Row {number}: {problem}").format(number=number, problem=problem)
+        for phase in USES:
+            if len({row.isPair for row in self._rowsFor(phase)}) > 1:
+                return _(
+                    "Some scans have a coarse partner and some have none. Give every fine scan for {use} a coarse one, "
+                    "or none of them."
+                ).format(use=_("training") if phase == "train" else _("validation"))
+        return ""
 
     def problem(self) -> str:
         """Why a training cannot start, or nothing."""
         if self.parameters is None:
-            return "No scene is open."
-        try:
-            self.options()
-        except SuperResError as error:
-            return str(error)
+            return _("No scene is open.")
+        problem = self.dataProblem()
+        if problem:
+            return problem
+        problems = self.optionProblems()
+        if problems:
+            return _withoutImages(problems) or problems[0][1]
+        absent = self.logic.missing(self.optionsToPlan())
+        return absent[0] if absent else ""
+
+    def readyOptions(self) -> TrainingOptions:
+        """The options with which a training starts.
+
+        Raises
+        ------
+        SuperResError
+            Why it cannot start.
+        """
+        problem = self.problem()
+        if problem:
+            raise InputError(problem)
+        return self.completeOptions()
+
+    def completeOptions(self) -> TrainingOptions:
+        """The options with volumes of the scene written, paths absolute, and a window estimated if need be.
+
+        Raises
+        ------
+        SuperResError
+            What is wrong; files that are named and not there are none of it.
+        """
+        problem = self.dataProblem()
+        if problem:
+            raise InputError(problem)
+        values = self.values()
+        if self.isWindowEstimated():
+            values = withValue(values, RANGE, self.estimatedWindow())
+        return self.logic.readyOptions(values, volumes=self.volumes(), validation=self.validation())
+
+    def estimatedWindow(self) -> list[float] | None:
+        """The normalization range of the first fine scan to train on; None for a folder of slices.
+
+        Raises
+        ------
+        SuperResError
+            If the scan cannot be read.
+        """
+        scan = self._rowsFor("train")[0].fine
+        if not isNode(scan) and not str(scan).lower().endswith(VOLUME_FORMATS):
+            return None
+        return self.logic.suggestWindow(scan)
+
+    def _rowsFor(self, phase: str) -> list[DataRow]:
+        return [row for row in self.rows() if row.use == phase]
+
+    def isWindowEstimated(self) -> bool:
+        """Whether the first fine scan decides over the normalization range, which then is None in the options."""
+        return self.parameters.window is WindowChoice.estimated and bool(self._rowsFor("train"))
+
+
+def _checkScan(scan: Scan | None, name: str) -> None:
+    if scan is None:
+        raise InputError(_("The volume {name} is no longer in the scene.").format(name=name), _("Remove the row."))
+    if isNode(scan):
+        volumeFromNode(scan)
+        return
+    path = Path(scan).expanduser()
+    if not path.exists():
+        raise InputError(_("There is no {path}.").format(path=path), _("Remove the row, or mount the disk."))
+    if path.is_dir() and not any(path.iterdir()):
+        raise InputError(_("The folder {path} is empty.").format(path=path), _("Remove the row."))
+
+
+def _withoutImages(problems: Sequence[tuple[tuple[str, ...], str]]) -> str:
+    """What to say where nothing is wrong but that there are no images."""
+    (keys, _text), *others = problems
+    if others or not any(key.startswith("datasets.train.dataroot") for key in keys):
         return ""
+    return _("There is nothing to train on. Add scans to the table, or choose a preset with computer-drawn slices.")

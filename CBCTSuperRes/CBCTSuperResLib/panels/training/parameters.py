@@ -20,15 +20,31 @@ class Which(Enum):
         return _("Latest")
 
 
+class WindowChoice(Enum):
+    """Where the normalization range of the training images comes from."""
+
+    estimated = "estimated"
+    custom = "custom"
+
+    @staticmethod
+    def label(choice: "WindowChoice") -> str:
+        if choice is WindowChoice.estimated:
+            return _("From the first fine scan")
+        return _("As given")
+
+
 @parameterNodeWrapper
 class TrainingParameters:
     """Bound to the widgets whose property SlicerParameterName is the name of a field; the rest by the sections.
 
     `settings` is the JSON of the training's options, without its name and root, which are `runName` and
-    `resultsFolder`; `shownRun` is the name of the run that is shown.
+    `resultsFolder`; `data` is the table of scans, see `data_rows`; `shownRun` is the name of the run that is shown.
     """
 
     settings: str = ""
+    data: str = ""
+    window: WindowChoice = WindowChoice.estimated
+    measurePace: bool = False
     runName: str = "My model"
     resultsFolder: Path = Path.home() / "CBCT Super-Resolution training"
     keepTraining: bool = False
