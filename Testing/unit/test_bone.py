@@ -9,7 +9,8 @@ from CBCTSuperResLib.evaluation.bone import (
     dice,
     local_thickness,
     surface_distance,
-    thickness,
+    thickness_between,
+    thickness_map,
 )
 
 STEP = 0.1
@@ -25,6 +26,10 @@ def slab(width: float, tilt: float = 0.0, offset: float = 0.3, shape=(12, 48, 48
 def ball(radius: float, edge: int = 32) -> np.ndarray:
     centre = np.indices((edge,) * 3, np.float32) - edge / 2 + 0.7
     return np.clip(0.5 - (np.sqrt((centre**2).sum(axis=0)) - radius), 0, 1)
+
+
+def compared(image: np.ndarray, truth: np.ndarray, planes: bool = False, **bounds):
+    return thickness_between(*(thickness_map(v, 0.5, (STEP,) * 3, planes) for v in (image, truth)), **bounds)
 
 
 def mean_thickness(image: np.ndarray, spacing=(STEP,) * 3) -> float:
@@ -63,20 +68,20 @@ def test_there_is_no_thickness_without_bone_and_bone_everywhere_is_as_thick_as_t
 def test_a_plate_that_is_too_thick_is_told_as_such_in_balls_and_in_discs():
     truth, image = slab(4.0, offset=0.25), slab(5.0, offset=0.25)
     for planes in (False, True):
-        found = thickness(image, truth, 0.5, (STEP,) * 3, planes=planes)
+        found = compared(image, truth, planes)
         assert found.truth_mm == pytest.approx(0.4, abs=0.03)
         assert found.error == pytest.approx(0.25, abs=0.08)
-    assert thickness(truth, truth, 0.5, (STEP,) * 3).error == 0
+    assert compared(truth, truth).error == 0
 
 
 def test_only_bone_of_the_kind_that_is_asked_for_is_measured():
     truth = np.maximum(slab(3, offset=12), slab(12, offset=-8))
     image = np.maximum(slab(3, offset=12), slab(13, offset=-8))
-    thin = thickness(image, truth, 0.5, (STEP,) * 3, largest_mm=0.6)
-    thick = thickness(image, truth, 0.5, (STEP,) * 3, smallest_mm=0.6)
+    thin = compared(image, truth, largest_mm=0.6)
+    thick = compared(image, truth, smallest_mm=0.6)
     assert thin.error == pytest.approx(0, abs=0.02) and thin.voxels > 0
     assert thick.error == pytest.approx(1 / 12, abs=0.05)
-    nothing = thickness(image, truth, 0.5, (STEP,) * 3, smallest_mm=5)
+    nothing = compared(image, truth, smallest_mm=5)
     assert nothing.voxels == 0 and np.isnan(nothing.error)
 
 

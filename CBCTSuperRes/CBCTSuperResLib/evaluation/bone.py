@@ -76,39 +76,21 @@ def local_thickness(image: np.ndarray, threshold: float, spacing: Sequence[float
     return found
 
 
-def thickness(
-    image: np.ndarray,
-    truth: np.ndarray,
-    threshold: float,
-    spacing: Sequence[float],
-    *,
-    planes: bool = False,
-    smallest_mm: float = 0.0,
-    largest_mm: float = np.inf,
-) -> Thickness:
-    """Thickness of bone, at the places where the truth's is from `smallest_mm` to `largest_mm` thick.
+def thickness_map(image: np.ndarray, threshold: float, spacing: Sequence[float], planes: bool = False) -> np.ndarray:
+    """`local_thickness` of a volume (k, j, i); with `planes`, of discs in each slice instead of balls."""
+    if not planes:
+        return local_thickness(image, threshold, spacing)
+    return np.stack([local_thickness(plane, threshold, spacing[1:]) for plane in image])
 
-    Parameters
-    ----------
-    image, truth : ndarray, shape (k, j, i)
-    threshold : float
-        Bone is above it, in both.
-    spacing : (k, j, i)
-        In mm.
-    planes : bool
-        Fit discs into each slice instead of balls into the volume.
-    """
-    maps = []
-    for voxels in (image, truth):
-        if planes:
-            maps.append(np.stack([local_thickness(plane, threshold, spacing[1:]) for plane in voxels]))
-        else:
-            maps.append(local_thickness(voxels, threshold, spacing))
-    ours, true = maps
-    where = (ours > 0) & (true > 0) & (true >= smallest_mm) & (true <= largest_mm)
+
+def thickness_between(
+    image_map: np.ndarray, truth_map: np.ndarray, smallest_mm: float = 0.0, largest_mm: float = np.inf
+) -> Thickness:
+    """Compare two maps of thickness where the truth's is in a range, both ends included."""
+    where = (image_map > 0) & (truth_map > 0) & (truth_map >= smallest_mm) & (truth_map <= largest_mm)
     if not where.any():
         return Thickness(float("nan"), float("nan"), 0)
-    return Thickness(float(true[where].mean()), float(ours[where].mean()), int(np.count_nonzero(where)))
+    return Thickness(float(truth_map[where].mean()), float(image_map[where].mean()), int(np.count_nonzero(where)))
 
 
 def dice(bone: np.ndarray, truth: np.ndarray) -> float:
