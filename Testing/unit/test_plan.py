@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from CBCTSuperResLib.networks import build_network  # noqa: E402
 from CBCTSuperResLib.networks.vgg19 import VGG19  # noqa: E402
 from CBCTSuperResLib.training import plan as plan_module  # noqa: E402
 from CBCTSuperResLib.training.costs import discriminator_cost, feature_cost, generator_cost  # noqa: E402
@@ -73,7 +72,8 @@ def measured_peak(options) -> float:
         batches = []
         for _ in range(data.batch_size // size):
             high = torch.rand(size, 1, data.HR_size, data.HR_size)
-            batches.append({"LR": torch.nn.functional.avg_pool2d(high, options.scale), "HR": high})
+            low = torch.nn.functional.avg_pool2d(high, options.scale).expand(-1, options.network_G.in_nc, -1, -1)
+            batches.append({"LR": low.contiguous(), "HR": high})
         for number in (1, 2):
             steps.make(number, batches)
     return storages.peak
@@ -87,6 +87,13 @@ CASES = {
     "wide discriminators": dict(network_D={"nf": 24}),
     "running mean and parts": dict(datasets__train__micro_batch=2, train__ema_decay=0.99),
     "no GAN": dict(train__gan_weight=0, train__gradient_gan_weight=0),
+    "five slices": dict(network_G__in_nc=5),
+    "residual network": dict(
+        network_G={"which_model_G": "residual_net", "nf": 24, "nb": 6, "in_nc": 5},
+        train__pixel_branch_weight=0,
+        train__gan_weight=0,
+        train__gradient_gan_weight=0,
+    ),
     "VGG": dict(network_D=VGG, datasets__train__HR_size=128, datasets__train__batch_size=2),
 }
 
@@ -103,8 +110,8 @@ def test_planned_memory_is_that_of_a_real_step(changes):
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_planned_parameters_and_operations_are_those_of_the_networks(changes):
     options = options_of(**changes)
-    g, cost = options.network_G, generator_cost(options)
-    network = build_network("unetspsr", nf=g.nf, nb=g.nb, gc=g.gc, scale=options.scale)
+    cost = generator_cost(options)
+    network = build_recipe(options).build()["G"]
     assert cost.parameters == _count(network)
     assert cost.flops * options.scale**2 == pytest.approx(network.describe().flops_per_voxel)
     edge = options.dataset("train").HR_size

@@ -126,13 +126,15 @@ def export_checkpoint(model: Model, path: str | Path) -> Path:
     Raises
     ------
     ModelError
-        If the model is of another network.
+        If the model is of another network, or sees neighbouring slices.
     OutputError
         If the file cannot be written.
     """
     path = Path(path)
     if model.spec.network != "unetspsr":
         raise ModelError(f"A model of the network {model.spec.network} has no SPSR layout.")
+    if model.spec.slices:
+        raise ModelError("SPSR's layout has no place for neighbouring slices, which this model sees.")
     options = model.network.options
     if tuple(options["taps"]) != (5, 10, 15, 20) or options["gc"] != 32:
         message = "%s: the public SPSR code knows only taps 5, 10, 15, 20 and gc 32; this model has taps %s and gc %s"
