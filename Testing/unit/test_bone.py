@@ -80,7 +80,7 @@ def test_only_bone_of_the_kind_that_is_asked_for_is_measured():
     thin = compared(image, truth, largest_mm=0.6)
     thick = compared(image, truth, smallest_mm=0.6)
     assert thin.error == pytest.approx(0, abs=0.02) and thin.voxels > 0
-    assert thick.error == pytest.approx(1 / 12, abs=0.05)
+    assert 0 < thick.error < 0.2  # one rung of the ladder of diameters
     nothing = compared(image, truth, smallest_mm=5)
     assert nothing.voxels == 0 and np.isnan(nothing.error)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-STEP = 1.12  # from one diameter to the next, the same in every image
+STEP = 1.18  # from one diameter to the next, the same in every image
 COMPACT_MM = 0.6  # thicker bone counts as compact (cortical), thinner as trabecular
 
 
@@ -67,12 +67,14 @@ def local_thickness(image: np.ndarray, threshold: float, spacing: Sequence[float
         return found
     half, voxels = [step / 2 for step in spacing], (slice(None, None, 2),) * bone.ndim
     surface = min(half) / 2  # on average, half a fine step before the first point that is no bone
+    smallest = min(half)
     radius = _with_peaks_between(_distance(~fine, half)) - np.float32(surface)
     radius[~np.isfinite(radius)] = sum(n * step for n, step in zip(bone.shape, spacing, strict=True)) / 2
-    rungs = max(0, int(np.log(float(radius.max()) / surface) / np.log(STEP) + 1e-6))
-    for rung in surface * STEP ** np.arange(rungs, -1, -1):
+    rungs = max(0, int(np.log(float(radius.max()) / smallest) / np.log(STEP) + 1e-6))
+    for rung in smallest * STEP ** np.arange(rungs, -1, -1):
         reached = _distance(radius >= rung * (1 - 1e-6), half)[voxels] <= rung + surface
         found[bone & (found == 0) & reached] = rung * (1 + STEP)  # between this diameter and the next
+    found[bone & (found == 0)] = smallest
     return found
 
 
