@@ -191,7 +191,8 @@ class ctkPathLineEdit(QtWidgets.QWidget):
 
     currentPathChanged = Signal(str)
     validInputChanged = Signal(bool)
-    Dirs, Files, Readable, Writable, Executable = 0x1, 0x2, 0x10, 0x20, 0x40
+    Dirs, Files, Drives, Readable, Writable, Executable = 0x1, 0x2, 0x4, 0x10, 0x20, 0x40  # as in QDir
+    NoDot, NoDotDot = 0x2000, 0x4000
 
     def __init__(self, *args):
         super().__init__(*_widgets(args))
