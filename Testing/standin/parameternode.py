@@ -288,6 +288,9 @@ class _Field:
         return self.storage.read(node, self.name)
 
 
+_watching = []  # a node calls its observers even where Python's collector has taken them for garbage
+
+
 def parameterNodeWrapper(cls):
     """Class decorator: the annotated fields become properties that are stored in a parameter node."""
     fields = {name: _Field(name, hint, cls) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
@@ -348,7 +351,8 @@ def connectParametersToGui(self, widgets):
     for connector in connectors:
         connector.show()
         connector.connect()
-    self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: _updateGui(self))
+    _watching.append(lambda *_: _updateGui(self))
+    self.AddObserver(vtk.vtkCommand.ModifiedEvent, _watching[-1])
     return tag
 
 
