@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from functools import cache
@@ -13,6 +14,7 @@ LIBRARY = ROOT / "CBCTSuperRes" / "CBCTSuperResLib"
 MODULES = {"CBCTSuperRes": "apply", "CBCTSuperResTraining": "training"}  # and the folder of its panel
 MODULE_FILES = [ROOT / name / f"{name}.py" for name in MODULES]
 UI_FILES = {name: ROOT / name / "Resources" / "UI" / f"{name}.ui" for name in MODULES}
+BRITISH = re.compile(r"grey|colour|licence|normalis|centre|behaviour|neighbour|\bmodell|labell|analys", re.IGNORECASE)
 PANELS = sorted((LIBRARY / "panels").rglob("*.py"))
 
 

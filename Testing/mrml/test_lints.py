@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from slicer_code import (
+    BRITISH,
     LIBRARY,
     MODULE_FILES,
     PANELS,
@@ -22,7 +23,17 @@ from slicer_code import (
 LOGICS = [
     LIBRARY / f"{name}.py"
     for name in (
-        *("demo", "example_scan", "install", "logic", "nodes", "preview_display", "slice_views", "training_logic"),
+        *(
+            "demo",
+            "example_scan",
+            "install",
+            "live_preview",
+            "logic",
+            "nodes",
+            "preview_display",
+            "slice_views",
+            "training_logic",
+        ),
         *("training_volumes", "volume_job"),
     )
 ]
@@ -129,6 +140,12 @@ def test_texts_for_users_can_be_translated(path):
     ]
     bare = [ast.unparse(value) for value in shown if has_words(value)]
     assert not bare
+
+
+@pytest.mark.parametrize("path", [*MODULE_FILES, *PANELS], ids=label)
+def test_texts_of_panels_are_in_american_english(path):
+    texts = [call.args[0].value for call in calls_in(path) if isinstance(call.func, ast.Name) and call.func.id == "_"]
+    assert not [text for text in texts if BRITISH.search(text)]
 
 
 @pytest.mark.parametrize("path", [*MODULE_FILES, *PANELS, *LOGICS], ids=label)

@@ -7,7 +7,18 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from slicer_code import LIBRARY, MODULES, UI_FILES, names_of, panel_files, parse, text_of, widgets_of, widgets_used_by
+from slicer_code import (
+    BRITISH,
+    LIBRARY,
+    MODULES,
+    UI_FILES,
+    names_of,
+    panel_files,
+    parse,
+    text_of,
+    widgets_of,
+    widgets_used_by,
+)
 
 SCENE_CONNECTION = ("mrmlSceneChanged(vtkMRMLScene*)", "setMRMLScene(vtkMRMLScene*)")
 CONTAINERS = {"QFrame", "QGroupBox", "QStackedWidget", "QTabWidget", "QWidget", "ctkCollapsibleButton", "qMRMLWidget"}
@@ -33,6 +44,7 @@ CONTROLS = {
     "ctkSliderWidget",
     "qMRMLNodeComboBox",
 }
+PICTURES = {"histogramLabel", "pictureLabel"}
 PARAMETERS = {"CBCTSuperRes": "ApplyParameters", "CBCTSuperResTraining": "TrainingParameters"}
 
 both_modules = pytest.mark.parametrize("module", MODULES)
@@ -115,11 +127,13 @@ def test_labels_before_fields_end_with_a_colon_and_belong_to_the_field(module):
     names = {w.get("name") for w in widgets_of(UI_FILES[module])}
     for form in (layout for layout in root.iter("layout") if layout.get("class") == "QFormLayout"):
         assert text_of(form, "rowWrapPolicy") == "QFormLayout::WrapLongRows", form.get("name")
+        fields = {item.get("row"): item for item in form.findall("item") if item.get("column") == "1"}
         for item in form.findall("item"):
             widget = item.find("widget")
             if item.get("column") == "0" and not item.get("colspan") and widget is not None:
                 assert text_of(widget, "text").endswith(":"), widget.get("name")
-                assert text_of(widget, "buddy") in names, f"{widget.get('name')} has no buddy"
+                if any(w.get("class") in CONTROLS for w in fields[item.get("row")].iter("widget")):
+                    assert text_of(widget, "buddy") in names, f"{widget.get('name')} has no buddy"
 
 
 @both_modules
@@ -129,7 +143,8 @@ def test_texts_are_in_sentence_case_and_wrap(module):
         words = re.findall(r"[A-Za-z][A-Za-z-]*", text.partition(".")[0])
         capitals = [w for w in words[1:] if w[0].isupper() and not w.isupper() and w not in ("TensorBoard", "Slicer")]
         assert not capitals, text
-        if widget.get("class") == "QLabel" and (not text or len(text) > 40):
+        is_long = widget.get("class") == "QLabel" and (not text or len(text) > 40)
+        if is_long and widget.get("name") not in PICTURES:
             assert text_of(widget, "wordWrap") == "true", widget.get("name")
 
 
@@ -148,3 +163,10 @@ def test_values_are_written_as_qt_5_reads_them(module):
     for element in [*root.iter("enum"), *root.iter("set")]:
         for value in element.text.split("|"):
             assert value.count("::") == 1, element.text
+
+
+@both_modules
+def test_texts_are_in_american_english(module):
+    root = ElementTree.parse(UI_FILES[module]).getroot()
+    found = [element.text for element in root.iter("string") if BRITISH.search(element.text or "")]
+    assert not found

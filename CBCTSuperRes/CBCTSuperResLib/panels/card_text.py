@@ -21,7 +21,7 @@ def cardHtml(card: ModelCard) -> str:
         _paragraph("", card.summary),
         _paragraph(_("Limits"), card.limits),
         _paragraph(_("License"), card.licence),
-        _paragraph(_("Grey values"), _windowText(card)),
+        _paragraph(_("Gray values"), _windowText(card)),
         _paragraph(_("Context"), _haloText(card)),
         _results(card.results),
         _facts(_("Training"), card.training),

@@ -39,8 +39,8 @@ def alignmentText(alignment: Mapping) -> str:
 
 def _pairText(report: Mapping) -> str:
     region, moved = report["region"], report["registration"]
-    registered = _("Registered: moved by {mm:.2f} mm and turned by {degrees:.2f} degrees.").format(
-        mm=moved["shift_from_start_mm"], degrees=moved["rotation_from_start_deg"]
+    registered = _("Registered: from {start} moved by {mm:.2f} mm and turned by {degrees:.2f} degrees.").format(
+        start=moved["begun_from"], mm=moved["shift_from_start_mm"], degrees=moved["rotation_from_start_deg"]
     )
     lines = [
         registered if moved["done"] else _("Not registered; the scans were taken to be aligned."),
@@ -53,7 +53,7 @@ def _pairText(report: Mapping) -> str:
             coarse=by(region["lr_size"]),
             coarseSpacing=by(region["lr_spacing_mm"]),
         ),
-        _("Windows: fine {fine}, coarse {coarse} grey values.").format(
+        _("Windows: fine {fine}, coarse {coarse} gray values.").format(
             fine=_rangeText(report["window_hr"]), coarse=_rangeText(report["window_lr"])
         ),
     ]
@@ -107,7 +107,7 @@ def _imagesText(counts: Mapping[str, int]) -> str:
 
 
 def _windowText(told: Mapping) -> str:
-    text = _("Window: {window} grey values, {share:.1%} of the values lie outside")
+    text = _("Window: {window} gray values, {share:.1%} of the values lie outside")
     return text.format(window=_rangeText(told["window"]), share=told["clipped_share"])
 
 
