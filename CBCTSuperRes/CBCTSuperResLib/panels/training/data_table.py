@@ -162,8 +162,9 @@ def _phaseText(values: Values, rows: Sequence[DataRow], phase: str) -> str:
 def _chosenText(rows: Sequence[DataRow]) -> str:
     pairs = sum(row.isPair for row in rows)
     single = len(rows) - pairs
-    parts = [_("{count} pairs").format(count=pairs)] if pairs else []
-    return ", ".join(parts + ([_("{count} fine scans").format(count=single)] if single else []))
+    parts = [_("1 pair") if pairs == 1 else _("{count} pairs").format(count=pairs)] if pairs else []
+    parts += [_("1 fine scan") if single == 1 else _("{count} fine scans").format(count=single)] if single else []
+    return ", ".join(parts)
 
 
 def _otherText(values: Values, phase: str) -> str:

@@ -114,12 +114,17 @@ def textOfValue(value: Any) -> str:
 
 
 def withRows(values: Values, rows: Sequence[DataRow]) -> Values:
-    """The options with the scans of these rows; a volume of the scene is there by name only."""
+    """The options with the scans of these rows; a volume of the scene is there by name only.
+
+    Without images of any kind, there is no validation.
+    """
     values = copy.deepcopy(values)
     for phase in USES:
         chosen = [row for row in rows if row.use == phase]
         if chosen:
             values["datasets"][phase] = {**(values["datasets"].get(phase) or {}), **_roots(chosen)}
+    if not _hasImages(values, "val"):
+        values["datasets"].pop("val", None)
     return values
 
 

@@ -106,7 +106,7 @@ class SettingsSection(Section):
 def presetText(name: str) -> str:
     """A preset for people, with what it costs."""
     texts: dict[str, Callable[[], str]] = {
-        "quick-look": lambda: _("Quick look (about 10 min on two cores)"),
+        "quick-look": lambda: _("Quick look (10 min on two cores)"),
         "light": lambda: _("Light (a few hours on two cores)"),
         "unetspsr-full": lambda: _("Full UNetSPSR (days, with a GPU)"),
     }

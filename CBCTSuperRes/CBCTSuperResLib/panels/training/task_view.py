@@ -84,7 +84,7 @@ class TaskView:
         task, self._task = self._task, None
         self._bar.visible = False
         task.close()
-        tell(self._label, "\n".join(task.warnings))
+        tell(self._label, "")
         if task.error:
             self.showError(task.error)
             return
