@@ -68,8 +68,9 @@ class TrainingPanel:
         return self.choices.parameters
 
     def bind(self) -> None:
-        """Show and follow the parameters of the scene."""
+        """Show and follow the parameters of the scene; again, if what they refer to has been loaded meanwhile."""
         if self.parameters is not None:
+            self.refresh()
             return
         parameters = self._known = parametersOf(self.logic.getParameterNode(), TrainingParameters, self._known)
         self.choices.parameters = parameters
