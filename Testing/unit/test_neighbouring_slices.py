@@ -20,7 +20,7 @@ from CBCTSuperResLib.training.data import open_images, open_source
 from CBCTSuperResLib.training.data.listing import list_entries
 from CBCTSuperResLib.training.data.neighbours import neighbours_of
 from CBCTSuperResLib.training.data.planes import planes_of
-from CBCTSuperResLib.training.data.procedural import training_slab
+from CBCTSuperResLib.training.data.procedural import averaged_in_depth, training_slab
 from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.training.watch.enlarge import Enlarger
 from CBCTSuperResLib.training.watch.validation import Validator
@@ -278,6 +278,15 @@ def test_near_slices_of_drawn_slabs_are_more_alike_than_far_ones():
     slabs = [training_slab(np.random.default_rng([4, n]), 48, 2) for n in range(30)]
     near, far = (np.mean([np.abs(s[2] - s[k]).mean() for s in slabs]) for k in (1, 0))
     assert 0 < near < far
+
+
+def test_thick_slices_are_averaged_over_their_own_layers():
+    layers = np.zeros((12, 2, 2), np.float32)
+    layers[5:7] = 1  # the third of five slices
+    found = averaged_in_depth(layers)[::2]
+    assert found.shape == (5, 2, 2)
+    np.testing.assert_allclose(found[:, 0, 0], [0, 0.125, 0.75, 0.125, 0])
+    np.testing.assert_allclose(averaged_in_depth(np.ones_like(layers)), 1)
 
 
 def write_slice(image: np.ndarray, path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError, OptionError
 from ..resources import resource
 from ..volume import Volume
-from .simulate import ALL_AXES, block_mean
+from .simulate import ALL_AXES, block_mean, gaussian_blur
 
 SOURCES = "Models/sources.json"
 
@@ -120,8 +120,8 @@ class PublicSlices(Sequence):
     """Fine training slices of public scans, in units of their own window.
 
     Each scan's training part is cut along all three axes, as it is and averaged to coarser voxels. Slices smaller than
-    a patch are continued by mirroring. `slab` gives a slice with its neighbours, which for every second slice are two
-    voxels apart, as those of a coarse scan with cubic voxels are.
+    a patch are continued by mirroring. `slab` gives a slice with its neighbours; every second slab is of slices that
+    are two voxels apart and as thick, as those of a coarse scan with cubic voxels are.
 
     >>> slices = PublicSlices(["trabecular"], folder, size=84)
     >>> slices[0].shape  # float32; 0 and 1 are the 0.5th and 99.5th percentile of the training part
@@ -167,9 +167,10 @@ class PublicSlices(Sequence):
     def slab(self, number: int) -> list[np.ndarray]:
         """A slice in the middle of its neighbours, float16; beyond the training part the last slice is repeated."""
         images, place = self._places[number]
-        gap = 1 + number % 2
-        steps = range(-self._around, self._around + 1)
-        return [images[min(max(place + gap * step, 0), len(images) - 1)] for step in steps]
+        steps = np.arange(-self._around, self._around + 1)
+        if self._around == 0 or number % 2 == 0:
+            return list(_taken(images, place + steps))
+        return [_thick(images, place + 2 * step) for step in steps]
 
     def _large_enough(self, images: np.ndarray) -> np.ndarray:
         missing = [(0, 0), *((0, max(0, self._size - length)) for length in images.shape[1:])]
@@ -201,6 +202,16 @@ def _stacks(scan: PublicScan, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
         for axis in ALL_AXES:
             images = np.ascontiguousarray(np.moveaxis(volume, axis, 0).astype(np.float16))
             yield f"{scan.name}, averaged by {factor}, {'kji'[axis]}", images
+
+
+def _taken(images: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return images[np.clip(places, 0, len(images) - 1)]
+
+
+def _thick(images: np.ndarray, place: int) -> np.ndarray:
+    """A slice twice as thick as the others, blurred across them like the grading protocols blur within a slice."""
+    layers = _taken(images, np.arange(place - 1, place + 3)).astype(np.float32)
+    return block_mean(gaussian_blur(layers, 0.85, (0,))[1:3], (0,))[0].astype(np.float16)
 
 
 def file_sha256(path: Path) -> str:

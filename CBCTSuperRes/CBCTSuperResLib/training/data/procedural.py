@@ -23,7 +23,9 @@ GAPS = (0.5, 5.0)
 LARGEST_GROWTH = 1.3
 LOSS_IN_DEPTH = 2.0
 UNEVEN_SHARE, UNEVEN_AT_MOST = 0.5, 0.05
-UNEVEN_SHARE_OF_SLABS, UNEVEN_AT_MOST_IN_SLABS = 0.35, 0.03  # whoever sees the neighbours can tell it from noise
+UNEVEN_SLABS = (0.35, 0.03)  # less, because whoever sees the neighbours can tell it from noise
+THICK_SHARE = 0.5
+PROFILE = np.array([0.125, 0.375, 0.375, 0.125], np.float32)  # of a slice in depth, in layers of half its thickness
 Size = int
 Depths = np.ndarray
 ALONE = np.zeros(1)
@@ -181,26 +183,41 @@ def _image(values: np.ndarray, size: Size) -> np.ndarray:
     return values.reshape(-1, size, size)
 
 
-def random_depths(rng: np.random.Generator, slices: int) -> Depths:
-    """Places of a slice and its neighbours on either side, `slices` each, in fine pixels."""
-    if slices == 0:
-        return ALONE
+def random_gap(rng: np.random.Generator) -> float:
+    """Distance of neighbouring slices, in fine pixels."""
     usual, other = rng.choice(USUAL_GAPS), np.exp(rng.uniform(*np.log(GAPS)))
-    return np.arange(-slices, slices + 1) * (usual if rng.random() < USUAL_SHARE else other)
+    return float(usual if rng.random() < USUAL_SHARE else other)
 
 
 def training_slab(rng: np.random.Generator, size: Size, slices: int = 0) -> np.ndarray:
     """A fine slice between its neighbours, (2 slices + 1, size, size), with the slight blur of a fine scanner.
 
-    float32, in units of the window. Some have the faint unevenness of real tissue.
+    float32, in units of the window. Some slabs are of thin slices, others of slices that a scanner averaged in depth.
+    Some have the faint unevenness of real tissue.
     """
-    share, at_most = (UNEVEN_SHARE_OF_SLABS, UNEVEN_AT_MOST_IN_SLABS) if slices else (UNEVEN_SHARE, UNEVEN_AT_MOST)
-    depths = random_depths(rng, slices)
+    if slices == 0:
+        return _drawn(rng, size, ALONE, UNEVEN_SHARE, UNEVEN_AT_MOST)
+    gap, is_thick = random_gap(rng), rng.random() < THICK_SHARE
+    if not is_thick:
+        return _drawn(rng, size, gap * np.arange(-slices, slices + 1), *UNEVEN_SLABS)
+    parts = np.arange(2 * (2 * slices + 1) + len(PROFILE) - 2)
+    layers = _drawn(rng, size, gap / 2 * (parts - parts.mean()), *UNEVEN_SLABS)
+    return averaged_in_depth(layers)[::2]
+
+
+def averaged_in_depth(layers: np.ndarray) -> np.ndarray:
+    """Slices (k - 3, ...) as thick as two of the k layers, blurred across them as a scanner blurs within them."""
+    count = len(layers) - len(PROFILE) + 1
+    return sum(weight * layers[n : n + count] for n, weight in enumerate(PROFILE))
+
+
+def _drawn(rng: np.random.Generator, size: Size, depths: Depths, uneven: float, at_most: float) -> np.ndarray:
+    """Slices at these depths; a share of them is `uneven`, with a standard deviation of `at_most`."""
     kind = rng.choice(len(KINDS), p=list(KINDS.values()))
     image = list(KINDS)[kind](rng, size, depths)
     if rng.random() < 0.15:
         image = rng.uniform(0.6, 1.0) - image * rng.uniform(0.5, 0.9)
-    if rng.random() < share:
+    if rng.random() < uneven:
         sd = np.exp(rng.uniform(np.log(0.004), np.log(at_most)))
         image = image + sd * _cloud(rng, size, rng.uniform(0.2, 1.8), depths)
     return gaussian_blur(image.astype(np.float32), float(rng.uniform(0.3, 1.0)), (1, 2))
