@@ -80,7 +80,7 @@ class ApplyPanel:
         self.model = ModelSection(ui, choices, self._ensure)
         self.window = WindowSection(ui, choices)
         self.output = OutputSection(ui, choices)
-        self.preview = PreviewSection(ui, choices)
+        self.preview = PreviewSection(ui, choices, self._ensure)
         self.run = RunSection(ui, choices, self.logic, self._ensure)
         self.result = ResultSection(ui, choices, self.logic)
         self.advanced = AdvancedSection(ui, choices, self._ensure)

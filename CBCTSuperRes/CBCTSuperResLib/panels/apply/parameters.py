@@ -133,8 +133,8 @@ class OutputType(Enum):
 class ApplyParameters:
     """Bound to the widgets whose property SlicerParameterName is the name of a field.
 
-    `model`, `windowLow` and `windowHigh` are bound by their sections, as their choices depend on what is there. A
-    custom window that was never set has both at 0.
+    `model`, `windowLow`, `windowHigh` and `previewView` are bound by their sections, as their choices depend on what is
+    there. A custom window that was never set has both at 0.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -147,6 +147,9 @@ class ApplyParameters:
 
     outputVolume: vtkMRMLScalarVolumeNode
     planes: Planes = Planes.axial
+
+    previewView: str = ""
+    previewFade: Annotated[float, WithinRange(0.0, 100.0)] = 100.0
 
     quality: Quality = Quality.fast
     device: Device = Device.auto
