@@ -35,7 +35,7 @@ from .frequencies import edge_response
 from .goals import goals_text, judge
 from .measures import MEASURES, Measure, Truth, View
 from .simulate import ALL_AXES, IN_PLANE, degrade
-from .table import as_markdown, held_out_cases
+from .table import held_out_cases
 from .trust import negative_control
 
 NOISE, STRONG_NOISE = 0.02, 0.06
@@ -43,6 +43,16 @@ BLUR, JITTER = 0.85, 0.2
 CANAL_SEEDS = (901, 902, 903)
 INSERT_EDGE, INSERT_RADIUS = 96, 21.3
 RUNS_FOR_STABILITY = 4
+LABELS = {
+    **{m.name: f"{m.label} ({m.unit})" if m.unit else m.label for m in MEASURES},
+    "canals_found": "Canals that are shown (share)",
+    "canals_false": "Roots with a false canal (%)",
+    "noise_left": "Noise left (% of the window)",
+    "voxels_beyond": "Voxels that look like another tissue",
+    "mtf50": "Frequency with half the contrast (of Nyquist)",
+    "overshoot": "Overshoot at the edge (%)",
+    "instability": "Change from noise to noise (of the scan's)",
+}
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,16 @@ def grade_stability(methods: Mapping[str, Method]) -> list[dict]:
         ]
         spread[name] = float(np.sqrt(np.mean(np.var(runs, axis=0, ddof=1)))) / NOISE
     return [_row(f"roots of a jaw, P2, noise {100 * NOISE:g} %", P2, "instability", 2, spread)]
+
+
+def as_markdown(rows: Sequence[dict]) -> str:
+    """A table with a line for each data and measure, and a column for each method."""
+    methods = [key for key in rows[0] if key not in ("data", "protocol", "metric")]
+    lines = [["data", "measure", *methods], ["---"] * (2 + len(methods))]
+    for row in rows:
+        values = ("" if row[method] is None else f"{row[method]:g}" for method in methods)
+        lines.append([row["data"], LABELS.get(row["metric"], row["metric"]), *values])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _insert(contrast: float) -> tuple[np.ndarray, tuple[float, float]]:
