@@ -17,6 +17,7 @@ from .volume import Grid, Volume
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 INPUT_ROLE, RESULT_ROLE = "CBCTSuperRes.input", "CBCTSuperRes.result"
+DISAGREEMENT_ROLE = "CBCTSuperRes.disagreement"
 ATTRIBUTES = "CBCTSuperRes."
 ROI_TOLERANCE = 1e-3  # voxels; control points are kept in single precision
 STORED_AS = {np.dtype(np.float16): np.dtype(np.float32), np.dtype(bool): np.dtype(np.uint8)}  # MRML lacks these
@@ -175,6 +176,8 @@ def _checkIsPlainVolume(node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
     image = node.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
         raise InputError(f"The volume {name} is empty.", "Load it again or choose another one.")
+    if image.GetPointData().GetScalars().GetNumberOfTuples() != image.GetNumberOfPoints():
+        raise InputError(f"The voxels of {name} do not fill its size.", "Wait until it is loaded, or load it again.")
     if image.GetNumberOfScalarComponents() != 1:
         raise InputError(f"{name} has several values a voxel.", "Choose a volume with one value a voxel.")
     if _isSequenceProxy(node):

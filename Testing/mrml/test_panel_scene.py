@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from apply_helpers import add_scan
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
@@ -19,28 +20,97 @@ def panel(apply_panel):
     return apply_panel
 
 
-def test_choices_are_saved_with_the_scene_and_come_back(widget, panel, scene, tmp_path):
-    import slicer
-
-    panel.ui.planesSelector.currentIndex = 1
-    jaw = panel.ui.inputSelector.currentNode()
-    storage = jaw.CreateDefaultStorageNode()
+def save(node, scene, path):
+    """Give a node a file, as saving a scene does."""
+    storage = node.CreateDefaultStorageNode()
     storage.SetScene(scene)
-    storage.SetFileName(str(tmp_path / "Jaw.nrrd"))
-    assert storage.WriteData(jaw)
+    storage.SetFileName(str(path))
+    assert storage.WriteData(node)
     scene.AddNode(storage)
-    jaw.SetAndObserveStorageNodeID(storage.GetID())
+    node.SetAndObserveStorageNodeID(storage.GetID())
+
+
+def test_all_choices_are_saved_with_the_scene_and_come_back(panel, scene, tmp_path):
+    import slicer
+    from CBCTSuperResLib.panels.apply.parameters import (
+        Blank,
+        Device,
+        OutputType,
+        Planes,
+        Precision,
+        Quality,
+        WindowPreset,
+    )
+
+    usual = panel.choices.options()
+    panel.ui.fitRoiButton.click()
+    panel.ui.windowRange.setValues(300, 1000)
+    chosen = {
+        "planesSelector": (Planes, Planes.isotropic),
+        "qualitySelector": (Quality, Quality.best),
+        "deviceSelector": (Device, Device.cpu),
+        "precisionSelector": (Precision, Precision.fp32),
+        "blankSelector": (Blank, Blank.value),
+        "outputTypeSelector": (OutputType, OutputType.float32),
+    }
+    for name, (kind, value) in chosen.items():
+        getattr(panel.ui, name).currentIndex = list(kind).index(value)
+    panel.ui.tileSpinBox.value = 64
+    panel.ui.smoothingCheckBox.checked = False
+    panel.ui.smoothingSpinBox.value = 0.75
+    panel.ui.blankValueSpinBox.value = 7
+    before = panel.choices.options()
+    save(panel.ui.inputSelector.currentNode(), scene, tmp_path / "Jaw.nrrd")
+    scene.RegisterNodeClass(slicer.vtkMRMLMarkupsROIJsonStorageNode())  # as the module Markups does
+    save(panel.ui.roiSelector.currentNode(), scene, tmp_path / "Jaw ROI.mrk.json")
     file = tmp_path / "Szene 1.mrml"
     scene.SetRootDirectory(str(tmp_path))
     assert scene.Commit(str(file))
+
     scene.Clear(0)
-    assert panel.ui.planesSelector.currentIndex == 0
+    assert panel.ui.planesSelector.currentIndex == 0 and panel.ui.smoothingCheckBox.checked
+    panel.ui.inputSelector.setCurrentNode(add_scan("Another"))
+    assert panel.choices.options() == usual
+
+    scene.Clear(0)
     scene.SetURL(str(file))
     scene.Connect()
     slicer.app.processEvents()
-    assert panel.ui.planesSelector.currentIndex == 1
     assert panel.ui.inputSelector.currentNode().GetName() == "Jaw"
-    assert panel.parameters.model == "tiny"
+    assert panel.ui.roiSelector.currentNode().GetName() == "Jaw ROI"
+    assert panel.parameters.model == "tiny" and panel.parameters.windowPreset is WindowPreset.custom
+    assert panel.choices.options() == before
+    for name, (kind, value) in chosen.items():
+        assert getattr(panel.ui, name).currentIndex == list(kind).index(value), name
+    assert (panel.ui.windowRange.minimumValue, panel.ui.windowRange.maximumValue) == (300, 1000)
+    assert panel.ui.tileSpinBox.value == 64 and panel.ui.smoothingSpinBox.value == 0.75
+
+
+def test_binding_twice_and_leaving_twice_do_no_harm(widget, panel):
+    for step in (panel.bind, panel.bind, panel.unbind, panel.unbind, panel.close, panel.close, panel.bind):
+        step()
+    assert panel.parameters is not None and panel.ui.applyButton.enabled
+    widget.exit()
+    assert panel.parameters is None and not panel.ui.applyButton.enabled
+    widget.enter()
+    panel.ui.planesSelector.currentIndex = 1
+    assert panel.choices.options().planes == "isotropic"
+
+
+def test_the_panel_leaves_no_observers_on_the_parameters_however_often_it_is_entered(widget, panel):
+    node = panel.parameters.parameterNode
+    calls = []
+    node.AddObserver("ModifiedEvent", lambda *_: None)
+    refresh = panel.refresh
+    for _ in range(5):
+        widget.exit()
+        widget.enter()
+    panel.refresh = lambda *_: calls.append(1) or refresh()
+    widget.exit()
+    widget.enter()
+    calls.clear()
+    panel.parameters.tile = 32
+    assert len(calls) == 1
 
 
 def test_reloading_forgets_the_library(widget, monkeypatch):

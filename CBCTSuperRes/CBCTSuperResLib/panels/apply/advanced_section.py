@@ -46,8 +46,8 @@ class AdvancedSection(Section):
         for control in self._choosers():
             control.enabled = isFree
         if self.parameters is not None:
-            self.ui.smoothingSpinBox.visible = not self.parameters.modelSmoothing
-            self.ui.blankValueSpinBox.visible = self.parameters.blank is Blank.value
+            self.ui.smoothingSpinBox.enabled = isFree and not self.parameters.modelSmoothing
+            self.ui.blankValueSpinBox.enabled = isFree and self.parameters.blank is Blank.value
         self.ui.modelsFolderEdit.text = str(modelsFolder())
 
     def onOpenFolder(self, checked: bool = False) -> None:

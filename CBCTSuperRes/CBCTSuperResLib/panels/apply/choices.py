@@ -63,20 +63,16 @@ class Choices:
         return self.parameters.outputVolume if self.parameters else None
 
     def volume(self) -> Volume:
-        """The input volume: a view of the node's voxels.
+        """The input volume: a view of the node's voxels; the same object until they change.
 
         Raises
         ------
         InputError
             If none is chosen, or it cannot be used.
         """
-        node = self.inputNode
-        key = self._volumeKey()
-        if key is None:
-            return volumeFromNode(node)
+        volume, key = volumeFromNode(self.inputNode), self._volumeKey()
         if self._volume is None or self._volume[0] != key:
-            self._volume = None
-            self._volume = (key, volumeFromNode(node))
+            self._volume = (key, volume)
         return self._volume[1]
 
     def glance(self) -> Glance:

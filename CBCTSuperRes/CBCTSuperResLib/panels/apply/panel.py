@@ -109,6 +109,12 @@ class ApplyPanel:
         self._observer = self.parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, self.refresh)
         self.refresh()
 
+    def rebind(self) -> None:
+        """Show the parameters anew, because a scene was loaded: they may have named nodes that were not there yet."""
+        self.unbind()
+        self._release()
+        self.bind()
+
     def unbind(self) -> None:
         if self.parameters is None:
             return
@@ -145,8 +151,8 @@ class ApplyPanel:
         for section in self.sections:
             section.whenChanged = self.refresh
         self.advanced.whenModelsMoved = self._modelsMoved
-        self.model.tell = self.run.tell = self.log.add
-        self.run.whenStarted = self.preview.remove
+        self.model.tell = self.run.tell = self.batch.tell = self.log.add
+        self.run.whenStarted = self.batch.whenStarted = self.preview.remove
         self.run.whenDone = lambda job: self.result.show(job.outputVolume)
 
     def _boundParameters(self) -> ApplyParameters:
