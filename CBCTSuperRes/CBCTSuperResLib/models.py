@@ -131,6 +131,32 @@ def adopt_model(path: str | Path, folder: str | Path) -> ModelCard:
     return read_card(target)
 
 
+def remove_model(path: str | Path) -> None:
+    """Delete a model of the user's own.
+
+    Raises
+    ------
+    ModelError
+        If it is a shipped one.
+    OutputError
+        If it cannot be deleted.
+    """
+    path = Path(path)
+    if not is_own_model(path):
+        raise ModelError(f"{path.stem} came with the program.", "Only models of your own can be removed.")
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The model cannot be deleted: {error}.", "Close what uses it, or delete the file."
+        ) from error
+
+
+def is_own_model(path: str | Path) -> bool:
+    """Whether a model lies in the user's own folder."""
+    return Path(path).resolve().parent == user_models_folder().resolve()
+
+
 def _free_name(path: Path) -> Path:
     """The path, or one with a number if something of that name is there."""
     numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))

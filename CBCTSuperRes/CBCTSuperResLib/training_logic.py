@@ -261,6 +261,13 @@ class TrainingLogic:
             raise OutputError(f"The folder {target.parent} cannot be made: {error}.") from error
         return self._task({**_exportJob(run, target, which), "texts": {"name": name}})
 
+    def verifyModel(self, model: str | Path) -> Task:
+        """Check the file of a model, and that its network still computes the same.
+
+        The task's report has "checks": what was checked, whether it is right, and details, for each.
+        """
+        return self._task({"kind": "verify", "model": str(Path(model).absolute())})
+
     def prepare(self, low: Scan, high: Scan, out: str | Path, **options) -> Task:
         """Register low-resolution to high-resolution scans and write aligned pairs for training.
 

@@ -5,8 +5,8 @@ A job is a JSON object:
 - ``kind``: "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
   ``spacing``, ``series``; "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
   "preview" with ``model`` and, optionally, ``idle_s``: see `preview.server`; "import" with ``path`` (weights of another
-  program) and ``models`` (a folder): see `importers.job`; or "train", "plan", "check", "prepare",
-  "export": see `worker_training`;
+  program) and ``models`` (a folder): see `importers.job`; "verify" with ``model``: see `Model.verify`; or "train",
+  "plan", "check", "prepare", "export": see `worker_training`;
 - ``events``: a file to which this process appends one JSON object a line, each with the key ``event``:
   "started" (pid, group, host), "progress" (fraction, message, remaining_s), "warning" (message), "done" (report) or
   "error" (what, advice, exit_code, detail); a training also tells "scalars" (step, values), "validated" (step,
@@ -185,9 +185,17 @@ def _import(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     return import_model(job["path"], job["models"], events.progress, stop)
 
 
+def _verify(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+    require_packages()
+    from .model import Model
+
+    return {"checks": Model.load(job["model"]).verify()}
+
+
 KINDS = {
     "apply": _apply,
     "import": _import,
+    "verify": _verify,
     "difference": _difference,
     "preview": _preview,
     "train": train,

@@ -96,6 +96,19 @@ def test_a_click_starts_a_training_that_tells_how_it_goes(panel, wait):
     assert rows_of(panel)[0].startswith("Lauf 1: running\nstep ")
 
 
+def test_a_new_run_is_shown_though_others_are_there(panel, wait):
+    other = folder_of(panel, "Andere")
+    other.mkdir(parents=True)
+    (other / "status.json").write_text('{"state": "finished", "step": 9, "niter": 9, "updated": 1.0}')
+    panel.runs.listRuns()
+    assert panel.ui.runList.currentRow == 0 and "Andere: finished" in panel.ui.runLabel.text
+    panel.ui.startButton.click()
+    wait(lambda: panel.run.job is not None)
+    assert panel.parameters.shownRun == "Lauf 1" and panel.ui.runLabel.text == "The run begins."
+    wait(lambda: panel.ui.runLabel.text.startswith("Lauf 1: running"))
+    assert rows_of(panel)[panel.ui.runList.currentRow].startswith("Lauf 1: running")
+
+
 def test_a_finished_training_says_so_and_lists_its_run(panel, wait):
     choose_drawn_slices(panel, niter=5)
     panel.ui.startButton.click()

@@ -74,7 +74,7 @@ def test_the_run_that_was_active_last_is_shown_in_words(panel):
     texts = [panel.ui.runList.item(row).text() for row in range(panel.ui.runList.count)]
     assert texts[0].startswith("Neu: finished\nstep 20 of 20, best 33.00 dB, 2027-01-15")
     assert panel.ui.runList.currentRow == 0 and panel.parameters.shownRun == "Neu"
-    assert "Losses: pixels 0.05, discriminator, real 0.5" in panel.ui.runLabel.text
+    assert "Losses: pixels 0.05, discriminator (real) 0.5" in panel.ui.runLabel.text
     assert "PSNR 32.20 dB, 0.05 dB better than cubic interpolation (32.15 dB), at step 20" in panel.ui.runLabel.text
     panel.ui.runList.setCurrentRow(1)
     assert panel.parameters.shownRun == "Alt" and "0.15 dB better" in panel.ui.runLabel.text

@@ -1,53 +1,156 @@
-"""Section Models: which models are installed, and where one puts others."""
+"""Section Models: which models are installed, whether they are sound, and where one puts others."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from ...models import ModelEntry, list_models, user_models_folder
+from ...errors import Cancelled, OutputError, SuperResError
+from ...install import ensurePackages
+from ...jobs.training import Task
+from ...models import ModelEntry, is_own_model, list_models, remove_model, user_models_folder
+from ...training_logic import TrainingLogic
 from .. import dialogs
 from ..section import Section
 
 
 class ModelsSection(Section):
-    """Lists the models on this computer and shows the card of the chosen one."""
+    """Lists the models on this computer; shows the card of the chosen one, checks and removes it.
 
-    def __init__(self, ui) -> None:
+    Attributes
+    ----------
+    ensurePackages : callable
+        Called before a model is checked; installs what is missing.
+    """
+
+    def __init__(self, ui, logic: TrainingLogic) -> None:
         super().__init__(ui)
+        self.logic = logic
+        self.ensurePackages = ensurePackages
         self._entries: list[ModelEntry] = []
+        self._task: Task | None = None
         self.ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)
+        self.ui.checkModelButton.connect("clicked(bool)", self.onCheckOrCancel)
+        self.ui.removeModelButton.connect("clicked(bool)", self.onRemove)
         self.ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
+
+    @property
+    def isBusy(self) -> bool:
+        return self._task is not None
 
     def bind(self, parameters) -> None:
         super().bind(parameters)
         self.listModels()
 
+    def refresh(self) -> None:
+        entry = self._chosen()
+        isOwn = entry is not None and is_own_model(entry.path)
+        self.ui.removeModelButton.enabled = isOwn and not self.isBusy
+        self.ui.removeModelButton.toolTip = (
+            _("Delete the file of this model.") if isOwn else _("Only models of your own can be removed.")
+        )
+        self.ui.checkModelButton.text = _("Cancel") if self.isBusy else _("Check")
+        self.ui.checkModelButton.enabled = self.isBusy or (entry is not None and entry.card is not None)
+
+    def poll(self) -> None:
+        self._task.poll()
+        if self._task.isFinished:
+            self._end()
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.close()
+            self._task = None
+            self._say("")
+
     def listModels(self) -> None:
-        """Look for models again."""
+        """Look for models again; the chosen one stays chosen."""
+        entry = self._chosen()
         self._entries = list_models()
+        wasBlocked = self.ui.modelList.blockSignals(True)
         self.ui.modelList.clear()
-        for entry in self._entries:
-            self.ui.modelList.addItem(entry.name if entry.card else _("{name} (unusable)").format(name=entry.name))
-        self.ui.modelList.setCurrentRow(0 if self._entries else -1)
-        if not self._entries:
-            self.ui.cardText.setPlainText(_("No models are installed."))
+        for one in self._entries:
+            self.ui.modelList.addItem(one.name if one.card else _("{name} (unusable)").format(name=one.name))
+        self.ui.modelList.blockSignals(wasBlocked)
+        self._select(entry.path if entry else None)
 
     def choose(self, path: str) -> None:
         """Look for models again and show the card of this one."""
         self.listModels()
-        rows = [row for row, entry in enumerate(self._entries) if entry.path == Path(path)]
-        self.ui.modelList.setCurrentRow(rows[0] if rows else -1)
+        self._select(Path(path))
 
     def onModelChosen(self, row: int) -> None:
-        if 0 <= row < len(self._entries):
-            self.ui.cardText.setPlainText(entryText(self._entries[row]))
+        entry = self._chosen()
+        self.ui.cardText.setPlainText(entryText(entry) if entry else _("No models are installed."))
+        if not self.isBusy:
+            self._say("")
+        self.refresh()
+
+    def onCheckOrCancel(self, checked: bool = False) -> None:
+        try:
+            if self._task is not None:
+                self._task.cancel()
+            else:
+                self._check()
+        except SuperResError as error:
+            self._showError(error)
+        self.whenChanged()
+
+    def onRemove(self, checked: bool = False) -> None:
+        entry = self._chosen()
+        question = _("Delete the model {name}, {path}?").format(name=entry.name, path=entry.path)
+        if not dialogs.confirm(_("Remove model"), question, _("Delete")):
+            return
+        try:
+            remove_model(entry.path)
+        except SuperResError as error:
+            self._showError(error)
+        self.listModels()
 
     def onOpenFolder(self, checked: bool = False) -> None:
         folder = user_models_folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._showError(OutputError(f"The folder {folder} cannot be made: {error}."))
+            return
         dialogs.openFolder(str(folder))
+
+    def _chosen(self) -> ModelEntry | None:
+        row = self.ui.modelList.currentRow
+        return self._entries[row] if 0 <= row < len(self._entries) else None
+
+    def _select(self, path: Path | None) -> None:
+        rows = [row for row, entry in enumerate(self._entries) if entry.path == path] or [0]
+        self.ui.modelList.setCurrentRow(rows[0] if self._entries else -1)
+        self.onModelChosen(rows[0])
+
+    def _check(self) -> None:
+        self.ensurePackages()
+        entry = self._chosen()
+        self._task = self.logic.verifyModel(entry.path)
+        self._say(_("Checking {name}").format(name=entry.name))
+
+    def _end(self) -> None:
+        task, self._task = self._task, None
+        if task.error:
+            self._showError(task.error)
+        else:
+            wrong = [f"{what}: {details}" for what, isRight, details in task.report["checks"] if not isRight]
+            right = _("The file is as it was saved, and the network computes what it should.")
+            self._say(_("This model is damaged. {problems}").format(problems="; ".join(wrong)) if wrong else right)
+        self.whenChanged()
+
+    def _showError(self, error: SuperResError) -> None:
+        self._say(str(error))
+        if not isinstance(error, Cancelled):
+            logging.error("%s\n%s", error, getattr(error, "detail", ""))
+
+    def _say(self, text: str) -> None:
+        self.ui.modelsLabel.text = text
+        self.ui.modelsLabel.visible = bool(text)
 
 
 def entryText(entry: ModelEntry) -> str:

@@ -48,7 +48,7 @@ class TrainingPanel:
         self.runs = RunsSection(self.ui, self.choices, lambda: self.run.job)
         self.board = BoardSection(self.ui, self.choices)
         self.use = UseSection(self.ui, self.choices)
-        self.models = ModelsSection(self.ui)
+        self.models = ModelsSection(self.ui, logic)
         self.sections = (self.data, self.settings, self.runs, self.run, self.board, self.use, self.models)
         for section in self.sections:
             section.whenChanged = self.refresh

@@ -67,10 +67,13 @@ class RunSection(Section):
         if self._starting is not None:
             self._goOnStarting()
         elif self.job is not None:
+            saved = self.job.saved
             self.job.poll()
             self._showProgress()
             if self.job.isFinished:
                 self._end()
+            elif self.job.saved != saved:  # from now on there is something to use and to resume
+                self.whenChanged()
 
     def findTraining(self, runs: Sequence[RunInfo]) -> None:
         """Watch a training of these that goes on, unless one is watched; the run that is shown comes first.

@@ -89,17 +89,17 @@ def validationText(validations: Sequence[Row]) -> str:
 def lossTitle(name: str) -> str:
     """A loss in words; names that are not known stay as they are."""
     titles = {
-        "l_g_total": _("generator in all"),
+        "l_g_total": _("generator (total)"),
         "l_g_pix": _("pixels"),
-        "l_g_pix_grad_branch": _("edges of the branch"),
+        "l_g_pix_grad_branch": _("edges (branch)"),
         "l_g_pix_grad": _("edges"),
         "l_g_fea": _("features"),
         "l_g_gan": _("adversarial"),
-        "l_g_gan_grad": _("adversarial, edges"),
-        "l_d_real": _("discriminator, real"),
-        "l_d_fake": _("discriminator, made"),
-        "l_d_real_grad": _("edge discriminator, real"),
-        "l_d_fake_grad": _("edge discriminator, made"),
+        "l_g_gan_grad": _("adversarial (edges)"),
+        "l_d_real": _("discriminator (real)"),
+        "l_d_fake": _("discriminator (made)"),
+        "l_d_real_grad": _("edge discriminator (real)"),
+        "l_d_fake_grad": _("edge discriminator (made)"),
     }
     return titles.get(name, name)
 

@@ -86,7 +86,7 @@ class RunsSection(Section):
         self._folder = self.choices.resultsFolder
         self._runs = self.logic.runs(self._folder)
         self._fill()
-        if self._runs and self._shownRun() is None:
+        if self._runs and self._shownRun() is None and not self._isJustBeginning():
             self.parameters.shownRun = self._runs[0].name
         self.whenListed(self._runs)
 
@@ -121,6 +121,11 @@ class RunsSection(Section):
 
     def _shownRun(self) -> RunInfo | None:
         return next((run for run in self._runs if run.name == self.parameters.shownRun), None)
+
+    def _isJustBeginning(self) -> bool:
+        """Whether the chosen run is one that has not written anything yet."""
+        job = self._watched()
+        return job is not None and job.name == self.parameters.shownRun
 
     def _fill(self) -> None:
         """Write the list; rows stay where they are as long as the runs are the same."""
@@ -161,7 +166,8 @@ class RunsSection(Section):
         if run is not None:
             self.ui.runLabel.text = runText(run, record)
         elif self.parameters is not None:
-            self.ui.runLabel.text = _("There are no runs in this folder yet.")
+            begins = self._isJustBeginning()
+            self.ui.runLabel.text = _("The run begins.") if begins else _("There are no runs in this folder yet.")
 
     def _record(self) -> RunRecord | TrainingJob:
         """What is known of the shown run: from its training if that is watched, otherwise from its files."""
