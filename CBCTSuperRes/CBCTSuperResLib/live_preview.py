@@ -155,6 +155,7 @@ class LivePreview:
         if wanted != self._wanted:
             self._forget(keepPicture=wanted.keepsPictureOf(self._wanted))
             self._wanted, self._volume, self._due = wanted, subject.volume, time.monotonic() + DELAY_S
+        self.onDisplayChanged()
 
     def poll(self) -> None:
         """Go on, for at most 50 ms."""
@@ -175,6 +176,7 @@ class LivePreview:
         self._whenChanged()
 
     def onDisplayChanged(self, caller=None, event=None) -> None:
+        """The input looks different, or lies under another transform."""
         if self._display:
             self._display.followInput()
 
