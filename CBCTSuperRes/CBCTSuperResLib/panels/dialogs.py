@@ -25,6 +25,11 @@ def chooseFile(title: str, filters: str, folder: str = "") -> str:
     return qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, folder, filters)
 
 
+def chooseFiles(title: str, filters: str, folder: str = "") -> list[str]:
+    """The paths of existing files; none if the user has cancelled."""
+    return list(qt.QFileDialog.getOpenFileNames(slicer.util.mainWindow(), title, folder, filters))
+
+
 def chooseNewFile(title: str, filters: str, folder: str = "") -> str:
     """The path of a file to write, which the user agrees to replace if it exists; "" if cancelled."""
     return qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, folder, filters)

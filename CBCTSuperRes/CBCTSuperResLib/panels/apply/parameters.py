@@ -1,6 +1,7 @@
 """What the panel of CBCTSuperRes remembers in the scene."""
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
@@ -25,7 +26,7 @@ class Planes(Enum):
 
 
 class _Window(Enum):
-    """`Options.window` in plain words: the values are what it takes, "" for None and "custom" for two grey values."""
+    """`Options.window` in plain words: the values are what it takes, "" for None and "custom" for two gray values."""
 
     @staticmethod
     def label(preset: "_Window") -> str:
@@ -105,7 +106,7 @@ class Blank(Enum):
         words = {
             Blank.auto: _("Find them"),
             Blank.none: _("There are none"),
-            Blank.value: _("Voxels of a grey value"),
+            Blank.value: _("Voxels of a gray value"),
         }
         return words[blank]
 
@@ -133,8 +134,8 @@ class OutputType(Enum):
 class ApplyParameters:
     """Bound to the widgets whose property SlicerParameterName is the name of a field.
 
-    `model`, `windowLow`, `windowHigh` and `previewView` are bound by their sections, as their choices depend on what is
-    there. A custom window that was never set has both at 0.
+    `model`, `windowLow`, `windowHigh`, `previewView`, `batchVolumes` and `batchFiles` are bound by their sections, as
+    their choices depend on what is there. A custom window that was never set has both at 0.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -160,3 +161,8 @@ class ApplyParameters:
     blank: Blank = Blank.auto
     blankValue: Annotated[float, WithinRange(-1000000.0, 1000000.0)] = 0.0
     outputType: OutputType = OutputType.same
+
+    batchVolumes: list[vtkMRMLScalarVolumeNode]
+    batchFiles: list[Path]
+    batchFolder: Path
+    batchSkip: bool = True
