@@ -73,6 +73,18 @@ class Sharpened(Stub):
         return {"sr": F.conv2d(F.pad(fine, (0, 0, 2, 2), mode="replicate"), taps.view(1, 1, -1, 1))}
 
 
+class Lopsided(Stub):
+    """Bicubic enlargement by two, smeared to the right and, more, downwards; stays within what the image spans."""
+
+    def describe(self) -> NetworkSpec:
+        return NetworkSpec("lopsided", scale=2, halo=4, decode_halo=4)
+
+    def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
+        fine = F.interpolate(features, scale_factor=2.0, mode="bicubic")
+        right, down = (F.pad(fine, sides, mode="replicate") for sides in ((1, 0, 0, 0), (0, 0, 2, 0)))
+        return {"sr": 0.5 * fine + 0.2 * right[..., :-1] + 0.3 * down[..., :-2, :]}
+
+
 class Cells(Stub):
     """Works on cells of 4 x 4 pixels: the result depends on where an image is cut, unless it is cut between cells."""
 
@@ -132,6 +144,7 @@ STUBS = {
     "cubic": CubicTwice,
     "constant": Constant,
     "sharpened": Sharpened,
+    "lopsided": Lopsided,
     "cells": Cells,
     "linear_blocks": LinearBlocks,
     "any_scale": AnyScale,

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import __version__
+from .beside import check_outputs, outputs
 from .errors import Cancelled, OutputError
 from .estimate import check_resources
 from .files import check_output
-from .files.exchange import ExchangeOutput, is_exchange
-from .files.images import allocate
+from .files.exchange import is_exchange
 from .locks import FileLock
 from .models import DEFAULT_MODEL
 from .options import Options
@@ -51,7 +51,8 @@ def apply_to_file(
     input_path : path
         Whatever `read_volume` reads, or a volume in exchange format (.npy).
     output_path : path
-        File to write; its extension chooses the format. The report is written beside it as `<output>.json`.
+        File to write; its extension chooses the format. The report is written beside it as `<output>.json`, and what
+        else is asked for as `<output> model disagreement` and `<output> model disagreement mask`.
     model : Model, path, name or None
         The model, its file, the name of an installed one; None takes the default model.
     progress : callable (fraction, message), optional
@@ -82,9 +83,8 @@ def apply_to_file(
             part_of(progress, 0, READ)(0.5, "Loading the model")
             model = _load(model)
             need = check_resources(volume, model.card, options, output_path)
-            if not is_exchange(output_path):
-                check_output(output_path, need.grid, need.dtype, source=input_path)
-        with ExchangeOutput(output_path) if is_exchange(output_path) else _FileOutput(output_path, compress) as output:
+            check_outputs(output_path, options, need, input_path)
+        with outputs(output_path, options, compress) as output:
             with stages.named("computing"):
                 result = _super_resolve(volume, model, options, part_of(progress, READ, WRITE), cancelled, output)
             with stages.named("writing"):
@@ -93,6 +93,7 @@ def apply_to_file(
         report = {
             "input": _facts(input_path, volume),
             "output": _facts(output_path, result),
+            **({"beside": {words: str(path) for words, path in output.files.items()}} if output.files else {}),
             "options": options.to_json(),
             "reading": {"spacing": spacing and list(spacing), "series": series},
             "versions": versions(),
@@ -159,23 +160,6 @@ class _Stages:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-class _FileOutput:
-    """A result that is computed in memory and then written; the counterpart of `ExchangeOutput`."""
-
-    def __init__(self, path: Path, compress: bool) -> None:
-        self._path, self._compress = path, compress
-        self.allocate = allocate
-
-    def __enter__(self) -> _FileOutput:
-        return self
-
-    def __exit__(self, *_) -> None:
-        """Nothing is open: `write_volume` writes whole files."""
-
-    def publish(self, volume: Volume) -> None:
-        volume.write(self._path, compress=self._compress)
-
-
 def _check_names(input_path: Path, output_path: Path) -> None:
     """What can be said of the output before anything is read."""
     folder = output_path.absolute().parent
@@ -214,7 +198,7 @@ def _load(model: str | Path | Model | None) -> Model:
 def _super_resolve(volume: Volume, model: Model, options: Options, progress: Report, cancelled, output) -> Volume:
     from .resolve import super_resolve
 
-    return super_resolve(volume, model, options, progress, cancelled=cancelled, allocate=output.allocate)
+    return super_resolve(volume, model, options, progress, cancelled=cancelled, **output.memory)
 
 
 def _facts(path: Path, volume: Volume) -> dict:

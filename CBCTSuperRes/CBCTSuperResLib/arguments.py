@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 
 from .errors import OptionError
-from .options import ENSEMBLES, PLANES, PRECISIONS, Options
+from .options import ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, Options
 from .window import PRESETS, Window
 
 
@@ -46,6 +46,22 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="average the results over 1, 2, 4 or 8 flips and rotations: less noise, N times the time",
+    )
+    how.add_argument(
+        "--uncertainty",
+        type=int,
+        nargs="?",
+        const=USUAL_PASSES,
+        default=0,
+        metavar="N",
+        help=f"also measure, by N more passes ({USUAL_PASSES} if no number is given), where the model disagrees with "
+        'itself; written beside the output as "... model disagreement"',
+    )
+    how.add_argument(
+        "--disagreement-above",
+        type=float,
+        metavar="GREY",
+        help="also write a mask of the voxels whose model disagreement is larger than so many grey values",
     )
     how.add_argument("--tile", type=int, metavar="N", help="edge of a tile in input voxels; 0 for whole slices")
 

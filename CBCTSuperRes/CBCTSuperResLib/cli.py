@@ -225,6 +225,7 @@ def result_text(report: dict, output: str) -> str:
         *(f"Warning: {text}" for text in run["quality"]["warnings"]),
         f"Result: {' x '.join(map(str, run['output_size']))} voxels of "
         f"{' x '.join(f'{s:.4g}' for s in run['output_spacing_mm'])} mm in {output}",
+        *(f"{words.capitalize()} in {path}" for words, path in report.get("beside", {}).items()),
         NOTICE,
     ]
     return "\n".join(lines)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil, prod
 
 import numpy as np
@@ -16,7 +17,7 @@ from .errors import Cancelled, ModelError, ResourceError
 from .memory import readable
 from .networks.blocks import ResidualDenseBlock, Scratch
 from .networks.spec import NetworkSpec
-from .symmetries import on_whole_cells, symmetries
+from .symmetries import AS_IT_IS, Symmetry, on_whole_cells, symmetries
 from .tiles import Axis, Box, Context, Tile, plan_tiles, shift
 
 log = logging.getLogger(__name__)
@@ -109,12 +110,21 @@ class Engine:
         ModelError
             If the network gives values that are not finite, even in float32.
         """
-        if self.ensemble == 1:
+        if self._symmetries == (AS_IT_IS,):
             return self._counted(image, axes, whole)
         view = on_whole_cells(image, axes, whole, self.spec.multiple)
         total = sum(symmetry.undo(self._counted(*symmetry.apply(*view))) for symmetry in self._symmetries)
         total /= self.ensemble
         return total
+
+    @contextmanager
+    def in_position(self, symmetry: Symmetry) -> Iterator[None]:
+        """For a while the network sees every image once, in this position."""
+        before, self._symmetries = self._symmetries, (symmetry,)
+        try:
+            yield
+        finally:
+            self._symmetries = before
 
     @property
     def ensemble(self) -> int:

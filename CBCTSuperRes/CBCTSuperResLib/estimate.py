@@ -43,6 +43,8 @@ class Estimate:
         Time to compute; from earlier runs of this model on this machine, otherwise guessed.
     measured : bool
         Whether `seconds` comes from earlier runs.
+    beside_bytes : int
+        Size of the second volume, if disagreement is to be measured.
     """
 
     grid: Grid
@@ -51,6 +53,7 @@ class Estimate:
     memory_bytes: int
     seconds: float
     measured: bool
+    beside_bytes: int = 0
 
 
 def scales(card: ModelCard, options: Options) -> tuple[float, float, float]:
@@ -129,8 +132,9 @@ def estimate(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = Op
     output_bytes = int(np.prod(result.size, dtype=np.int64)) * kind.itemsize
     input_bytes = int(np.prod(grid.size, dtype=np.int64)) * np.dtype(dtype).itemsize
     seconds, measured = _seconds(grid, card, options)
-    memory = input_bytes + output_bytes + _working_memory(grid, card, options) + int(PROGRAM_MEMORY)
-    return Estimate(result, kind, output_bytes, memory, seconds, measured)
+    beside_bytes = output_bytes // kind.itemsize * 4 if options.uncertainty else 0
+    memory = input_bytes + output_bytes + beside_bytes + _working_memory(grid, card, options) + int(PROGRAM_MEMORY)
+    return Estimate(result, kind, output_bytes, memory, seconds, measured, beside_bytes)
 
 
 def check_resources(
@@ -153,9 +157,10 @@ def check_resources(
         )
     if output_path is not None:
         free = shutil.disk_usage(Path(output_path).absolute().parent).free
-        if need.output_bytes > free:
+        wanted = need.output_bytes + need.beside_bytes
+        if wanted > free:
             raise ResourceError(
-                f"The result takes {readable(need.output_bytes)} on disk, but only {readable(free)} are free in "
+                f"The result takes {readable(wanted)} on disk, but only {readable(free)} are free in "
                 f"{Path(output_path).absolute().parent}.",
                 f"{advice} Or choose another disk.",
             )
@@ -180,7 +185,7 @@ def record_speed(card: ModelCard, device: str, voxels: float, seconds: float) ->
 
 def passes_over(card: ModelCard, options: Options) -> int:
     """How often each voxel goes through the network."""
-    return _planes(card, options) * options.ensemble
+    return _planes(card, options) * (options.ensemble + options.uncertainty)
 
 
 def _planes(card: ModelCard, options: Options) -> int:
@@ -223,7 +228,7 @@ def _working_memory(grid: Grid, card: ModelCard, options: Options) -> int:
     piece = i * j * (k if spec.dimensions == 3 else 1)
     encode, decode = piece * spec.bytes_per_voxel, piece * spec.decode_bytes_per_voxel
     tile = encode + min(decode, MOST_FOR_TILES) if spec.halo is None else min(encode + decode, MOST_FOR_TILES)
-    slices = (8 if options.ensemble == 1 else 10) * 4 * i * j * factor**2
+    slices = (8 if passes_over(card, options) == 1 else 14) * 4 * i * j * factor**2
     if _planes(card, options) == 1 and spec.dimensions == 2:
         return int(tile + slices)
     whole = i * j * k * factor**3 * BYTES_OF_BLOCKS

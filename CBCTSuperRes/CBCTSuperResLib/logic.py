@@ -100,7 +100,8 @@ class SuperResLogic:
         roi : vtkMRMLMarkupsROINode or ((i0, i1), (j0, j1), (k0, k1)), optional
             Only this part is computed.
         **options
-            window, blank, smooth, planes, scale, dtype, device, precision, tile: see `Options`.
+            window, blank, smooth, planes, scale, dtype, device, precision, tile, ensemble, uncertainty,
+            disagreement_above: see `Options`. With `uncertainty` comes a second volume, "<output> model disagreement".
         """
         return self._job(WorkerProcess, inputVolume, outputVolume, model=model, roi=roi, **options)
 
@@ -128,7 +129,7 @@ class SuperResLogic:
         card = read_card(find_model(DEFAULT_MODEL if model is None else model))
         chosen = Options(roi=roi, **options)
         need = estimate(volume.grid, volume.voxels.dtype, card, chosen)
-        folder = _temporaryFolder(volume.voxels.nbytes + need.output_bytes)
+        folder = _temporaryFolder(volume.voxels.nbytes + need.output_bytes + need.beside_bytes)
         return SuperResJob(inputVolume, outputVolume, card, chosen, worker, folder)
 
 

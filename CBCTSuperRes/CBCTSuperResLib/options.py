@@ -10,6 +10,7 @@ from .errors import OptionError
 
 PLANES = ("axial", "isotropic")
 ENSEMBLES = (1, 2, 4, 8)
+USUAL_PASSES, MOST_PASSES = 4, 32
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 
 
@@ -42,6 +43,11 @@ class Options:
     ensemble : int
         Results over so many flips and rotations of each slice (flips of each block) that are averaged, one of
         `ENSEMBLES`; the network runs so many times.
+    uncertainty : int
+        Further passes, flipped or rotated and with a little noise, whose standard deviation is given as a second volume
+        named "model disagreement"; 0 for none, otherwise 2 to `MOST_PASSES`. See `disagreement`.
+    disagreement_above : float or None
+        Disagreement, in grey values, from which on voxels are marked in a mask; None for no mask.
     """
 
     window: str | tuple[float, float] | None = None
@@ -55,6 +61,8 @@ class Options:
     precision: str = "auto"
     tile: int | None = None
     ensemble: int = 1
+    uncertainty: int = 0
+    disagreement_above: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.window, list):
@@ -74,8 +82,24 @@ class Options:
                 f"ensemble is {self.ensemble!r}.",
                 f"Choose one of {', '.join(map(str, ENSEMBLES))} flips and rotations.",
             )
+        self._check_uncertainty()
         if self.dtype is not None:
             self._check_dtype()
+
+    def _check_uncertainty(self) -> None:
+        if self.uncertainty != 0 and not 2 <= self.uncertainty <= MOST_PASSES:
+            raise OptionError(
+                f"uncertainty is {self.uncertainty} passes.", f"Choose 2 to {MOST_PASSES} passes, or 0 for none."
+            )
+        if self.disagreement_above is None:
+            return
+        if not self.disagreement_above > 0:
+            raise OptionError(
+                f"disagreement_above is {self.disagreement_above} grey values.",
+                "Choose a positive number of grey values.",
+            )
+        if not self.uncertainty:
+            raise OptionError("There is a threshold for the disagreement, but no passes.", "Set uncertainty, to 4 say.")
 
     def _check_dtype(self) -> None:
         try:

@@ -77,10 +77,10 @@ class BlockByBlock:
 
     neighbours = 0
 
-    def __init__(self, spec: NetworkSpec, scale: float) -> None:
+    def __init__(self, spec: NetworkSpec, scale: float, more_floats: int = 0) -> None:
         self.scales = (scale,) * 3
         self.context = (_context(spec),) * 3
-        self.edges = (_block_edge(spec, FLOATS_OF_BLOCKS * scale**3, self.context[0].halo),) * 3
+        self.edges = (_block_edge(spec, (FLOATS_OF_BLOCKS + more_floats) * scale**3, self.context[0].halo),) * 3
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
         return engine.run(unit, *_seen_from(tile, axes))
@@ -97,13 +97,13 @@ class ThreePlanes:
 
     neighbours = 0
 
-    def __init__(self, spec: NetworkSpec, scale: float) -> None:
+    def __init__(self, spec: NetworkSpec, scale: float, more_floats: int = 0) -> None:
         self.scales = (scale,) * 3
         self._slices = spec.slices
         self._fusion = PlaneFusion(int(scale))
         self._reach = -(-FUSION_REACH // int(scale))
         self.context = (_context(spec, self._reach),) * 3
-        self.edges = (_block_edge(spec, FLOATS_OF_FUSION * scale**3, self._reach),) * 3
+        self.edges = (_block_edge(spec, (FLOATS_OF_FUSION + more_floats) * scale**3, self._reach),) * 3
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
         _, inside = _seen_from(tile, axes)
@@ -154,11 +154,14 @@ def slab_around(volume: np.ndarray, number: int, slices: int, axis: int = 0) -> 
     return np.ascontiguousarray(np.moveaxis(volume.take(places, axis), axis, 0))
 
 
-def choose_pass(spec: NetworkSpec, planes: str, scale: float) -> Pass:
-    """The pass for a kind of network and the planes that were asked for."""
+def choose_pass(spec: NetworkSpec, planes: str, scale: float, more_floats: int = 0) -> Pass:
+    """The pass for a kind of network and the planes that were asked for.
+
+    `more_floats` are held for each output voxel of a piece by whoever uses the pass, so that blocks must be smaller.
+    """
     if spec.dimensions == 3:
-        return BlockByBlock(spec, scale)
-    return ThreePlanes(spec, scale) if planes == "isotropic" else SliceBySlice(spec, scale)
+        return BlockByBlock(spec, scale, more_floats)
+    return ThreePlanes(spec, scale, more_floats) if planes == "isotropic" else SliceBySlice(spec, scale)
 
 
 def _seen_from(tile: Tile, axes: Sequence[Axis]) -> tuple[list[Axis], Tile]:

@@ -36,6 +36,8 @@ outside_window (share, 0 to 1)
 outside_domain (share, 0 to 1)
     Voxels for which the model was not made: all if the voxel size or the noise of the scan is outside what it learned
     from, otherwise those brighter than the window.
+disagreement ("grey values"), only if it was asked for
+    What 95 % of the measured voxels of the second volume do not exceed; see `disagreement`.
 """
 
 from __future__ import annotations
@@ -55,12 +57,14 @@ if TYPE_CHECKING:
     from .card import ModelCard
     from .intensity import WindowChoice
     from .volume import Volume
+    from .window import Window
 
 FORMAT = 1
 DEFAULT_BLUR = 0.85  # pixels of a result of twice the sampling
 LEAST_NOISE = 0.005  # of the window: less is taken for this much
 FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
+MUCH = 0.1  # of the window: disagreement that deserves a look
 UNKNOWN = "could not be measured"
 
 
@@ -102,6 +106,24 @@ def quality_card(
         "noise_share_of_window": measured.noise_share,
         "seconds": round(time.perf_counter() - start, 3),
     }
+
+
+def disagreement_figure(facts: dict, window: Window) -> dict:
+    """The figure for what `disagreement.Disagreement.summary` tells."""
+    share = 100 * facts["percentile_95"] / window.width
+    text = (
+        f"{facts['median']:.3g} grey values in half of the voxels, more than {facts['percentile_95']:.3g} "
+        f"({share:.2g} % of the window) in a twentieth"
+    )
+    if facts["above"] is not None:
+        text += f"; more than {facts['above']:g} in {100 * facts['share_above']:.2g} %"
+    hint = (
+        f"How far {facts['passes']} answers of the network to the same scan, turned and with a little noise, lie apart "
+        "(standard deviation). Where it is large, detail hangs on chance; where it is small, it may still be wrong."
+    )
+    return _figure(
+        "disagreement", "Model disagreement", text, hint, share > 100 * MUCH, facts["percentile_95"], "grey values"
+    )
 
 
 def assumed_blur(card: ModelCard, factor: float) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 from .blanks import BlankRegion, find_blanks
 from .blanks.fill import BlankFiller
 from .card import ModelCard
+from .disagreement import FLOATS, Disagreement, added_noise
 from .engine import Engine
 from .estimate import check_resources, output_grid, output_type, passes_over, record_speed, region
 from .files.checks import check_voxels
@@ -28,12 +29,26 @@ from .model import Model
 from .options import Options
 from .passes import Pass, choose_pass
 from .prepare import Preparation, Prepared
-from .quality import quality_card
+from .quality import disagreement_figure, quality_card
 from .report import make_report
 from .tiles import Axis, Tile, plan_tiles
 from .volume import Grid, Volume
 
 Progress = Callable[[float, str], None]
+Allocate = Callable[[tuple[int, ...], np.dtype], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Result(Volume):
+    """A super-resolved volume.
+
+    Attributes
+    ----------
+    disagreement : Volume or None
+        Where the model disagrees with itself, if that was asked for: float32, in grey values, see `disagreement`.
+    """
+
+    disagreement: Volume | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +93,10 @@ def super_resolve(
     progress: Progress | None = None,
     *,
     cancelled: Callable[[], bool] | None = None,
-    allocate: Callable[[tuple[int, ...], np.dtype], np.ndarray] = np.empty,
+    allocate: Allocate = np.empty,
+    allocate_disagreement: Allocate = np.empty,
     looked: Looked | None = None,
-) -> Volume:
+) -> Result:
     """Super-resolve a volume.
 
     Parameters
@@ -93,14 +109,14 @@ def super_resolve(
         Called after every piece, with growing fractions; what it raises ends the run.
     cancelled : callable, optional
         Asked again and again; True ends the run with `Cancelled`.
-    allocate : callable (shape, dtype), optional
-        Gives the memory of the result, for instance a memory-mapped file.
+    allocate, allocate_disagreement : callable (shape, dtype), optional
+        Give the memory of the result, and of the disagreement, for instance a memory-mapped file.
     looked : Looked, optional
         What `look` told of this volume with these options; otherwise it is looked at.
 
     Returns
     -------
-    Volume
+    Result
         The same physical extent (or the ROI's), more finely sampled; its `report` tells what was done, and with what
         quality.
 
@@ -125,20 +141,30 @@ def super_resolve(
     seconds["looking"] = time.perf_counter() - start
 
     axes = _axes(volume.grid, grid, options)
-    way = choose_pass(card.spec, options.planes, max(axis.scale for axis in axes))
+    more_floats = FLOATS if options.uncertainty else 0
+    way = choose_pass(card.spec, options.planes, max(axis.scale for axis in axes), more_floats)
     output = allocate(grid.shape, output_type(volume.voxels.dtype, options))
     filler = BlankFiller(blanks, volume.voxels.shape)
     preparation = Preparation(volume.voxels, choice.window, filler, smooth, way.neighbours)
     finisher = Finisher(output, axes, choice.window, blanks)
+    disagreement = None
+    if options.uncertainty:
+        spread = allocate_disagreement(grid.shape, np.dtype(np.float32))
+        noise = added_noise(volume.voxels, axes, choice.window, blanks)
+        disagreement = Disagreement(
+            spread, volume.voxels.shape, axes, way, engine, options.uncertainty, noise, choice.window, blanks
+        )
     tiles = plan_tiles(axes, way.edges, way.context)
     measured = []
     for tile in tiles:
         if _is_blank(blanks, axes, tile):
             finisher.write_blank(tile)
+            if disagreement:
+                disagreement.write_blank(tile)
         else:
             measured.append(tile)
     with _one_opencv_thread():
-        _Stations(preparation, way, engine, finisher, axes).process(measured, progress)
+        _Stations(preparation, way, engine, finisher, axes, disagreement).process(measured, progress)
     seconds["computing"] = time.perf_counter() - start - seconds["looking"]
 
     if options.roi is None or len(measured) > 1:  # a lone piece of a ROI is mostly margin
@@ -151,8 +177,14 @@ def super_resolve(
     seconds["quality"] = time.perf_counter() - start
     report = make_report(volume, grid, model, options, choice, blanks, engine, smooth, len(measured), seconds)
     report["quality"] = quality
+    beside = None
+    if disagreement:
+        disagreement.finish()
+        report["disagreement"] = disagreement.summary(options.disagreement_above)
+        quality["figures"].append(disagreement_figure(report["disagreement"], choice.window))
+        beside = Volume(spread, grid)
     progress(1.0, "Done")
-    return Volume(output, grid, volume.padding_value, report)
+    return Result(output, grid, volume.padding_value, report, beside)
 
 
 def _axes(grid: Grid, result: Grid, options: Options) -> list[Axis]:
@@ -189,18 +221,26 @@ class _Stations:
     """Three stations that work at the same time: prepare the next piece, run the network, finish the last one."""
 
     def __init__(
-        self, preparation: Preparation, way: Pass, engine: Engine, finisher: Finisher, axes: Sequence[Axis]
+        self,
+        preparation: Preparation,
+        way: Pass,
+        engine: Engine,
+        finisher: Finisher,
+        axes: Sequence[Axis],
+        disagreement: Disagreement | None,
     ) -> None:
         self._preparation = preparation
         self._way = way
         self._engine = engine
         self._finisher = finisher
         self._axes = axes
+        self._disagreement = disagreement
 
     def process(self, tiles: Sequence[Tile], progress: Progress) -> None:
         """Take all pieces through the stations, in order, and report after every run of the network."""
-        total = sum(self._way.runs(tile, self._axes) for tile in tiles) * self._engine.ensemble
-        self._engine.after_run = lambda done: progress(0.99 * done / total, f"Network: {done} of {total}")
+        passes = self._engine.ensemble + (self._disagreement.passes if self._disagreement else 0)
+        total = sum(self._way.runs(tile, self._axes) for tile in tiles) * passes
+        self._engine.after_run = lambda done: progress(0.99 * (done / total), f"Network: {done} of {total}")
         with ThreadPoolExecutor(max_workers=2) as pool:
             upcoming = pool.submit(self._preparation.box, tiles[0].read) if tiles else None
             finishing: Future | None = None
@@ -211,5 +251,7 @@ class _Stations:
                 if finishing:
                     finishing.result()
                 finishing = pool.submit(self._finisher.write, tile, enlarged, prepared)
+                if self._disagreement:
+                    self._disagreement.measure(tile, prepared.slab, enlarged)
             if finishing:
                 finishing.result()

@@ -62,6 +62,9 @@ class Symmetry:
         return np.flip(values, self.mirrored) if self.mirrored else values
 
 
+AS_IT_IS = Symmetry()
+
+
 def symmetries(count: int, dimensions: int) -> tuple[Symmetry, ...]:
     """The first `count` (up to 8) positions, for slices (flips and rotations) or for blocks (flips).
 

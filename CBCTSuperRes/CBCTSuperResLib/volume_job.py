@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .beside import DISAGREEMENT, beside_path
 from .card import ModelCard
 from .errors import Cancelled, ResourceError, SuperResError
 from .estimate import scales
 from .files.exchange import read_exchange, remove_pieces, write_slabs
 from .nodes import (
+    DISAGREEMENT_ROLE,
     RESULT_ROLE,
     createOutputNode,
     fillNode,
@@ -81,6 +83,7 @@ class VolumeJob:
         self._isComputing = self._isCancelling = self._isTidying = False
         files = {name: folder / f"{name}.npy" for name in [*sources, "output"]}
         self._files = list(files.values())
+        self._outputFile = files["output"]
         self._worker = worker({**task, **{name: str(file) for name, file in files.items()}}, folder)
         self._work: Iterator[float | None] = self._stages()
         try:
@@ -174,15 +177,19 @@ class VolumeJob:
     def _takeOver(self) -> Iterator[float | None]:
         self.message = "Copying the result"
         yield REST
-        result = read_exchange(self._files[-1])
         if self.outputVolume is None:
             self.outputVolume = self.newOutput()
-        # Before the voxels come, because a display that chooses its window itself would look at all of them.
-        placeBeside(self._sources[0], self.outputVolume)
-        for part in fillNode(self.outputVolume, result):
-            self.fraction = COMPUTED + (1 - COMPUTED) * part
-            yield part if part < 1 else REST
+        yield from self._copied(self._outputFile, self.outputVolume)
         self.complete()
+
+    def _copied(self, file: Path, node: slicer.vtkMRMLScalarVolumeNode) -> Iterator[float | None]:
+        """Copy a volume into a node beside the first source."""
+        result = read_exchange(file)
+        # Before the voxels come, because a display that chooses its window itself would look at all of them.
+        placeBeside(self._sources[0], node)
+        for part in fillNode(node, result):
+            self.fraction = max(self.fraction, COMPUTED + (1 - COMPUTED) * part)
+            yield part if part < 1 else REST
 
     def _tidyUp(self) -> Iterator[None]:
         self._isTidying = True
@@ -215,6 +222,9 @@ class SuperResJob(VolumeJob):
     ----------
     report : dict or None
         What was done, see `apply_to_file`.
+    disagreementVolume : vtkMRMLScalarVolumeNode or None
+        "<output> model disagreement", if it was asked for; referenced by the output. The one that the output already
+        has is used again. Its display shows what is above the threshold that was given, or the uppermost twentieth.
     """
 
     def __init__(
@@ -227,8 +237,13 @@ class SuperResJob(VolumeJob):
         folder: Path,
     ) -> None:
         self._name = outputName(inputVolume, scales(card, options)[0])
+        self.disagreementVolume: slicer.vtkMRMLScalarVolumeNode | None = None
+        self._isDisagreementWanted = bool(options.uncertainty)
+        self._isDisagreementOurs = False
         task = {"kind": "apply", "model": str(card.path.absolute()), "options": options.to_json()}
         super().__init__({"input": inputVolume}, outputVolume, task, worker, folder)
+        if self._isDisagreementWanted:
+            self._files.append(beside_path(self._outputFile, DISAGREEMENT))
 
     def newOutput(self) -> slicer.vtkMRMLScalarVolumeNode:
         return createOutputNode(self._sources[0], self._name)
@@ -241,6 +256,36 @@ class SuperResJob(VolumeJob):
             "report": json.dumps(self.report, ensure_ascii=False, default=str),
         }
         recordProvenance(self._sources[0], self.outputVolume, facts)
+
+    def _takeOver(self) -> Iterator[float | None]:
+        yield from super()._takeOver()
+        if not self._isDisagreementWanted:
+            return
+        self.disagreementVolume = self.outputVolume.GetNodeReference(DISAGREEMENT_ROLE)
+        if self.disagreementVolume is None:
+            self._isDisagreementOurs = True
+            self.disagreementVolume = createOutputNode(
+                self._sources[0], f"{self.outputVolume.GetName()} {DISAGREEMENT}"
+            )
+        yield from self._copied(self._files[-1], self.disagreementVolume)
+        self._completeDisagreement()
+
+    def _completeDisagreement(self) -> None:
+        node, facts = self.disagreementVolume, self.report["super_resolution"]["disagreement"]
+        self.outputVolume.SetNodeReferenceID(DISAGREEMENT_ROLE, node.GetID())
+        recordProvenance(self._sources[0], node, {"disagreement": json.dumps(facts)})
+        node.SetNodeReferenceID(RESULT_ROLE, self.outputVolume.GetID())
+        high = facts["percentile_95"]
+        display = node.GetScalarVolumeDisplayNode()
+        display.SetWindowLevelMinMax(0.0, max(2 * high, 1e-3))
+        display.SetLowerThreshold(high if facts["above"] is None else facts["above"])
+        display.SetApplyThreshold(True)
+
+    def _fail(self, error: SuperResError) -> None:
+        super()._fail(error)
+        if self._isDisagreementOurs and self._scene.IsNodePresent(self.disagreementVolume):
+            self._scene.RemoveNode(self.disagreementVolume)
+        self.disagreementVolume = None
 
 
 class DifferenceJob(VolumeJob):

@@ -13,9 +13,8 @@ from scans import make_scan
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CBCTSuperResLib import logic as logic_module  # noqa: E402
-from CBCTSuperResLib import nodes  # noqa: E402
+from CBCTSuperResLib import nodes, volume_job  # noqa: E402
 from CBCTSuperResLib.files.exchange import ExchangeOutput  # noqa: E402
-from CBCTSuperResLib import volume_job  # noqa: E402
 from CBCTSuperResLib.logic import SuperResLogic  # noqa: E402
 from CBCTSuperResLib.volume_job import SuperResJob  # noqa: E402
 
@@ -249,3 +248,35 @@ def test_a_job_can_be_cancelled_while_the_worker_computes(scene, tiny_model):
     wait_for(job, 10)
     assert isinstance(job.error, Cancelled)
     assert volume_nodes(scene) == ["Jaw"] and not folder.exists()
+
+
+def test_disagreement_becomes_a_second_node_beside_the_result(scene, scan, tiny_model):
+    job = SuperResLogic().start(scan, model=tiny_model, uncertainty=2, disagreement_above=12.5)
+    wait_for(job)
+    assert job.error is None
+    result, second = job.outputVolume, job.disagreementVolume
+    assert (result.GetName(), second.GetName()) == ("Jaw SR x2", "Jaw SR x2 model disagreement")
+    assert result.GetNodeReference("CBCTSuperRes.disagreement") is second
+    assert (
+        second.GetNodeReference("CBCTSuperRes.result") is result
+        and second.GetNodeReference("CBCTSuperRes.input") is scan
+    )
+    assert nodes.reportOf(result) and nodes.reportOf(second) is None
+    voxels = slicer.util.arrayFromVolume(second)
+    assert voxels.shape == slicer.util.arrayFromVolume(result).shape and voxels.dtype == np.float32 and voxels.any()
+    assert np.allclose(nodes.gridOfNode(second).index_to_point, nodes.gridOfNode(result).index_to_point, atol=1e-9)
+    display = second.GetScalarVolumeDisplayNode()
+    assert display.GetApplyThreshold() and display.GetLowerThreshold() == 12.5
+    again = SuperResLogic().start(scan, result, model=tiny_model, uncertainty=2)
+    wait_for(again)
+    assert again.disagreementVolume is second and len(volume_nodes(scene)) == 3
+    wait_for(SuperResLogic().start(scan, result, model=tiny_model))
+    assert len(volume_nodes(scene)) == 3
+
+
+def test_a_job_that_fails_while_it_copies_leaves_no_second_node(scene, scan, tiny_model, monkeypatch):
+    job = SuperResLogic().start(scan, model=tiny_model, uncertainty=2)
+    monkeypatch.setattr(SuperResJob, "_completeDisagreement", lambda self: (_ for _ in ()).throw(RuntimeError("full")))
+    wait_for(job)
+    assert isinstance(job.error, ResourceError) and volume_nodes(scene) == ["Jaw"]
+    assert job.disagreementVolume is None

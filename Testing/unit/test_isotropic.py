@@ -159,7 +159,7 @@ def test_progress_counts_every_slice_of_every_plane(truth):
     coarse = degrade(truth, ALL_AXES)[:6, :7, :8]
     options = Options(window=(0, 1000), blank="none", planes="isotropic")
     super_resolve(volume_of(coarse), stub_model(CubicTwice()), options, lambda f, message: seen.append(f))
-    assert len(seen) == 2 + 6 + 7 + 8 and seen == sorted(seen) and seen[-1] == 1
+    assert len(seen) == 3 + 6 + 7 + 8 and seen == sorted(seen) and seen[-1] == 1
 
 
 @pytest.mark.parametrize("spacing", [(0.2, 0.2, 0.31), (0.5, 0.2, 0.3)])
