@@ -5,7 +5,7 @@ from CBCTSuperResLib.example_scan import registerExampleScan
 from CBCTSuperResLib.logic import SuperResLogic
 from CBCTSuperResLib.panels import forgetLibrary
 from CBCTSuperResLib.panels.apply.panel import ApplyPanel
-from CBCTSuperResLib.panels.selftest import ApplySelfTest
+from CBCTSuperResLib.panels.apply.selftest import ApplySelfTest
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -51,7 +51,7 @@ class CBCTSuperResWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = ApplyPanel(widget, self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
 
     def cleanup(self):
         self.removeObservers()
@@ -69,6 +69,10 @@ class CBCTSuperResWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneEndClose(self, caller, event):
         if self.parent.isEntered:
             self.panel.bind()
+
+    def onSceneEndImport(self, caller, event):
+        if self.parent.isEntered:
+            self.panel.rebind()
 
     def onReload(self):
         self.panel.close()

@@ -1,22 +1,25 @@
-"""Tests that run in the real application ("Reload and Test"), on procedural data."""
+"""What the self tests of both modules share; they run in the real application ("Reload and Test"), off line."""
 
 from __future__ import annotations
 
-import tempfile
+import time
 import unittest
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import slicer
 
-from ..card import read_card
-from ..errors import InputError, OutputError
 from ..install import missing_packages
-from ..models import DEFAULT_MODEL, list_models
-from ..nodes import gridOfNode, volumeFromNode
+
+LIMIT_S = 180.0
+TICK_S = 0.02
 
 
-class _RunsAll:
-    """Runs every `test_*` method and tells which it skipped."""
+class SelfTest:
+    """Runs every `test_*` method and tells which it skipped; a mixin for a class of `unittest.TestCase`."""
+
+    moduleName: str
 
     def runTest(self, **_) -> None:
         for name in [name for name in dir(self) if name.startswith("test_")]:
@@ -26,76 +29,41 @@ class _RunsAll:
                 print(f"passed: {name}")
             except unittest.SkipTest as reason:
                 print(f"skipped: {name}: {reason}")
-
-
-class ApplySelfTest(_RunsAll):
-    """Tests of CBCTSuperRes; `logicClass` is set by the module file."""
-
-    logicClass: type
+            finally:
+                self.doCleanups()
 
     def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
+        slicer.mrmlScene.Clear(0)
 
-    def test_a_result_covers_its_input_and_keeps_its_display(self) -> None:
-        if missing_packages():
-            self.skipTest(f"packages are missing: {', '.join(missing_packages())}")
-        scan = makeScan()
-        result = self.logicClass().process(scan)
-        self.assertEqual(result.GetImageData().GetDimensions(), (96, 80, 6))
-        self.assertEqual(result.GetName(), "Phantom SR x2")
-        expected = gridOfNode(scan).resampled((96, 80, 6))
-        np.testing.assert_allclose(gridOfNode(result).index_to_point, expected.index_to_point, atol=1e-6)
-        self.assertEqual(result.GetDisplayNode().GetWindow(), scan.GetDisplayNode().GetWindow())
-        difference = volumeFromNode(result).voxels[:, ::2, ::2].astype(float) - volumeFromNode(scan).voxels
-        self.assertLess(np.abs(difference).mean(), 300.0)
+    def needPackages(self) -> None:
+        missing = missing_packages()
+        if missing:
+            self.skipTest(f"packages are missing: {', '.join(missing)}; press Apply in the module, which installs them")
 
-    def test_nodes_that_are_no_volumes_are_refused(self) -> None:
-        with self.assertRaises(InputError):
-            self.logicClass().process(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
-        scan = makeScan()
-        with self.assertRaises(OutputError):
-            self.logicClass().process(scan, scan)
+    def loadWidget(self):
+        """The widgets of the module's .ui file, apart from those that the module shows."""
+        module = getattr(slicer.modules, self.moduleName.lower())
+        path = Path(module.path).parent / "Resources" / "UI" / f"{self.moduleName}.ui"
+        widget = slicer.util.loadUI(str(path))
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.addCleanup(widget.setMRMLScene, None)
+        return widget
 
-    def test_the_shipped_model_is_found(self) -> None:
-        self.assertIn(DEFAULT_MODEL, [entry.name for entry in list_models() if entry.card])
+    def waitUntil(self, isDone: Callable[[], bool], told: Callable[[], str] = str) -> None:
+        """Let the application go on until something is the case."""
+        end = time.monotonic() + LIMIT_S
+        while not isDone():
+            self.assertLess(time.monotonic(), end, told())
+            slicer.app.processEvents()
+            time.sleep(TICK_S)
 
-
-class TrainingSelfTest(_RunsAll):
-    """Tests of CBCTSuperResTraining; `logicClass` is set by the module file."""
-
-    logicClass: type
-
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
-
-    def test_a_small_training_on_a_volume_ends_with_a_model(self) -> None:
-        if missing_packages():
-            self.skipTest(f"packages are missing: {', '.join(missing_packages())}")
-        logic, scan = self.logicClass(), makeScan()
-        before = slicer.util.arrayFromVolume(scan).copy()
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
-            job = logic.start({**SMALL, "path": {"root": root}}, volumes=[scan])
-            report = job.wait()
-            self.assertEqual((report["step"], job.step, len(job.history)), (4, 4, 4))
-            self.assertEqual([run.state for run in logic.runs(root)], ["finished"])
-            model = logic.export(job.folder, f"{root}/small.safetensors").wait()["model"]
-            self.assertEqual(read_card(model).spec.scale, 2)
-        np.testing.assert_array_equal(slicer.util.arrayFromVolume(scan), before)
-
-    def test_every_shipped_model_can_be_used(self) -> None:
-        self.assertIn(DEFAULT_MODEL, [entry.name for entry in list_models() if entry.card])
-
-
-SMALL = {
-    "name": "small",
-    "gpu_ids": [],
-    "use_tb_logger": False,
-    "datasets": {"train": {"HR_size": 16, "batch_size": 2, "n_workers": 0}},
-    "network_G": {"nf": 4, "nb": 4, "gc": 4},
-    "network_D": {"nf": 4},
-    "train": {"feature_weight": 0, "niter": 4},
-    "logger": {"print_freq": 1},
-}
+    def saveAndLoadScene(self, folder: str) -> None:
+        path = str(Path(folder) / "scene.mrml")
+        slicer.mrmlScene.SetURL(path)
+        slicer.mrmlScene.Commit(path)
+        slicer.mrmlScene.Clear(0)
+        slicer.mrmlScene.SetURL(path)
+        slicer.mrmlScene.Connect()
 
 
 def makeScan() -> slicer.vtkMRMLScalarVolumeNode:
