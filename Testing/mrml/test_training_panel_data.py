@@ -354,3 +354,87 @@ def test_a_worker_that_died_is_told_and_logged(panel, ui, pair, monkeypatch, cap
     ui.checkButton.click()
     panel.onTimer()
     assert "was killed (signal 9). Free memory." in ui.dataStatusLabel.text and "its last words" in caplog.text
+
+
+def test_what_was_prepared_while_the_module_was_left_is_there_on_return(
+    application, training_widget, panel, ui, pair, tmp_path, monkeypatch
+):
+    from CBCTSuperResLib.panels import dialogs
+
+    monkeypatch.setattr(dialogs, "chooseFolder", lambda *_: str(tmp_path))
+    job = Prepared(tmp_path / "Jaw fine pair", pair)
+    monkeypatch.setattr(panel.logic, "prepare", lambda *scans, **options: job)
+    add_rows(ui, pair[1], pair[0])
+    ui.prepareButton.click()
+    training_widget.exit()
+    job.finish()
+    panel.onTimer()
+    assert not panel.data._work.isBusy
+    training_widget.enter()
+    assert rows(ui) == [("Jaw.nrrd", "Jaw.nrrd", "Training")] and "Jaw is prepared" in ui.dataReport.plainText
+    add_rows(ui, pair[1], pair[0])
+    assert "prepare all scans, or none" in ui.dataLabel.text
+
+
+class Prepared:
+    """A registration whose files are there as soon as the test says so."""
+
+    isFinished, fraction, message, remaining, warnings, error, report = False, 0.5, "Registering", None, [], None, None
+
+    def __init__(self, folder, pair) -> None:
+        self._folder, self._pair = folder, pair
+
+    def finish(self) -> None:
+        from CBCTSuperResLib.nodes import volumeFromNode
+
+        for side, node in zip(("LR", "HR"), self._pair, strict=True):
+            (self._folder / side).mkdir(parents=True)
+            volumeFromNode(node).write(self._folder / side / "Jaw.nrrd")
+        roots = {f"dataroot_{side}": str(self._folder / side / "Jaw.nrrd") for side in ("LR", "HR")}
+        told = {"train": {"name": "TRAIN", "mode": "LRHR", "scanner_window": [0, 4000], **roots}}
+        (self._folder / "datasets.json").write_text(json.dumps(told), encoding="utf-8")
+        self.isFinished, self.report = (
+            True,
+            {
+                "name": "Jaw",
+                "registration": {
+                    "done": True,
+                    "begun_from": "the centers",
+                    "shift_from_start_mm": 0.4,
+                    "rotation_from_start_deg": 1.0,
+                },
+                "alignment": {"median_mm": 0.3, "p95_mm": 0.5, "lr_voxel_mm": 0.25},
+                "region": {
+                    "hr_size": [4, 4, 4],
+                    "lr_size": [2, 2, 4],
+                    "hr_spacing_mm": [0.1] * 3,
+                    "lr_spacing_mm": [0.2, 0.2, 0.1],
+                },
+                "window_hr": [0, 4000],
+                "window_lr": [0, 4000],
+                "warnings": ["The patient may have moved."],
+            },
+        )
+
+    def poll(self) -> None:
+        """The test moves it."""
+
+    close = cancel = poll
+
+
+def test_folders_of_scans_are_prepared_and_split_by_patient(application, panel, ui, jaw, tmp_path, monkeypatch):
+    from CBCTSuperResLib.panels import dialogs
+
+    monkeypatch.setattr(dialogs, "chooseFolder", lambda *_: str(tmp_path))
+    for side, volume in zip(("grob", "fein"), jaw, strict=True):
+        (tmp_path / side).mkdir()
+        for name in ("P1", "P2"):
+            volume.write(tmp_path / side / f"{name}.nrrd")
+    small_steps(panel)
+    add_files(ui, tmp_path / "fein", tmp_path / "grob")
+    ui.prepareButton.click()
+    tick_until(application, panel, lambda: not panel.data.isBusy, 180.0)
+    assert ui.dataStatusLabel.isHidden(), ui.dataStatusLabel.text
+    assert "2 pairs are prepared, 0 failed." in ui.dataReport.plainText
+    assert sorted(row[2] for row in rows(ui)) == ["Training", "Validation"]
+    assert panel.choices.problem() == "" and panel.data._board.isShown

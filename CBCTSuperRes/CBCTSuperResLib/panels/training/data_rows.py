@@ -14,6 +14,7 @@ from ...training_volumes import Scan
 USES = ("train", "val")
 SIDES = ("coarse", "fine")
 ROLE = "CBCTSuperRes.data"
+DATASETS = "datasets.json"  # what preparing writes beside the scans
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class DataRow:
     @property
     def isPair(self) -> bool:
         return bool(self.names[0])
+
+    @property
+    def isPrepared(self) -> bool:
+        """Whether the fine scan was written together with `datasets.json`."""
+        if self.fine is None or isNode(self.fine):
+            return False
+        return any((folder / DATASETS).is_file() for folder in list(Path(self.fine).parents)[1:3])
 
     @property
     def item(self) -> Scan | tuple[Scan, Scan]:

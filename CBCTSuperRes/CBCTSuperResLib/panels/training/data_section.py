@@ -7,12 +7,12 @@ from collections.abc import Callable
 from slicer.i18n import tr as _
 
 from ...errors import SuperResError
-from ...install import ensurePackages
+from ..packages import askAndEnsurePackages
 from ..section import Section
 from .add_scans import ScanAdder
 from .checkerboard import Checkerboard
 from .choices import TrainingChoices
-from .data_rows import DataRow, isNode
+from .data_rows import DataRow
 from .data_table import DataTable
 from .data_texts import checkText, prepareText
 from .option_values import withPrepared
@@ -33,12 +33,13 @@ class DataSection(Section):
     def __init__(self, ui, choices: TrainingChoices) -> None:
         super().__init__(ui)
         self.choices, self.logic = choices, choices.logic
-        self.ensurePackages: Callable[[], None] = ensurePackages
+        self.ensurePackages: Callable[[], None] = askAndEnsurePackages
         self._table = DataTable(ui, choices, self.refresh)
         self._adder = ScanAdder(ui, self._table.add)
         self._work = TaskView(ui.dataProgressBar, ui.dataStatusLabel)
         self._board = Checkerboard()
         self._prepared: Preparing | None = None
+        self._unseen: dict | None = None
         self.ui.checkButton.connect("clicked(bool)", self.onCheckOrCancel)
         self.ui.prepareButton.connect("clicked(bool)", self.onPrepareOrCancel)
         self.ui.checkerboardButton.connect("clicked(bool)", self.onCheckerboard)
@@ -52,6 +53,8 @@ class DataSection(Section):
         super().bind(parameters)
         self._adder.bind()
         self._table.bind(self.whenChanged)
+        if self._unseen is not None:
+            self._takePrepared(self._unseen)
 
     def unbind(self) -> None:
         self._table.unbind()
@@ -73,7 +76,7 @@ class DataSection(Section):
     def close(self) -> None:
         self._work.close()
         self._board.remove()
-        self._prepared = None
+        self._prepared = self._unseen = None
         self._showReport("")
 
     def onCheckOrCancel(self, checked: bool = False) -> None:
@@ -119,8 +122,9 @@ class DataSection(Section):
         self._showReport(checkText(report))
 
     def _takePrepared(self, report: dict) -> None:
-        """Put what was written in place of the row that it was made of."""
-        if self.parameters is None or self._prepared is None:
+        """Put what was written in place of the row that it was made of; later, if the module is not shown."""
+        self._unseen = report if self.parameters is None else None
+        if self._unseen is not None:
             return
         preparing, self._prepared = self._prepared, None
         self._showReport(prepareText(report))
@@ -181,8 +185,6 @@ def _whyNotPrepared(row: DataRow | None) -> str:
         return _("Choose a row with a coarse and a fine scan first.")
     if row.coarse is None or row.fine is None:
         return _("A volume of this row is no longer in the scene.")
-    if isNode(row.coarse) != isNode(row.fine):
-        return _("Both scans must be loaded volumes, or both files.")
     return ""
 
 

@@ -42,6 +42,7 @@ class DataTable:
         table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
         table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         table.setWordWrap(False)
+        table.setTextElideMode(qt.Qt.ElideMiddle)
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         for column, mode in ((COARSE, "Stretch"), (FINE, "Stretch"), (USE, "ResizeToContents")):
@@ -146,7 +147,7 @@ class DataTable:
             values = self.choices.values()
         except SuperResError as error:
             return str(error)
-        lines = [WARNING + problem] if problem else []
+        lines = [WARNING + text for text in (problem, _mixtureText(rows)) if text]
         return "\n".join([*lines, *(_phaseText(values, rows, phase) for phase in ("train", "val"))])
 
 
@@ -174,6 +175,12 @@ def _otherText(values: Values, phase: str) -> str:
     parts = [_("{count} computer-drawn slices").format(count=drawn)] if drawn else []
     parts += [_("public scans ({names})").format(names=", ".join(map(str, public)))] if public else []
     return ", ".join(parts) or (_("no scans yet") if phase == "train" else _("none; the best model is the latest"))
+
+
+def _mixtureText(rows: Sequence[DataRow]) -> str:
+    if len({row.isPrepared for row in rows}) < 2:
+        return ""
+    return _("Prepared scans have gray values from 0 to 65535, the others have their own: prepare all scans, or none.")
 
 
 def _tip(row: DataRow) -> str:

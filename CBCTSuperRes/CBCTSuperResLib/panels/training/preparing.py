@@ -16,11 +16,9 @@ from ...training_logic import TrainingLogic
 from ...training_volumes import fileName
 from .. import dialogs
 from .choices import RANGE, TrainingChoices
-from .data_rows import DataRow, nameOf
+from .data_rows import DATASETS, DataRow, nameOf
 from .option_values import PREPARED_WINDOW, valueAt
 from .parameters import WindowChoice
-
-DATASETS = "datasets.json"
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,9 @@ class SettingsSection(Section):
         self._work.close()
 
     def onPreset(self, index: int) -> None:
-        if self.parameters is None or index < 1:
-            return
-        self.choices.choosePreset(PRESETS[index - 1])
+        if self.parameters is not None and index > 0:
+            self.choices.choosePreset(PRESETS[index - 1])
+        self._showPreset()
 
     def onPlanOrCancel(self, checked: bool = False) -> None:
         if self._work.isBusy:
