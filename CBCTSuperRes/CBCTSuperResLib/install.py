@@ -104,8 +104,13 @@ def ensurePackages(ask: Callable[[list[str]], bool] | None = None) -> None:
     require_packages()
 
 
-def offerTrainingExtras() -> list[str]:
+def offerTrainingExtras(ask: Callable[[list[str]], bool] | None = None) -> list[str]:
     """Ask whether to install what shows curves during a training, TensorBoard and matplotlib; training needs neither.
+
+    Parameters
+    ----------
+    ask : callable (packages), optional
+        Asks once for both; without it Slicer asks.
 
     Returns
     -------
@@ -113,9 +118,9 @@ def offerTrainingExtras() -> list[str]:
         What is still missing, for instance because the user declined.
     """
     missing = missing_packages(TRAINING_EXTRAS)
-    if missing:
+    if missing and (ask is None or ask(missing)):
         with suppress(DependencyError):
-            _installOthers(missing)
+            _installOthers(missing, mayAsk=ask is None)
     return missing_packages(TRAINING_EXTRAS)
 
 

@@ -210,6 +210,22 @@ def test_missing_packages_are_told_and_nothing_starts(panel):
     assert not panel.run.isBusy and "PyTorch is missing." in panel.ui.trainingLabel.text
 
 
+def test_what_shows_curves_is_offered_once_and_a_training_goes_on_without_it(panel, answers, monkeypatch):
+    from CBCTSuperResLib import install
+    from CBCTSuperResLib.panels.packages import askAndOfferExtras
+
+    wanted = [install.Requirement("a-board", ("a-board",))]
+    monkeypatch.setattr(install, "TRAINING_EXTRAS", wanted)
+    panel.run.offerExtras = askAndOfferExtras
+    panel.choices.setSettings({**panel.choices.settings(), "use_tb_logger": True})
+    answers["These Python packages show the curves"] = False
+    for _attempt in range(2):
+        panel.ui.startButton.click()
+        assert panel.run.isBusy
+        panel.ui.startButton.click()
+    assert len(answers["asked"]) == 1 and "a-board" in answers["asked"][0]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_worker_is_told_with_advice_and_its_run_can_be_resumed(panel, wait, caplog):
     start(panel, wait, step=6)

@@ -7,9 +7,10 @@ import logging
 from slicer.i18n import tr as _
 
 from ...errors import SuperResError
-from ...install import TRAINING_EXTRAS, missing_packages, offerTrainingExtras
+from ...install import TRAINING_EXTRAS, missing_packages
 from ...jobs.board import Board
 from .. import dialogs
+from ..packages import askAndOfferExtras
 from ..section import Section
 from .choices import TrainingChoices
 
@@ -29,7 +30,7 @@ class BoardSection(Section):
     def __init__(self, ui, choices: TrainingChoices) -> None:
         super().__init__(ui)
         self.choices = choices
-        self.offerExtras, self.makeBoard = offerTrainingExtras, Board
+        self.offerExtras, self.makeBoard = askAndOfferExtras, Board
         self.missingExtras = lambda: missing_packages(TRAINING_EXTRAS[:1])
         self._board: Board | None = None
         self._isOpening = False

@@ -8,11 +8,11 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from ...errors import Cancelled, OutputError, SuperResError
-from ...install import ensurePackages
 from ...jobs.training import Task
 from ...models import ModelEntry, is_own_model, list_models, remove_model, user_models_folder
 from ...training_logic import TrainingLogic
 from .. import dialogs
+from ..packages import askAndEnsurePackages
 from ..section import Section
 
 
@@ -28,7 +28,7 @@ class ModelsSection(Section):
     def __init__(self, ui, logic: TrainingLogic) -> None:
         super().__init__(ui)
         self.logic = logic
-        self.ensurePackages = ensurePackages
+        self.ensurePackages = askAndEnsurePackages
         self._entries: list[ModelEntry] = []
         self._task: Task | None = None
         self.ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)

@@ -9,11 +9,11 @@ from contextlib import suppress
 from slicer.i18n import tr as _
 
 from ...errors import Cancelled, SuperResError
-from ...install import ensurePackages, offerTrainingExtras
 from ...jobs.training import TrainingJob
 from ...training.options import TrainingOptions
 from ...training.runs import RunInfo
 from .. import dialogs
+from ..packages import askAndEnsurePackages, askAndOfferExtras
 from ..section import Section
 from .choices import TrainingChoices
 from .run_texts import progressText, validationText
@@ -42,7 +42,7 @@ class RunSection(Section):
         self.job: TrainingJob | None = None
         self.whenStarted: Callable[[TrainingJob], None] = lambda job: None
         self.whenEnded: Callable[[], None] = lambda: None
-        self.ensurePackages, self.offerExtras = ensurePackages, offerTrainingExtras
+        self.ensurePackages, self.offerExtras = askAndEnsurePackages, askAndOfferExtras
         self._starting: Starting | None = None
         self._hasOffered = False
         self.ui.startButton.connect("clicked(bool)", self.onStartOrStop)

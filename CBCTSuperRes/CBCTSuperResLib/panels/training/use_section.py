@@ -9,12 +9,12 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from ...errors import Cancelled, SuperResError
-from ...install import ensurePackages
 from ...jobs.training import Task
 from ...models import SUFFIX, user_models_folder
 from ...training_volumes import fileName
 from .. import dialogs
 from ..apply.parameters import ApplyParameters
+from ..packages import askAndEnsurePackages
 from ..section import Section
 from .choices import TrainingChoices
 from .shown_run import shownRun
@@ -36,7 +36,7 @@ class UseSection(Section):
     def __init__(self, ui, choices: TrainingChoices) -> None:
         super().__init__(ui)
         self.choices, self.logic = choices, choices.logic
-        self.ensurePackages = ensurePackages
+        self.ensurePackages = askAndEnsurePackages
         self.whenModelMade: Callable[[str], None] = lambda path: None
         self._task: Task | None = None
         self._name = ""
