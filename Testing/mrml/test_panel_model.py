@@ -58,7 +58,7 @@ def test_details_show_the_card_in_words(panel, dialogs):
     ((title, html),) = dialogs["shown"]
     card = panel.choices.card()
     assert title == card.title
-    for words in ("Limits", "License", card.weights_sha256, "Results", "Training", "<table"):
+    for words in ("Limits", "license: Apache-2.0", card.weights_sha256, "Results", "Training", "<table"):
         assert words in html
 
 

@@ -11,16 +11,17 @@ from slicer.i18n import tr as _
 from ..card import ModelCard
 
 LONGEST_VALUE = 400
+FIRST_COLUMNS = ("metric", "model", "cubic")
 
 
 def cardHtml(card: ModelCard) -> str:
     """Everything that a model's card tells people: what it is for, its limits, data, results, license, hash."""
     parts = [
         f"<h3>{escape(card.title or card.name)}</h3>",
-        _paragraph("", card.line),
+        _paragraph("", cardSummary(card)),
         _paragraph("", card.summary),
         _paragraph(_("Limits"), card.limits),
-        _paragraph(_("License"), card.licence),
+        _paragraph(_("Network"), card.spec.network),
         _paragraph(_("Gray values"), _windowText(card)),
         _paragraph(_("Context"), _haloText(card)),
         _results(card.results),
@@ -30,6 +31,19 @@ def cardHtml(card: ModelCard) -> str:
         _paragraph(_("Hash of the weights (SHA-256)"), card.weights_sha256),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def cardSummary(card: ModelCard) -> str:
+    """What matters for choosing a model, in a line."""
+    spec = card.spec
+    factor = f"x{spec.scale:g}" if spec.scale else "x{:g}-{:g}".format(*spec.scale_range)
+    way = _("{factor} in slices") if spec.dimensions == 2 else _("{factor} in blocks")
+    facts = [way.format(factor=factor)]
+    if card.voxel_size_mm:
+        smallest, largest = card.voxel_size_mm
+        facts.append(_("trained for voxels of {lo:g} to {hi:g} mm").format(lo=smallest, hi=largest))
+    facts.append(_("license: {license}").format(license=card.licence))
+    return _("Model {name}: {facts}").format(name=card.name, facts=", ".join(facts))
 
 
 def _paragraph(title: str, text: str) -> str:
@@ -51,13 +65,22 @@ def _haloText(card: ModelCard) -> str:
 
 
 def _results(results: list[dict]) -> str:
-    """A table with one row a measured result and the columns that occur."""
+    """Tables of what was measured, one for each data set."""
     if not results:
         return ""
-    columns = list(dict.fromkeys(key for result in results for key in result))
+    groups: dict[str, list[dict]] = {}
+    for result in results:
+        groups.setdefault(str(result.get("data", "")), []).append(result)
+    tables = "".join(f"<p><i>{escape(data)}</i></p>{_table(rows)}" for data, rows in groups.items())
+    return f"<h4>{escape(_('Results'))}</h4>{tables}"
+
+
+def _table(rows: list[dict]) -> str:
+    found = dict.fromkeys(key for row in rows for key in row if key != "data")
+    columns = sorted(found, key=lambda key: FIRST_COLUMNS.index(key) if key in FIRST_COLUMNS else len(FIRST_COLUMNS))
     head = "".join(f"<th align='left'>{escape(column)}</th>" for column in columns)
-    rows = "".join(f"<tr>{_cells(result.get(column, '') for column in columns)}</tr>" for result in results)
-    return f"<h4>{escape(_('Results'))}</h4><table cellpadding='4'><tr>{head}</tr>{rows}</table>"
+    body = "".join(f"<tr>{_cells(row.get(column, '') for column in columns)}</tr>" for row in rows)
+    return f"<table cellpadding='3'><tr>{head}</tr>{body}</table>"
 
 
 def _cells(values: Iterable[object]) -> str:

@@ -37,6 +37,7 @@ class Choices:
         self.cards: list[ModelCard] = []
         self._volume: tuple[tuple, Volume] | None = None
         self._glance: tuple[tuple, Glance] | None = None
+        self._window: tuple[tuple, WindowChoice] | None = None
         self.listModels()
 
     def listModels(self) -> None:
@@ -46,7 +47,7 @@ class Choices:
 
     def forget(self) -> None:
         """Let go of the voxels of a scene that closes."""
-        self._volume = self._glance = None
+        self._volume = self._glance = self._window = None
 
     @property
     def inputNode(self) -> slicer.vtkMRMLScalarVolumeNode | None:
@@ -125,8 +126,11 @@ class Choices:
         SuperResError
             Why there is none.
         """
-        seen = self.glance()
-        return choose_window_for_sample(seen.sample, seen.levels, self._windowRequest(), self.card())
+        seen, request, card = self.glance(), self._windowRequest(), self.card()
+        key = (seen, request, card and card.weights_sha256)
+        if self._window is None or self._window[0] != key:
+            self._window = (key, choose_window_for_sample(seen.sample, seen.levels, request, card))
+        return self._window[1]
 
     def estimate(self) -> Estimate:
         """What the result will be and cost.

@@ -13,7 +13,7 @@ from ...jobs.training import Task
 from ...jobs.worker_process import WorkerProcess
 from ...models import adopt_model, is_model_file
 from .. import dialogs
-from ..card_text import cardHtml
+from ..card_text import cardHtml, cardSummary
 from ..section import Section
 from ..settings import modelsFolder
 from .choices import Choices
@@ -148,16 +148,3 @@ class ModelSection(Section):
         if self.parameters is None:
             return ""
         return _("The model {name} is not installed.").format(name=self.parameters.model)
-
-
-def cardSummary(card: ModelCard) -> str:
-    """What matters for choosing a model, in a line."""
-    spec = card.spec
-    factor = f"x{spec.scale:g}" if spec.scale else "x{:g}-{:g}".format(*spec.scale_range)
-    way = _("{factor} in slices") if spec.dimensions == 2 else _("{factor} in blocks")
-    facts = [way.format(factor=factor)]
-    if card.voxel_size_mm:
-        smallest, largest = card.voxel_size_mm
-        facts.append(_("trained for voxels of {lo:g} to {hi:g} mm").format(lo=smallest, hi=largest))
-    facts.append(_("license: {license}").format(license=card.licence))
-    return _("Model {name}: {facts}").format(name=card.name, facts=", ".join(facts))

@@ -136,6 +136,8 @@ class ApplyPanel:
     def refresh(self, caller=None, event=None) -> None:
         """Show everything as it is, and tick while something is running."""
         self._watch.follow([self.choices.inputNode, self.choices.roiNode])
+        if self.choices.inputNode is None:
+            self.choices.forget()
         self.choices.isLocked = self.run.isBusy or self.batch.isBusy
         for section in self.sections:
             section.refresh()
