@@ -1,4 +1,4 @@
-"""Run benchmarks: python Testing/benchmarks/run.py [net|slice|tiles|pipeline|data|training_step|cuda|all] [--quick]"""
+"""Run benchmarks: python Testing/benchmarks/run.py [net|slice|tiles|...|all] [--quick]; --help names them all."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ BENCHMARKS = {
     "pipeline": "everything but the network",
     "data": "samples a second of the data pipeline",
     "training_step": "a training step against a plain one",
+    "cone_beam": "projection and reconstruction against RTK",
     "cuda": "the full-size network on a GPU",
 }
 
