@@ -286,7 +286,7 @@ class FileJob:
 
 
 def _make(folder: Path | None) -> None:
-    if folder is None or not folder.name:
+    if folder is None:
         raise OutputError("No folder is chosen for the results of the files.", "Choose one.")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -18,6 +17,7 @@ from ...nodes import inputOf
 from ...progress import duration_text
 from .. import dialogs
 from ..section import Section
+from ..tables import fitColumns, showCell
 from .choices import Choices
 
 
@@ -41,11 +41,12 @@ class BatchSection(Section):
         self.tell: Callable[[str], None] = lambda text: None
         self.whenStarted: Callable[[], None] = lambda: None
         self._told = 0
-        ui.batchTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Stretch)
+        fitColumns(ui.batchTable)
         ui.batchVolumesButton.connect("clicked(bool)", self.onAddVolumes)
         ui.batchFilesButton.connect("clicked(bool)", self.onAddFiles)
         ui.batchFolderButton.connect("clicked(bool)", self.onAddFolder)
         ui.batchRemoveButton.connect("clicked(bool)", self.onRemove)
+        ui.batchFolderEdit.connect("currentPathChanged(QString)", self.onFolderChosen)
         ui.batchTable.connect("itemSelectionChanged()", self.onRowsChosen)
         ui.batchStartButton.connect("clicked(bool)", self.onStartOrCancel)
         ui.batchRetryButton.connect("clicked(bool)", self.onRetry)
@@ -57,7 +58,10 @@ class BatchSection(Section):
     def refresh(self) -> None:
         if self.parameters is not None and not self.isBusy:
             self.queue.setSources(self._sources())
+        if self.parameters is not None and self.ui.batchFolderEdit.currentPath != self.parameters.batchFolder:
+            self.ui.batchFolderEdit.currentPath = self.parameters.batchFolder
         self._showItems()
+        self.ui.batchFolderEdit.enabled = not self.isBusy
         running, reason = self.isBusy, self._whyNot()
         self.ui.batchStartButton.text = _("Cancel batch") if running else _("Start batch")
         self.ui.batchStartButton.enabled = running or not reason
@@ -108,6 +112,10 @@ class BatchSection(Section):
         left = [source for source in self._sources() if source not in gone]
         self._store(left)
 
+    def onFolderChosen(self, folder: str) -> None:
+        if self.parameters is not None:
+            self.parameters.batchFolder = folder
+
     def onStartOrCancel(self, checked: bool = False) -> None:
         if self.isBusy:
             self.queue.cancel()
@@ -121,10 +129,7 @@ class BatchSection(Section):
     def _start(self, items: Sequence[BatchItem]) -> None:
         try:
             self.ensurePackages()
-            recipe = Recipe(
-                self.choices.card(), self.choices.options(), self.parameters.batchFolder, self.parameters.batchSkip
-            )
-            self.queue.start(recipe, items)
+            self.queue.start(self._recipe(), items)
         except SuperResError as error:
             self.ui.batchLabel.text = str(error)
             return
@@ -132,6 +137,12 @@ class BatchSection(Section):
         self.whenStarted()
         self._showProgress()
         self.whenChanged()
+
+    def _recipe(self) -> Recipe:
+        folder = self.parameters.batchFolder.strip()
+        return Recipe(
+            self.choices.card(), self.choices.options(), Path(folder) if folder else None, self.parameters.batchSkip
+        )
 
     def _whyNot(self) -> str:
         if self.parameters is None:
@@ -142,7 +153,7 @@ class BatchSection(Section):
             return _("Add volumes or files first.")
         if self.choices.card() is None:
             return _("Choose a model that is installed.")
-        if any(item.isFile for item in self.queue.items) and not self.parameters.batchFolder.name:
+        if any(item.isFile for item in self.queue.items) and not self.parameters.batchFolder.strip():
             return _("Choose a folder for the results of the files.")
         return ""
 
@@ -170,8 +181,8 @@ class BatchSection(Section):
             table.clearSelection()
             table.setRowCount(len(items))
         for row, item in enumerate(items):
-            show(table, row, 0, item.name, str(item.source) if item.isFile else item.name)
-            show(table, row, 1, stateText(item), "\n".join([stateText(item), *item.warnings]))
+            showCell(table, row, 0, item.name, str(item.source) if item.isFile else item.name)
+            showCell(table, row, 1, stateText(item), "\n".join([stateText(item), *item.warnings]))
 
     def _showProgress(self) -> None:
         self._showItems()
@@ -222,16 +233,3 @@ def summaryWords() -> dict[State, str]:
         State.FAILED: _("failed"),
         State.CANCELLED: _("cancelled"),
     }
-
-
-def show(table, row: int, column: int, text: str, hint: str) -> None:
-    """Write a cell; the table is not touched where nothing has changed."""
-    item = table.item(row, column)
-    if item is None:
-        item = qt.QTableWidgetItem()
-        item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
-        table.setItem(row, column, item)
-    if item.text() != text:
-        item.setText(text)
-    if item.toolTip() != hint:
-        item.setToolTip(hint)

@@ -164,5 +164,5 @@ class ApplyParameters:
 
     batchVolumes: list[vtkMRMLScalarVolumeNode]
     batchFiles: list[Path]
-    batchFolder: Path
+    batchFolder: str = ""
     batchSkip: bool = True

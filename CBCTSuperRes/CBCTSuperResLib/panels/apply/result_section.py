@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -12,6 +11,7 @@ from ...errors import Cancelled, SuperResError
 from ...logic import DifferenceJob, SuperResLogic
 from ...nodes import inputOf, reportOf
 from ..section import Section
+from ..tables import fitColumns, showCell
 from .choices import Choices
 from .comparison import Comparison
 from .result_text import resultText, warningsText
@@ -34,7 +34,7 @@ class ResultSection(Section):
         self.job: DifferenceJob | None = None
         self._latest: slicer.vtkMRMLScalarVolumeNode | None = None
         self._told: tuple | None = None
-        ui.qualityTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Stretch)
+        fitColumns(ui.qualityTable)
         ui.compareButton.connect("clicked(bool)", self.onCompare)
         ui.fadeButton.connect("clicked(bool)", self.onFade)
         ui.fadeSlider.connect("valueChanged(double)", self.onFaded)
@@ -86,6 +86,7 @@ class ResultSection(Section):
             "Compute the result minus its input (interpolated) as a volume of its own: what the network has added."
         )
         self.ui.differenceButton.toolTip = _("Stop computing.") if running else lacking or hint
+        self.ui.differenceLabel.visible = bool(self.ui.differenceLabel.text)
 
     def poll(self) -> None:
         self.job.poll()
@@ -121,6 +122,7 @@ class ResultSection(Section):
             self.job = self.logic.startDifference(self.result)
         except SuperResError as error:
             self.ui.differenceLabel.text = str(error)
+            self.refresh()
             return
         self._showProgress()
         self.whenChanged()
@@ -154,6 +156,8 @@ class ResultSection(Section):
         told = result and (result.GetID(), result.GetMTime(), scan and scan.GetName())
         if told == self._told and result is not None:
             return
+        if (told or [""])[0] != (self._told or [""])[0]:
+            self.ui.differenceLabel.text = ""
         self._told = told
         if result is None:
             self.ui.resultLabel.text = _("There is no result yet.")
@@ -173,13 +177,7 @@ class ResultSection(Section):
         table.setRowCount(len(figures))
         for row, figure in enumerate(figures):
             for column, text in enumerate((figure["label"], figure["text"])):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(figure["hint"])
-                font = item.font()
-                font.setBold(bool(figure["attention"]))
-                item.setFont(font)
-                table.setItem(row, column, item)
-        table.resizeRowsToContents()
+                showCell(table, row, column, text, figure["hint"], bold=bool(figure["attention"]))
 
     def _showProgress(self) -> None:
         text = _("{stage}, {percent} %")
