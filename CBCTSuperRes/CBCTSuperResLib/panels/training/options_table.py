@@ -44,7 +44,7 @@ class OptionsTable:
         table.verticalHeader().setVisible(False)
         table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         table.setWordWrap(False)
-        table.setTextElideMode(qt.Qt.ElideMiddle)
+        table.setTextElideMode(qt.Qt.ElideRight)
         table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         table.horizontalHeader().setStretchLastSection(True)
         self._fill()
