@@ -29,7 +29,11 @@ _keepForEver(None, True, False)
 def _properties(obj):
     """The Qt properties of an object's class by name."""
     meta = QtCore.QObject.metaObject(obj)
-    key = meta.className()
+    try:
+        key = meta.className()
+    except RuntimeError:  # PySide takes it for another one that lay at this address and has gone
+        meta = type(obj).staticMetaObject
+        key = meta.className()
     if key not in _tables:
         _tables[key] = {meta.property(i).name(): meta.property(i) for i in range(meta.propertyCount())}
     return _tables[key]
