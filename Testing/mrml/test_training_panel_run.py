@@ -264,6 +264,21 @@ def test_a_training_goes_on_while_another_module_is_shown_and_while_the_scene_cl
     assert rows_of(panel)[0].startswith("Lauf 1: running")
 
 
+def test_a_training_that_starts_after_the_module_was_left_is_shown_on_return(training_widget, panel, wait):
+    panel.ui.startButton.click()
+    training_widget.exit()
+    wait(lambda: panel.run.job is not None and panel.run.job.step > 0)
+    training_widget.enter()
+    assert panel.parameters.shownRun == "Lauf 1" and panel.ui.startButton.text == "Stop"
+
+
+def test_a_box_that_is_ticked_while_a_training_starts_counts(panel, wait):
+    panel.ui.startButton.click()
+    panel.ui.keepTrainingBox.click()
+    wait(lambda: panel.run.job is not None)
+    assert panel.run.job.isDetached and panel.ui.keepTrainingBox.checked
+
+
 def test_a_kept_training_is_found_when_slicer_opens_again(application, training_widget, open_again, panel, wait):
     start(panel, wait)
     panel.ui.keepTrainingBox.click()

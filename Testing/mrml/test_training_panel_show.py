@@ -199,10 +199,23 @@ def test_runs_that_wrote_nothing_for_tensorboard_are_told(panel):
     assert "use_tb_logger" in panel.ui.boardLabel.text
 
 
-def test_long_histories_are_thinned_and_cheap_to_show(panel, scene):
+def test_long_histories_are_thinned_evenly_up_to_the_last_row(training_panel):
     from CBCTSuperResLib.panels.training.run_curves import MOST_POINTS, thinned
 
-    rows = [(step, 1.0) for step in range(100_001)]
+    rows = [{"step": step} for step in range(100_001)]
     kept = thinned(rows)
-    assert len(kept) <= MOST_POINTS and kept[-1] == rows[-1]
+    assert MOST_POINTS / 2 < len(kept) <= MOST_POINTS and kept[-1] == rows[-1]
+    assert len({after["step"] - before["step"] for before, after in zip(kept, kept[1:], strict=False)}) == 1
     assert thinned(rows[:5]) == rows[:5]
+
+
+def test_losses_that_a_logarithmic_axis_cannot_show_are_left_out(training_panel, scene):
+    from CBCTSuperResLib.panels.training.run_curves import RunCurves
+
+    curves = RunCurves()
+    curves.make(
+        "x", [{"step": step, "l_d_real": value} for step, value in enumerate((0.5, 0.0, -1.0, float("inf")))], []
+    )
+    (losses, _psnr) = nodes(scene, "vtkMRMLPlotChartNode")
+    assert losses.GetYAxisLogScale() and values_of(losses.GetNthPlotSeriesNode(0)) == [(0, 0.5)]
+    curves.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,6 +50,7 @@ class RunCurves:
         """Show these rows; new losses get curves of their own."""
         if not self.areShown:
             return
+        history, validations = thinned(history), thinned(validations)
         for name in _lossNames(history):
             self._losses.put(name, lossTitle(name), history)
         titles = {"psnr": _("model"), "psnr_cubic": _("cubic interpolation")}
@@ -83,12 +85,13 @@ class Chart:
         self._node.SetXAxisTitle(_("Step"))
         self._node.SetYAxisTitle(label)
         self._node.SetYAxisLogScale(isLogarithmic)
+        self._isLogarithmic = isLogarithmic
         self._tables: dict[str, slicer.vtkMRMLTableNode] = {}
         self._series: dict[str, slicer.vtkMRMLPlotSeriesNode] = {}
 
     def put(self, key: str, name: str, rows: Sequence[Row]) -> None:
         """Show the values of `key` in these rows; a series is made for the first."""
-        points = thinned([(row[STEP], row[key]) for row in rows if key in row])
+        points = [(row[STEP], row[key]) for row in rows if self._canShow(row.get(key))]
         if not points:
             return
         if key not in self._tables:
@@ -115,6 +118,9 @@ class Chart:
             if node.GetScene() is not None:
                 node.GetScene().RemoveNode(node)
 
+    def _canShow(self, value: float | None) -> bool:
+        return value is not None and math.isfinite(value) and (value > 0 or not self._isLogarithmic)
+
     def _addSeries(self, key: str, name: str) -> None:
         table = _addNode("vtkMRMLTableNode", name, isHidden=True)
         for title in (STEP, name):
@@ -132,10 +138,10 @@ class Chart:
         self._node.AddAndObservePlotSeriesNodeID(series.GetID())
 
 
-def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most `MOST_POINTS` of the points, evenly; always the last one."""
-    stride = -(-len(points) // MOST_POINTS)
-    return points[::-1][::stride][::-1] if stride > 1 else points
+def thinned(rows: Sequence[Row]) -> Sequence[Row]:
+    """At most `MOST_POINTS` of the rows, evenly; always the last one."""
+    stride = -(-len(rows) // MOST_POINTS)
+    return rows[::-stride][::-1] if stride > 1 else rows
 
 
 def _lossNames(history: Sequence[Row]) -> list[str]:

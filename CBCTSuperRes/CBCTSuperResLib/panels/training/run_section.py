@@ -89,15 +89,18 @@ class RunSection(Section):
         if run is None:
             return
         try:
-            self._watch(self.logic.attach(run))
+            self.job = self.logic.attach(run)
         except SuperResError as error:
             self._showError(error)
+            return
+        self._showWhetherDetached()
+        self._showProgress()
 
     def onStartOrStop(self, checked: bool = False) -> None:
         try:
             if self._starting is not None:
                 self.onSceneStartClose()
-                self.ui.trainingLabel.text = _("Not started.")
+                self._say(_("Not started."))
             elif self.job is not None:
                 self._stop()
             else:
@@ -145,7 +148,7 @@ class RunSection(Section):
         self._offerExtras(options)
         self._starting = Starting(self.logic, options, detached=self.parameters.keepTraining, **choice)
         self.ui.trainingProgressBar.setValue(0)
-        self.ui.trainingLabel.text = _("Looking at what the training takes")
+        self._say(_("Looking at what the training takes"))
 
     def _optionsFor(self, run: RunInfo) -> TrainingOptions | None:
         """What the panel says, if it says it of this run."""
@@ -168,15 +171,10 @@ class RunSection(Section):
             self.whenChanged()
             return
         if job is not None:
-            self._starting = None
-            self._watch(job)
+            self._starting, self.job = None, job
+            self._showProgress()
             self.whenStarted(job)
             self.whenChanged()
-
-    def _watch(self, job: TrainingJob) -> None:
-        self.job = job
-        self._showWhetherDetached()
-        self._showProgress()
 
     def _stop(self) -> None:
         if not self.job.isStopping:
@@ -194,7 +192,7 @@ class RunSection(Section):
             self._showError(job.error)
         else:
             text = _("{name} is finished.").format(name=job.name)
-            self.ui.trainingLabel.text = "\n".join(filter(None, [text, validationText(job.validations)]))
+            self._say("\n".join(filter(None, [text, validationText(job.validations)])))
         self.whenEnded()
         self.whenChanged()
 
@@ -257,9 +255,13 @@ class RunSection(Section):
 
     def _showProgress(self) -> None:
         self.ui.trainingProgressBar.setValue(round(100 * self.job.fraction))
-        self.ui.trainingLabel.text = "\n".join([progressText(self.job), *self.job.warnings])
+        self._say("\n".join([progressText(self.job), *self.job.warnings]))
 
     def _showError(self, error: SuperResError) -> None:
-        self.ui.trainingLabel.text = str(error)
+        self._say(str(error))
         if not isinstance(error, Cancelled):
             logging.error("%s\n%s", error, getattr(error, "detail", ""))
+
+    def _say(self, text: str) -> None:
+        self.ui.trainingLabel.text = text
+        self.ui.trainingLabel.visible = bool(text)

@@ -42,6 +42,7 @@ class RunsSection(Section):
         self._runs: list[RunInfo] = []
         self._folder: Path | None = None
         self._shown: Path | None = None
+        self._begun = ""
         self._looked = 0.0
         self._curves = RunCurves()
         self._picture = RunPicture(self.ui.pictureLabel)
@@ -57,6 +58,8 @@ class RunsSection(Section):
     def bind(self, parameters) -> None:
         super().bind(parameters)
         self._folder = None
+        if self._begun:
+            parameters.shownRun, self._begun = self._begun, ""
 
     def refresh(self) -> None:
         if self.parameters is None:
@@ -69,7 +72,7 @@ class RunsSection(Section):
 
     def poll(self) -> None:
         if time.monotonic() - self._looked >= INTERVAL_S:
-            self.update()
+            self.update(onlyIfItGoesOn=True)
 
     def close(self) -> None:
         """Take the curves out of the scene."""
@@ -91,19 +94,25 @@ class RunsSection(Section):
         self.whenListed(self._runs)
 
     def show(self, name: str) -> None:
-        """List the runs again and choose one, for instance because it has just begun."""
+        """Choose a run that has just begun; later, if the module is not shown."""
+        if self.parameters is None:
+            self._begun = name
+            return
         self.parameters.shownRun = name
         self.listRuns()
         self.update()
 
-    def update(self) -> None:
+    def update(self, onlyIfItGoesOn: bool = False) -> None:
         """Look again how the runs go, and show the chosen one as it is now."""
         self._looked = time.monotonic()
         if self.parameters is not None:
             self._runs = self.logic.runs(self._folder)
             self._fill()
             self._select()
-            self._chooseShown()
+            isOther = self._chooseShown()
+            run = self._shownRun()
+            if onlyIfItGoesOn and not isOther and run is not None and run.state != "running":
+                return
         self._showRecord()
 
     def onRunChosen(self, row: int) -> None:
