@@ -86,7 +86,7 @@ class ModelCard:
         facts = [f"{factor} in {'slices' if self.spec.dimensions == 2 else 'blocks'}", self.spec.network]
         if self.voxel_size_mm:
             facts.append("trained for {:g}-{:g} mm".format(*self.voxel_size_mm))
-        return f"{self.name}: {self.title or 'no title'} ({', '.join([*facts, f'licence {self.licence}'])})"
+        return f"{self.name}: {self.title or 'no title'} ({', '.join([*facts, f'license {self.licence}'])})"
 
     def to_json(self) -> dict:
         """Everything but the path, for `json.dumps`."""

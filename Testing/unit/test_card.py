@@ -109,7 +109,7 @@ def test_reading_a_card_needs_no_torch(tmp_path):
 
 def test_the_line_for_lists_names_scale_size_and_licence():
     assert (
-        CARD.line == "jaw: Jaw, zweifach größer (x2 in slices, unetspsr, trained for 0.1-0.25 mm, licence Apache-2.0)"
+        CARD.line == "jaw: Jaw, zweifach größer (x2 in slices, unetspsr, trained for 0.1-0.25 mm, license Apache-2.0)"
     )
     wide = replace(CARD, spec=replace(SPEC, scale=None, scale_range=(2.0, 4.0), dimensions=3), voxel_size_mm=None)
     assert "x2-4 in blocks" in wide.line
