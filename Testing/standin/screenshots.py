@@ -40,7 +40,8 @@ DARK = {
     "ToolTipText": "#ffffff",
     "PlaceholderText": "#9a9a9a",
 }
-LIMIT_S = 300
+SHORTER = {"niter": 150, "val_freq": 50, "warmup_iters": 150, "lr_steps": [100]}  # of the preset "Quick look"
+LIMIT_S = 900
 
 
 def main() -> None:
@@ -63,6 +64,8 @@ def main() -> None:
                 if section.className() == "ctkCollapsibleButton":
                     section.collapsed = False
         draw(widget, given.width, given.to / f"{name}.png")
+    sys.stdout.flush()
+    os._exit(0)  # PySide6 does not survive the end of Python with all these widgets
 
 
 def usePalette(colors: dict[str, str]) -> None:
@@ -82,13 +85,48 @@ def prepareApply(panel, quick: bool) -> None:
     slicer.app.layoutManager()
     panel.parameters.inputVolume = makeExampleScan()
     if not quick:
+        panel.ensurePackages = lambda: None
         panel.ui.applyButton.click()
         waitFor(panel, lambda: not panel.run.isBusy)
 
 
 def prepareTraining(panel, quick: bool) -> None:
-    """A training of seconds has ended and is shown."""
-    panel.parameters.resultsFolder = MADE / "Trainings"
+    """A pair of scans is in the table and, unless it has to be quick, a training of seconds has ended."""
+    from CBCTSuperResLib.evaluation.phantom import jaw_scans
+
+    panel.parameters.resultsFolder = Path("~", "CBCT Super-Resolution training").expanduser()
+    if not quick:
+        train(panel)
+    for selector, name, scan in zip(
+        (panel.ui.fineSelector, panel.ui.coarseSelector),
+        ("Jaw fine", "Jaw coarse"),
+        jaw_scans((8, 128, 128), 0.125, 7),
+        strict=True,
+    ):
+        selector.setCurrentNode(addVolume(name, scan))
+    panel.ui.addButton.click()
+    panel.parameters.runName = "Jaw pairs"
+
+
+def train(panel) -> None:
+    panel.data.ensurePackages = panel.run.ensurePackages = lambda: None
+    panel.run.offerExtras = lambda: []
+    panel.ui.presetSelector.currentIndex = 1
+    settings = panel.choices.settings()
+    settings["datasets"]["train"]["procedural"] = 60
+    panel.choices.setSettings({**settings, "train": settings["train"] | SHORTER})
+    panel.parameters.runName = "First try"
+    panel.ui.startButton.click()
+    waitFor(panel, lambda: not panel.run.isBusy)
+    panel.ui.presetSelector.currentIndex = 1
+
+
+def addVolume(name: str, volume):
+    from CBCTSuperResLib.nodes import updateNode
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    updateNode(node, volume)
+    return node
 
 
 def waitFor(panel, isDone) -> None:
@@ -96,7 +134,7 @@ def waitFor(panel, isDone) -> None:
     end = time.monotonic() + LIMIT_S
     while not isDone():
         if time.monotonic() > end:
-            raise SystemExit(f"Nothing came of it in {LIMIT_S} s: {panel.ui.statusLabel.text}")
+            raise SystemExit(f"Nothing came of it in {LIMIT_S} s.")
         slicerapp.qapp.processEvents()
         time.sleep(0.02)
 
