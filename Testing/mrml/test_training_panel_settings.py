@@ -373,8 +373,9 @@ def test_settings_are_saved_with_the_scene_and_come_back(panel, ui, scene, tmp_p
     assert (ui.iterationsBox.value, ui.rateEdit.text, ui.measureBox.checked) == (321, "0.0007", True)
 
 
-def test_settings_of_a_scene_that_cannot_be_read_are_told_and_replaced_by_a_preset(panel, ui):
-    panel.parameters.settings = "{broken"
+@pytest.mark.parametrize("text", ["{broken", "[1]", "3", '{"datasets": 3}', '{"datasets": {"train": 3}}'])
+def test_settings_of_a_scene_that_cannot_be_read_are_told_and_replaced_by_a_preset(panel, ui, text):
+    panel.parameters.settings = text
     assert "cannot be read" in ui.settingsProblemLabel.text and not ui.startButton.enabled
     ui.iterationsBox.value = 5
     type_into_table(ui, "train.lr_D", "1")

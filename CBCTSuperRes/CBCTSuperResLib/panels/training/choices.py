@@ -54,7 +54,8 @@ class TrainingChoices:
             return preset(PRESETS[0])
         try:
             values = json.loads(self.parameters.settings)
-            return {**values, **{block: dict(values.get(block) or {}) for block in ("datasets", "path")}}
+            datasets = {key: dict(dataset) for key, dataset in (values.get("datasets") or {}).items() if dataset}
+            return {**values, "datasets": datasets, "path": dict(values.get("path") or {})}
         except (ValueError, TypeError, AttributeError) as error:
             raise OptionError(_("The settings in this scene cannot be read."), _("Choose a preset.")) from error
 

@@ -189,5 +189,5 @@ def _whyNotPrepared(row: DataRow | None) -> str:
 
 
 def _whyNoBoard(row: DataRow | None) -> str:
-    prepared = row is not None and all(str(scan).lower().endswith(".nrrd") for scan in (row.coarse, row.fine))
-    return "" if prepared else _("Choose a row that was prepared here first.")
+    hasVolumes = row is not None and row.isPair and row.isPrepared and str(row.fine).lower().endswith(".nrrd")
+    return "" if hasVolumes else _("Choose a row that was prepared here first.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from ...errors import InputError
+from ...errors import InputError, OptionError
 from ...jobs.training import Task
 from ...training.prepare.options import PrepareOptions
 from ...training_logic import TrainingLogic
@@ -80,6 +80,9 @@ class Preparing:
 
 
 def _optionsFrom(choices: TrainingChoices) -> PrepareOptions:
+    problems = choices.optionProblems()
+    if problems:
+        raise OptionError(problems[0][1], _("Correct the settings first."))
     values = choices.values()
     window = valueAt(values, RANGE) if choices.parameters.window is WindowChoice.custom else None
     window = None if window == PREPARED_WINDOW else window
