@@ -111,6 +111,11 @@ def inputOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarV
     return outputNode.GetNodeReference(INPUT_ROLE)
 
 
+def disagreementOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """Where the model disagreed with itself about a result; None if that was not asked for."""
+    return outputNode.GetNodeReference(DISAGREEMENT_ROLE)
+
+
 def reportOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> dict | None:
     """How a result was computed, see `apply_to_file`; None if the node is no result of ours."""
     try:

@@ -343,3 +343,52 @@ def test_a_difference_needs_the_input(panel, result, scene):
     scene.RemoveNode(panel.ui.inputSelector.currentNode())
     panel.refresh()
     assert not panel.ui.differenceButton.enabled and "no longer" in panel.ui.differenceButton.toolTip
+
+
+@pytest.fixture
+def marks(panel, result):
+    """Where the model disagrees: more in the left half of the result."""
+    import slicer
+    from CBCTSuperResLib.nodes import DISAGREEMENT_ROLE, createOutputNode, fillNode, placeBeside, volumeFromNode
+    from CBCTSuperResLib.volume import Volume
+
+    node = createOutputNode(result, "Jaw SR x2 model disagreement")
+    placeBeside(result, node)
+    volume = volumeFromNode(result)
+    for _ in fillNode(node, Volume(np.zeros(volume.voxels.shape, np.float32), volume.grid)):
+        pass
+    display = node.GetScalarVolumeDisplayNode()
+    display.SetWindowLevelMinMax(0, 80)
+    display.SetLowerThreshold(40)
+    display.SetApplyThreshold(True)
+    result.SetNodeReferenceID(DISAGREEMENT_ROLE, node.GetID())
+    panel.refresh()
+    slicer.app.processEvents()
+    return node
+
+
+def test_marks_are_offered_only_where_the_disagreement_was_computed(panel, result):
+    assert panel.ui.disagreementButton.isHidden() and panel.ui.disagreementSlider.isHidden()
+
+
+def test_where_the_model_disagrees_is_marked_above_a_threshold_and_the_way_back_is_kept(panel, result, marks, layout):
+    arrange(layout, panel.ui.inputSelector.currentNode())
+    before = views()
+    panel.ui.disagreementButton.click()
+    red = view("Red")[1]
+    assert red.GetBackgroundVolumeID() == result.GetID() and red.GetForegroundVolumeID() == marks.GetID()
+    assert 0 < red.GetForegroundOpacity() < 1
+    slider = panel.ui.disagreementSlider
+    assert not slider.isHidden() and (slider.value, slider.maximum) == (40, 80)
+    slider.value = 25
+    assert marks.GetDisplayNode().GetLowerThreshold() == 25
+    panel.ui.compareButton.click()
+    assert slider.isHidden()
+    panel.ui.backButton.click()
+    assert views() == before
+
+
+def test_the_disagreement_is_computed_when_it_is_asked_for(panel, fake_job):
+    panel.ui.disagreementCheckBox.checked = True
+    panel.ui.applyButton.click()
+    assert fake_job.options["uncertainty"] == 4

@@ -80,6 +80,7 @@ class AdvancedSection(Section):
             self.ui.blankSelector,
             self.ui.blankValueSpinBox,
             self.ui.outputTypeSelector,
+            self.ui.disagreementCheckBox,
             self.ui.changeModelsFolderButton,
             self.ui.packagesButton,
         ]

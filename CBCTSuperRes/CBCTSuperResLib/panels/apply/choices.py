@@ -17,6 +17,8 @@ from ...volume import Volume
 from ..settings import modelsFolder
 from .parameters import ApplyParameters, Blank, WindowPreset
 
+DISAGREEMENT_PASSES = 4
+
 
 class Choices:
     """Read by all sections, changed by none of them but through the parameters.
@@ -116,6 +118,7 @@ class Choices:
             precision=chosen.precision.value,
             tile=chosen.tile or None,
             ensemble=chosen.quality.value,
+            uncertainty=DISAGREEMENT_PASSES if chosen.disagreement else 0,
         )
 
     def window(self) -> WindowChoice:

@@ -11,6 +11,7 @@ import vtk
 SIDE_BY_SIDE = 29  # vtkMRMLLayoutNode.SlicerLayoutSideBySideView: Red and Yellow
 BEFORE_VIEW, AFTER_VIEW = "Red", "Yellow"
 ALPHA = 0  # vtkMRMLSliceCompositeNode.Alpha
+MARKS_COLOR, MARKS_OPACITY = "vtkMRMLColorTableNodeRed", 0.6
 UNTIL_VIEWS_HAVE_THEIR_SIZE_MS = 100
 
 
@@ -26,7 +27,7 @@ class Comparison:
     Attributes
     ----------
     mode : str
-        "", "side by side" or "fade".
+        "", "side by side", "fade" or "marks".
     """
 
     def __init__(self) -> None:
@@ -62,11 +63,14 @@ class Comparison:
         """One over the other in all views; `share`, from 0 to 1, is how much is seen of the second."""
         if not self._begin("fade", before, after):
             return
-        for view in self._views:
-            view.composite.SetBackgroundVolumeID(before.GetID())
-            view.composite.SetForegroundVolumeID(after.GetID())
-            view.composite.SetCompositing(ALPHA)
-        self.fade(share)
+        self._lay(before, after, share)
+
+    def showMarks(self, result: slicer.vtkMRMLVolumeNode, marks: slicer.vtkMRMLVolumeNode) -> None:
+        """What a thresholded volume leaves visible, over another one in all views."""
+        if not self._begin("marks"):
+            return
+        marks.GetDisplayNode().SetAndObserveColorNodeID(MARKS_COLOR)
+        self._lay(result, marks, MARKS_OPACITY)
 
     def fade(self, share: float) -> None:
         if self.mode == "fade":
@@ -91,8 +95,8 @@ class Comparison:
         self.end()
         self._timer.stop()
 
-    def _begin(self, mode: str, before: slicer.vtkMRMLVolumeNode, after: slicer.vtkMRMLVolumeNode) -> bool:
-        """Remember what is shown; whether there are views at all."""
+    def _begin(self, mode: str, *alike: slicer.vtkMRMLVolumeNode) -> bool:
+        """Remember what is shown, and show two volumes alike; whether there are views at all."""
         self.end()
         if not self.isPossible:
             return False
@@ -100,8 +104,15 @@ class Comparison:
         self._views = _views()
         for view in self._views:
             view.composite.SetLinkedControl(False)
-        self._window = _SharedWindow(before, after)
+        self._window = _SharedWindow(*alike)
         return True
+
+    def _lay(self, below: slicer.vtkMRMLVolumeNode, above: slicer.vtkMRMLVolumeNode, share: float) -> None:
+        for view in self._views:
+            view.composite.SetBackgroundVolumeID(below.GetID())
+            view.composite.SetForegroundVolumeID(above.GetID())
+            view.composite.SetCompositing(ALPHA)
+            view.composite.SetForegroundOpacity(share)
 
     def _view(self, name: str) -> _View:
         return next(view for view in self._views if view.slice.GetLayoutName() == name)
@@ -170,10 +181,10 @@ class _View:
 class _SharedWindow:
     """Two volumes are shown with the window and level of the first, and of whichever is changed later."""
 
-    def __init__(self, first: slicer.vtkMRMLVolumeNode, second: slicer.vtkMRMLVolumeNode) -> None:
-        displays = [node.GetScalarVolumeDisplayNode() for node in (first, second)]
+    def __init__(self, *nodes: slicer.vtkMRMLVolumeNode) -> None:
+        displays = [node.GetScalarVolumeDisplayNode() for node in nodes]
         self._observers = []
-        if None in displays:
+        if len(displays) < 2 or None in displays:
             return
         self._copy(*displays)
         for source, target in (displays, displays[::-1]):

@@ -161,6 +161,7 @@ class ApplyParameters:
     blank: Blank = Blank.auto
     blankValue: Annotated[float, WithinRange(-1000000.0, 1000000.0)] = 0.0
     outputType: OutputType = OutputType.same
+    disagreement: bool = False
 
     batchVolumes: list[vtkMRMLScalarVolumeNode]
     batchFiles: list[Path]

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from ...errors import Cancelled, SuperResError
 from ...logic import DifferenceJob, SuperResLogic
-from ...nodes import inputOf, reportOf
+from ...nodes import disagreementOf, inputOf, reportOf
 from ..section import Section
 from ..tables import fitColumns, showCell
 from .choices import Choices
@@ -34,11 +34,14 @@ class ResultSection(Section):
         self.job: DifferenceJob | None = None
         self._latest: slicer.vtkMRMLScalarVolumeNode | None = None
         self._told: tuple | None = None
+        self._marked = ""
         fitColumns(ui.qualityTable)
         ui.compareButton.connect("clicked(bool)", self.onCompare)
         ui.fadeButton.connect("clicked(bool)", self.onFade)
         ui.fadeSlider.connect("valueChanged(double)", self.onFaded)
         ui.backButton.connect("clicked(bool)", self.onBack)
+        ui.disagreementButton.connect("clicked(bool)", self.onMark)
+        ui.disagreementSlider.connect("valueChanged(double)", self.onMarkedAbove)
         ui.differenceButton.connect("clicked(bool)", self.onDifferenceOrCancel)
 
     @property
@@ -59,7 +62,7 @@ class ResultSection(Section):
         mode = self.comparison.mode
         self.comparison.end()
         slicer.util.setSliceViewerLayers(background=outputNode)
-        if mode:
+        if mode in ("side by side", "fade"):
             self._compare(mode)
         self.refresh()
 
@@ -78,6 +81,7 @@ class ResultSection(Section):
             button.enabled, button.toolTip = not reason, reason or hint
         self.ui.fadeLabel.visible = self.ui.fadeSlider.visible = fading
         self.ui.backButton.enabled = bool(self.comparison.mode)
+        self._refreshMarks(result)
         running = self.job is not None
         lacking = self._whyNoInput(result)
         self.ui.differenceButton.enabled = running or not lacking
@@ -87,6 +91,21 @@ class ResultSection(Section):
         )
         self.ui.differenceButton.toolTip = _("Stop computing.") if running else lacking or hint
         self.ui.differenceLabel.visible = bool(self.ui.differenceLabel.text)
+
+    def _refreshMarks(self, result: slicer.vtkMRMLScalarVolumeNode | None) -> None:
+        marks = result and disagreementOf(result)
+        button, slider = self.ui.disagreementButton, self.ui.disagreementSlider
+        button.visible = marks is not None
+        button.enabled = self.comparison.isPossible
+        self.ui.disagreementLabel.visible = slider.visible = self.comparison.mode == "marks"
+        if marks is not None and self._marked != marks.GetID():
+            self._marked = ""
+            display = marks.GetScalarVolumeDisplayNode()
+            lower, upper = display.GetLowerThreshold(), max(display.GetWindowLevelMax(), display.GetLowerThreshold())
+            slider.decimals = 1 if upper > 20 else 4
+            slider.maximum, slider.singleStep = upper, upper / 200
+            slider.value = lower
+            self._marked = marks.GetID()
 
     def poll(self) -> None:
         self.job.poll()
@@ -108,6 +127,15 @@ class ResultSection(Section):
 
     def onFaded(self, percent: float) -> None:
         self.comparison.fade(percent / 100)
+
+    def onMark(self, checked: bool = False) -> None:
+        self.comparison.showMarks(self.result, disagreementOf(self.result))
+        self.refresh()
+
+    def onMarkedAbove(self, greyValues: float) -> None:
+        marks = self.result and disagreementOf(self.result)
+        if marks is not None and self._marked == marks.GetID():
+            marks.GetDisplayNode().SetLowerThreshold(greyValues)
 
     def onBack(self, checked: bool = False) -> None:
         self.comparison.end()
