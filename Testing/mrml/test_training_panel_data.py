@@ -227,6 +227,15 @@ def test_a_check_tells_what_was_found_in_words(application, panel, ui, pair):
     assert text.startswith(("No problems", "Look at this first"))
 
 
+def test_data_are_checked_although_weights_of_a_loss_are_missing(panel, ui, pair):
+    small_steps(panel)
+    add_rows(ui, pair[1])
+    ui.featureWeightEdit.text = "1"
+    ui.featureWeightEdit.editingFinished.emit()
+    assert "path.feature_weights" in panel.choices.problem()
+    assert ui.checkButton.enabled and not ui.startButton.enabled
+
+
 def test_a_check_that_fails_says_why(application, panel, ui, pair):
     ui.patchBox.value = 64
     add_rows(ui, pair[1])

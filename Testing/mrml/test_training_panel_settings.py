@@ -332,6 +332,8 @@ def test_the_plan_tells_memory_time_and_folder(application, panel, ui):
         "Time: about" in ui.planLabel.text and "(guessed)" in ui.planLabel.text and "Memory: about" in ui.planLabel.text
     )
     assert str(panel.choices.resultsFolder) in ui.planLabel.text and ui.planButton.text == "Plan"
+    ui.batchBox.value = 3
+    assert ui.planLabel.isHidden() and ui.planLabel.text == ""
 
 
 def test_the_plan_measures_if_it_is_asked_to_and_can_be_cancelled(application, panel, ui):

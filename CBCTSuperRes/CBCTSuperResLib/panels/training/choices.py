@@ -179,16 +179,21 @@ class TrainingChoices:
                 ).format(use=_("training") if phase == "train" else _("validation"))
         return ""
 
-    def problem(self) -> str:
-        """Why a training cannot start, or nothing."""
+    def mistake(self) -> str:
+        """What is wrong with the table of scans or with the settings, or nothing."""
         if self.parameters is None:
             return _("No scene is open.")
         problem = self.dataProblem()
         if problem:
             return problem
         problems = self.optionProblems()
-        if problems:
-            return _withoutImages(problems) or problems[0][1]
+        return (_withoutImages(problems) or problems[0][1]) if problems else ""
+
+    def problem(self) -> str:
+        """Why a training cannot start, or nothing: a mistake, or a file that is needed and not there."""
+        mistake = self.mistake()
+        if mistake:
+            return mistake
         absent = self.logic.missing(self.optionsToPlan())
         return absent[0] if absent else ""
 

@@ -84,7 +84,7 @@ class DataSection(Section):
             self._work.cancel()
             return
         self._prepared = None
-        self._begin(lambda: self.logic.checkData(self.choices.readyOptions()), self._showCheck)
+        self._begin(lambda: self.logic.checkData(self.choices.completeOptions()), self._showCheck)
 
     def onPrepareOrCancel(self, checked: bool = False) -> None:
         if self._work.isBusy:
@@ -170,7 +170,7 @@ class DataSection(Section):
         )
 
     def _showCheckButton(self, isChecking: bool, isPreparing: bool) -> None:
-        reason = _("Wait for the registration.") if isPreparing else "" if isChecking else self.choices.problem()
+        reason = _("Wait for the registration.") if isPreparing else "" if isChecking else self.choices.mistake()
         self.ui.checkButton.text = _("Cancel") if isChecking else _("Check data")
         self.ui.checkButton.enabled = not reason
         self.ui.checkButton.toolTip = reason or (

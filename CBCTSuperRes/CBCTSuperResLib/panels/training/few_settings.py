@@ -38,12 +38,12 @@ class FewSettings:
             "network_G.nf": ui.featuresBox,
             "network_G.nb": ui.blocksBox,
         }
-        self._typed = {
-            ui.rateEdit: LEARNING_RATES,
-            ui.pixelWeightEdit: ("train.pixel_weight",),
-            ui.ganWeightEdit: ("train.gan_weight",),
-            ui.featureWeightEdit: ("train.feature_weight",),
-        }
+        self._typed = [
+            (ui.rateEdit, LEARNING_RATES),
+            (ui.pixelWeightEdit, ("train.pixel_weight",)),
+            (ui.ganWeightEdit, ("train.gan_weight",)),
+            (ui.featureWeightEdit, ("train.feature_weight",)),
+        ]
         self.names = {*self._whole, *LEARNING_RATES, "train.pixel_weight", "train.gan_weight", "train.feature_weight"}
         self.names |= {"scale", "device", "gpu_ids", "path.feature_weights", RANGE}
         for scale in SCALES:
@@ -60,7 +60,7 @@ class FewSettings:
             return
         for name, box in self._whole.items():
             _show(box, lambda box, value: box.setValue(value), valueAt(values, name), int)
-        for edit, names in self._typed.items():
+        for edit, names in self._typed:
             _show(edit, lambda edit, text: edit.setText(text), textOfValue(valueAt(values, names[0])), str)
         scale = valueAt(values, "scale")
         _choose(self.ui.scaleSelector, SCALES.index(scale) if scale in SCALES else -1)
@@ -87,7 +87,7 @@ class FewSettings:
     def _connect(self) -> None:
         for name, box in self._whole.items():
             box.connect("valueChanged(int)", partial(self._onNumber, name))
-        for edit, names in self._typed.items():
+        for edit, names in self._typed:
             edit.connect("editingFinished()", partial(self._onText, edit, names))
         self.ui.scaleSelector.connect("currentIndexChanged(int)", self._onScale)
         self.ui.deviceSelector.connect("currentIndexChanged(int)", self._onDevice)

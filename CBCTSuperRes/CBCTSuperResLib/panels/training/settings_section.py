@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from slicer.i18n import tr as _
 
@@ -26,6 +27,7 @@ class SettingsSection(Section):
         self._table = OptionsTable(ui, choices, self._few.names)
         self._file = OptionsFile(ui, choices)
         self._work = TaskView(ui.planProgressBar, ui.planLabel)
+        self._planned: dict | None = None
         self.ui.presetSelector.addItem(_("Custom"))
         for name in PRESETS:
             self.ui.presetSelector.addItem(presetText(name))
@@ -45,6 +47,7 @@ class SettingsSection(Section):
             self._table.refresh(problems)
         self._file.refresh(isBound)
         self._showProblems([text for _keys, text in problems])
+        self._forgetOldPlan()
         self._showPlanButton(problems)
 
     def poll(self) -> None:
@@ -64,6 +67,7 @@ class SettingsSection(Section):
         if self._work.isBusy:
             self._work.cancel()
             return
+        self._planned = self.choices.values()
         self._work.start(self._plan, self._showPlan)
         self.whenChanged()
 
@@ -72,6 +76,15 @@ class SettingsSection(Section):
 
     def _showPlan(self, report: dict) -> None:
         tell(self.ui.planLabel, report["text"])
+
+    def _forgetOldPlan(self) -> None:
+        """A plan is of the settings that it was made for."""
+        if self.isBusy or self.parameters is None or self._planned is None:
+            return
+        with suppress(SuperResError):
+            if self.choices.values() != self._planned:
+                self._planned = None
+                tell(self.ui.planLabel, "")
 
     def _showPreset(self) -> None:
         selector = self.ui.presetSelector
