@@ -49,6 +49,19 @@ def test_the_first_volume_is_chosen_and_described(panel):
     assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Apply"
 
 
+def test_neither_a_label_map_nor_a_hidden_volume_is_chosen_for_the_user(panel, scene):
+    import slicer
+
+    panel.close()
+    scene.Clear(0)
+    panel.close()
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Mask")
+    add_scan("Hidden").SetHideFromEditors(True)
+    add_scan("Scan")
+    panel.bind()
+    assert panel.ui.inputSelector.currentNode().GetName() == "Scan" == panel.parameters.inputVolume.GetName()
+
+
 def test_without_a_scan_the_panel_says_where_to_get_one(panel, scene):
     scene.RemoveNode(panel.ui.inputSelector.currentNode())
     assert "Sample Data" in panel.ui.inputLabel.text

@@ -1,6 +1,7 @@
-"""The few windows that the panels open. Call them as `dialogs.chooseFile(...)`, so that a test can put another in place.
+"""The few windows that the panels open.
 
-None of them is opened unless the user has clicked on something.
+Call them as `dialogs.chooseFile(...)`, so that a test can put another in place. None of them is opened
+unless the user has clicked on something.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from .choices import Choices
 from .parameters import ApplyParameters
 
 NOTEWORTHY_BLANK_SHARE = 0.01
+SCALAR_VOLUME = "vtkMRMLScalarVolumeNode"
 
 
 class InputSection(Section):
@@ -28,7 +29,7 @@ class InputSection(Section):
     def bind(self, parameters: ApplyParameters) -> None:
         super().bind(parameters)
         if parameters.inputVolume is None:
-            parameters.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            parameters.inputVolume = firstScalarVolume()
 
     def refresh(self) -> None:
         self._describe()
@@ -71,7 +72,10 @@ class InputSection(Section):
             except SuperResError as error:
                 notes = [str(error)]
         elif self.parameters is not None:
-            line = _("No scan is chosen. Load one, or try CBCT Dental Surgery from the module Sample Data.")
+            line = _(
+                "No scan is chosen. Load one, or try CBCTDentalSurgery from the module Sample Data; without a network, "
+                "the procedural jaw there."
+            )
         self.ui.inputLabel.text = line
         self.ui.inputNotesLabel.text = "\n".join(notes)
         self.ui.inputNotesLabel.visible = bool(notes)
@@ -85,6 +89,12 @@ class InputSection(Section):
         if card is not None:
             notes += warnings_for(volume, card, self.choices.options())
         return [note for note in notes if note]
+
+
+def firstScalarVolume() -> slicer.vtkMRMLScalarVolumeNode | None:
+    """The first volume that the selector would list: no label map, nothing hidden."""
+    nodes = slicer.util.getNodesByClass(SCALAR_VOLUME)
+    return next((n for n in nodes if n.GetClassName() == SCALAR_VOLUME and not n.GetHideFromEditors()), None)
 
 
 def volumeText(volume: Volume) -> str:

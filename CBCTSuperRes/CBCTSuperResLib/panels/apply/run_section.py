@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from ...errors import Cancelled, SuperResError
 from ...logic import SuperResJob, SuperResLogic
+from ...options import Options
 from ...progress import duration_text
 from ..section import Section
 from .choices import Choices
@@ -91,11 +92,9 @@ class RunSection(Section):
 
     def _start(self) -> SuperResJob:
         card, options = self.choices.card(), self.choices.options()
-        self.tell(
-            _("Apply {model} to {volume}: {options}").format(
-                model=card.name, volume=self.choices.inputNode.GetName(), options=options
-            )
-        )
+        text = _("Apply {model} to {volume}: {options}")
+        volume = self.choices.inputNode.GetName()
+        self.tell(text.format(model=card.name, volume=volume, options=chosenText(options)))
         chosen = {field.name: getattr(options, field.name) for field in fields(options)}
         return self.logic.start(self.choices.inputNode, self.choices.outputNode, model=card.path, **chosen)
 
@@ -134,3 +133,10 @@ class RunSection(Section):
         self.ui.statusLabel.text = "\n".join(lines)
         self.tell(lines[0])
         self.whenDone(job)
+
+
+def chosenText(options: Options) -> str:
+    """The options that are not the usual ones."""
+    usual = Options().to_json()
+    chosen = [f"{name} {value}" for name, value in options.to_json().items() if value != usual[name]]
+    return ", ".join(chosen) or _("usual options")
