@@ -170,3 +170,17 @@ def test_texts_are_in_american_english(module):
     root = ElementTree.parse(UI_FILES[module]).getroot()
     found = [element.text for element in root.iter("string") if BRITISH.search(element.text or "")]
     assert not found
+
+
+@both_modules
+def test_every_property_is_one_of_its_widget(module, application):
+    """Qt keeps a misspelled one without a word."""
+    import ctk
+    import qt
+    import slicer
+
+    for widget in widgets_of(UI_FILES[module]):
+        kind = widget.get("class")
+        known = next(getattr(place, kind) for place in (qt, ctk, slicer) if hasattr(place, kind)).staticMetaObject
+        for name in [p.get("name") for p in widget.findall("property") if p.get("stdset") != "0"]:
+            assert name == "buddy" or known.indexOfProperty(name) >= 0, f"{widget.get('name')}: {name}"

@@ -31,9 +31,14 @@ def test_the_module_logic_is_the_library_s_logic(module):
 
 
 @pytest.mark.parametrize("name", ["CBCTSuperRes", "CBCTSuperResTraining"])
-def test_panels_fit_into_320_pixels(application, scene, user_models, name):
+def test_panels_fit_into_320_pixels_with_every_section_open(application, scene, user_models, name):
+    import qt
+
     add_scan("A volume with a rather long name, as they come from scanners")
     widget = application.showWidget(application.loadModule(str(ROOT / name / f"{name}.py")))
+    for child in widget.parent.findChildren(qt.QWidget):
+        if child.className() == "ctkCollapsibleButton":
+            child.collapsed = False
     widget.parent.show()
     widget.parent.resize(320, 600)
     application.qapp.processEvents()
