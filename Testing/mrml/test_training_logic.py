@@ -16,7 +16,9 @@ import pytest
 from CBCTSuperResLib import processes
 from CBCTSuperResLib.errors import Cancelled, InputError, ModelError, OptionError
 from CBCTSuperResLib.jobs import worker_process
+from CBCTSuperResLib.jobs.elsewhere import RunElsewhere
 from CBCTSuperResLib.models import list_models, user_models_folder
+from CBCTSuperResLib.training.watch.table import CurvesTable
 from CBCTSuperResLib.volume import Grid, Volume
 from quick_trainings import write_worker
 
@@ -177,6 +179,30 @@ def test_a_training_that_was_started_elsewhere_is_watched_but_not_stopped(quick,
     job.stop()
     run_to_end(seen)
     assert isinstance(seen.error, Cancelled) and "stopped after" in seen.error.what
+
+
+def test_a_validation_that_ends_after_its_step_was_seen_is_told(tmp_path):
+    folder, now = tmp_path / "run", [0.0]
+    folder.mkdir()
+    facts = {"state": "running", "step": 4, "niter": 9, "updated": time.time(), "host": "elsewhere"}
+    (folder / "status.json").write_text(json.dumps(facts))
+    table = CurvesTable(folder / "curves.csv")
+    table.put(4, {"l_g_pix": 0.5})
+    run = RunElsewhere(folder, clock=lambda: now[0])
+
+    def told():
+        now[0] += 10
+        return [(event["event"], event.get("step"), event.get("values")) for event in run.poll()][:-1]
+
+    assert told() == [("run", 4, None)]
+    table.put(4, {"val_psnr": 30.0})
+    assert told() == [("validated", 4, {"psnr": 30.0})]
+    table.put(5, {"l_g_pix": 0.4})
+    assert told() == [("scalars", 5, {"l_g_pix": 0.4})]
+    table.put(5, {"val_psnr": 31.0})
+    table.put(6, {"l_g_pix": 0.3})
+    assert told() == [("validated", 5, {"psnr": 31.0}), ("scalars", 6, {"l_g_pix": 0.3})]
+    assert told() == []
 
 
 def test_paths_that_are_relative_mean_this_process_s_folder(quick, logic, values, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import Cancelled, InputError
 from ..progress import ProgressMeter
 from ..training.runs import RunInfo, newest_picture, read_run
-from ..training.watch.table import STEP, read_curves
+from ..training.watch.table import STEP, Row, read_curves
 from .record import CURVES, PICTURES, parts_of
 from .state import JobState, WorkerError
 
@@ -45,6 +45,8 @@ class RunElsewhere(JobState):
         self._clock, self._meter = clock, ProgressMeter(clock=clock)
         self._looked = -INTERVAL_S
         self._told = -1
+        self._last: Row = {}
+        self._size = 0
         self._seems_gone = False
         if self._status().state != "running":
             raise InputError(f"Nobody trains in {folder}.", "Resume the run, or begin anew.")
@@ -84,14 +86,23 @@ class RunElsewhere(JobState):
 
     def _beginning(self, status: RunInfo) -> dict:
         self._told = status.step
+        known = [row for row in read_curves(self.folder / CURVES) if row[STEP] <= status.step]
+        self._last = known[-1] if known else {}
         facts = {"name": status.name, "folder": str(status.folder), "step": status.step, "niter": status.niter}
         return {"event": "run", **facts, "device": "", "notes": []}
 
     def _new_rows(self) -> Iterator[dict]:
-        rows = [row for row in read_curves(self.folder / CURVES) if row[STEP] > self._told]
-        for row in rows:
-            self._told = row[STEP]
-            losses, measures = parts_of(row)
+        """What was recorded since the last look; a validation joins the row of its step late."""
+        size = (self.folder / CURVES).stat().st_size if (self.folder / CURVES).exists() else 0
+        if size == self._size:
+            return
+        self._size = size
+        for row in read_curves(self.folder / CURVES):
+            if row[STEP] < self._told or row == self._last:
+                continue
+            known = self._last if row[STEP] == self._last.get(STEP) else {}
+            self._told, self._last = row[STEP], row
+            losses, measures = parts_of({name: row[name] for name in row if name not in known})
             if losses:
                 yield {"event": "scalars", "step": row[STEP], "values": losses}
             if measures:

@@ -44,6 +44,10 @@ class RunRecord:
 
 def parts_of(row: Row) -> tuple[dict[str, float], dict[str, float]]:
     """What a row of a run's curves says of the losses, and what of a validation."""
-    values = {name: value for name, value in row.items() if name not in (STEP, SECONDS)}
-    measures = {name.removeprefix(VALIDATION): values[name] for name in values if name.startswith(VALIDATION)}
-    return {name: value for name, value in values.items() if not name.startswith(VALIDATION)}, measures
+    losses, measures = {}, {}
+    for name, value in row.items():
+        if name.startswith(VALIDATION):
+            measures[name.removeprefix(VALIDATION)] = value
+        elif name not in (STEP, SECONDS):
+            losses[name] = value
+    return losses, measures

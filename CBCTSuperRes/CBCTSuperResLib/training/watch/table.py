@@ -28,7 +28,11 @@ def read_curves(path: str | Path) -> list[Row]:
     except FileNotFoundError:
         return []
     whole = text[: text.rfind("\n") + 1]
-    return [_numbers(row) for row in csv.DictReader(io.StringIO(whole)) if (row.get(STEP) or "").isdigit()]
+    names, *lines = csv.reader(io.StringIO(whole)) if whole else [[]]
+    if STEP not in names:
+        return []
+    place = names.index(STEP)
+    return [_numbers(names, cells) for cells in lines if len(cells) > place and cells[place].isdigit()]
 
 
 class CurvesTable:
@@ -86,5 +90,7 @@ def _text(name: str, value: float | None) -> str:
     return str(int(value)) if name == STEP else f"{value:.7g}"
 
 
-def _numbers(row: Mapping[str, str | None]) -> Row:
-    return {name: int(cell) if name == STEP else float(cell) for name, cell in row.items() if name and cell}
+def _numbers(names: Sequence[str], cells: Sequence[str]) -> Row:
+    """The cells of a line that are not empty, by their columns."""
+    filled = ((name, cell) for name, cell in zip(names, cells, strict=False) if cell)
+    return {name: int(cell) if name == STEP else float(cell) for name, cell in filled}
