@@ -259,7 +259,8 @@ def _wanted(subject: Subject) -> Wanted:
         If the view shows no slice of the volume.
     """
     inputNode = subject.inputNode
-    options = replace(subject.options, planes="axial")  # a slice of three joined planes takes as long as all of them
+    # A slice of three joined planes takes as long as many slices, and so does the disagreement.
+    options = replace(subject.options, planes="axial", uncertainty=0, disagreement_above=None)
     crosshair = crosshairPosition(inputNode.GetScene())
     seen = sliceInView(subject.sliceNode, inputNode, crosshair, options.roi)
     request = PreviewRequest(str(subject.model), options, seen.normal, seen.visible, seen.focus)

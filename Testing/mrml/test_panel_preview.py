@@ -175,7 +175,7 @@ def test_a_preview_is_shown_in_the_chosen_view_with_its_progress(panel, views, f
     assert composite(views, "Green").GetForegroundVolumeID() is None
     fake.give()
     tick(panel)
-    assert "All that is in view was computed in" in text(panel) and not panel._timer.isActive()
+    assert "Computed in" in text(panel) and not panel._timer.isActive()
 
 
 def test_the_fade_control_changes_how_much_is_seen(panel, views, fake):
@@ -331,6 +331,17 @@ def test_other_planes_are_explained_in_plain_words(panel, views, fake):
     assert "join three planes" in text(panel)
 
 
+def test_a_crosshair_beside_the_volume_is_told_in_words(panel, views, fake, scene):
+    crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    crosshair.SetCrosshairRAS(*np.array(sliceNode(views).GetSliceToRAS().MultiplyPoint([900.0, 0.0, 0.0, 1.0]))[:3])
+    switch(panel)
+    assert "crosshair is not on" in text(panel) and len(fake.asked) == 1
+    crosshair.SetCrosshairRAS(*np.array(sliceNode(views).GetSliceToRAS().MultiplyPoint([1.0, 1.0, 0.0, 1.0]))[:3])
+    tick(panel)
+    assert "crosshair" not in text(panel) and len(fake.asked) == 2
+    crosshair.SetCrosshairRAS(0.0, 0.0, 0.0)
+
+
 def test_apply_takes_the_preview_away(panel, fake, fake_job, scene):
     switch(panel)
     fake.give()
@@ -428,7 +439,7 @@ def test_a_real_preview_from_click_to_picture(panel, views, scene):
     wait_for_picture(panel)
     (node,) = previews(scene)
     assert composite(views).GetForegroundVolumeID() == node.GetID()
-    assert "All that is in view" in text(panel)
+    assert "Computed in" in text(panel)
     worker = panel.preview.preview._session._worker
     sliceNode(views).SetFieldOfView(*(np.array(sliceNode(views).GetFieldOfView()) / (3, 3, 1)))
     wait_for_picture(panel)

@@ -189,6 +189,14 @@ def test_what_is_not_computed_yet_looks_like_the_scan(volume, tmp_path, dtype):
     assert seen.voxels.dtype == dtype and np.median(nearby) <= 1
 
 
+def test_what_takes_many_passes_is_left_to_the_run_itself(scan, volume, model, tmp_path, small_blocks):
+    request = request_for(2, options=replace(PLAIN, planes="isotropic", uncertainty=4))
+    canvas = Canvas(tmp_path / "canvas.npy", scan, model, request)
+    fill_all(canvas, request)
+    whole = super_resolve(volume, model, PLAIN).voxels[20]
+    assert np.abs(read_exchange(canvas.path).voxels[0] - whole).max() <= tolerance()
+
+
 def test_a_scan_is_looked_at_once_for_all_previews(scan, model, monkeypatch):
     first = scan.look(PLAIN, model.card)
     assert scan.look(PLAIN, model.card) is first

@@ -51,7 +51,9 @@ class Canvas:
         self._normal = self._order.index(request.normal)
         self._volume, self._looked = scan.cut(self._order, scan.look(request.options, model.card))
         self._slice = self._turned(request.slice_of(scan.volume.grid.size))
-        self._options = replace(request.options, roi=self._slice, planes="axial")
+        self._options = replace(
+            request.options, roi=self._slice, planes="axial", uncertainty=0, disagreement_above=None
+        )
         grid = output_grid(self._volume.grid, model.card, self._options)
         boxes = zip(self._volume.grid.size, self._slice, grid.size, strict=True)
         self._axes = [Axis(length, start, stop, outputs) for length, (start, stop), outputs in boxes]

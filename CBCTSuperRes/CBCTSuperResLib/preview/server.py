@@ -19,6 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from ..errors import Cancelled, ResourceError, SuperResError
 from ..files.exchange import remove_exchange
 from ..model import Model
@@ -115,6 +117,9 @@ class PreviewServer:
         except Exception as error:
             what = f"The program failed: {type(error).__name__}: {error}."
             self._refuse(number, SuperResError(what, "Report it with the details."))
+        finally:
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()  # while it waits, others may need the memory of the device
 
     def _refuse(self, number: int, error: SuperResError) -> None:
         detail = traceback.format_exc()

@@ -12,7 +12,7 @@ from slicer.util import VTKObservationMixin
 from ...errors import InputError, ModelError, SuperResError
 from ...live_preview import LivePreview, Subject
 from ...preview.session import PreviewSession
-from ...slice_views import TiltedView, sliceViews
+from ...slice_views import TiltedView, crosshairPosition, sliceViews
 from ..section import Section
 from .choices import Choices
 from .parameters import ApplyParameters, Planes
@@ -151,7 +151,7 @@ class PreviewSection(Section):
         )
         self.ui.previewViewSelector.enabled = bool(self._views)
         self.ui.alignViewButton.visible = isOn and isinstance(problem, TiltedView)
-        lines = [str(problem)] if problem else [self._progressText(), self._remark()]
+        lines = [str(problem)] if problem else [self._progressText(), self._crosshairText(), self._planesText()]
         self.ui.previewLabel.text = "\n".join(line for line in lines if line)
 
     def _whyNot(self) -> str:
@@ -167,15 +167,22 @@ class PreviewSection(Section):
             return ""
         if len(preview.seconds) == 2:
             first, last = (f"{seconds:.1f}" for seconds in preview.seconds)
-            text = _("All that is in view was computed in {last} s; the first block came after {first} s.")
-            return text.format(first=first, last=last)
+            if first == last:
+                return _("Computed in {last} s.").format(last=last)
+            return _("Computed in {last} s, the first block in {first} s.").format(last=last, first=first)
         if preview.share:
             return _("{percent} % of what is in view is computed.").format(percent=round(100 * preview.share))
         if preview.isStarting:
             return _("Starting; the first time, this takes some seconds.")
         return _("Computing.")
 
-    def _remark(self) -> str:
+    def _crosshairText(self) -> str:
+        seen = self.preview.seen
+        if seen is None or seen.isAtCrosshair or crosshairPosition(slicer.mrmlScene) is None:
+            return ""
+        return _("The crosshair is not on what is in view of the volume, so the preview begins in its middle.")
+
+    def _planesText(self) -> str:
         """How the preview relates to what Apply will give, where they are not the same."""
         seen, card = self.preview.seen, self.choices.card()
         if seen is None or card is None or card.spec.dimensions == 3:
