@@ -79,3 +79,9 @@ def test_there_is_a_licence_and_the_repository_stays_small():
 
 def test_no_placeholder_is_left():
     assert "OWNER" not in CMAKE + ENTRY.read_text(encoding="utf-8")
+
+
+def test_the_steps_by_hand_stay_few_and_are_numbered():
+    lines = (ROOT / "Testing" / "MANUAL.md").read_text(encoding="utf-8").splitlines()
+    numbers = [int(line.split("|")[1]) for line in lines if re.match(r"\| \d+ \|", line)]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) <= 20
