@@ -26,17 +26,26 @@ def _keepForEver(*constants):
 _keepForEver(None, True, False)
 
 
-def _properties(obj):
-    """The Qt properties of an object's class by name."""
+def _metaObject(obj):
     meta = QtCore.QObject.metaObject(obj)
     try:
-        key = meta.className()
+        meta.className()
     except RuntimeError:  # PySide takes it for another one that lay at this address and has gone
-        meta = type(obj).staticMetaObject
-        key = meta.className()
-    if key not in _tables:
-        _tables[key] = {meta.property(i).name(): meta.property(i) for i in range(meta.propertyCount())}
-    return _tables[key]
+        return type(obj).staticMetaObject
+    return meta
+
+
+def _properties(obj):
+    """The Qt properties of an object's class by name.
+
+    Kept by type, because PySide now and then takes the meta-object that it is asked for for another one that lay at the
+    same address and has gone.
+    """
+    kind = type(obj)
+    if kind not in _tables:
+        meta = kind.staticMetaObject
+        _tables[kind] = {meta.property(i).name(): meta.property(i) for i in range(meta.propertyCount())}
+    return _tables[kind]
 
 
 def _pythonDefined(cls, name):
@@ -100,7 +109,7 @@ def _make(cls):
 
 def _signatures(obj, name):
     """The signatures of an object's signals of that name."""
-    meta = QtCore.QObject.metaObject(obj)
+    meta = _metaObject(obj)
     methods = [meta.method(i) for i in range(meta.methodCount())]
     signals = (m for m in methods if m.methodType() == QtCore.QMetaMethod.Signal)
     return {bytes(m.methodSignature().data()).decode() for m in signals if bytes(m.name().data()).decode() == name}
@@ -136,7 +145,7 @@ _patched = set()
 _extra = {
     "connect": _connect,
     "disconnect": _disconnect,
-    "className": lambda self: QtCore.QObject.metaObject(self).className(),
+    "className": lambda self: _metaObject(self).className(),
 }
 
 
