@@ -125,3 +125,23 @@ def test_the_blurs_stay_in_their_range_around_the_mode():
     sigma = np.sqrt(kernels.sum(-2) @ np.arange(-6.0, 7.0) ** 2)
     assert 0.48 < sigma.min() < 0.65 and 1.05 < sigma.max() < 1.22
     assert float(np.median(sigma)) == pytest.approx(0.85, abs=0.05)
+
+
+def test_a_sharpened_truth_has_more_of_what_a_blur_takes_and_the_scan_stays():
+    fine = structured((1, 64, 64))
+    plain, sharp = (Degradation(2, **{**STILL, "sharpen": s})(fine, np.random.default_rng(0)) for s in (0.0, 0.2))
+    assert np.array_equal(plain[0], sharp[0])
+    soft = gaussian_blur(fine, 1.0, (1, 2))
+    inner = (slice(None), slice(6, -6), slice(6, -6))
+    np.testing.assert_allclose(sharp[1], (fine + 0.2 * (fine - soft))[inner], atol=1e-4)
+    assert np.abs(sharp[1] - plain[1]).max() > 1e-3
+
+
+def test_noise_of_neighbouring_slices_is_alike_for_a_share_of_images_only():
+    flat = np.full((5, 212, 212), 0.5, np.float32)
+    noisy = {**STILL, "noise": (0.05, 0.05), "across": (0.6, 0.6)}
+    for share, expected in ((1.0, 0.6), (0.0, 0.0)):
+        coarse, _ = Degradation(2, **{**noisy, "across_share": share})(flat, np.random.default_rng(0))
+        found = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(coarse, coarse[1:], strict=False)]
+        assert np.allclose(found, expected, atol=0.05)
+        assert coarse.std() == pytest.approx(0.05, rel=0.05)

@@ -122,8 +122,8 @@ def open_images(dataset: DatasetOptions, options: TrainingOptions) -> Images:
 
 
 def _without_grain(dataset: DatasetOptions, scale: int) -> Simulation:
-    """Grain would be added to HR as well, which then is no longer the image that was given."""
-    options = {**dataset.degradation_options, "grain_share": 0.0}
+    """Grain would be added to HR as well, and sharpening change it: it would not be the image that was given."""
+    options = {**dataset.degradation_options, "grain_share": 0.0, "sharpen": 0.0}
     return make_simulation(dataset.degradation, scale, options, dataset.clip_lr)
 
 
