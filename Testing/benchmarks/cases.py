@@ -10,7 +10,7 @@ from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.tiles import Axis, plan_tiles
 
 FULL_SIZE: dict = {}
-LIGHT = {"nf": 8, "nb": 4, "gc": 8}
+SMALL: dict = {"nf": 8, "nb": 4, "gc": 8}
 
 
 def network_with_random_weights(**options) -> torch.nn.Module:
@@ -23,19 +23,21 @@ def network_with_random_weights(**options) -> torch.nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def phantom_slice(size: int) -> np.ndarray:
-    """A slice of a jaw with noise, float32 in [0, 1]."""
-    picture = jaw_phantom((1, size, size), 0.16, seed=0)[0]
+def phantom_slice(size: int, slices: int = 0) -> np.ndarray:
+    """A slice of a jaw with noise, float32 in [0, 1]; with so many neighbours on either side (2 slices + 1, ...)."""
+    picture = jaw_phantom((2 * slices + 1, size, size), 0.16, seed=0)
+    picture = picture if slices else picture[0]
     noise = np.random.default_rng(0).normal(0, 0.02, picture.shape)
     return np.clip(picture + noise, 0, 1).astype(np.float32)
 
 
 def enlarge(engine: Engine, picture: np.ndarray) -> np.ndarray:
     """A whole picture through an engine."""
-    axes = [Axis(n, 0, n, int(n * engine.spec.scale)) for n in picture.shape]
+    axes = [Axis(n, 0, n, int(n * engine.spec.scale)) for n in picture.shape[-2:]]
     (whole,) = plan_tiles(axes, None, 0)
     return engine.run(picture, axes, whole)
 
 
 def as_tensor(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(picture)[None, None]
+    """(1, channels, rows, columns) of a slice or of a slice with neighbours."""
+    return torch.from_numpy(picture).reshape(1, -1, *picture.shape[-2:])

@@ -17,7 +17,7 @@ from CBCTSuperResLib.training.data import Batches, open_source
 from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.volume import Grid, Volume
 
-from .cases import LIGHT
+from .cases import SMALL
 from .measure import added_peak, in_fresh_process, mib, threads
 
 TARGET = 5
@@ -37,7 +37,7 @@ def run(quick: bool) -> bool:
         _write_scans(root, slices)
         demands = {
             "batch 8, HR 64, nf 32, nb 23": (64, 8, _demand(8, 64, dict(nf=32, nb=23))),
-            "light, batch 8, HR 72": (72, 8, _demand(8, 72, LIGHT)),
+            "small UNetSPSR, batch 8, HR 72": (72, 8, _demand(8, 72, SMALL)),
         }
         fast = True
         for title, (size, batch, demand) in demands.items():

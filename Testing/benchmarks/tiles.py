@@ -15,7 +15,7 @@ from CBCTSuperResLib.engine import Engine
 from CBCTSuperResLib.errors import ModelError
 from CBCTSuperResLib.model import Model
 
-from .cases import LIGHT, as_tensor, enlarge, network_with_random_weights, phantom_slice
+from .cases import SMALL, as_tensor, enlarge, network_with_random_weights, phantom_slice
 from .measure import compare, interleaved, threads
 
 WINDOW, OVERLAP = 128, 0.25
@@ -38,8 +38,8 @@ def run(quick: bool) -> bool:
 
 def _compare_all(quick: bool, sliding_window) -> bool:
     size = 416 if quick else 512
-    light = _with_known_halo(network_with_random_weights(**LIGHT))
-    right = _compare("light, random weights", light, size, sliding_window)
+    small = _with_known_halo(network_with_random_weights(**SMALL))
+    right = _compare("small UNetSPSR", small, size, sliding_window)
     try:
         shipped = Model.load("light")
         right &= _compare("light, as shipped", shipped, size, sliding_window)
@@ -54,14 +54,14 @@ def _with_known_halo(network: torch.nn.Module) -> Model:
 
 
 def _compare(title: str, model: Model, size: int, sliding_window) -> bool:
-    picture = phantom_slice(size)
+    picture = phantom_slice(size, model.spec.slices)
     spec, window = model.spec, replace(model.spec, halo=None)
     untiled = Engine(model.network, window, "cpu", "fp32", tile=0)
     engines = {f"tiles of {edge}": Engine(model.network, spec, "cpu", "fp32", tile=edge) for edge in (128, 256)}
     engines = {OURS: Engine(model.network, spec, "cpu", "fp32"), **(engines if spec.halo is not None else {})}
 
     def one_window(x: torch.Tensor) -> torch.Tensor:
-        return as_tensor(enlarge(untiled, x[0, 0].numpy()))
+        return as_tensor(enlarge(untiled, x[0].numpy() if spec.slices else x[0, 0].numpy()))
 
     def monai() -> np.ndarray:
         result = sliding_window(as_tensor(picture), (WINDOW,) * 2, 1, one_window, overlap=OVERLAP, mode="gaussian")
