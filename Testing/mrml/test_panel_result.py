@@ -159,6 +159,15 @@ def test_compare_shows_input_and_result_at_the_same_place_in_linked_views(panel,
     assert result.GetDisplayNode().GetWindow() == 1234 and result.GetDisplayNode().GetLevel() == 567
 
 
+@pytest.mark.parametrize("button", ["compareButton", "fadeButton"])
+def test_comparing_ends_a_preview_that_uses_the_same_views(panel, result, monkeypatch, button):
+    ended = []
+    monkeypatch.setattr(panel.preview.preview, "switchOff", lambda: ended.append(views()))
+    before = views()
+    getattr(panel.ui, button).click()
+    assert ended[0] == before != views()
+
+
 def test_a_window_that_is_changed_while_comparing_changes_for_both_and_not_afterwards(panel, result):
     shown, other = (node.GetDisplayNode() for node in (panel.ui.inputSelector.currentNode(), result))
     panel.ui.compareButton.click()

@@ -7,6 +7,7 @@ of the parameters, of the input volume and of a section (`whenChanged`); `poll()
 written in `ApplyPanel._connect`.
 
 - `RunSection.whenStarted()`: a run begins: `PreviewSection.remove()`.
+- `BatchSection.whenStarted()`, `ResultSection.whenComparing()`: likewise.
 - `RunSection.whenDone(job)`: there is a result: `ResultSection.show(job.outputVolume)`.
 - `ModelSection`, `RunSection`: `tell(text)` keeps details: `LogSection.add`.
 - `Choices.isLocked`: a run or a batch is going on: sections disable what would change it.
@@ -154,7 +155,7 @@ class ApplyPanel:
             section.whenChanged = self.refresh
         self.advanced.whenModelsMoved = self._modelsMoved
         self.model.tell = self.run.tell = self.batch.tell = self.log.add
-        self.run.whenStarted = self.batch.whenStarted = self.preview.remove
+        self.run.whenStarted = self.batch.whenStarted = self.result.whenComparing = self.preview.remove
         self.run.whenDone = lambda job: self.result.show(job.outputVolume)
 
     def _boundParameters(self) -> ApplyParameters:

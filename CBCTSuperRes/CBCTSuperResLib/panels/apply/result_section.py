@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import slicer
 from slicer.i18n import tr as _
@@ -25,6 +26,8 @@ class ResultSection(Section):
     comparison : Comparison
     job : DifferenceJob or None
         What is being subtracted.
+    whenComparing : callable ()
+        Set by the panel; the slice views are about to show other volumes.
     """
 
     def __init__(self, ui, choices: Choices, logic: SuperResLogic) -> None:
@@ -35,6 +38,7 @@ class ResultSection(Section):
         self._latest: slicer.vtkMRMLScalarVolumeNode | None = None
         self._told: tuple | None = None
         self._marked = ""
+        self.whenComparing: Callable[[], None] = lambda: None
         fitColumns(ui.qualityTable)
         ui.compareButton.connect("clicked(bool)", self.onCompare)
         ui.fadeButton.connect("clicked(bool)", self.onFade)
@@ -129,6 +133,7 @@ class ResultSection(Section):
         self.comparison.fade(percent / 100)
 
     def onMark(self, checked: bool = False) -> None:
+        self.whenComparing()
         self.comparison.showMarks(self.result, disagreementOf(self.result))
         self.refresh()
 
@@ -159,6 +164,7 @@ class ResultSection(Section):
         result = self.result
         if result is None or inputOf(result) is None:
             return
+        self.whenComparing()
         if mode == "fade":
             self.comparison.showFade(inputOf(result), result, self.ui.fadeSlider.value / 100)
         else:
