@@ -174,13 +174,11 @@ def test_a_slider_keeps_to_its_range_and_decimals():
 def test_paths_are_texts():
     import ctk
 
-    edit, button, seen = ctk.ctkPathLineEdit(), ctk.ctkDirectoryButton(), []
+    edit, seen = ctk.ctkPathLineEdit(), []
     edit.connect("currentPathChanged(QString)", seen.append)
-    button.connect("directoryChanged(QString)", seen.append)
     edit.currentPath = "a/b c"
-    button.directory = "/tmp/x"
-    button.directory = "/tmp/x"
-    assert seen == ["a/b c", button.directory]
+    edit.currentPath = "a/b c"
+    assert seen == ["a/b c"]
     with pytest.raises(TypeError):
         edit.setCurrentPath(5)
 

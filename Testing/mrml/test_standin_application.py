@@ -87,10 +87,9 @@ def test_settings_are_kept_in_a_folder_of_the_tests_own(application):
 def test_without_a_main_window_there_is_no_layout_manager_either(application, volume, monkeypatch):
     import slicer
 
-    assert slicer.util.mainWindow() is not None and not slicer.app.commandOptions().noMainWindow
+    assert slicer.util.mainWindow() is not None
     monkeypatch.setattr(slicer.app, "hasMainWindow", False)
     assert slicer.app.layoutManager() is None and slicer.util.mainWindow() is None
-    assert slicer.app.commandOptions().noMainWindow
     slicer.util.setSliceViewerLayers(background=volume)
     with pytest.raises(RuntimeError):
         slicer.util.selectModule("CBCTSuperRes")

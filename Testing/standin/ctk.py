@@ -1,7 +1,7 @@
 """Stand-ins for the CTK widgets that the panels use."""
 
 import qt  # noqa: F401  installs the conventions of PythonQt
-from ctkvalues import ctkDirectoryButton, ctkPathLineEdit, ctkRangeWidget, ctkSliderWidget  # noqa: F401
+from ctkvalues import ctkPathLineEdit, ctkRangeWidget, ctkSliderWidget  # noqa: F401
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Qt, Signal
 from stored import stored

@@ -1,9 +1,7 @@
 """Stand-ins for the CTK widgets that hold a value: a number, a range, a path."""
 
-import os
-
 import pythonqt  # noqa: F401  installs the conventions of PythonQt
-from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6 import QtGui, QtWidgets
 from PySide6.QtCore import Property, Qt, Signal
 from stored import stored
 
@@ -206,34 +204,9 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     def setCurrentPath(self, path):
         self._edit.setText(path)
 
-    def addCurrentPathToHistory(self):
-        """The history is the application's."""
-
     currentPath = Property(str, lambda self: self._edit.text, setCurrentPath)
     filters = stored(int, "filters", 0)
     nameFilters = stored("QStringList", "nameFilters", [])
     settingKey = stored(str, "settingKey", "")
     showBrowseButton = stored(bool, "showBrowseButton", True)
     showHistoryButton = stored(bool, "showHistoryButton", True)
-
-
-class ctkDirectoryButton(QtWidgets.QPushButton):
-    """A button that shows a folder; the current one until it is told otherwise."""
-
-    directoryChanged = Signal(str)
-    directorySelected = Signal(str)
-
-    def __init__(self, *args):
-        super().__init__(*_widgets(args))
-        self.__dict__["_directory"] = ""
-        self.setDirectory(QtCore.QDir.currentPath())
-
-    def setDirectory(self, folder):
-        folder = os.path.abspath(folder)
-        if folder != self._directory:
-            self._directory = folder
-            self.text = folder
-            self.directoryChanged.emit(folder)
-
-    directory = Property(str, lambda self: self._directory, setDirectory)
-    caption = stored(str, "caption", "")

@@ -41,16 +41,6 @@ class Default:
 
 
 @dataclasses.dataclass
-class Decimals:
-    value: int
-
-
-@dataclasses.dataclass
-class SingleStep:
-    value: float
-
-
-@dataclasses.dataclass
 class WithinRange:
     minimum: float
     maximum: float
@@ -60,52 +50,11 @@ class WithinRange:
 
 
 @dataclasses.dataclass
-class Minimum:
-    minimum: float
-
-    def validate(self, value):
-        _require(value >= self.minimum, f"{value} is less than {self.minimum}")
-
-
-@dataclasses.dataclass
-class Maximum:
-    maximum: float
-
-    def validate(self, value):
-        _require(value <= self.maximum, f"{value} is more than {self.maximum}")
-
-
-@dataclasses.dataclass
 class Choice:
     choices: typing.Sequence
 
     def validate(self, value):
         _require(value in self.choices, f"{value!r} is none of {self.choices}")
-
-
-@dataclasses.dataclass
-class RangeBounds:
-    minimum: float
-    maximum: float
-
-    def validate(self, value):
-        inside = self.minimum <= value.minimum and value.maximum <= self.maximum
-        _require(inside, f"{value} is not from {self.minimum} to {self.maximum}")
-
-
-class FloatRange:
-    def __init__(self, minimum=0.0, maximum=0.0):
-        self.setRange(minimum, maximum)
-
-    def setRange(self, minimum, maximum):
-        _require(minimum <= maximum, f"{minimum} > {maximum}")
-        self.minimum, self.maximum = minimum, maximum
-
-    def __eq__(self, other):
-        return (self.minimum, self.maximum) == (other.minimum, other.maximum)
-
-    def __repr__(self):
-        return f"FloatRange({self.minimum}, {self.maximum})"
 
 
 def _require(isTrue, problem):
@@ -152,20 +101,6 @@ class _Node(_Text):
     def remove(self, node, name):
         super().remove(node, name)
         node.RemoveNodeReferenceIDs(name)
-
-
-class _Range(_Text):
-    def __init__(self):
-        super().__init__(FloatRange, FloatRange())
-        self.toText, self.fromText = self.join, self.split
-
-    @staticmethod
-    def join(value):
-        return f"{float(value.minimum)!r} {float(value.maximum)!r}"
-
-    @staticmethod
-    def split(text):
-        return FloatRange(*map(float, text.split()))
 
 
 class _List:
@@ -237,7 +172,6 @@ def _storageOf(kind):
         float: lambda: _Text((int, float), 0.0, fromText=float),
         str: lambda: _Text(str, ""),
         pathlib.Path: lambda: _Text(pathlib.Path, pathlib.Path(), fromText=pathlib.Path),
-        FloatRange: _Range,
     }
     if kind in simple:
         return simple[kind]()
@@ -269,8 +203,8 @@ class _Field:
         self.default = getattr(cls, name, given.value if given else self.storage.default)
         self.check(self.default)
 
-    def annotation(self, *kinds):
-        return next((a for a in self.annotations if isinstance(a, kinds)), None)
+    def annotation(self, kind):
+        return next((a for a in self.annotations if isinstance(a, kind)), None)
 
     def check(self, value):
         self.storage.check(value)
@@ -388,10 +322,6 @@ class _Connector:
             return "currentNodeChanged(vtkMRMLNode*)", self.widget.currentNode, self._showNode
         if widgetClass is qt.QComboBox:
             return self._choices(kind)
-        if widgetClass is ctk.ctkRangeWidget and kind is FloatRange:
-            bounds = self._needed(RangeBounds)
-            self._prepare(bounds.minimum, bounds.maximum)
-            return "valuesChanged(double,double)", self._range, self._showRange
         return self._plain(widgetClass, kind)
 
     def _plain(self, widgetClass, kind):
@@ -402,13 +332,13 @@ class _Connector:
             (qt.QPushButton, bool): ("toggled(bool)", "checked"),
             (qt.QLineEdit, str): ("textChanged(QString)", "text"),
             (ctk.ctkPathLineEdit, pathlib.Path): ("currentPathChanged(QString)", "currentPath"),
-            (ctk.ctkDirectoryButton, pathlib.Path): ("directoryChanged(QString)", "directory"),
             **dict.fromkeys(numbers, (numberSignal, "value")),
         }
         if (widgetClass, kind) not in plain:
             raise TypeError(f"{self.field.name} ({kind}) cannot be shown by a {widgetClass.__name__}")
         if (widgetClass, kind) in numbers:
-            self._prepareNumber(widgetClass)
+            bounds = self._needed(WithinRange)
+            self.widget.setRange(bounds.minimum, bounds.maximum)
         signal, name = plain[widgetClass, kind]
         toWidget = str if kind is pathlib.Path else kind
         return (
@@ -443,34 +373,11 @@ class _Connector:
             )
         return annotation
 
-    def _prepareNumber(self, widgetClass):
-        bounds = self.field.annotation(WithinRange)
-        if bounds:
-            self._prepare(bounds.minimum, bounds.maximum)
-        elif widgetClass in (qt.QSlider, ctk.ctkSliderWidget):
-            self._needed(WithinRange)
-        else:
-            least, most = self.field.annotation(Minimum), self.field.annotation(Maximum)
-            limit = 2**31 - 1 if widgetClass is qt.QSpinBox else float("inf")
-            self._prepare(least.minimum if least else -limit, most.maximum if most else limit)
-
-    def _prepare(self, minimum, maximum):
-        for annotation, name in ((Decimals, "decimals"), (SingleStep, "singleStep")):
-            if self.field.annotation(annotation):
-                setattr(self.widget, name, self.field.annotation(annotation).value)
-        self.widget.setRange(minimum, maximum)
-
     def _stored(self):
         return self.field.read(self.parameters.parameterNode)
 
     def _showNode(self):
         self.widget.setCurrentNode(self._stored())
-
-    def _range(self):
-        return FloatRange(self.widget.minimumValue, self.widget.maximumValue)
-
-    def _showRange(self):
-        self.widget.setValues(self._stored().minimum, self._stored().maximum)
 
     def connect(self):
         self.widget.connect(self.signal, self.changed)
@@ -486,7 +393,6 @@ class _Connector:
 def module():
     """`slicer.parameterNodeWrapper`."""
     made = types.ModuleType("slicer.parameterNodeWrapper")
-    names = (parameterNodeWrapper, Choice, Decimals, Default, FloatRange, Maximum, Minimum, RangeBounds, SingleStep)
-    for item in (*names, WithinRange):
+    for item in (parameterNodeWrapper, Choice, Default, WithinRange):
         setattr(made, item.__name__, item)
     return made

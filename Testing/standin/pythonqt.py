@@ -35,7 +35,7 @@ def _metaObject(obj):
     return meta
 
 
-def _properties(obj):
+def properties(obj):
     """The Qt properties of an object's class by name.
 
     Kept by type, because PySide now and then takes the meta-object that it is asked for for another one that lay at the
@@ -70,7 +70,7 @@ def _make(cls):
             return QtCore.QObject.objectName(self)
         t = type(self)
         if not _pythonDefined(t, name) and name not in origGet(self, "__dict__"):
-            prop = _properties(self).get(name)
+            prop = properties(self).get(name)
             if prop is not None:
                 return prop.read(self)
         return origGet(self, name)
@@ -84,7 +84,7 @@ def _make(cls):
         if isinstance(attribute, property):
             return attribute.__set__(self, value)
         if not _pythonDefined(t, name) or isinstance(attribute, QtCore.Property):
-            prop = _properties(self).get(name)
+            prop = properties(self).get(name)
             if prop is not None:
                 if not prop.isWritable():
                     raise AttributeError(f"Property '{name}' of type '{prop.typeName()}' is not writable")

@@ -50,18 +50,14 @@ class _MainWindow(qt.QMainWindow):
 
 
 class _ModuleManager(qt.QObject):
-    moduleAboutToBeUnloaded = qt.Signal(str)
-
     def module(self, name):
         return getattr(slicer.modules, name.lower(), None)
 
 
 class _App(qt.QObject):
     startupCompleted = qt.Signal()
-    aboutToQuit = qt.Signal()
     temporaryPath = tempfile.gettempdir()
-    majorVersion, minorVersion = 5, 12
-    applicationName, applicationVersion = "Slicer", "5.12.0"
+    applicationVersion = "5.12.0"
 
     def __init__(self, scene):
         super().__init__()
@@ -88,9 +84,6 @@ class _App(qt.QObject):
 
     def testingEnabled(self):
         return True
-
-    def commandOptions(self):
-        return types.SimpleNamespace(noMainWindow=not self.hasMainWindow)
 
     def topLevelWidgets(self):
         if not self.hasMainWindow:

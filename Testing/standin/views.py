@@ -51,9 +51,6 @@ class LayoutManager(qt.QObject):
         scene.AddNewNodeByClass("vtkMRMLPlotViewNode")
         self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
-    def layoutLogic(self):
-        return self._layoutLogic
-
     def setLayout(self, layout):
         node = self._layoutLogic.GetLayoutNode()
         if not node.IsLayoutDescription(layout):
