@@ -143,7 +143,7 @@ class FewSettings:
             return _("Estimated from the tissue levels of the first fine scan when the training starts.")
         if window is None:
             return _("The whole range of the images' type is used.")
-        return "" if hasScans else _("Gray values of the scans that the computer-drawn slices are to look like.")
+        return "" if hasScans else _("No scans yet: computer-drawn slices stand for scans of these gray values.")
 
 
 def deviceOf(values: Values) -> int:
