@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import slicer
 
     from .logic import SuperResLogic
-    from .volume_job import SuperResJob
+    from .result_jobs import SuperResJob
 
 
 class State(Enum):

@@ -19,7 +19,7 @@ from .memory import readable
 from .models import DEFAULT_MODEL, find_model
 from .nodes import inputOf, roiBox, volumeFromNode
 from .options import Options
-from .volume_job import DifferenceJob, SuperResJob
+from .result_jobs import DifferenceJob, SuperResJob
 
 POLL_INTERVAL_S = 0.05
 

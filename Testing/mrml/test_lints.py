@@ -34,7 +34,7 @@ LOGICS = [
             "slice_views",
             "training_logic",
         ),
-        *("training_volumes", "volume_job"),
+        *("result_jobs", "training_volumes", "volume_job"),
     )
 ]
 SLICER_FILES = [*MODULE_FILES, *PANELS, *(path for path in LOGICS if path.stem != "demo")]  # that is for slicer-core

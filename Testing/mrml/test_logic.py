@@ -16,7 +16,7 @@ from CBCTSuperResLib import logic as logic_module  # noqa: E402
 from CBCTSuperResLib import nodes, volume_job  # noqa: E402
 from CBCTSuperResLib.files.exchange import ExchangeOutput  # noqa: E402
 from CBCTSuperResLib.logic import SuperResLogic  # noqa: E402
-from CBCTSuperResLib.volume_job import SuperResJob  # noqa: E402
+from CBCTSuperResLib.result_jobs import SuperResJob  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")
 
