@@ -80,6 +80,15 @@ def test_the_run_that_was_active_last_is_shown_in_words(panel):
     assert panel.parameters.shownRun == "Alt" and "0.15 dB better" in panel.ui.runLabel.text
 
 
+def test_what_a_run_did_while_the_module_was_left_is_seen_on_return(training_widget, panel):
+    folder = panel.choices.resultsFolder / "experiments" / "Neu"
+    training_widget.exit()
+    status = {"state": "finished", "step": 40, "niter": 40, "updated": 1.9e9}
+    (folder / "status.json").write_text(json.dumps(status))
+    training_widget.enter()
+    assert panel.ui.runLabel.text.startswith("Neu: finished\nStep 40 of 40")
+
+
 def test_the_newest_picture_is_as_wide_as_the_panel(application, training_widget, panel):
     label = panel.ui.pictureLabel
     training_widget.parent.show()

@@ -64,10 +64,11 @@ class RunsSection(Section):
     def refresh(self) -> None:
         if self.parameters is None:
             return
-        if self.choices.resultsFolder != self._folder:
+        isOther = self.choices.resultsFolder != self._folder
+        if isOther:
             self.listRuns()
         self._select()
-        if self._chooseShown() or not self.ui.runLabel.text:
+        if self._chooseShown() or isOther:
             self._showRecord()
 
     def poll(self) -> None:
