@@ -18,7 +18,7 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     window.add_argument(
         "--window",
         nargs="+",
-        action=_WindowAction,
+        action=WindowAction,
         metavar=("LO", "HI"),
         help='normalisation range: two grey values, "auto" or "model" (default: the model\'s if the scan fits it)',
     )
@@ -84,11 +84,11 @@ def options_from_arguments(arguments: argparse.Namespace) -> Options:
     if isinstance(arguments.window, tuple):
         Window(*arguments.window)  # refuses what is no range
     values["window"] = arguments.preset or arguments.window
-    values["roi"] = _box(arguments.roi)
+    values["roi"] = box_from_numbers(arguments.roi)
     return Options(**values)
 
 
-class _WindowAction(argparse.Action):
+class WindowAction(argparse.Action):
     """Accepts `auto`, `model`, or two numbers."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
@@ -111,10 +111,17 @@ def _blank(text: str) -> str | float:
         raise argparse.ArgumentTypeError(f'{text!r} is neither "auto", "none" nor a grey value') from None
 
 
-def _box(numbers: list[int] | None) -> tuple | None:
+def box_from_numbers(numbers: list[int] | None) -> tuple | None:
+    """Ranges along (i, j, k) from six numbers.
+
+    Raises
+    ------
+    OptionError
+        If one is empty.
+    """
     if numbers is None:
         return None
     box = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     if any(start < 0 or start >= stop for start, stop in box):
-        raise OptionError(f"The ROI {numbers} is empty.", "Give I0 I1 J0 J1 K0 K1 with each first below its second.")
+        raise OptionError(f"The box {numbers} is empty.", "Give I0 I1 J0 J1 K0 K1 with each first below its second.")
     return box

@@ -18,6 +18,7 @@ from pathlib import Path
 from . import __version__
 from .arguments import add_apply_arguments, options_from_arguments
 from .errors import Cancelled, DependencyError, OptionError, SuperResError
+from .evaluate_command import add_evaluate_command
 from .evaluation_commands import add_evaluation_commands
 from .terminal import NOTICE, Progress, add_command
 from .training_commands import add_training_commands
@@ -67,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print JSON")
 
     add_training_commands(commands)
+    add_evaluate_command(commands)
     add_evaluation_commands(commands)
     _add_models_commands(
         add_command(commands, "models", "list, show, verify, import models").add_subparsers(required=True)

@@ -119,12 +119,11 @@ def edge_widths(pair: Pair, least_contrast: float, most: int = 300) -> np.ndarra
         In coarse pixels; only edges that are clear both before and after.
     """
     coarse, fine = (np.clip(image, *pair.window) for image in (pair.coarse, pair.fine))
-    places, normals = _strongest_edges(coarse, pair.measured, most)
+    places, normals = strongest_edges(coarse, pair.measured, most)
     if not len(places):
         return np.empty((2, 0))
-    ratio = np.array(pair.scale)
-    before = _profiles(coarse, places, normals, np.ones(2))
-    after = _profiles(fine, places, normals, ratio)
+    before = profiles_across(coarse, places, normals)
+    after = profiles_across(fine, places, normals, pair.scale)
     widths = np.stack([_rise(before, least_contrast), _rise(after, least_contrast)])
     return widths[:, np.isfinite(widths).all(0)]
 
@@ -139,7 +138,7 @@ def _deviations(image: np.ndarray, corners: Sequence[tuple[int, int]], edges: Se
     return np.sqrt((rest**2).sum(1) / (rows * columns - 3))
 
 
-def _strongest_edges(image: np.ndarray, measured: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def strongest_edges(image: np.ndarray, measured: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Places (row, column) and unit normals of the strongest edges, at most one in a small square."""
     smooth = cv2.GaussianBlur(image, (0, 0), 1.0)
     down, right = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=3) for order in ((0, 1), (1, 0)))
@@ -160,14 +159,30 @@ def _strongest_edges(image: np.ndarray, measured: np.ndarray, most: int) -> tupl
     return np.stack([row, column], axis=1).astype(np.float64), normals
 
 
-def _profiles(image: np.ndarray, places: np.ndarray, normals: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """Grey values (edges, points) along each normal, the mean over three parallel lines, one coarse pixel apart."""
-    along = np.arange(-REACH, REACH + STEP / 2, STEP)
+def profiles_across(
+    image: np.ndarray,
+    places: np.ndarray,
+    normals: np.ndarray,
+    ratio: Sequence[float] = (1.0, 1.0),
+    reach: float = REACH,
+) -> np.ndarray:
+    """Grey values (edges, points) along each normal, every `STEP`, the mean over three parallel lines.
+
+    Parameters
+    ----------
+    places, normals : ndarray, shape (edges, 2)
+        In coarse pixels; rows first.
+    ratio : (rows, columns)
+        Pixels of the image in a coarse one.
+    reach : float
+        Coarse pixels on either side.
+    """
+    along = np.arange(-reach, reach + STEP / 2, STEP)
     tangents = np.stack([-normals[:, 1], normals[:, 0]], axis=1)
     total = 0.0
     for aside in (-1.0, 0.0, 1.0):
         points = (places + aside * tangents)[:, None, :] + along[:, None] * normals[:, None, :]
-        rows, columns = np.moveaxis((points + 0.5) * ratio - 0.5, -1, 0).astype(np.float32)
+        rows, columns = np.moveaxis((points + 0.5) * np.asarray(ratio) - 0.5, -1, 0).astype(np.float32)
         total = total + cv2.remap(image, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return total / 3
 

@@ -1,0 +1,50 @@
+"""How sure a mean over scans is: percentile intervals of the bootstrap (Efron, 1979), always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 4000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over scans.
+
+    Attributes
+    ----------
+    value : float
+        NaN if there is no value.
+    low, high : float
+        95 % interval; NaN with fewer than two values.
+    count : int
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    def to_json(self) -> dict:
+        facts = {"mean": self.value, "low": self.low, "high": self.high}
+        return {**{key: None if np.isnan(v) else round(v, 6) for key, v in facts.items()}, "scans": self.count}
+
+
+def mean_with_interval(values: Sequence[float], level: float = 0.95) -> Mean:
+    """Mean of the finite values, and the interval in which means of resampled scans lie."""
+    values = np.array([v for v in values if v is not None and np.isfinite(v)], float)
+    if len(values) < 2:
+        return Mean(float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan"), len(values))
+    drawn = np.random.default_rng(SEED).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.percentile(values[drawn].mean(1), (50 * (1 - level), 50 * (1 + level)))
+    return Mean(float(values.mean()), float(low), float(high), len(values))
+
+
+def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> Mean:
+    """The same for the differences of pairs, one for each scan; pairs that lack a value do not count."""
+    pairs = ((a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None)
+    return mean_with_interval([a - b for a, b in pairs])

@@ -1,0 +1,184 @@
+"""Where scans can be compared: a box of the reference that all of them cover, and their grey values at its points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..blanks import BlankRegion
+from ..errors import InputError
+from ..volume import Grid, Volume
+
+MOST = (48, 512, 512)  # voxels along (k, j, i): more would make the measures take hours
+LEAST = (3, 32, 32)
+SAME_POINT = 0.02  # voxels
+BLANK_SLICES = 16
+
+Box = tuple[tuple[int, int], ...]
+
+
+def common_box(reference: Grid, others: Sequence[Grid], blanks: BlankRegion, most: Sequence[int] = MOST) -> Box:
+    """A box (k, j, i) of the reference, in which all others have values and nothing is blank.
+
+    Parameters
+    ----------
+    most : three int
+        Largest extent along (k, j, i); of more, the middle is taken.
+
+    Raises
+    ------
+    InputError
+        If there is no such box worth comparing.
+    """
+    box = [[0, n] for n in reference.shape]
+    for other in others:
+        box = _covered(box, reference, other)
+    box = _without_blanks(box, blanks)
+    if any(stop - start < least for (start, stop), least in zip(box, LEAST, strict=True)):
+        size = " x ".join(str(max(0, stop - start)) for start, stop in box[::-1])
+        raise InputError(
+            f"Only {size} voxels of the reference can be compared.",
+            "The scans must show the same place; blank regions do not count. Register them, or choose others.",
+        )
+    return tuple(_middle(start, stop, m) for (start, stop), m in zip(box, most, strict=True))
+
+
+def cropped(volume: Volume, box: Box) -> Volume:
+    """A view of the voxels in a box (k, j, i)."""
+    start, stop = ([pair[n] for pair in box[::-1]] for n in (0, 1))
+    voxels = volume.voxels[tuple(slice(*pair) for pair in box)]
+    return Volume(voxels, volume.grid.cropped(start, stop))
+
+
+def have_the_same_points(a: Grid, b: Grid) -> bool:
+    """Whether every voxel of the smaller grid has one of the larger at its place."""
+    if not np.allclose(_matrix(a), _matrix(b), rtol=0, atol=SAME_POINT * min(a.spacing) / max(*a.size, *b.size)):
+        return False
+    offset = _index_of(b, np.array([a.origin]))[0]
+    return bool(np.abs(offset - np.rint(offset)).max() <= SAME_POINT)
+
+
+def at_points(volume: Volume, grid: Grid) -> np.ndarray:
+    """Grey values (k, j, i), float32, at the points of a grid within the volume.
+
+    Taken as they are where the volume has these points, otherwise interpolated by cubic B-splines.
+    """
+    start = np.rint(_index_of(volume.grid, np.array([grid.origin]))[0]).astype(int)
+    inside = np.all(start >= 0) and np.all(start + grid.size <= np.array(volume.grid.size))
+    if inside and have_the_same_points(grid, volume.grid):
+        box = tuple((int(s), int(s + n)) for s, n in zip(start[::-1], grid.shape, strict=True))
+        return cropped(volume, box).voxels.astype(np.float32)
+    image = sitk.GetImageFromArray(volume.voxels.astype(np.float32))
+    image.SetSpacing(volume.spacing)
+    image.SetOrigin(volume.origin)
+    image.SetDirection(volume.direction.ravel().tolist())
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetInterpolator(sitk.sitkBSpline)
+    resampler.SetSize([int(n) for n in grid.size])
+    resampler.SetOutputSpacing(grid.spacing)
+    resampler.SetOutputOrigin(grid.origin)
+    resampler.SetOutputDirection(grid.direction.ravel().tolist())
+    resampler.SetDefaultPixelValue(float(volume.voxels.min()))
+    return sitk.GetArrayFromImage(resampler.Execute(image))
+
+
+def box_around(volume: Grid, region: Grid, margin: int) -> Box:
+    """The voxels (i, j, k) of a volume that a region touches, and some more; half-open ranges."""
+    index = _index_of(volume, _corners([(0, n) for n in region.shape], region))
+    start = np.clip(np.floor(index.min(0)) - margin, 0, None).astype(int)
+    stop = np.minimum(np.ceil(index.max(0)).astype(int) + 1 + margin, volume.size)
+    return tuple((int(a), int(b)) for a, b in zip(start, stop, strict=True))
+
+
+def _matrix(grid: Grid) -> np.ndarray:
+    return grid.index_to_point[:3, :3]
+
+
+def _index_of(grid: Grid, points: np.ndarray) -> np.ndarray:
+    """Fractional indices (n, 3) in the order (i, j, k) of LPS points (n, 3)."""
+    return np.linalg.solve(_matrix(grid), (points - np.asarray(grid.origin)).T).T
+
+
+def _corners(box: Sequence[Sequence[int]], grid: Grid) -> np.ndarray:
+    """LPS centres (8, 3) of the corner voxels of a box (k, j, i)."""
+    indices = [corner[::-1] for corner in product(*((start, stop - 1) for start, stop in box))]
+    return np.array([grid.point(index) for index in indices])
+
+
+def _covered(box: list[list[int]], reference: Grid, other: Grid) -> list[list[int]]:
+    """The box, made smaller face by face until its corners lie within the other grid: both are convex."""
+    reach = _index_of(reference, _corners([(0, n) for n in other.shape], other))
+    low, high = np.ceil(reach.min(0) - 0.5)[::-1], np.floor(reach.max(0) + 0.5)[::-1] + 1
+    box = [[max(a, int(lo)), min(b, int(hi))] for (a, b), lo, hi in zip(box, low, high, strict=True)]
+    while all(stop - start > 0 for start, stop in box) and _excess(box, reference, other) > 0.5 + SAME_POINT:
+        box = min(_smaller(box), key=lambda candidate: _total_excess(candidate, reference, other))
+    return box
+
+
+def _smaller(box: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+    """The box without each of its faces in turn."""
+    changes = [(axis, *change) for axis in range(3) for change in ((1, 0), (0, -1))]
+    return [[[a + d * (n == axis), b + e * (n == axis)] for n, (a, b) in enumerate(box)] for axis, d, e in changes]
+
+
+def _distances(box: Sequence[Sequence[int]], reference: Grid, other: Grid) -> np.ndarray:
+    """How far each corner lies beyond the outermost voxel centres of the other grid, in its voxels."""
+    index = _index_of(other, _corners(box, reference))
+    return np.maximum(np.maximum(-index, index - (np.array(other.size) - 1)), 0)
+
+
+def _excess(box: Sequence[Sequence[int]], reference: Grid, other: Grid) -> float:
+    return float(_distances(box, reference, other).max())
+
+
+def _total_excess(box: Sequence[Sequence[int]], reference: Grid, other: Grid) -> float:
+    return float(np.maximum(_distances(box, reference, other) - 0.5 - SAME_POINT, 0).sum())
+
+
+def _without_blanks(box: list[list[int]], blanks: BlankRegion) -> list[list[int]]:
+    """The box without empty slices, and then without the rows and columns that reach farthest into blank regions."""
+    if not blanks or any(stop <= start for start, stop in box):
+        return box
+    (first, last), *in_plane = box
+    part = tuple(slice(start, stop) for start, stop in in_plane)
+
+    def mask_of(k: int) -> np.ndarray | None:
+        mask = blanks.mask(k)
+        return None if mask is None else mask[part]
+
+    measured = [k for k in range(first, last) if (m := mask_of(k)) is None or not m.all()]
+    if not measured:
+        return [[first, first], *in_plane]
+    first, last = measured[0], measured[-1] + 1
+    step = max(1, (last - first) // BLANK_SLICES)
+    masks = [m for k in measured[::step] if (m := mask_of(k)) is not None]
+    if masks:
+        rows, columns = _largest_free(np.logical_or.reduce(masks))
+        in_plane = [
+            [start + part[0], start + part[1]] for (start, _), part in zip(in_plane, (rows, columns), strict=True)
+        ]
+    return [[first, last], *in_plane]
+
+
+def _largest_free(mask: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
+    """A rectangle without any True, found by leaving out the outermost line with the most of them again and again."""
+    top, bottom, left, right = 0, mask.shape[0], 0, mask.shape[1]
+    while top < bottom and left < right and mask[top:bottom, left:right].any():
+        part = mask[top:bottom, left:right]
+        shares = [part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean()]
+        worst = int(np.argmax(shares))
+        if shares[worst] == 0:  # blank spots inside: from the nearer side
+            row = int(np.flatnonzero(part.any(1))[0])
+            worst = 0 if row < part.shape[0] - row else 1
+        top, bottom = top + (worst == 0), bottom - (worst == 1)
+        left, right = left + (worst == 2), right - (worst == 3)
+    return (top, bottom), (left, right)
+
+
+def _middle(start: int, stop: int, most: int) -> tuple[int, int]:
+    extra = max(0, stop - start - most)
+    start += extra // 2
+    return start, min(stop, start + most)
