@@ -29,6 +29,8 @@ def mrml():
 def scene(mrml):
     """The scene, empty at the beginning of each test."""
     mrml.mrmlScene.Clear(0)
+    if hasattr(mrml, "app"):
+        mrml.app.resetViews()
     yield mrml.mrmlScene
     mrml.mrmlScene.Clear(0)
 

@@ -137,3 +137,14 @@ class {name}Widget(ScriptedLoadableModuleWidget):
     def exit(self):
         self.seen.append("exit")
 """
+
+
+def test_views_are_for_the_next_test_as_they_were_at_first(layouts):
+    import slicer
+
+    node = layouts.sliceWidget("Red").mrmlSliceNode()
+    node.GetSliceToRAS().SetElement(0, 1, 0.5)
+    node.UpdateMatrices()
+    layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+    slicer.app.resetViews()
+    assert node.GetOrientation() == "Axial" and layouts.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView

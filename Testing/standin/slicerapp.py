@@ -98,6 +98,11 @@ class _App(qt.QObject):
         self._layoutManager = self._layoutManager or views.LayoutManager(self._logic, slicer.mrmlScene)
         return self._layoutManager
 
+    def resetViews(self):
+        """For the next test."""
+        if self._layoutManager is not None:
+            self._layoutManager.reset()
+
     def settings(self):
         return qt.QSettings()
 

@@ -13,11 +13,20 @@ class SliceWidget(qt.QWidget):
     def __init__(self, name, applicationLogic, scene):
         super().__init__()
         self.objectName = f"qMRMLSliceWidget{name}"
+        self._name = name
         self._logic = slicer.vtkMRMLSliceLogic()
         self._logic.SetMRMLApplicationLogic(applicationLogic)
         self._logic.SetMRMLScene(scene)
-        self._logic.AddSliceNode(name).SetOrientation(ORIENTATIONS[name])
-        self._logic.GetSliceNode().SetDimensions(256, 256, 1)
+        self._logic.AddSliceNode(name)
+        self.reset()
+
+    def reset(self):
+        """As it is when the application has started; closing a scene leaves some of it in slicer-core."""
+        node = self._logic.GetSliceNode()
+        node.SetOrientation(ORIENTATIONS[self._name])
+        node.SetXYZOrigin(0, 0, 0)
+        node.SetDimensions(256, 256, 1)
+        node.SetFieldOfView(256, 256, 1)
 
     def sliceLogic(self):
         return self._logic
@@ -58,6 +67,12 @@ class LayoutManager(qt.QObject):
         if layout != node.GetViewArrangement():
             node.SetViewArrangement(layout)
             self.layoutChanged.emit(layout)
+
+    def reset(self):
+        """For the next test."""
+        self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        for widget in self._widgets.values():
+            widget.reset()
 
     layout = property(lambda self: self._layoutLogic.GetLayoutNode().GetViewArrangement(), setLayout)
 
