@@ -30,6 +30,7 @@ svg{width:100%;height:auto} svg text{font:11px system-ui,sans-serif;fill:current
 svg .frame{fill:none;stroke:#888} svg .grid{stroke:#8884} svg .level{stroke:#888;stroke-dasharray:2 3}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:.85em} .legend i{display:inline-block;width:16px;height:4px;
 margin-right:5px;vertical-align:middle} .notice{border-left:4px solid #d55e00;padding:.2em .8em;margin:1em 0}
+.means small{display:block;white-space:nowrap} .words td{text-align:left}
 .wide{overflow-x:auto} ul{padding-left:1.2em}
 """
 
@@ -119,7 +120,7 @@ def _measures_table(study: Study, measures: Sequence[Measure]) -> str:
             continue
         best = _best(measure, values)
         cells = "".join(
-            f'<td class="{"best" if method == best else ""}">{_number(values[method], measure)}</td>'
+            f'<td class="{"best" if method in best else ""}">{_number(values[method], measure)}</td>'
             for method in methods
         )
         ideal = "more" if np.isinf(measure.best) else f"{measure.best:g}"
@@ -135,7 +136,7 @@ def _card_table(card: dict) -> str:
         for f in card["figures"]
     )
     warnings = "".join(f"<li>{escape(text)}</li>" for text in card["warnings"])
-    return f"<table>{rows}</table><ul>{warnings}</ul><p class='hint'>{escape(card['assumptions'])}</p>"
+    return f"<table class='words'>{rows}</table><ul>{warnings}</ul><p class='hint'>{escape(card['assumptions'])}</p>"
 
 
 def _means_table(studies: Sequence[StudyText], measures: Sequence[Measure]) -> str:
@@ -158,8 +159,8 @@ def _means_table(studies: Sequence[StudyText], measures: Sequence[Measure]) -> s
             f'<tr><td><span title="{escape(measure.hint)}">{escape(measure.label)}</span>{unit}</td>'
             f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         )
-    text = "Intervals by bootstrap over the scans (4000 resamples, fixed seed); they say nothing with few scans."
-    return f'<div class="wide"><table>{"".join(rows)}</table></div><p class="hint">{text}</p>'
+    text = "Intervals by bootstrap over the scans (4000 resamples, fixed seed); of fewer than ten scans they are too narrow."
+    return f'<div class="wide"><table class="means">{"".join(rows)}</table></div><p class="hint">{text}</p>'
 
 
 def _scan_tables(studies: Sequence[StudyText], measures: Sequence[Measure]) -> Iterable[str]:
@@ -222,14 +223,13 @@ def _glossary(measures: Sequence[Measure]) -> str:
     return f"<ul>{''.join(lines)}</ul>"
 
 
-def _best(measure: Measure, values: Mapping[str, float]) -> str | None:
-    """The method that comes nearest to the ideal."""
-    finite = {name: value for name, value in values.items() if np.isfinite(value) or value == np.inf}
-    if len(finite) < 2:
-        return None
-    if np.isinf(measure.best):
-        return max(finite, key=finite.get)
-    return min(finite, key=lambda name: abs(finite[name] - measure.best))
+def _best(measure: Measure, values: Mapping[str, float]) -> set[str]:
+    """The methods that come nearest to the ideal, as far as the shown digits tell; none where only one is there."""
+    shown = {name: round(value, measure.digits) for name, value in values.items() if not np.isnan(value)}
+    if len(shown) < 2:
+        return set()
+    gaps = {name: -value if np.isinf(measure.best) else abs(value - measure.best) for name, value in shown.items()}
+    return {name for name, gap in gaps.items() if gap <= min(gaps.values()) + 1e-12}
 
 
 def _number(value: float, measure: Measure) -> str:

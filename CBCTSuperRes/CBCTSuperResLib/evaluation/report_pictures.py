@@ -56,15 +56,21 @@ def picture_rows(study: Study) -> list[tuple[str, list[Picture | None]]]:
         place = study.truth.shape[axis] // 2
         slices = {key: volume.take(place, axis) for key, volume in _volumes(study).items()}
         ratio = _ratio(study, axis)
+        slices, low, high = _in_range(slices)
         detail = liveliest(slices[TRUTH], DETAIL)
         overview = _overview(slices[TRUTH], detail, clearest_edge(study) if axis == 0 else None, ratio)
         shown = {key: image[detail] for key, image in slices.items()}
         size = f"{DETAIL} voxels" if study.spacing is None else f"{DETAIL * study.spacing[2]:.3g} mm"
-        rows.append((f"Middle {name}, and a detail of {size}", [overview, *_details(shown, ratio)]))
+        rows.append(
+            (
+                f"Middle {name}, and a detail of {size}; grey from {low:.2g} to {high:.2g} of the window",
+                [overview, *_details(shown, ratio)],
+            )
+        )
         title = (
             f"Difference from the truth, {name}: red too bright, blue too dark, up to {100 * REACH:g} % of the window"
         )
-        rows.append((title, [None, *_differences(shown, ratio)]))
+        rows.append((title, [None, *_differences(shown, ratio, high - low)]))
     return rows
 
 
