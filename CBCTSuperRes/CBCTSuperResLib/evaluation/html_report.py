@@ -159,7 +159,7 @@ def _means_table(studies: Sequence[StudyText], measures: Sequence[Measure]) -> s
             f'<tr><td><span title="{escape(measure.hint)}">{escape(measure.label)}</span>{unit}</td>'
             f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         )
-    text = "Intervals by bootstrap over the scans (4000 resamples, fixed seed); of fewer than ten scans they are too narrow."
+    text = "Intervals by bootstrap over the scans (4000 resamples, fixed seed); of fewer than ten they are too narrow."
     return f'<div class="wide"><table class="means">{"".join(rows)}</table></div><p class="hint">{text}</p>'
 
 

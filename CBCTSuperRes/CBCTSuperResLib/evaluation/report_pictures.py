@@ -17,6 +17,7 @@ DETAIL = 96  # voxels of the reference along the edge of a detail
 REACH = 0.2  # of the window: difference that is drawn in full color
 OVERVIEW = 360  # pixels
 PROFILE_REACH = 10.0  # voxels
+LEAST_SPAN = 0.05
 EDGES = 40  # strongest ones, of which the clearest is shown
 LINE_COLOR = (86, 180, 233)
 TRUTH, SCAN = "truth", "scan"
@@ -170,10 +171,18 @@ def _details(shown: dict[str, np.ndarray], ratio: tuple[float, float]) -> list[P
     ]
 
 
-def _differences(shown: dict[str, np.ndarray], ratio: tuple[float, float]) -> list[Picture | None]:
-    """In the order of the details; the scan and the truth have none."""
+def _in_range(slices: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float, float]:
+    """The same slices with what the truth spans, but for a few voxels, as 0 to 1; and that span."""
+    low, high = (float(value) for value in np.percentile(slices[TRUTH], (0.5, 99.5)))
+    if high - low < LEAST_SPAN:
+        low, high = 0.0, 1.0
+    return {name: (image - low) / (high - low) for name, image in slices.items()}, low, high
+
+
+def _differences(shown: dict[str, np.ndarray], ratio: tuple[float, float], span: float) -> list[Picture | None]:
+    """In the order of the details, `span` wide in the window; the scan and the truth have none."""
     return [
-        None if name in (TRUTH, SCAN) else _difference(name, image - shown[TRUTH], ratio)
+        None if name in (TRUTH, SCAN) else _difference(name, span * (image - shown[TRUTH]), ratio)
         for name, image in shown.items()
     ]
 
