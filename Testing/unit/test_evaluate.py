@@ -208,6 +208,16 @@ def test_results_from_files_and_a_real_coarse_scan(tmp_path, scans, model):
     assert "other places" not in notes(report)
 
 
+def test_a_coarse_scan_with_other_grey_values_is_told(tmp_path, scans, model):
+    fine, coarse = scans
+    fine.write(tmp_path / "fine.nrrd")
+    for name, voxels in (("same", coarse.voxels), ("other", coarse.voxels * 0.7 + 13000)):
+        Volume(voxels.astype(np.uint16), coarse.grid).write(tmp_path / f"{name}.nrrd")
+    given = ["--hr", tmp_path / "fine.nrrd", "--model", model, "--lr"]
+    assert "grey values are not those" not in notes(run(tmp_path, *given, tmp_path / "same.nrrd"))
+    assert "grey values are not those" in notes(run(tmp_path, *given, tmp_path / "other.nrrd"))
+
+
 def test_a_result_of_another_extent_is_brought_to_the_same_points_and_that_is_said(tmp_path, scans):
     fine, _ = scans
     fine.write(tmp_path / "fine.nrrd")

@@ -85,6 +85,22 @@ def at_points(volume: Volume, grid: Grid) -> np.ndarray:
     return sitk.GetArrayFromImage(resampler.Execute(image))
 
 
+def nearest_at_points(volume: Volume, grid: Grid) -> np.ndarray:
+    """Grey values (k, j, i), float32, of the voxels nearest to the points of a grid."""
+    to_index = np.linalg.inv(volume.grid.index_to_point) @ grid.index_to_point
+    steps = [np.arange(n) for n in grid.size]
+    parts = [[to_index[row, axis] * steps[axis] for axis in range(3)] for row in range(3)]
+    index = [
+        np.clip(
+            np.rint(i[None, None, :] + j[None, :, None] + k[:, None, None] + to_index[row, 3]).astype(np.intp),
+            0,
+            volume.grid.size[row] - 1,
+        )
+        for row, (i, j, k) in enumerate(parts)
+    ]
+    return volume.voxels[index[2], index[1], index[0]].astype(np.float32)
+
+
 def box_around(volume: Grid, region: Grid, margin: int) -> Box:
     """The voxels (i, j, k) of a volume that a region touches, and some more; half-open ranges."""
     index = _index_of(volume, _corners([(0, n) for n in region.shape], region))

@@ -12,7 +12,7 @@ from ..blanks import find_blanks
 from ..intensity import choose_window
 from ..volume import Grid, Volume
 from ..window import Window
-from .common_region import Box, at_points, box_around, common_box, cropped, have_the_same_points
+from .common_region import Box, at_points, box_around, common_box, cropped, have_the_same_points, nearest_at_points
 from .contenders import CUBIC, FileContender, ModelContender, cubic_volume
 from .frequencies import Curve, fourier_shell_correlation
 from .measures import MEASURES, Measure, Truth, View
@@ -20,6 +20,8 @@ from .phantom import AXES
 from .simulate import degrade
 
 PROTOCOLS = {"P2": "axial", "P3": "isotropic"}
+SAME_GREY, SAME_CONTRAST = 0.05, 0.25  # of the window; of the spread of grey values, which blur makes smaller
+LEAST_FOR_GREYS = 1000
 MARGIN = 32  # voxels of the coarse scan around what is compared, for the networks to look at
 SAID_IN_READING = "records no spacing"
 
@@ -160,6 +162,7 @@ class _Sides:
         truth = self._window.to_unit(part.voxels)
         if self._coarse is not None:
             scan = self._enlarge_given(part.grid, tell)
+            self._look_at_greys(truth)
         elif self._of(ModelContender) or not self._files:
             truth, part, scan = self._enlarge_simulated(truth, part, tell)
         else:
@@ -226,7 +229,22 @@ class _Sides:
         scan = cropped(self._coarse, box[::-1])
         window = (self._window.lo, self._window.hi)
         self._enlarge(scan, points, tell, window=window, blank="auto", is_unit=False)
-        return self._window.to_unit(_nearest(self._coarse, points))
+        return self._window.to_unit(nearest_at_points(self._coarse, points))
+
+    def _look_at_greys(self, truth: np.ndarray) -> None:
+        """Tell if the coarse scan's grey values are not those of the reference: then every measure suffers."""
+        coarse = self._images[CUBIC]
+        middle = (truth > 0.02) & (truth < 0.98) & (coarse > 0.02) & (coarse < 0.98)
+        if np.count_nonzero(middle) < LEAST_FOR_GREYS or np.ptp(truth[middle]) == 0:
+            return
+        offset = float(np.median(coarse[middle] - truth[middle]))
+        spread = float(np.std(coarse[middle]) / np.std(truth[middle]))
+        if abs(offset) > SAME_GREY or not 1 - SAME_CONTRAST < spread < 1 + SAME_CONTRAST:
+            self.notes.append(
+                f"The coarse scan's grey values are not those of the reference: {100 * offset:+.0f} % of the window, "
+                f"{100 * (spread - 1):+.0f} % of contrast. They were not changed; measures suffer from it. Scans of "
+                "different devices must be brought to the same grey values first (cbct-superres prepare does)."
+            )
 
     def _enlarge(self, scan: Volume, points: Grid, tell: Tell, *, window, blank, is_unit: bool) -> None:
         models = self._of(ModelContender)
@@ -284,19 +302,3 @@ def rows_of(found: Study, measures: Sequence[Measure]) -> list[dict]:
 
 def _rounded(values: Mapping[str, float], digits: int) -> dict[str, float | None]:
     return {name: round(value, digits) if np.isfinite(value) else None for name, value in values.items()}
-
-
-def _nearest(volume: Volume, points: Grid) -> np.ndarray:
-    """Values of the nearest voxels, (k, j, i)."""
-    to_index = np.linalg.inv(volume.grid.index_to_point) @ points.index_to_point
-    steps = [np.arange(n) for n in points.size]
-    parts = [[to_index[row, axis] * steps[axis] for axis in range(3)] for row in range(3)]
-    index = [
-        np.clip(
-            np.rint(i[None, None, :] + j[None, :, None] + k[:, None, None] + to_index[row, 3]).astype(np.intp),
-            0,
-            volume.grid.size[row] - 1,
-        )
-        for row, (i, j, k) in enumerate(parts)
-    ]
-    return volume.voxels[index[2], index[1], index[0]].astype(np.float32)
