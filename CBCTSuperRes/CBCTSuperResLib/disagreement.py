@@ -26,7 +26,7 @@ from .passes import Pass
 from .quality_measures import noise_of, noise_pieces
 from .quality_pairs import pairs_of
 from .symmetries import symmetries
-from .tiles import Axis, Tile
+from .tiles import Axis, Tile, neighbour
 from .window import Window
 
 SHARE_OF_NOISE = 0.25
@@ -132,8 +132,9 @@ class Disagreement:
     def _noisy(self, number: int, slab: np.ndarray, tile: Tile) -> np.ndarray:
         """The slab with the noise of a pass; what the window cut off would be cut off with noise, too."""
         slices, *in_plane = tile.read
-        more = self._way.neighbours
-        around = np.clip(np.arange(slices.start - more, slices.stop + more), 0, self._shape[0] - 1)
+        more, first, last = self._way.neighbours, slices.start, slices.stop - 1
+        numbers = range(first - more, last + 1 + more)
+        around = [neighbour(k, min(max(k, first), last), range(self._shape[0]).__contains__) for k in numbers]
         noisy = np.empty_like(slab)
         for place, (k, image) in enumerate(zip(around, slab, strict=True)):
             noise = self._slice_noise(number, int(k))[tuple(in_plane)]

@@ -18,7 +18,7 @@ from .fusion import PlaneFusion
 from .interpolate import REACH as CUBIC_REACH
 from .interpolate import cubic
 from .networks.spec import NetworkSpec
-from .tiles import Axis, Box, Context, Tile, seen_from_its_reading
+from .tiles import Axis, Box, Context, Tile, neighbour, seen_from_its_reading
 
 BLOCK_MEMORY = 1.5e9
 FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a block: result, sum, excess and their parts
@@ -148,9 +148,11 @@ class ThreePlanes:
 def slab_around(volume: np.ndarray, number: int, slices: int, axis: int = 0) -> np.ndarray:
     """A slice across an axis between `slices` neighbours on either side, along the first axis of the result.
 
-    Beyond the volume the nearest slice is repeated.
+    Beyond the volume are those of the other side.
     """
-    places = np.clip(np.arange(number - slices, number + slices + 1), 0, volume.shape[axis] - 1)
+    count = volume.shape[axis]
+    steps = range(-slices, slices + 1)
+    places = [neighbour(number + step, number, lambda k: 0 <= k < count) for step in steps]
     return np.ascontiguousarray(np.moveaxis(volume.take(places, axis), axis, 0))
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from .blanks.fill import BlankFiller
-from .tiles import Box
+from .tiles import Box, neighbour
 from .window import Window
 
 
@@ -25,8 +25,8 @@ class Prepared:
     excess : ndarray or None
         What the window cut off, in grey values: raw - clip(raw). None where it cut nothing.
     slab : ndarray of float32, shape (k + 2 n, j, i)
-        `unit` between the n neighbouring slices on either side that were asked for; beyond the volume the nearest
-        slice is repeated.
+        `unit` between the n neighbouring slices on either side that were asked for; beyond the volume, and where
+        nothing was measured, those of the other side.
     """
 
     unit: np.ndarray
@@ -63,8 +63,9 @@ class Preparation:
     def box(self, read: Box) -> Prepared:
         """Prepare the voxels of a box (k, j, i), slice by slice."""
         slices, *in_plane = read
-        more, last = self._neighbours, len(self._voxels) - 1
-        around = [min(max(k, 0), last) for k in range(slices.start - more, slices.stop + more)]
+        more, first, last = self._neighbours, slices.start, slices.stop - 1
+        numbers = range(first - more, last + 1 + more)
+        around = [neighbour(k, min(max(k, first), last), self._is_measured) for k in numbers]
         slab, excess = np.empty((len(around), *(part.stop - part.start for part in in_plane)), np.float32), None
         unit = slab[more : len(slab) - more]
         for place, k in enumerate(around, start=-more):
@@ -91,6 +92,9 @@ class Preparation:
         raw = self._filled(k, *wide)
         cut = raw - np.clip(raw, self._window.lo, self._window.hi)
         return self._smoothed(self._window.to_unit(raw))[inner], cut[inner] if cut.any() else None
+
+    def _is_measured(self, k: int) -> bool:
+        return 0 <= k < len(self._voxels) and not self._filler.is_blank(k)
 
     def _widened(self, part: slice, length: int) -> slice:
         """A range with the surroundings that smoothing looks at."""

@@ -6,7 +6,7 @@ network can see, the kept part equals the untiled result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import ceil, floor
@@ -158,6 +158,14 @@ def _cores(region: slice, edge: int | None) -> Iterator[slice]:
 def seen_from_its_reading(tile: Tile) -> Tile:
     """The same tile for an array that holds only what the tile reads."""
     return Tile(shift(tile.core, tile.read), shift(tile.read, tile.read), tile.write)
+
+
+def neighbour(place: int, edge: int, usable: Callable[[int], bool]) -> int:
+    """The slice at a place beside the slice `edge`, or if there is none the one as far on the other side, or `edge`.
+
+    Repeating the end of a volume would repeat its noise, and what is alike in several slices looks like anatomy.
+    """
+    return next((k for k in (place, 2 * edge - place) if usable(k)), edge)
 
 
 def shift(box: Box, origin: Box) -> Box:

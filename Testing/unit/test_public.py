@@ -88,10 +88,10 @@ def test_slabs_are_of_neighbours_and_every_second_of_slices_twice_as_thick(folde
     slices = public.PublicSlices(["bone"], folder, size=16, slices=1)
     thin, thick = slices.slab(2), np.stack(slices.slab(3)).astype(np.float64)
     assert all(np.array_equal(a, b) for a, b in zip(thin, (slices[1], slices[2], slices[3]), strict=True))
-    assert np.array_equal(slices.slab(0)[0], slices.slab(0)[1])
+    assert np.array_equal(slices.slab(0)[0], slices.slab(0)[2])
     axial = np.stack([slices[n] for n in range(6)]).astype(np.float64)
     assert np.corrcoef(thick[1].ravel(), (axial[3] + axial[4]).ravel())[0, 1] > 0.9
-    assert np.corrcoef(thick[2].ravel(), (axial[5] + axial[5]).ravel())[0, 1] > 0.9
+    assert np.corrcoef(thick[2].ravel(), axial[5].ravel())[0, 1] > 0.9
     assert thick[1].std() < 0.8 * axial[3].std()
 
 

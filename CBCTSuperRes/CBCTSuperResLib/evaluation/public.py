@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import InputError, OptionError
 from ..resources import resource
+from ..tiles import neighbour
 from ..volume import Volume
 from .simulate import ALL_AXES, block_mean, gaussian_blur
 
@@ -165,12 +166,13 @@ class PublicSlices(Sequence):
         return images[place].astype(np.float32)
 
     def slab(self, number: int) -> list[np.ndarray]:
-        """A slice in the middle of its neighbours, float16; beyond the training part the last slice is repeated."""
+        """A slice in the middle of its neighbours, float16; beyond the training part are those of the other side."""
         images, place = self._places[number]
-        steps = np.arange(-self._around, self._around + 1)
-        if self._around == 0 or number % 2 == 0:
-            return list(_taken(images, place + steps))
-        return [_thick(images, place + 2 * step) for step in steps]
+        is_thick = self._around > 0 and number % 2 == 1
+        gap, count = 1 + is_thick, len(images)
+        steps = range(-self._around, self._around + 1)
+        places = [neighbour(place + gap * step, place, lambda k: 0 <= k < count) for step in steps]
+        return [_thick(images, k) if is_thick else images[k] for k in places]
 
     def _large_enough(self, images: np.ndarray) -> np.ndarray:
         missing = [(0, 0), *((0, max(0, self._size - length)) for length in images.shape[1:])]
@@ -204,13 +206,10 @@ def _stacks(scan: PublicScan, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
             yield f"{scan.name}, averaged by {factor}, {'kji'[axis]}", images
 
 
-def _taken(images: np.ndarray, places: np.ndarray) -> np.ndarray:
-    return images[np.clip(places, 0, len(images) - 1)]
-
-
 def _thick(images: np.ndarray, place: int) -> np.ndarray:
     """A slice twice as thick as the others, blurred across them like the grading protocols blur within a slice."""
-    layers = _taken(images, np.arange(place - 1, place + 3)).astype(np.float32)
+    places = np.clip(np.arange(place - 1, place + 3), 0, len(images) - 1)
+    layers = images[places].astype(np.float32)
     return block_mean(gaussian_blur(layers, 0.85, (0,))[1:3], (0,))[0].astype(np.float16)
 
 

@@ -7,13 +7,14 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
 from ...errors import InputError
+from ...tiles import neighbour
 from .planes import Plane
 
 
 def neighbours_of(planes: Sequence[Plane], slices: int, gaps: Sequence[int] = (1,)) -> list[list[int]]:
     """For each plane the places, in `planes`, of itself and `slices` neighbours on either side, in order.
 
-    Where a scan ends, or slices are missing, the nearest slice is repeated.
+    Where a scan ends, or slices are missing, the slice on the other side takes their place.
 
     Parameters
     ----------
@@ -36,18 +37,10 @@ def neighbours_of(planes: Sequence[Plane], slices: int, gaps: Sequence[int] = (1
     for number, plane in enumerate(planes):
         scan, position = _position(plane)
         step = steps[scan] * gaps[number % len(gaps)]
-        sides = [_walk(known, scan, position, direction * step, slices) for direction in (-1, 1)]
-        found.append([*sides[0][::-1], number, *sides[1]])
+        steps_away = (position + n * step for n in range(-slices, slices + 1))
+        beside = (neighbour(p, position, lambda p, scan=scan: (scan, p) in known) for p in steps_away)
+        found.append([known[scan, p] for p in beside])
     return found
-
-
-def _walk(known: dict, scan: Hashable, position: int, step: int, count: int) -> list[int]:
-    """Places of so many slices on one side; from the first that is missing on the one before it."""
-    places, last = [], known[scan, position]
-    for n in range(1, count + 1):
-        last = known.get((scan, position + n * step), last)
-        places.append(last)
-    return places
 
 
 def _steps(planes: Sequence[Plane]) -> dict[Hashable, int]:
