@@ -50,8 +50,12 @@ class CBCTSuperResTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        slicer.app.connect("aboutToQuit()", self.cleanup)  # not every Slicer unloads its modules when it is closed
+        if getattr(self.parent, "isEntered", False):  # the module was reloaded, after which Slicer does not enter it
+            self.panel.bind()
 
     def cleanup(self):
+        slicer.app.disconnect("aboutToQuit()", self.cleanup)
         self.removeObservers()
         self.panel.close()
 

@@ -94,6 +94,24 @@ def test_scans_and_folders_outlive_a_preset(panel, ui, tmp_path):
     assert options.path.feature_weights == str(tmp_path / "vgg.pth") and ui.presetSelector.currentIndex == LIGHT
 
 
+def test_what_is_being_typed_stays_as_it_is_and_so_does_the_cursor(panel, ui, tmp_path):
+    ui.runNameEdit.setCursorPosition(2)
+    ui.runNameEdit.insert("t")
+    assert panel.parameters.runName == "Myt model" and ui.runNameEdit.cursorPosition == 3
+    ui.rateEdit.text = "0.0"
+    ui.iterationsBox.value = 77
+    assert ui.rateEdit.text == "0.0"
+    ui.featureFileEdit.currentPath = f"{tmp_path}/Program "
+    assert ui.featureFileEdit.currentPath == f"{tmp_path}/Program "
+    assert value(panel, "path.feature_weights") == f"{tmp_path}/Program"
+
+
+def test_without_a_results_folder_nothing_starts(panel, ui):
+    ui.resultsFolderEdit.currentPath = ""
+    assert ui.resultsFolderEdit.currentPath == "" and not ui.startButton.enabled
+    assert "Choose a results folder." in ui.startButton.toolTip
+
+
 @pytest.mark.parametrize(
     ("widget", "number", "name"),
     [

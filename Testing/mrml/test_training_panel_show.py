@@ -188,6 +188,16 @@ def test_tensorboard_runs_in_a_process_of_its_own_until_the_panel_closes(applica
     assert process.poll() is not None
 
 
+def test_tensorboard_ends_with_slicer_which_may_not_unload_its_modules(application, panel, board):
+    import slicer
+
+    panel.ui.boardButton.click()
+    tick_until(application, panel, lambda: board)
+    process = panel.board._board._process
+    slicer.app.aboutToQuit.emit()
+    assert process.poll() is not None
+
+
 def test_a_tensorboard_that_ends_is_told_with_what_it_said(application, panel, board):
     panel.board.makeBoard = lambda folder: Board(folder, [sys.executable, "-c", "raise SystemExit('no numpy')"])
     panel.ui.boardButton.click()

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import inspect
 import os
+import warnings
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from PySide6 import QtCore, QtGui, QtWidgets
@@ -136,8 +137,9 @@ def _connect(self, *args):
 
 def _disconnect(self, *args):
     if len(args) == 2 and isinstance(args[0], str):
-        _signal(self, args[0]).disconnect(args[1])
-        return True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # what is not connected is no matter for PythonQt either
+            return _signal(self, args[0]).disconnect(args[1]) is not False
     return _origDisconnect(self, *args)
 
 

@@ -194,6 +194,8 @@ class TrainingChoices:
         mistake = self.mistake()
         if mistake:
             return mistake
+        if not self.resultsFolder.is_absolute():
+            return _("Choose a results folder.")
         absent = self.logic.missing(self.optionsToPlan())
         return absent[0] if absent else ""
 

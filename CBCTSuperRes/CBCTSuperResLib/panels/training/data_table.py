@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from ...errors import InputError, SuperResError
@@ -52,10 +53,15 @@ class DataTable:
         ui.removeButton.connect("clicked(bool)", self.onRemove)
 
     def bind(self, whenChanged: Callable[[], None]) -> None:
-        """Follow the scene: volumes may be removed from it, or renamed."""
+        """Follow the scene: volumes may be removed from it."""
         scene = slicer.mrmlScene
-        tag = scene.AddObserver(scene.NodeRemovedEvent, lambda caller, event: whenChanged())
-        self._observer = (scene, tag)
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def onRemoved(caller, event, node) -> None:
+            if node.IsA("vtkMRMLVolumeNode"):
+                whenChanged()
+
+        self._observer = (scene, scene.AddObserver(scene.NodeRemovedEvent, onRemoved))
 
     def unbind(self) -> None:
         if self._observer:

@@ -46,6 +46,7 @@ class FewSettings:
         ]
         self.names = {*self._whole, *LEARNING_RATES, "train.pixel_weight", "train.gan_weight", "train.feature_weight"}
         self.names |= {"scale", "device", "gpu_ids", "path.feature_weights", RANGE}
+        self._shown: dict[str, Any] = {}
         for scale in SCALES:
             ui.scaleSelector.addItem(str(scale))
         for text in (_("Automatic: a GPU if there is one"), _("CPU"), _("GPU (CUDA)")):
@@ -59,13 +60,13 @@ class FewSettings:
         except SuperResError:
             return
         for name, box in self._whole.items():
-            _show(box, lambda box, value: box.setValue(value), valueAt(values, name), int)
+            self._show(box, lambda box, value: box.setValue(value), valueAt(values, name), int)
         for edit, names in self._typed:
-            _show(edit, lambda edit, text: edit.setText(text), textOfValue(valueAt(values, names[0])), str)
+            self._show(edit, lambda edit, text: edit.setText(text), textOfValue(valueAt(values, names[0])), str)
         scale = valueAt(values, "scale")
         _choose(self.ui.scaleSelector, SCALES.index(scale) if scale in SCALES else -1)
         _choose(self.ui.deviceSelector, deviceOf(values))
-        _show(self.ui.featureFileEdit, _setPath, valueAt(values, "path.feature_weights") or "", str)
+        self._show(self.ui.featureFileEdit, _setPath, valueAt(values, "path.feature_weights") or "", str)
         self._showWindow(values)
 
     def onWindow(self) -> None:
@@ -132,11 +133,20 @@ class FewSettings:
         window = valueAt(values, RANGE)
         bounds = window if isinstance(window, list) and len(window) == 2 else [None, None]
         for edit, bound in zip((self.ui.windowLowEdit, self.ui.windowHighEdit), bounds, strict=True):
-            _show(edit, lambda edit, text: edit.setText(text), textOfValue(bound), str)
+            self._show(edit, lambda edit, text: edit.setText(text), textOfValue(bound), str)
             edit.enabled = not isEstimated
         hasScans = any(row.use == "train" for row in self.choices.rows())
         self.ui.suggestButton.enabled = hasScans
         tell(self.ui.windowTextLabel, self._windowText(isEstimated, hasScans, window))
+
+    def _show(self, widget, put: Callable, value: Any, kind: type) -> None:
+        """Once for each value, so that what somebody is typing stays while something else changes."""
+        if not isinstance(value, kind) or self._shown.get(widget.name) == value:
+            return
+        self._shown[widget.name] = value
+        wasBlocked = widget.blockSignals(True)
+        put(widget, value)
+        widget.blockSignals(wasBlocked)
 
     def _windowText(self, isEstimated: bool, hasScans: bool, window: Any) -> str:
         if isEstimated:
@@ -154,15 +164,9 @@ def deviceOf(values: Values) -> int:
     return AUTOMATIC if device != "cuda" and numbers == "auto" else CUDA
 
 
-def _show(widget, put: Callable, value: Any, kind: type) -> None:
-    if isinstance(value, kind):
-        wasBlocked = widget.blockSignals(True)
-        put(widget, value)
-        widget.blockSignals(wasBlocked)
-
-
 def _setPath(edit, path: str) -> None:
-    edit.currentPath = path
+    if edit.currentPath.strip() != path:  # a blank may be the middle of what is being typed
+        edit.currentPath = path
 
 
 def _choose(selector, index: int) -> None:
