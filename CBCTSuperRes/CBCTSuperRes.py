@@ -50,8 +50,11 @@ class CBCTSuperResWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = CBCTSuperResLogic()
         self.panel = ApplyPanel(widget, self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneReady)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneReady)
+        if self.parent.isEntered:  # it was reloaded, after which Slicer does not enter it
+            self.panel.bind()
 
     def cleanup(self):
         self.removeObservers()
@@ -66,13 +69,12 @@ class CBCTSuperResWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneStartClose(self, caller, event):
         self.panel.close()
 
-    def onSceneEndClose(self, caller, event):
+    def onSceneStartImport(self, caller, event):
+        self.panel.letGo()
+
+    def onSceneReady(self, caller, event):
         if self.parent.isEntered:
             self.panel.bind()
-
-    def onSceneEndImport(self, caller, event):
-        if self.parent.isEntered:
-            self.panel.rebind()
 
     def onReload(self):
         self.panel.close()

@@ -86,6 +86,30 @@ def test_all_choices_are_saved_with_the_scene_and_come_back(panel, scene, tmp_pa
     assert panel.ui.tileSpinBox.value == 64 and panel.ui.smoothingSpinBox.value == 0.75
 
 
+@pytest.mark.parametrize("isShown", [True, False])
+def test_the_input_of_a_scene_that_is_loaded_is_chosen_though_another_volume_comes_first(
+    widget, panel, scene, tmp_path, isShown
+):
+    second = add_scan("Second")
+    panel.ui.inputSelector.setCurrentNode(second)
+    for node in (scene.GetFirstNodeByName("Jaw"), second):
+        save(node, scene, tmp_path / f"{node.GetName()}.nrrd")
+    scene.SetRootDirectory(str(tmp_path))
+    assert scene.Commit(str(tmp_path / "scene.mrml"))
+
+    scene.Clear(0)
+    if not isShown:
+        widget.parent.isEntered = False
+        widget.exit()
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    scene.Import()
+    if not isShown:
+        widget.parent.isEntered = True
+        widget.enter()
+    assert panel.parameters.inputVolume.GetName() == "Second"
+    assert panel.ui.inputSelector.currentNode().GetName() == "Second"
+
+
 def test_binding_twice_and_leaving_twice_do_no_harm(widget, panel):
     for step in (panel.bind, panel.bind, panel.unbind, panel.unbind, panel.close, panel.close, panel.bind):
         step()
@@ -113,13 +137,18 @@ def test_the_panel_leaves_no_observers_on_the_parameters_however_often_it_is_ent
     assert len(calls) == 1
 
 
-def test_reloading_forgets_the_library(widget, monkeypatch):
+def test_a_module_that_is_reloaded_while_it_is_shown_is_of_use_at_once(widget, monkeypatch):
     import slicer
 
     kept = dict(sys.modules)
+    monkeypatch.setattr(slicer.modules.cbctsuperres, "widgetRepresentation", lambda: widget.parent)
     try:
         widget.onReload()
-        assert slicer.reloaded[-1] == "CBCTSuperRes"
-        assert not [name for name in sys.modules if name.startswith("CBCTSuperResLib")]
+        reloaded = slicer.modules.CBCTSuperResWidget
+        assert reloaded is not widget and widget.panel.parameters is None
+        assert sys.modules["CBCTSuperResLib"] is not kept["CBCTSuperResLib"]
+        assert reloaded.panel.ui.inputSelector.currentNode().GetName() == "Jaw"
+        assert reloaded.panel.ui.applyButton.enabled, reloaded.panel.ui.applyButton.toolTip
+        reloaded.cleanup()
     finally:
         sys.modules.update(kept)

@@ -10,6 +10,7 @@ import enum
 import pathlib
 import types
 import typing
+import weakref
 
 import ctk
 import qt
@@ -241,16 +242,30 @@ def parameterNodeWrapper(cls):
 
 
 def _property(field):
-    return property(
-        lambda self: field.read(self.parameterNode),
-        lambda self, value: field.write(self.parameterNode, value),
-    )
+    return property(lambda self: self._known[field.name], lambda self, value: _store(self, field, value))
+
+
+def _store(self, field, value):
+    with slicer.util.NodeModify(self.parameterNode):
+        field.write(self.parameterNode, value)
+        self._known[field.name] = field.read(self.parameterNode)
 
 
 def __init__(self, parameterNode):
-    self.__dict__.update(parameterNode=parameterNode, _guis={}, _nextTag=0, _updating=False)
-    for field in self.allParameters.values():
-        field.read(parameterNode)
+    """As in Slicer, values are read again only when the node says that it was modified.
+
+    So a node that is referenced, but loaded later than the parameters, stays unknown until somebody calls `Modified`.
+    """
+    self.__dict__.update(parameterNode=parameterNode, _known={}, _guis={}, _nextTag=0, _updating=False)
+    self._known.update({name: field.read(parameterNode) for name, field in self.allParameters.items()})
+    reference = weakref.ref(self)
+    _watching.append(lambda *_: _readAgain(reference()))
+    parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, _watching[-1])
+
+
+def _readAgain(self):
+    if self is not None:
+        self._known.update({name: field.read(self.parameterNode) for name, field in self.allParameters.items()})
 
 
 def __setattr__(self, name, value):
@@ -374,7 +389,7 @@ class _Connector:
         return annotation
 
     def _stored(self):
-        return self.field.read(self.parameters.parameterNode)
+        return self.parameters.getValue(self.field.name)
 
     def _showNode(self):
         self.widget.setCurrentNode(self._stored())
@@ -387,7 +402,7 @@ class _Connector:
 
     def changed(self, *_):
         if not self.parameters._updating:
-            self.field.write(self.parameters.parameterNode, self.value())
+            self.parameters.setValue(self.field.name, self.value())
 
 
 def module():

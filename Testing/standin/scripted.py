@@ -43,7 +43,7 @@ class ScriptedLoadableModuleWidget:
         """To be overridden."""
 
     def onReload(self):
-        slicer.reloaded.append(self.moduleName)
+        slicer.util.reloadScriptedModule(self.moduleName)
 
 
 class ScriptedLoadableModuleLogic:

@@ -55,7 +55,7 @@ class _ModuleManager(qt.QObject):
 
 
 class _App(qt.QObject):
-    startupCompleted = qt.Signal()
+    startupCompleted, aboutToQuit = qt.Signal(), qt.Signal()
     temporaryPath = tempfile.gettempdir()
     applicationVersion = "5.12.0"
 
@@ -137,7 +137,6 @@ def start(scene=None):
     slicer.mrmlScene = scene or getattr(slicer, "mrmlScene", None) or slicer.vtkMRMLScene()
     _keepSettingsInTemporaryFolder()
     slicer.app = _App(slicer.mrmlScene)
-    slicer.reloaded = []
     slicer.modules = types.ModuleType("slicer.modules")
     slicer.modules.plots = _LoadableModule(slicer.vtkSlicerPlotsLogic())
     sys.modules["slicer.modules"] = slicer.modules
@@ -167,23 +166,22 @@ def loadModule(path):
     parent.helpText = parent.acknowledgementText = ""
     parent.instance = getattr(module, name)(parent)
     shown = []
-    parent.widgetRepresentation = lambda: (shown or shown.append(_makeWidget(module)) or shown)[0]
+    parent.widgetRepresentation = lambda: (shown or shown.append(_makeWidget(name)) or shown)[0]
     setattr(slicer.modules, name.lower(), parent)
     return module
 
 
-def _makeWidget(module):
-    panel = slicerwidgets.qSlicerScriptedLoadableModuleWidget()
+def _makeWidget(name):
+    panel = slicerwidgets.qSlicerScriptedLoadableModuleWidget(name)
     panel.setLayout(qt.QVBoxLayout())
     panel.setMRMLScene(slicer.mrmlScene)
-    panel.widget = getattr(module, module.__name__ + "Widget")(panel)
-    panel.widget.setup()
+    panel.reload()
     return panel
 
 
 def showWidget(module):
     """Make a new widget of a scripted module and enter it, as the application does when it is first chosen."""
-    panel = _makeWidget(module)
+    panel = _makeWidget(module.__name__)
     panel.isEntered = True
     if hasattr(panel.widget, "enter"):
         panel.widget.enter()

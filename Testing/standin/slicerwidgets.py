@@ -1,7 +1,9 @@
 """Stand-ins for the qMRML widgets; their lists of nodes come from the real MRML scene."""
 
+import sys
 from functools import partial
 
+import slicer
 from PySide6 import QtWidgets
 from PySide6.QtCore import Property, Signal
 from stored import stored
@@ -34,8 +36,19 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
 
     widget = None
 
+    def __init__(self, moduleName):
+        super().__init__()
+        self.moduleName = moduleName
+
     def self(self):
         return self.widget
+
+    def reload(self):
+        """Make the Python side anew; `enter` is not called, even where the module is the one that is shown."""
+        className = f"{self.moduleName}Widget"
+        self.widget = getattr(sys.modules[self.moduleName], className)(self)
+        setattr(slicer.modules, className, self.widget)
+        self.widget.setup()
 
 
 class qMRMLNodeComboBox(QtWidgets.QWidget):

@@ -110,11 +110,10 @@ class ApplyPanel:
         self._observer = self.parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, self.refresh)
         self.refresh()
 
-    def rebind(self) -> None:
-        """Show the parameters anew, because a scene was loaded: they may have named nodes that were not there yet."""
+    def letGo(self) -> None:
+        """Follow the scene no longer, as one is being loaded: selectors would choose the first node that comes."""
         self.unbind()
         self._release()
-        self.bind()
 
     def unbind(self) -> None:
         if self.parameters is None:
@@ -129,8 +128,7 @@ class ApplyPanel:
         """Stop all that is running, processes included, and let go of the scene."""
         for section in self.sections:
             section.close()
-        self.unbind()
-        self._release()
+        self.letGo()
         self.choices.forget()
         self._timer.stop()
 
@@ -167,6 +165,7 @@ class ApplyPanel:
         if self._binding is None or self._known.parameterNode is not node:
             self._release()
             self._known = parametersOf(node, ApplyParameters, self._known)
+            self._known.Modified()  # only then it looks again for nodes that were loaded after the parameters
             self._binding = Binding(self._known, self.widget)
         return self._known
 
