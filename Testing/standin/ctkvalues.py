@@ -12,6 +12,12 @@ def _row(widget):
     return layout
 
 
+def _checkStep(step, low, high):
+    """CTK only warns, and goes on with the step from before."""
+    if low != high and not 0 < step <= high - low:
+        raise ValueError(f"a step of {step} does not fit into the range from {low} to {high}")
+
+
 def _widgets(args):
     return [a for a in args if isinstance(a, QtWidgets.QWidget)]
 
@@ -69,6 +75,7 @@ class ctkSliderWidget(QtWidgets.QWidget):
         self.setRange(min(self._low, high), high)
 
     def setSingleStep(self, step):
+        _checkStep(step, self._low, self._high)
         self._step = float(step)
         self._show()
 
@@ -172,6 +179,7 @@ class ctkRangeWidget(QtWidgets.QWidget):
             spin.setDecimals(count)
 
     def setSingleStep(self, step):
+        _checkStep(step, self._low, self._high)
         for spin in self._spins:
             spin.setSingleStep(step)
 

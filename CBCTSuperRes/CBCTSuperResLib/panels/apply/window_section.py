@@ -59,8 +59,8 @@ class WindowSection(Section):
         low, high = self._sliderLimits(seen, window)
         wasBlocked = widget.blockSignals(True)
         widget.decimals = _decimals(high - low)
-        widget.singleStep = 10.0 ** -_decimals(high - low)
         widget.setRange(low, high)
+        widget.singleStep = 10.0 ** -_decimals(high - low)  # refused if it is wider than the range
         widget.setValues(window.lo, window.hi)
         widget.blockSignals(wasBlocked)
         drawHistogram(self.ui.histogramLabel, seen, (low, high), (window.lo, window.hi))
