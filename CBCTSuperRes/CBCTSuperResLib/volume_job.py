@@ -74,6 +74,9 @@ class VolumeJob:
         self._work: Iterator[float | None] = self._stages()
         try:
             self._advance()
+        except (OSError, MemoryError, RuntimeError) as error:
+            self.close()
+            raise _notHandedOver(error) from error
         except BaseException:
             self.close()
             raise
@@ -97,7 +100,7 @@ class VolumeJob:
         except SuperResError as error:
             self._fail(error)
         except (OSError, MemoryError, RuntimeError) as error:
-            self._fail(ResourceError(f"The volume could not be handed over: {error!r}.", "Free memory and try again."))
+            self._fail(_notHandedOver(error))
 
     def cancel(self) -> None:
         """Ask to stop; a later `poll` ends the job with the error `Cancelled`, within some two seconds."""
@@ -199,3 +202,7 @@ class VolumeJob:
     def _finish(self) -> None:
         self.isFinished = True
         self._worker.close()
+
+
+def _notHandedOver(error: Exception) -> ResourceError:
+    return ResourceError(f"The volume could not be handed over: {error!r}.", "Free memory and try again.")

@@ -217,6 +217,15 @@ def test_a_result_that_cannot_be_taken_over_ends_the_job_with_words(scene, scan,
     assert "could not be handed over" in job.error.what and volume_nodes(scene) == ["Jaw"]
 
 
+def test_an_input_that_cannot_be_written_is_refused_with_words(scan, tiny_model, monkeypatch):
+    def refuse(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(volume_job, "write_slabs", refuse)
+    with pytest.raises(ResourceError, match="no space left"):
+        start_fake(scan, tiny_model)
+
+
 def test_cancelling_while_the_result_is_copied_leaves_no_node(scene, scan, tiny_model, monkeypatch):
     monkeypatch.setattr(volume_job, "TICK_BUDGET_S", 0.0)
     job = start_fake(scan, tiny_model)
