@@ -78,6 +78,11 @@ class BatchItem:
         self.error: SuperResError | None = None
         self.warnings: list[str] = []
 
+    def forgetWhatIsGone(self) -> None:
+        """Let go of a result that was removed from the scene, whose voxels would stay in memory."""
+        if self.result is not None and not self.isFile and self.result.GetScene() is None:
+            self.result = None
+
     @property
     def isFile(self) -> bool:
         return isinstance(self.source, Path)
@@ -126,6 +131,9 @@ class BatchQueue:
         """What is in the queue; items of sources that were in it already stay as they are."""
         known = {item.source: item for item in self.items}
         self.items = [known.get(source) or BatchItem(source) for source in dict.fromkeys(sources)]
+        self.started = [item for item in self.started if item in self.items]
+        for item in self.items:
+            item.forgetWhatIsGone()
 
     @property
     def unfinished(self) -> list[BatchItem]:

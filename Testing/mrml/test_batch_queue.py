@@ -154,6 +154,20 @@ def test_what_was_in_the_queue_keeps_what_became_of_it(queue, recipe):
     assert [item.name for item in queue.items] == ["b.nrrd", "c.nrrd"] and states(queue) == [State.DONE, State.WAITING]
 
 
+def test_volumes_that_were_removed_from_the_scene_are_not_kept_in_memory(scene, queue):
+    scan, result = (scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in ("Scan", "Result"))
+    queue.setSources([scan])
+    queue.started = list(queue.items)
+    queue.items[0].result = result
+    queue.setSources([scan])
+    assert queue.items[0].result is result
+    scene.RemoveNode(result)
+    queue.setSources([scan])
+    assert queue.items[0].result is None
+    queue.setSources([])
+    assert queue.started == []
+
+
 def test_volumes_and_files_with_real_workers(scene, scan_file, tiny_model, tmp_path):
     scan, flat = (scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in ("Jaw", "Empty"))
     nodes.updateNode(scan, make_scan())

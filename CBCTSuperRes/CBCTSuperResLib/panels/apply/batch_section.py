@@ -217,8 +217,10 @@ def stateText(item: BatchItem) -> str:
     return _("Failed: {reason}").format(reason=item.error)
 
 
-def sizeText(result: slicer.vtkMRMLScalarVolumeNode | Path) -> str:
+def sizeText(result: slicer.vtkMRMLScalarVolumeNode | Path | None) -> str:
     """Name of a result and how large it is."""
+    if result is None:
+        return _("removed since")
     if isinstance(result, Path):
         return f"{result.name}, {readable(result.stat().st_size)}" if result.exists() else result.name
     if result.GetImageData() is None:

@@ -71,6 +71,8 @@ class ResultSection(Section):
         self.refresh()
 
     def refresh(self) -> None:
+        if self._latest is not None and self._latest.GetScene() is None:
+            self._latest = None  # its voxels would stay in memory
         result = self.result
         self._tell(result)
         reason = self._whyNotCompared(result)
