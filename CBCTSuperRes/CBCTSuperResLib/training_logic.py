@@ -22,6 +22,7 @@ from pathlib import Path
 import slicer
 
 from .errors import InputError, ModelError, OutputError, SuperResError
+from .files.raw_nrrd import write_raw_nrrd
 from .jobs.lasting import LastingJob, is_going_on
 from .jobs.record import RunRecord
 from .jobs.training import Task, TrainingJob, jobFolder, workerOf
@@ -32,7 +33,17 @@ from .training.options import TrainingOptions, missing, read_options
 from .training.prepare.options import PrepareOptions
 from .training.runs import RunInfo, list_runs, read_run
 from .training_paths import absolute, withAbsolutePaths
-from .training_volumes import Data, Scan, fileName, suggestWindow, volumeInWorld, withVolumes
+from .training_volumes import (
+    Data,
+    Scan,
+    Steps,
+    fileName,
+    finished,
+    suggestWindow,
+    volumeInWorld,
+    withVolumes,
+    writingVolumes,
+)
 
 OPTIONS_FILE = "options.json"
 
@@ -111,8 +122,19 @@ class TrainingLogic:
         SuperResError
             What is wrong with options or volumes.
         """
+        return finished(self.completing(options, overrides, volumes=volumes, validation=validation))
+
+    def completing(
+        self,
+        options: TrainingOptions | str | Path | Mapping,
+        overrides: Sequence[str] = (),
+        *,
+        volumes: Data = (),
+        validation: Data = (),
+    ) -> Steps:
+        """`readyOptions` in small steps, for a timer; the generator returns the options."""
         if volumes or validation:
-            options = withVolumes(options, overrides, train=volumes, validation=validation)
+            options = yield from writingVolumes(options, overrides, train=volumes, validation=validation)
         elif overrides or not isinstance(options, TrainingOptions):
             options = read_options(getattr(options, "to_json", lambda: options)(), overrides)
         return withAbsolutePaths(options)
@@ -281,11 +303,17 @@ class TrainingLogic:
         **options
             See `PrepareOptions`.
         """
+        return finished(self.preparing(low, high, out, **options))
+
+    def preparing(self, low: Scan, high: Scan, out: str | Path, **options) -> Steps:
+        """`prepare`, whose volumes are handed over in small steps, for a timer; the generator returns the task."""
         chosen = PrepareOptions(**options)
         folder = _temporaryFolder()
         try:
             job = {"kind": "prepare", "out": str(Path(out).absolute()), "options": chosen.to_json()}
-            return self._task({**job, "lr": _file(low, folder / "lr"), "hr": _file(high, folder / "hr")}, folder)
+            job["lr"] = yield from _handingOver(low, folder / "lr")
+            job["hr"] = yield from _handingOver(high, folder / "hr")
+            return self._task(job, folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -313,12 +341,14 @@ def _exportJob(run: RunInfo | str | Path, out: str | Path, which: str | int) -> 
     return {"kind": "export", "run": str(_folder(run)), "out": str(Path(out).absolute()), "which": which}
 
 
-def _file(scan: Scan, folder: Path) -> str:
+def _handingOver(scan: Scan, folder: Path) -> Steps:
     """The file of a scan; that of a node is written."""
     if isinstance(scan, str | Path):
         return str(Path(scan).absolute())
     folder.mkdir()
-    return str(volumeInWorld(scan).write(folder / f"{fileName(scan.GetName())}.nrrd"))
+    path = folder / f"{fileName(scan.GetName())}.nrrd"
+    yield from write_raw_nrrd(volumeInWorld(scan), path)
+    return str(path)
 
 
 def _temporaryFolder() -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import slicer
@@ -16,6 +17,8 @@ import vtk
 from .blanks import find_blanks
 from .errors import InputError, OptionError, OutputError
 from .files import read_volume
+from .files.exchange import slab_depth
+from .files.raw_nrrd import write_raw_nrrd
 from .intensity import choose_window
 from .nodes import LPS_FROM_RAS, volumeFromNode
 from .training.options import TrainingOptions, read_options
@@ -28,6 +31,7 @@ PREPARE = "Register and prepare the pair first."
 Node = slicer.vtkMRMLScalarVolumeNode
 Scan = Node | str | Path
 Data = Sequence[Scan | tuple[Scan | None, Scan]]
+Steps = Generator[Any, None, Any]  # what takes long, a few milliseconds at a time; returns what comes of it
 
 
 def withVolumes(
@@ -57,17 +61,34 @@ def withVolumes(
     OutputError, ResourceError
         If the voxels cannot be written.
     """
+    return finished(writingVolumes(source, overrides, train=train, validation=validation))
+
+
+def writingVolumes(
+    source: TrainingOptions | str | Path | Mapping, overrides: Sequence[str] = (), *, train: Data, validation: Data = ()
+) -> Steps:
+    """`withVolumes` in small steps, for a timer; the generator returns the options."""
     given = {phase: nodes for phase, nodes in (("train", train), ("val", validation)) if nodes}
     source = source.to_json() if isinstance(source, TrainingOptions) else source
     options = read_options(source, [*overrides, *(change for phase in given for change in _inPlaceOfImages(phase))])
     values = options.to_json()
     for phase, nodes in given.items():
         axis = options.datasets["train"].axis
-        values["datasets"][phase] |= {"axis": axis, **_roots(nodes, options.scale, axis, dataFolder(options))}
+        roots = yield from _roots(nodes, options.scale, axis, dataFolder(options))
+        values["datasets"][phase] |= {"axis": axis, **roots}
     first = _pair(train[0])[1] if train else None
     if not _isPath(first) and first is not None and values["datasets"]["train"]["normalization_range"] is None:
         values["datasets"]["train"]["normalization_range"] = suggestWindow(first)
     return read_options(values)
+
+
+def finished(steps: Steps) -> Any:
+    """What comes of these steps, all made now."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def dataFolder(options: TrainingOptions) -> Path:
@@ -155,16 +176,18 @@ def checkPair(low: Node, high: Node, scale: int, axis: str = "axial") -> None:
         raise InputError(f"{names} do not lie upon each other: their corners are {distance:.3g} mm apart.", PREPARE)
 
 
-def writeVolume(volume: Volume, folder: Path, name: str) -> Path:
+def writingVolume(volume: Volume, folder: Path, name: str) -> Steps:
     """Write a volume under a name that tells what is in it; a file that is there already is not written again."""
-    path = folder / f"{fileName(name)}-{_digest(volume)}.nrrd"
+    digest = yield from _digesting(volume)
+    path = folder / f"{fileName(name)}-{digest}.nrrd"
     if path.exists():
         return path
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made: {error}.", "Choose another root.") from error
-    return volume.write(path)
+    yield from write_raw_nrrd(volume, path)
+    return path
 
 
 def _inPlaceOfImages(phase: str) -> list[str]:
@@ -178,7 +201,7 @@ def fileName(name: str) -> str:
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", name).strip(" .")[:80] or "volume"
 
 
-def _roots(nodes: Data, scale: int, axis: str, folder: Path) -> dict:
+def _roots(nodes: Data, scale: int, axis: str, folder: Path) -> Steps:
     """The keys of a dataset's block that say where its images are."""
     pairs = [_pair(item) for item in nodes]
     are_pairs = [low is not None for low, _ in pairs]
@@ -187,17 +210,22 @@ def _roots(nodes: Data, scale: int, axis: str, folder: Path) -> dict:
     for low, high in pairs:
         if low is not None and not _isPath(low) and not _isPath(high):
             checkPair(low, high, scale, axis)
-    roots = {"mode": "HR", "dataroot_HR": _written([high for _, high in pairs], folder / "HR"), "dataroot_LR": None}
-    if all(are_pairs):
-        roots |= {"mode": "LRHR", "dataroot_LR": _written([low for low, _ in pairs], folder / "LR")}
-    return roots
+    fine = yield from _writing([high for _, high in pairs], folder / "HR")
+    if not all(are_pairs):
+        return {"mode": "HR", "dataroot_HR": fine, "dataroot_LR": None}
+    coarse = yield from _writing([low for low, _ in pairs], folder / "LR")
+    return {"mode": "LRHR", "dataroot_HR": fine, "dataroot_LR": coarse}
 
 
-def _written(scans: Sequence[Scan], folder: Path) -> list[str]:
-    return [
-        absolute(scan) if _isPath(scan) else str(writeVolume(volumeInWorld(scan), folder, scan.GetName()))
-        for scan in scans
-    ]
+def _writing(scans: Sequence[Scan], folder: Path) -> Steps:
+    paths = []
+    for scan in scans:
+        if _isPath(scan):
+            paths.append(absolute(scan))
+        else:
+            path = yield from writingVolume(volumeInWorld(scan), folder, scan.GetName())
+            paths.append(str(path))
+    return paths
 
 
 def _pair(item: Scan | tuple[Scan | None, Scan]) -> tuple[Scan | None, Scan]:
@@ -208,12 +236,14 @@ def _isPath(scan: Scan | None) -> bool:
     return isinstance(scan, str | Path)
 
 
-def _digest(volume: Volume) -> str:
+def _digesting(volume: Volume) -> Steps:
     hasher = hashlib.blake2b(digest_size=5)
     hasher.update(repr((volume.voxels.shape, volume.voxels.dtype.str)).encode())
     hasher.update(np.round(volume.grid.index_to_point, 9).tobytes())
-    for part in volume.voxels:
-        hasher.update(np.ascontiguousarray(part))
+    depth = slab_depth(volume.voxels)
+    for start in range(0, len(volume.voxels), depth):
+        hasher.update(np.ascontiguousarray(volume.voxels[start : start + depth]))
+        yield
     return hasher.hexdigest()
 
 

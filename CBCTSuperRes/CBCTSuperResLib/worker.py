@@ -33,6 +33,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .apply import READ, apply_to_file
@@ -99,9 +100,11 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while True:
-            self._beat()
-            if self._parent and self._parent.acquire():
-                self._go_on_without_parent()
+            with suppress(OSError):  # a disk that is away for a moment must not end a training of days
+                self._beat()
+            with suppress(OSError):
+                if self._parent and self._parent.acquire():
+                    self._go_on_without_parent()
             time.sleep(WATCH_INTERVAL_S)
 
     def clean_up(self) -> None:

@@ -253,7 +253,8 @@ def test_a_check_is_cancelled_and_ends_with_the_scene(application, panel, ui, pa
     finish(application, panel)
     assert ui.dataStatusLabel.text == "Cancelled."
     ui.checkButton.click()
-    worker = panel.data._work._task._worker
+    tick_until(application, panel, lambda: panel.data._work._task._task)
+    worker = panel.data._work._task._task._worker
     scene.Clear(0)
     assert worker.finished or not worker._process or worker._process.poll() is not None
     assert not panel.data.isBusy and rows(ui) == []
@@ -347,6 +348,21 @@ def test_no_folder_no_registration(panel, ui, pair, monkeypatch):
     assert not panel.data.isBusy
 
 
+def test_volumes_are_written_a_moment_at_a_time_and_not_at_all_if_the_user_cancels(panel, ui, pair, monkeypatch):
+    from CBCTSuperResLib.files import exchange
+    from CBCTSuperResLib.panels.training import written_task
+
+    monkeypatch.setattr(exchange, "SLAB_BYTES", 1)
+    monkeypatch.setattr(written_task, "TICK_S", 0)
+    add_rows(ui, pair[1])
+    ui.checkButton.click()
+    assert ui.dataStatusLabel.text == "Writing the volumes" and ui.checkButton.text == "Cancel"
+    ui.checkButton.click()
+    panel.onTimer()
+    assert not panel.data.isBusy and ui.checkButton.text == "Check data"
+    assert not list(panel.choices.resultsFolder.rglob("*.nrrd"))
+
+
 def test_a_worker_that_died_is_told_and_logged(panel, ui, pair, monkeypatch, caplog):
     class Dead:
         isFinished, fraction, message, remaining, warnings, report = True, 0.3, "Reading", None, [], None
@@ -372,7 +388,7 @@ def test_what_was_prepared_while_the_module_was_left_is_there_on_return(
 
     monkeypatch.setattr(dialogs, "chooseFolder", lambda *_: str(tmp_path))
     job = Prepared(tmp_path / "Jaw fine pair", pair)
-    monkeypatch.setattr(panel.logic, "prepare", lambda *scans, **options: job)
+    monkeypatch.setattr(panel.logic, "preparing", lambda *scans, **options: at_once(job))
     add_rows(ui, pair[1], pair[0])
     ui.prepareButton.click()
     training_widget.exit()
@@ -383,6 +399,12 @@ def test_what_was_prepared_while_the_module_was_left_is_there_on_return(
     assert rows(ui) == [("Jaw.nrrd", "Jaw.nrrd", "Training")] and "Jaw is prepared" in ui.dataReport.plainText
     add_rows(ui, pair[1], pair[0])
     assert "prepare all scans, or none" in ui.dataLabel.text
+
+
+def at_once(job):
+    """Steps of which there are none."""
+    return job
+    yield
 
 
 class Prepared:

@@ -108,9 +108,10 @@ def _make(cls):
     return __getattribute__, __setattr__
 
 
-def _signatures(obj, name):
-    """The signatures of an object's signals of that name."""
-    meta = _metaObject(obj)
+@functools.cache
+def _signatures(kind, name):
+    """The signatures of the signals of that name of a class; kept for the same reason as its properties."""
+    meta = kind.staticMetaObject
     methods = [meta.method(i) for i in range(meta.methodCount())]
     signals = (m for m in methods if m.methodType() == QtCore.QMetaMethod.Signal)
     return {bytes(m.methodSignature().data()).decode() for m in signals if bytes(m.name().data()).decode() == name}
@@ -119,7 +120,7 @@ def _signatures(obj, name):
 def _signal(obj, signature):
     """The signal of that whole signature; what a stand-in widget declares as `object` may be of any class."""
     name = signature.partition("(")[0]
-    known = _signatures(obj, name)
+    known = _signatures(type(obj), name)
     if signature not in known and not any("PyObject" in k for k in known):
         raise ValueError(f"{type(obj).__name__} has no signal {signature}, but {sorted(known) or 'none of that name'}")
     return getattr(obj, name)

@@ -44,12 +44,12 @@ def write_volume(volume: Volume, path: str | Path, compress: bool = False) -> Pa
         See `check_output`; also when writing fails. No file is left then, and an existing one is unchanged.
     """
     path = Path(path)
-    voxels = _writable_type(volume.voxels)
+    voxels = writable_type(volume.voxels)
     check_output(path, volume.grid, voxels.dtype)
     temporary = path.with_name(f".cbctsr-{uuid.uuid4().hex}{format_of(path)}")
     try:
         _write_image(voxels, volume.grid, temporary, compress)
-        _check_written(temporary, volume.grid, voxels)
+        check_written(temporary, volume.grid, voxels)
         os.replace(temporary, path)
     except InputError as error:
         raise OutputError(f"Writing {path} failed: {error.what}", ELSEWHERE) from error
@@ -105,7 +105,7 @@ def format_of(path: Path) -> str:
     return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
 
 
-def _writable_type(voxels: np.ndarray) -> np.ndarray:
+def writable_type(voxels: np.ndarray) -> np.ndarray:
     if voxels.dtype.kind not in "iuf":
         raise OutputError(f"Voxels of type {voxels.dtype} cannot be written.", "Choose an integer or real type.")
     wanted = np.dtype(np.float32) if voxels.dtype == np.float16 else voxels.dtype.newbyteorder("=")
@@ -151,7 +151,7 @@ def _write_image(voxels: np.ndarray, grid: Grid, path: Path, compress: bool) -> 
     sitk.WriteImage(image, str(path), useCompression=compress or path.suffix == ".gz")
 
 
-def _check_written(path: Path, grid: Grid, voxels: np.ndarray) -> None:
+def check_written(path: Path, grid: Grid, voxels: np.ndarray) -> None:
     """A full disk is not always reported by the library, and a header may not hold what it was given."""
     facts = read_facts(path)
     written = facts.grid()

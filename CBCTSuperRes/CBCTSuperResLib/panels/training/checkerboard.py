@@ -11,7 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ...errors import InputError
-from ...files import read_volume
+from ...files.raw_nrrd import map_raw_nrrd
 from ...nodes import fillNode
 from ...volume import Volume
 
@@ -45,7 +45,7 @@ class Checkerboard:
         return self._node is not None
 
     def show(self, coarse: str | Path, fine: str | Path) -> None:
-        """Read a prepared pair and begin to fill a node with it.
+        """Begin to fill a node with a prepared pair, which is read as it is copied.
 
         Raises
         ------
@@ -53,7 +53,7 @@ class Checkerboard:
             If a file cannot be read, or the two do not cover the same extent.
         """
         self.remove()
-        low, high = read_volume(coarse), read_volume(fine)
+        low, high = map_raw_nrrd(coarse), map_raw_nrrd(fine)
         factors = _factors(low, high)
         name = slicer.mrmlScene.GenerateUniqueName(_("Checkerboard of fine and coarse scan"))
         self._node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)

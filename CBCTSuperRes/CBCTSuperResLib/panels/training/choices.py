@@ -14,7 +14,7 @@ from ...files.reading import VOLUME_FORMATS
 from ...nodes import volumeFromNode
 from ...training.options import TrainingOptions, read_and_check, read_options
 from ...training_logic import TrainingLogic
-from ...training_volumes import Scan, checkPair
+from ...training_volumes import Scan, Steps, checkPair, finished
 from .data_rows import USES, DataRow, isNode, readRows, writeRows
 from .option_values import PRESETS, Values, preset, valueAt, withoutOtherImages, withRows, withValue
 from .parameters import TrainingParameters, WindowChoice
@@ -207,10 +207,20 @@ class TrainingChoices:
         SuperResError
             Why it cannot start.
         """
+        self.checkReady()
+        return self.completeOptions()
+
+    def checkReady(self) -> None:
+        """Make sure that a training can start.
+
+        Raises
+        ------
+        InputError
+            Why it cannot.
+        """
         problem = self.problem()
         if problem:
             raise InputError(problem)
-        return self.completeOptions()
 
     def completeOptions(self) -> TrainingOptions:
         """The options with volumes of the scene written, paths absolute, and a window estimated if need be.
@@ -220,13 +230,17 @@ class TrainingChoices:
         SuperResError
             What is wrong; files that are named and not there are none of it.
         """
+        return finished(self.completing())
+
+    def completing(self) -> Steps:
+        """`completeOptions` as things are now, in small steps, for a timer; the generator returns the options."""
         problem = self.dataProblem()
         if problem:
             raise InputError(problem)
         values = self.values()
         if self.isWindowEstimated():
             values = withValue(values, RANGE, self.estimatedWindow())
-        return self.logic.readyOptions(values, volumes=self.volumes(), validation=self.validation())
+        return self.logic.completing(values, volumes=self.volumes(), validation=self.validation())
 
     def estimatedWindow(self) -> list[float] | None:
         """The normalization range of the first fine scan to train on; None for a folder of slices.

@@ -19,6 +19,7 @@ from .option_values import withPrepared
 from .parameters import WindowChoice
 from .preparing import Preparing
 from .task_view import TaskView
+from .written_task import WrittenTask
 
 
 class DataSection(Section):
@@ -84,7 +85,7 @@ class DataSection(Section):
             self._work.cancel()
             return
         self._prepared = None
-        self._begin(lambda: self.logic.checkData(self.choices.completeOptions()), self._showCheck)
+        self._begin(lambda: WrittenTask(self.choices.completing(), self.logic.checkData), self._showCheck)
 
     def onPrepareOrCancel(self, checked: bool = False) -> None:
         if self._work.isBusy:

@@ -10,7 +10,6 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from ...errors import InputError, OptionError
-from ...jobs.training import Task
 from ...training.prepare.options import PrepareOptions
 from ...training_logic import TrainingLogic
 from ...training_volumes import fileName
@@ -19,6 +18,7 @@ from .choices import RANGE, TrainingChoices
 from .data_rows import DATASETS, DataRow, nameOf
 from .option_values import PREPARED_WINDOW, valueAt
 from .parameters import WindowChoice
+from .written_task import WrittenTask
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ class Preparing:
         parent = dialogs.chooseFolder(_("Choose where to write the pair"), str(choices.resultsFolder))
         return Preparing(row, _freeFolder(Path(parent), nameOf(row.fine)), options) if parent else None
 
-    def start(self, logic: TrainingLogic) -> Task:
-        return logic.prepare(self.row.coarse, self.row.fine, self.folder, **self.options.to_json())
+    def start(self, logic: TrainingLogic) -> WrittenTask:
+        steps = logic.preparing(self.row.coarse, self.row.fine, self.folder, **self.options.to_json())
+        return WrittenTask(steps, lambda task: task)
 
     def datasets(self) -> Mapping[str, Mapping]:
         """What was written, as `datasets` of a training's options.

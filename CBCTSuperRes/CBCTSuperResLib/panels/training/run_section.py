@@ -12,6 +12,7 @@ from ...errors import Cancelled, SuperResError
 from ...jobs.training import TrainingJob
 from ...training.options import TrainingOptions
 from ...training.runs import RunInfo
+from ...training_volumes import Steps
 from .. import dialogs
 from ..packages import askAndEnsurePackages, askAndOfferExtras
 from ..section import Section
@@ -134,19 +135,20 @@ class RunSection(Section):
         self.job = None
 
     def _start(self) -> None:
-        options = self.choices.readyOptions()
+        self.choices.checkReady()
+        options = self.choices.options()
         if confirmAnew(self.logic, options):
-            self._begin(options)
+            self._begin(options, self.choices.completing())
 
     def _resume(self) -> None:
         run = shownRun(self.choices)
         options, changed = optionsToResume(self.logic, run, self._optionsFor(run))
-        self._begin(options, resume="auto", acceptChanges=changed, done=run.step)
+        self._begin(options, self.logic.completing(options), resume="auto", acceptChanges=changed, done=run.step)
 
-    def _begin(self, options: TrainingOptions, **choice) -> None:
+    def _begin(self, options: TrainingOptions, steps: Steps, **choice) -> None:
         self.ensurePackages()
         self._offerExtras(options)
-        self._starting = Starting(self.logic, options, detached=self.parameters.keepTraining, **choice)
+        self._starting = Starting(self.logic, steps, detached=self.parameters.keepTraining, **choice)
         self.ui.trainingProgressBar.setValue(0)
         self._say(_("Looking at what the training takes"))
 

@@ -10,8 +10,10 @@ from ...memory import readable
 from ...training.options import TrainingOptions
 from ...training.runs import RunInfo
 from ...training_logic import TrainingLogic
+from ...training_volumes import Steps
 from .. import dialogs
 from .run_texts import longDuration
+from .written_task import WrittenTask
 
 LONG_ON_CPU_S = 3600.0
 
@@ -19,15 +21,15 @@ LONG_ON_CPU_S = 3600.0
 class Starting:
     """Finds out in another process what a training takes, asks where that is much, and starts it.
 
-    >>> starting = Starting(logic, options)
+    >>> starting = Starting(logic, choices.completing())
     >>> while starting.isBusy:
     ...     job = starting.poll()        # the training, as soon as it goes on; from a timer
 
     Parameters
     ----------
     logic : TrainingLogic
-    options : TrainingOptions
-        With absolute paths and without volumes, as `TrainingLogic.readyOptions` gives them.
+    steps : generator
+        Of `TrainingLogic.completing`: writes volumes and returns the options.
     resume : None or "auto"
     acceptChanges, detached : bool
         See `TrainingLogic.start`.
@@ -38,17 +40,17 @@ class Starting:
     def __init__(
         self,
         logic: TrainingLogic,
-        options: TrainingOptions,
+        steps: Steps,
         *,
         resume: str | None = None,
         acceptChanges: bool = False,
         detached: bool = False,
         done: int = 0,
     ) -> None:
-        self._logic, self._options = logic, options
+        self._logic, self._done = logic, done
         self._choice = {"resume": resume, "acceptChanges": acceptChanges, "detached": detached}
-        self._steps = max(0, options.train.niter - done)
-        self._task: Task | None = logic.plan(options)
+        self._options: TrainingOptions | None = None
+        self._task: WrittenTask | None = WrittenTask(steps, self._plan)
 
     @property
     def isBusy(self) -> bool:
@@ -80,6 +82,10 @@ class Starting:
             self._task.close()
             self._task = None
 
+    def _plan(self, options: TrainingOptions) -> Task:
+        self._options = options
+        return self._logic.plan(options)
+
     def _ask(self, plan: dict) -> None:
         if plan["missing"]:
             raise InputError("\n".join(plan["missing"]), _("Change the data or the settings."))
@@ -93,7 +99,7 @@ class Starting:
     def _slowness(self, plan: dict) -> list[str]:
         """Why one would not begin this without a GPU, if so."""
         steps = self._options.train.niter or 1
-        seconds = plan["seconds"] * self._steps / steps
+        seconds = plan["seconds"] * max(0, steps - self._done) / steps
         if plan["device"] != "cpu" or seconds < LONG_ON_CPU_S:
             return []
         text = _(

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from ...errors import Cancelled, SuperResError
 from ...jobs.training import Task
 from ...progress import duration_text
+from .written_task import WrittenTask
 
 
 class TaskView:
@@ -28,7 +29,7 @@ class TaskView:
 
     def __init__(self, bar, label) -> None:
         self._bar, self._label = bar, label
-        self._task: Task | None = None
+        self._task: Task | WrittenTask | None = None
         self._whenDone: Callable[[dict], None] = lambda report: None
         self._bar.visible = False
         tell(label, "")
@@ -37,7 +38,7 @@ class TaskView:
     def isBusy(self) -> bool:
         return self._task is not None
 
-    def start(self, begin: Callable[[], Task], whenDone: Callable[[dict], None]) -> None:
+    def start(self, begin: Callable[[], Task | WrittenTask], whenDone: Callable[[dict], None]) -> None:
         """Begin a task; `whenDone` gets its report. An error is shown, whether it comes now or later."""
         tell(self._label, "")
         try:
