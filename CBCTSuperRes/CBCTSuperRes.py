@@ -53,7 +53,7 @@ class CBCTSuperResWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneReady)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneReady)
-        if self.parent.isEntered:  # it was reloaded, after which Slicer does not enter it
+        if getattr(self.parent, "isEntered", False):  # it was reloaded, after which Slicer does not enter it
             self.panel.bind()
 
     def cleanup(self):

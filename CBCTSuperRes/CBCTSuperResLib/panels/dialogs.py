@@ -65,6 +65,7 @@ def choose(title: str, question: str, actions: Sequence[str]) -> int:
     box.addButton(_("Cancel"), qt.QMessageBox.RejectRole)
     box.exec_()
     clicked = box.clickedButton()
+    box.deleteLater()
     return buttons.index(clicked) if clicked in buttons else -1
 
 
