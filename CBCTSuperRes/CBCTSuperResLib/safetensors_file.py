@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ SIZES = {
     "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
 CHUNK = 1 << 20
+PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if os.name == "nt" else ()
 DOWNLOAD_AGAIN = "Copy or download the file again."
 IMPORT_ADVICE = "Import it with: cbct-superres models import FILE"
 
@@ -119,13 +121,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
-        os.replace(scratch, path)
+        _put(scratch, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"The file {path} cannot be written: {reason}.", "Choose another folder.") from error
     finally:
         with suppress(OSError):
             scratch.unlink()
+
+
+def _put(scratch: Path, path: Path) -> None:
+    """Rename a file over another; Windows refuses that as long as somebody has the other one open, to read it."""
+    for pause in PAUSES_S:
+        with suppress(PermissionError):
+            os.replace(scratch, path)
+            return
+        time.sleep(pause)
+    os.replace(scratch, path)
 
 
 def table_digest(entries: Mapping[str, TensorEntry]) -> hashlib._Hash:

@@ -205,6 +205,20 @@ def test_a_validation_that_ends_after_its_step_was_seen_is_told(tmp_path):
     assert told() == []
 
 
+def test_a_run_elsewhere_whose_folder_vanishes_has_ended_at_the_second_look(tmp_path):
+    folder, now = tmp_path / "run", [0.0]
+    folder.mkdir()
+    facts = {"state": "running", "step": 4, "niter": 9, "updated": time.time(), "host": "elsewhere"}
+    (folder / "status.json").write_text(json.dumps(facts))
+    run = RunElsewhere(folder, clock=lambda: now[0])
+    run.poll()
+    shutil.rmtree(folder)
+    for isFinished in (False, True):
+        now[0] += 10
+        assert run.poll() == [] and run.finished is isFinished
+    assert "is no run" in run.error.what
+
+
 def test_paths_that_are_relative_mean_this_process_s_folder(quick, logic, values, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values["path"]["root"], values["datasets"]["train"]["dataroot_HR"] = "Läufe 2", "data"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 
 import pytest
+from CBCTSuperResLib import safetensors_file
+from CBCTSuperResLib.errors import OutputError
+from CBCTSuperResLib.jobs.record import RunRecord
 from CBCTSuperResLib.locks import FileLock
 from CBCTSuperResLib.training.runs import list_runs, read_run
 
@@ -84,3 +88,31 @@ def test_only_a_run_that_ended_early_and_has_a_checkpoint_can_be_resumed(tmp_pat
 def test_a_folder_without_runs_has_none(tmp_path):
     assert list_runs(tmp_path) == list_runs(tmp_path / "not there") == []
     assert read_run(tmp_path) is None
+
+
+@pytest.mark.parametrize("readers", [2, 9])
+def test_a_file_that_somebody_reads_is_replaced_as_soon_as_windows_allows_it(tmp_path, monkeypatch, readers):
+    path, left, replace = tmp_path / "status.json", [readers], os.replace
+    path.write_text("old")
+
+    def refuse(source, target):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise PermissionError(13, "in use")
+        replace(source, target)
+
+    monkeypatch.setattr(safetensors_file, "PAUSES_S", (0.001,) * 5)
+    monkeypatch.setattr(os, "replace", refuse)
+    if readers > 5:
+        with pytest.raises(OutputError, match="in use"), safetensors_file.replacing(path) as scratch:
+            scratch.write_text("new")
+    else:
+        with safetensors_file.replacing(path) as scratch:
+            scratch.write_text("new")
+    assert path.read_text() == ("old" if readers > 5 else "new")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_curves_that_cannot_be_read_at_the_moment_are_none(tmp_path):
+    (tmp_path / "curves.csv").mkdir()
+    assert RunRecord.of(tmp_path) == RunRecord()

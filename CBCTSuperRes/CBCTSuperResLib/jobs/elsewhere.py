@@ -56,7 +56,10 @@ class RunElsewhere(JobState):
         if self.finished or self._clock() - self._looked < INTERVAL_S:
             return []
         self._looked = self._clock()
-        status = self._status()
+        try:
+            status = self._status()
+        except InputError as error:
+            return self._miss(error)
         events = [self._beginning(status)] if self._told < 0 else list(self._new_rows())
         events.append(self._progress(status))
         for event in events:
@@ -126,6 +129,12 @@ class RunElsewhere(JobState):
             self.error = Cancelled(f"The training was stopped after step {status.step}.", "Resume it to go on.")
         else:
             self.error = WorkerError(status.message or "The process of the training has gone.", "Resume the run.")
+
+    def _miss(self, error: InputError) -> list[dict]:
+        """A run that is missing at two looks has gone."""
+        self.finished, self._seems_gone = self._seems_gone, True
+        self.error = error if self.finished else None
+        return []
 
     def _may_be_mistaken(self, status: RunInfo) -> bool:
         """One look may fall between two writings; a process that vanished is missing at the next look, too."""

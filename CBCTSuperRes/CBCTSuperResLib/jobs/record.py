@@ -33,12 +33,15 @@ class RunRecord:
     @classmethod
     def of(cls, run: str | Path, until: float = float("inf")) -> RunRecord:
         """What the folder of a run holds, up to a step; a folder that is no run holds nothing."""
-        rows = [row for row in read_curves(Path(run) / CURVES) if row[STEP] <= until]
-        parts = [(row[STEP], *parts_of(row)) for row in rows]
+        try:
+            rows, picture = read_curves(Path(run) / CURVES), newest_picture(Path(run) / PICTURES)
+        except OSError:  # a disk that is away, or a file that is being replaced: it is there at the next look
+            return cls()
+        parts = [(row[STEP], *parts_of(row)) for row in rows if row[STEP] <= until]
         return cls(
             [{STEP: step, **losses} for step, losses, _ in parts if losses],
             [{STEP: step, **measures} for step, _, measures in parts if measures],
-            newest_picture(Path(run) / PICTURES),
+            picture,
         )
 
 

@@ -69,7 +69,11 @@ class RunSection(Section):
             self._goOnStarting()
         elif self.job is not None:
             saved = self.job.saved
-            self.job.poll()
+            try:
+                self.job.poll()
+            except OSError as error:
+                self._say(_("The results folder cannot be reached at the moment: {error}.").format(error=error))
+                return
             self._showProgress()
             if self.job.isFinished:
                 self._end()
