@@ -401,6 +401,25 @@ def test_what_was_prepared_while_the_module_was_left_is_there_on_return(
     assert "prepare all scans, or none" in ui.dataLabel.text
 
 
+def test_what_was_prepared_and_has_vanished_is_told_on_return(training_widget, panel, ui, pair, tmp_path, monkeypatch):
+    from CBCTSuperResLib.panels import dialogs
+
+    monkeypatch.setattr(dialogs, "chooseFolder", lambda *_: str(tmp_path))
+    job = Prepared(tmp_path / "Jaw fine pair", pair)
+    monkeypatch.setattr(panel.logic, "preparing", lambda *scans, **options: at_once(job))
+    add_rows(ui, pair[1], pair[0])
+    ui.prepareButton.click()
+    training_widget.exit()
+    job.finish()
+    (tmp_path / "Jaw fine pair" / "datasets.json").unlink()
+    panel.onTimer()
+    panel.onTimer()
+    training_widget.enter()
+    assert "cannot be read" in ui.dataStatusLabel.text and panel.parameters is not None
+    ui.runNameEdit.text = "Again"
+    assert panel.parameters.runName == "Again"
+
+
 def at_once(job):
     """Steps of which there are none."""
     return job

@@ -55,7 +55,7 @@ class DataSection(Section):
         self._adder.bind()
         self._table.bind(self.whenChanged)
         if self._unseen is not None:
-            self._takePrepared(self._unseen)
+            self._takeUnseen(self._unseen)
 
     def unbind(self) -> None:
         self._table.unbind()
@@ -135,6 +135,12 @@ class DataSection(Section):
         self.choices.setSettings(values)
         self._table.replace(preparing.row, rows)
         self._showBoard(preparing.worstRow(rows, report))
+
+    def _takeUnseen(self, report: dict) -> None:
+        try:
+            self._takePrepared(report)
+        except SuperResError as error:
+            self._work.showError(error)
 
     def _showBoard(self, row: DataRow) -> None:
         try:
