@@ -47,6 +47,8 @@ def import_model(
             raise Cancelled()
         progress(READ + (1 - READ) * fraction, message)
 
+    if stop():
+        raise Cancelled()
     progress(0.0, "Reading the weights")
     model = import_checkpoint(path)
     told(0.0, "Measuring how far the network looks")
