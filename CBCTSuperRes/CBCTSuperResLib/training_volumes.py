@@ -16,9 +16,8 @@ import vtk
 
 from .blanks import find_blanks
 from .errors import InputError, OptionError, OutputError
-from .files import read_volume
 from .files.exchange import slab_depth
-from .files.raw_nrrd import write_raw_nrrd
+from .files.raw_nrrd import map_raw_nrrd, write_raw_nrrd
 from .intensity import choose_window
 from .nodes import LPS_FROM_RAS, volumeFromNode
 from .training.options import TrainingOptions, read_options
@@ -26,6 +25,7 @@ from .training_paths import absolute
 from .volume import Grid, Volume
 
 ALONG_SLICES = {"axial": 2, "coronal": 1, "sagittal": 0}  # which of (i, j, k) is not enlarged
+ENOUGH_VOXELS = 1 << 23
 PREPARE = "Register and prepare the pair first."
 
 Node = slicer.vtkMRMLScalarVolumeNode
@@ -108,11 +108,19 @@ def suggestWindow(scan: Scan) -> list[float]:
     InputError
         If it is no volume.
     """
-    volume = read_volume(scan) if _isPath(scan) else volumeFromNode(scan)
+    volume = _thinned(map_raw_nrrd(scan) if _isPath(scan) else volumeFromNode(scan))
     window = choose_window(volume.voxels, find_blanks(volume), "auto", None).window
     if volume.voxels.dtype.kind == "f" and window.width < 100:
         return [window.lo, window.hi]
     return [float(round(window.lo)), float(round(window.hi))]
+
+
+def _thinned(volume: Volume) -> Volume:
+    """Every so many slices of a large volume, which tell its tissue levels as well and do not keep anybody waiting."""
+    step = max(1, volume.voxels.size // ENOUGH_VOXELS)
+    voxels, grid = volume.voxels[::step], volume.grid
+    spacing = (*grid.spacing[:2], grid.spacing[2] * step)
+    return Volume(voxels, Grid((*grid.size[:2], len(voxels)), spacing, grid.origin, grid.direction))
 
 
 def volumeInWorld(node: Node) -> Volume:

@@ -12,7 +12,7 @@ from CBCTSuperResLib.volume import Grid, Volume
 from scans import make_scan
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
-from CBCTSuperResLib import nodes  # noqa: E402
+from CBCTSuperResLib import nodes, training_volumes  # noqa: E402
 from CBCTSuperResLib.training.options import read_options  # noqa: E402
 from CBCTSuperResLib.training_volumes import (  # noqa: E402
     checkPair,
@@ -108,6 +108,17 @@ def test_images_that_the_options_name_are_replaced_and_the_rest_is_kept(pair, va
 def test_a_window_is_estimated_where_the_options_have_none(pair, values):
     low, high = withVolumes(values, train=[pair]).datasets["train"].normalization_range
     assert [low, high] == suggestWindow(pair[1]) and low < 200 and high > 1500
+
+
+def test_the_window_of_a_large_volume_is_estimated_from_a_part_of_its_slices(scene, monkeypatch):
+    node = add(scene, fine_scan(shape=(24, 24, 28)), "Large")
+    whole = suggestWindow(node)
+    seen = []
+    choose = training_volumes.choose_window
+    monkeypatch.setattr(training_volumes, "choose_window", lambda *given: seen.append(given[0].size) or choose(*given))
+    monkeypatch.setattr(training_volumes, "ENOUGH_VOXELS", 10000)
+    assert np.allclose(suggestWindow(node), whole, atol=0.2 * (whole[1] - whole[0]))
+    assert 10000 <= seen[0] < 20000
 
 
 def test_bad_options_are_refused_before_anything_is_written(pair, values, tmp_path):
