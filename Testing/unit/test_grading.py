@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from CBCTSuperResLib.card import ModelCard, read_card  # noqa: E402
 from CBCTSuperResLib.evaluation import grading  # noqa: E402
 from CBCTSuperResLib.evaluation.canals import canal_phantom  # noqa: E402
-from CBCTSuperResLib.evaluation.compare import Case  # noqa: E402
+from CBCTSuperResLib.evaluation.cases import Case  # noqa: E402
+from CBCTSuperResLib.evaluation.gallery import liveliest  # noqa: E402
 from CBCTSuperResLib.evaluation.goals import GOALS, goals_text, judge  # noqa: E402
-from CBCTSuperResLib.evaluation.grading import P2, P3, as_markdown, cubic_method, grade_case  # noqa: E402
+from CBCTSuperResLib.evaluation.grading import grade_case  # noqa: E402
+from CBCTSuperResLib.evaluation.methods import P2, P3, cubic_method  # noqa: E402
 from CBCTSuperResLib.evaluation.phantom import jaw_phantom  # noqa: E402
 from CBCTSuperResLib.evaluation.simulate import gaussian_blur  # noqa: E402
+from CBCTSuperResLib.evaluation.tables import LABELS, as_markdown  # noqa: E402
 from CBCTSuperResLib.interpolate import enlarge_slice  # noqa: E402
 from CBCTSuperResLib.model import Model  # noqa: E402
+from CBCTSuperResLib.networks import build_network  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +80,67 @@ def test_goals_are_judged_row_by_row():
     assert len(good) == len(bad) == 6
     assert all(v.reached for v in good) and not any(v.reached for v in bad)
     assert "6 of 6 reached" in goals_text(iter(good)) and "**no**" in goals_text(iter(bad))
-    assert {goal.metric for goal in GOALS} <= set(grading.LABELS)
+    assert {goal.metric for goal in GOALS} <= set(LABELS)
 
 
-def test_the_command_writes_rows_tables_and_goals(tmp_path, monkeypatch, case, capsys):
-    monkeypatch.setattr(
-        grading, "grade", lambda methods, folder: iter([grade_case(case, {"cubic": cubic_method, **methods}, P2)])
-    )
-    assert grading.main(["light", "--device", "cpu", "--out", str(tmp_path / "graded")]) == 0
-    rows = json.loads((tmp_path / "graded" / "rows.json").read_text())
-    assert {row["metric"] for row in rows} >= {"psnr", "thickness", "consistency"}
-    assert as_markdown(rows) == (tmp_path / "graded" / "tables.md").read_text()
-    assert "reached" in capsys.readouterr().out
-    assert grading.main(["no such model", "--out", str(tmp_path)]) != 0
+@pytest.fixture
+def model_file(tmp_path):
+    torch.manual_seed(0)
+    network = build_network("unetspsr", nf=4, nb=4, gc=2)
+    card = ModelCard("tiny", replace(network.describe(), halo=12), window=(0, 1000))
+    return Model(network, card).save(tmp_path / "tiny.safetensors")
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """One small case, one protocol, three measures."""
+    small = Case("phantom", np.clip(jaw_phantom((4, 32, 32), 0.5, 7), 0, 1), (0.5,) * 3)
+    some = [m for m in grading.MEASURES if m.name in ("psnr", "consistency", "gradient_energy")]
+
+    def grade(methods, folder):
+        yield grade_case(small, {"cubic": cubic_method, **methods}, P2, measures=some)
+
+    monkeypatch.setattr(grading, "grade", grade)
+    monkeypatch.setattr(grading, "held_out_cases", lambda folder: iter([small]))
+
+
+def test_one_command_gives_rows_tables_goals_a_picture_and_a_card(model_file, tmp_path, quickly, capsys):
+    out, card = tmp_path / "Größen", tmp_path / "new.safetensors"
+    arguments = [str(model_file), f"GAN phase={model_file}", "--device", "cpu", "--out", str(out)]
+    assert grading.main([*arguments, "--into-card", str(card)]) == 0
+    rows = json.loads((out / "rows.json").read_text())
+    assert all(row["tiny"] == row["GAN phase"] for row in rows)
+    assert as_markdown(rows) == (out / "tables.md").read_text().rstrip()
+    assert "→" in (out / "summary.md").read_text() and "reached" in (out / "goals.md").read_text()
+    assert set(read_card(card).results[0]) == {"data", "protocol", "metric", "cubic", "model", "GAN phase"}
+    image = cv2.imdecode(np.fromfile(out / "picture.png", np.uint8), cv2.IMREAD_UNCHANGED)
+    assert image.shape[1] == 5 * 192 + 4 * 4  # coarse, cubic, tiny, GAN phase, truth, and the gaps
+    assert "| data | measure | cubic | tiny | GAN phase |" in capsys.readouterr().out
+
+
+def test_two_models_of_one_name_and_a_missing_one_are_refused_in_words(model_file, tmp_path, capsys):
+    assert grading.main([str(model_file), str(model_file), "--out", str(tmp_path)]) == 2
+    assert "NAME=FILE" in capsys.readouterr().err
+    assert grading.main(["no-such-model", "--out", str(tmp_path)]) == 4
+    assert "no-such-model" in capsys.readouterr().err
+
+
+def test_a_model_enlarges_as_its_network_does(model_file):
+    model = Model.load(model_file)
+    scan = np.random.default_rng(0).random((3, 20, 24), np.float32)
+    with torch.inference_mode():
+        expected = model.network(torch.from_numpy(scan)[:, None])["sr"][:, 0].numpy()
+    found = grading.model_method(model, "cpu")(scan, P2)
+    np.testing.assert_allclose(found, np.clip(expected, found.min(), found.max()), atol=1e-5)
+
+
+def test_the_detail_is_where_the_edges_are():
+    image = np.zeros((64, 80), np.float32)
+    image[40:50:2, 61:71] = 1
+    rows, columns = liveliest(image, 16)
+    assert rows.start <= 40 and rows.stop >= 50 and columns.start <= 61 and columns.stop >= 71
+    assert rows.start % 2 == columns.start % 2 == 0
+    assert [n.stop - n.start for n in liveliest(image[:11, :30], 16)] == [10, 16]
 
 
 def test_canals_are_counted_over_all_jaws(monkeypatch):

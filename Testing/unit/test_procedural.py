@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib.evaluation.compare import HELD_OUT
+from CBCTSuperResLib.evaluation.cases import HELD_OUT
 from CBCTSuperResLib.training.data import procedural
 from CBCTSuperResLib.training.data.procedural import ALONE, KINDS, make_pool, training_slice
 

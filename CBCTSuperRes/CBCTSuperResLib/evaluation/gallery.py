@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .compare import NOISE, Case, Enlarge, with_cubic
+from .cases import Case
+from .methods import CUBIC, P2, Method, cubic_method
 from .metrics import psnr
 from .pictures import comparison, enlarge_nearest
 from .simulate import degrade
@@ -16,22 +17,22 @@ GAP = 6
 NEIGHBOURS = 4  # slices on either side of the one that is drawn, for methods that see them
 
 
-def gallery(cases: Iterable[Case], methods: Mapping[str, Enlarge], noise: float = NOISE) -> np.ndarray:
-    """A row for each case, with the PSNR of the whole slice in the captions; uint8 (rows, columns)."""
+def gallery(cases: Iterable[Case], methods: Mapping[str, Method], noise: float = 0.02) -> np.ndarray:
+    """A row for each case, degraded as protocol P2 does, with the PSNR of the whole slice in the captions; uint8 (rows, columns)."""
     rows = [_row(case, methods, noise) for case in cases]
     width = max(row.shape[1] for row in rows)
     return np.vstack([np.pad(row, ((0, GAP), (0, width - row.shape[1])), constant_values=255) for row in rows])
 
 
-def _row(case: Case, methods: Mapping[str, Enlarge], noise: float) -> np.ndarray:
+def _row(case: Case, methods: Mapping[str, Method], noise: float) -> np.ndarray:
     middle = len(case.truth) // 2
     around = slice(max(0, middle - NEIGHBOURS), middle + NEIGHBOURS + 1)
     truth, shown = case.truth[middle], middle - around.start
     coarse = degrade(case.truth[around], noise=noise, seed=1)
     place = liveliest(truth, EDGE)
     panels = {"coarse": enlarge_nearest(coarse[shown], 2)[place]}
-    for name, enlarge in with_cubic(methods).items():
-        image = np.clip(enlarge(coarse)[shown], 0, 1)
+    for name, enlarge in {CUBIC: cubic_method, **methods}.items():
+        image = np.clip(enlarge(coarse, P2)[shown], 0, 1)
         panels[f"{name} {psnr(image, truth):.1f} dB"] = image[place]
     return comparison({**panels, "truth": truth[place]})
 

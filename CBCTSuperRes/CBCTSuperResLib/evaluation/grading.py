@@ -1,12 +1,11 @@
 """Models against cubic interpolation on data that no training has seen: the tables of README and of the model cards.
 
-    python -m CBCTSuperResLib.evaluation.grading MODEL [MODEL ...] --public-data FOLDER --out FOLDER
+    python -m CBCTSuperResLib.evaluation.grading MODEL ["GAN phase=FILE" ...] --public-data FOLDER --out FOLDER
 
-writes rows.json, tables.md and goals.md. The same command and data give the same figures. `make bench-quality` runs it
-for the shipped models. Worker-side: needs torch.
-
-Two protocols, never without noise. P2: blurred and halved in-plane, enlarged slice by slice ("axial"). P3: blurred and
-halved along all axes, enlarged along all of them ("isotropic"). Models compute as Apply does, through `super_resolve`.
+writes rows.json, tables.md, summary.md, goals.md and picture.png; with --into-card a model file with the rows in its
+card. The same command and data give the same figures; `make bench-quality` runs it for the shipped models. The public
+scans and their hashes are those of Resources/Models/sources.json; without the folder only phantoms are measured.
+Worker-side: needs torch.
 """
 
 from __future__ import annotations
@@ -14,28 +13,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
-from ..errors import SuperResError
-from ..interpolate import cubic
+from ..errors import OptionError, SuperResError
 from ..model import Model
-from ..options import Options
-from ..resolve import super_resolve
 from ..safetensors_file import replacing
-from ..volume import Grid, Volume
 from .anatomy import STANDARD_LEVELS
 from .canals import canal_phantom, count_canals
-from .compare import CUBIC, Case
+from .cases import Case, held_out_cases
 from .frequencies import edge_response
+from .gallery import gallery
 from .goals import goals_text, judge
 from .measures import MEASURES, Measure, Truth, View
-from .simulate import ALL_AXES, IN_PLANE, degrade
-from .table import held_out_cases
+from .methods import CUBIC, P2, P3, Method, Protocol, cubic_method, model_method
+from .pictures import write_png
+from .simulate import degrade
+from .tables import as_markdown, as_summary, with_results
 from .trust import negative_control
 
 NOISE, STRONG_NOISE = 0.02, 0.06
@@ -43,54 +40,6 @@ BLUR, JITTER = 0.85, 0.2
 CANAL_SEEDS = (901, 902, 903)
 INSERT_EDGE, INSERT_RADIUS = 96, 21.3
 RUNS_FOR_STABILITY = 4
-LABELS = {
-    **{m.name: f"{m.label} ({m.unit})" if m.unit else m.label for m in MEASURES},
-    "canals_found": "Canals that are shown (share)",
-    "canals_false": "Roots with a false canal (%)",
-    "noise_left": "Noise left (% of the window)",
-    "voxels_beyond": "Voxels that look like another tissue",
-    "mtf50": "Frequency with half the contrast (of Nyquist)",
-    "overshoot": "Overshoot at the edge (%)",
-    "instability": "Change from noise to noise (of the scan's)",
-}
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How the coarse scan is made.
-
-    Attributes
-    ----------
-    name, planes : str
-        "P2" with "axial", "P3" with "isotropic".
-    axes : tuple of int
-    """
-
-    name: str
-    planes: str
-    axes: tuple[int, ...]
-
-
-P2, P3 = Protocol("P2", "axial", IN_PLANE), Protocol("P3", "isotropic", ALL_AXES)
-Method = Callable[[np.ndarray, Protocol], np.ndarray]
-
-
-def cubic_method(scan: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """Cubic interpolation (Keys, a = -0.75) of a coarse scan along the axes of the protocol."""
-    along = [(np.arange(2 * n) + 0.5) / 2 - 0.5 if axis in protocol.axes else None for axis, n in enumerate(scan.shape)]
-    return cubic(scan, along)
-
-
-def model_method(model: Model, device: str = "auto", ensemble: int = 1) -> Method:
-    """What Apply makes of a scan whose window is [0, 1] and in which everything was measured."""
-
-    def enlarge(scan: np.ndarray, protocol: Protocol) -> np.ndarray:
-        spacing = float(np.mean(model.card.voxel_size_mm or (0.25, 0.25)))
-        volume = Volume(np.ascontiguousarray(scan, np.float32), Grid(scan.shape[::-1], (spacing,) * 3))
-        options = Options(window=(0.0, 1.0), blank="none", planes=protocol.planes, device=device, ensemble=ensemble)
-        return super_resolve(volume, model, options).voxels
-
-    return enlarge
 
 
 def grade(methods: Mapping[str, Method], public_data: Path | None) -> Iterator[list[dict]]:
@@ -179,16 +128,6 @@ def grade_stability(methods: Mapping[str, Method]) -> list[dict]:
     return [_row(f"roots of a jaw, P2, noise {100 * NOISE:g} %", P2, "instability", 2, spread)]
 
 
-def as_markdown(rows: Sequence[dict]) -> str:
-    """A table with a line for each data and measure, and a column for each method."""
-    methods = [key for key in rows[0] if key not in ("data", "protocol", "metric")]
-    lines = [["data", "measure", *methods], ["---"] * (2 + len(methods))]
-    for row in rows:
-        values = ("" if row[method] is None else f"{row[method]:g}" for method in methods)
-        lines.append([row["data"], LABELS.get(row["metric"], row["metric"]), *values])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _insert(contrast: float) -> tuple[np.ndarray, tuple[float, float]]:
     """Slices with a disc, anti-aliased, at a place between the pixels."""
     centre = (INSERT_EDGE / 2 - 0.7, INSERT_EDGE / 2 + 0.2)
@@ -209,34 +148,59 @@ def _row(data: str, protocol: Protocol, metric: str, digits: int, values: Mappin
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Grade models against cubic interpolation on held-out data.")
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="name or file")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="name or file, or NAME=FILE to call it so")
     parser.add_argument("--public-data", type=Path, metavar="FOLDER", help="folder with the scans of sources.json")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--ensemble", type=int, default=1, help="flips and rotations to average: 1, 2, 4 or 8")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for rows.json, tables.md, goals.md")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for all that is written")
+    parser.add_argument("--into-card", type=Path, metavar="FILE", help="write the first model here, with the rows")
     given = parser.parse_args(arguments)
     try:
-        models = {model.name: model for model in map(Model.load, given.models)}
+        models = _named(given.models)
         methods = {name: model_method(model, given.device, given.ensemble) for name, model in models.items()}
         rows = []
         for table in grade(methods, given.public_data):
             rows += table
             print(as_markdown(table), flush=True)
-        given.out.mkdir(parents=True, exist_ok=True)
-        verdicts = {name: goals_text(judge(rows, name)) for name in models}
-        texts = {"rows.json": json.dumps(rows, indent=1), "tables.md": as_markdown(rows), "goals.md": _joined(verdicts)}
-        for name, text in texts.items():
-            with replacing(given.out / name) as scratch:
-                scratch.write_text(text, encoding="utf-8")
-        print(texts["goals.md"])
+        _write(given.out, rows, list(models))
+        write_png(gallery(held_out_cases(given.public_data), methods), given.out / "picture.png")
+        if given.into_card:
+            first = next(iter(models))
+            print(with_results(models[first], rows, first).save(given.into_card))
     except SuperResError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _joined(verdicts: Mapping[str, str]) -> str:
-    return "\n\n".join(f"{name}\n\n{text}" for name, text in verdicts.items()) + "\n"
+def _named(models: Sequence[str]) -> dict[str, Model]:
+    """Models by the name before "=", or by their own."""
+    found = {}
+    for given in models:
+        name, _, file = given.rpartition("=")
+        model = Model.load(file)
+        name = name or model.name
+        if name in found:
+            raise OptionError(f"Two models are called {name!r}.", "Give one of them another name: NAME=FILE.")
+        found[name] = model
+    return found
+
+
+def _write(folder: Path, rows: Sequence[dict], names: Sequence[str]) -> None:
+    """Rows as JSON and as tables, a summary and a judgement for each model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    verdicts = "\n\n".join(f"{name}\n\n{goals_text(judge(rows, name))}" for name in names)
+    summaries = "\n\n".join(f"{name}\n\n{as_summary(rows, name)}" for name in names)
+    texts = {
+        "rows.json": json.dumps(rows, indent=1),
+        "tables.md": as_markdown(rows),
+        "summary.md": summaries,
+        "goals.md": verdicts,
+    }
+    for name, text in texts.items():
+        with replacing(folder / name) as scratch:
+            scratch.write_text(text + "\n", encoding="utf-8")
+    print(verdicts)
 
 
 if __name__ == "__main__":
