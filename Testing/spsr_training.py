@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from CBCTSuperResLib.importers.spsr import file_names
+from CBCTSuperResLib.models.importers.spsr import file_names
 from CBCTSuperResLib.training.options import TrainingOptions, read_options
 from fixtures_spsr import filled, unit
 from torch import Tensor, nn

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from CBCTSuperResLib.card import ModelCard
 from CBCTSuperResLib.interpolate import cubic_weights
-from CBCTSuperResLib.model import Model
+from CBCTSuperResLib.models.card import ModelCard
+from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.networks import NETWORKS, build_network
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from torch import Tensor, nn

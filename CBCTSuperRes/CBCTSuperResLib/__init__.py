@@ -17,13 +17,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Grid": "volume",
     "Volume": "volume",
-    "Window": "window",
+    "Window": "grey.window",
     "Options": "options",
-    "Model": "model",
-    "ModelCard": "card",
+    "Model": "models.model",
+    "ModelCard": "models.card",
     "super_resolve": "resolve",
     "SuperResError": "errors",
-    "importers": "",
+    "importers": "models.importers",
 }
 
 __all__ = [*_PUBLIC]
@@ -32,5 +32,5 @@ __all__ = [*_PUBLIC]
 def __getattr__(name: str):
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _PUBLIC[name]
-    return getattr(import_module(f"{__name__}.{home}"), name) if home else import_module(f"{__name__}.{name}")
+    home = import_module(f"{__name__}.{_PUBLIC[name]}")
+    return getattr(home, name, home)

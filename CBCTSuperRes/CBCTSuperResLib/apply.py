@@ -21,13 +21,13 @@ from .estimate import check_resources
 from .files import check_output
 from .files.exchange import is_exchange
 from .locks import FileLock
-from .models import DEFAULT_MODEL
+from .models.listing import DEFAULT_MODEL
 from .options import Options
 from .progress import Report, part_of
 from .volume import Grid, Volume
 
 if TYPE_CHECKING:
-    from .model import Model
+    from .models.model import Model
 
 READ, WRITE = 0.04, 0.96
 
@@ -188,7 +188,7 @@ def _sole_writer(output_path: Path) -> Iterator[None]:
 
 
 def _load(model: str | Path | Model | None) -> Model:
-    from .model import Model
+    from .models.model import Model
 
     if isinstance(model, Model):
         return model

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .apply import identity, report_path
-from .card import ModelCard
 from .errors import InputError
 from .estimate import scales
+from .models.card import ModelCard
 from .options import Options
 
 VOLUME_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")

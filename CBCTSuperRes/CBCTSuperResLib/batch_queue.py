@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .batch_files import FileTask, target_in
-from .card import ModelCard
 from .errors import Cancelled, InputError, OptionError, OutputError, SuperResError
 from .jobs.worker_process import WorkerProcess
+from .models.card import ModelCard
 from .options import Options
 
 if TYPE_CHECKING:
     import slicer
 
     from .logic import SuperResLogic
-    from .result_jobs import SuperResJob
+    from .scene.result_jobs import SuperResJob
 
 
 class State(Enum):

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .arguments import add_apply_arguments, options_from_arguments
+from .commands.arguments import add_apply_arguments, options_from_arguments
+from .commands.evaluate import add_evaluate_command
+from .commands.phantom import add_evaluation_commands
+from .commands.terminal import NOTICE, Progress, add_command
+from .commands.training import add_training_commands
 from .errors import Cancelled, DependencyError, OptionError, SuperResError
-from .evaluate_command import add_evaluate_command
-from .evaluation_commands import add_evaluation_commands
-from .terminal import NOTICE, Progress, add_command
-from .training_commands import add_training_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,7 +132,7 @@ def run_apply(parsed: argparse.Namespace) -> None:
 
 def run_info(parsed: argparse.Namespace) -> None:
     """`cbct-superres info`"""
-    from .information import facts_of_scan, facts_text
+    from .commands.information import facts_of_scan, facts_text
 
     facts = facts_of_scan(parsed.scan, parsed.model, options_from_arguments(parsed), parsed.spacing, parsed.series)
     print(json.dumps(facts, indent=2, ensure_ascii=False) if parsed.json else facts_text(facts))
@@ -140,7 +140,7 @@ def run_info(parsed: argparse.Namespace) -> None:
 
 def run_models_list(parsed: argparse.Namespace) -> None:
     """`cbct-superres models list`"""
-    from .models import list_models, user_models_folder
+    from .models.listing import list_models, user_models_folder
 
     entries = list_models()
     if parsed.json:
@@ -153,8 +153,8 @@ def run_models_list(parsed: argparse.Namespace) -> None:
 
 def run_models_show(parsed: argparse.Namespace) -> None:
     """`cbct-superres models show`"""
-    from .card import read_card
-    from .models import find_model
+    from .models.card import read_card
+    from .models.listing import find_model
 
     path = find_model(parsed.model)
     print(json.dumps({"file": str(path), **read_card(path).to_json()}, indent=2, ensure_ascii=False))
@@ -163,7 +163,7 @@ def run_models_show(parsed: argparse.Namespace) -> None:
 def run_models_verify(parsed: argparse.Namespace) -> int:
     """`cbct-superres models verify`"""
     from .errors import ModelError
-    from .model import Model
+    from .models.model import Model
 
     checks = Model.load(parsed.model).verify()
     for what, right, details in checks:
@@ -173,8 +173,8 @@ def run_models_verify(parsed: argparse.Namespace) -> int:
 
 def run_models_import(parsed: argparse.Namespace) -> None:
     """`cbct-superres models import`"""
-    from .importers import import_checkpoint
-    from .models import user_models_folder
+    from .models.importers import import_checkpoint
+    from .models.listing import user_models_folder
 
     window = tuple(parsed.window) if parsed.window else None
     model = import_checkpoint(
@@ -195,8 +195,8 @@ def run_models_import(parsed: argparse.Namespace) -> None:
 
 def run_models_calibrate(parsed: argparse.Namespace) -> None:
     """`cbct-superres models calibrate`"""
-    from .model import Model
-    from .models import find_model
+    from .models.listing import find_model
+    from .models.model import Model
 
     path = find_model(parsed.model)
     model = _calibrated(Model.load(path), parsed.device)
@@ -205,8 +205,8 @@ def run_models_calibrate(parsed: argparse.Namespace) -> None:
 
 def run_models_export(parsed: argparse.Namespace) -> None:
     """`cbct-superres models export`"""
-    from .importers import export_checkpoint
-    from .model import Model
+    from .models.importers import export_checkpoint
+    from .models.model import Model
 
     if parsed.out.suffix != ".pth":
         raise OptionError(f"{parsed.out.name} is no .pth file.", "Name the output something.pth.")
@@ -234,7 +234,7 @@ def result_text(report: dict, output: str) -> str:
 
 
 def _calibrated(model, device: str):
-    from .calibrate import calibrate
+    from .models.calibrate import calibrate
 
     with Progress(quiet=False) as progress:
         return calibrate(model, device=device, progress=progress)

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import slicer
 
+from .commands.terminal import Progress
 from .evaluation.metrics import psnr, ssim
 from .evaluation.phantom import WINDOW, cylinder, jaw_scans
 from .interpolate import enlarge_slice
 from .logic import SuperResLogic
 from .memory import readable
-from .nodes import updateNode, volumeFromNode
-from .terminal import Progress
+from .scene.nodes import updateNode, volumeFromNode
 from .volume import Volume
 
 SHAPE = (64, 320, 320)

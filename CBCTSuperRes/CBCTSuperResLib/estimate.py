@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .card import ModelCard
 from .errors import InputError, OptionError, ResourceError
 from .memory import available_memory, readable
-from .models import user_models_folder
+from .models.card import ModelCard
+from .models.listing import user_models_folder
 from .options import Options
 from .volume import Grid, Volume, scaled_size
 

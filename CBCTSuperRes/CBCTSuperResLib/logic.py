@@ -10,16 +10,16 @@ from pathlib import Path
 
 import slicer
 
-from .card import read_card
 from .errors import InputError, OutputError, ResourceError
 from .estimate import estimate
 from .jobs.in_process import InProcessWorker
 from .jobs.worker_process import WorkerProcess, make_job_folder
 from .memory import readable
-from .models import DEFAULT_MODEL, find_model
-from .nodes import inputOf, roiBox, volumeFromNode
+from .models.card import read_card
+from .models.listing import DEFAULT_MODEL, find_model
 from .options import Options
-from .result_jobs import DifferenceJob, SuperResJob
+from .scene.nodes import inputOf, roiBox, volumeFromNode
+from .scene.result_jobs import DifferenceJob, SuperResJob
 
 POLL_INTERVAL_S = 0.05
 

@@ -13,9 +13,9 @@ from .volume import Grid, Volume
 
 if TYPE_CHECKING:
     from .blanks import BlankRegion
-    from .engine import Engine
-    from .intensity import WindowChoice
-    from .model import Model
+    from .grey.choice import WindowChoice
+    from .models.model import Model
+    from .pipeline.engine import Engine
 
 
 def make_report(

@@ -18,20 +18,20 @@ import numpy as np
 
 from .blanks import BlankRegion, find_blanks
 from .blanks.fill import BlankFiller
-from .card import ModelCard
-from .disagreement import FLOATS, Disagreement, added_noise
-from .engine import Engine
 from .estimate import check_resources, output_grid, output_type, passes_over, record_speed, region
 from .files.checks import check_voxels
-from .finish import Finisher
-from .intensity import WindowChoice, choose_window
-from .model import Model
+from .grey.choice import WindowChoice, choose_window
+from .models.card import ModelCard
+from .models.model import Model
 from .options import Options
-from .passes import Pass, choose_pass
-from .prepare import Preparation, Prepared
-from .quality import disagreement_figure, quality_card
+from .pipeline.engine import Engine
+from .pipeline.finish import Finisher
+from .pipeline.passes import Pass, choose_pass
+from .pipeline.prepare import Preparation, Prepared
+from .pipeline.tiles import Axis, Tile, plan_tiles
+from .quality.card import disagreement_figure, quality_card
+from .quality.disagreement import FLOATS, Disagreement, added_noise
 from .report import make_report
-from .tiles import Axis, Tile, plan_tiles
 from .volume import Grid, Volume
 
 Progress = Callable[[float, str], None]

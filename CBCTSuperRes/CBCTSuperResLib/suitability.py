@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .card import ModelCard
 from .estimate import LARGEST_SPACING_RATIO
+from .models.card import ModelCard
 from .options import Options
 from .volume import Grid, Volume
 

@@ -28,12 +28,8 @@ from .jobs.record import RunRecord
 from .jobs.training import Task, TrainingJob, jobFolder, workerOf
 from .jobs.worker_process import WorkerProcess, make_job_folder
 from .logic import letTheApplicationBreathe as breathe
-from .models import SUFFIX, list_models, user_models_folder
-from .training.options import TrainingOptions, missing, read_options
-from .training.prepare.options import PrepareOptions
-from .training.runs import RunInfo, list_runs, read_run
-from .training_paths import absolute, withAbsolutePaths
-from .training_volumes import (
+from .models.listing import SUFFIX, list_models, user_models_folder
+from .scene.training_volumes import (
     Data,
     Scan,
     Steps,
@@ -44,6 +40,10 @@ from .training_volumes import (
     withVolumes,
     writingVolumes,
 )
+from .training.options import TrainingOptions, missing, read_options
+from .training.paths import absolute, withAbsolutePaths
+from .training.prepare.options import PrepareOptions
+from .training.runs import RunInfo, list_runs, read_run
 
 OPTIONS_FILE = "options.json"
 

@@ -183,14 +183,14 @@ def _preview(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
 
 def _import(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     require_packages()
-    from .importers.job import import_model
+    from .models.importers.job import import_model
 
     return import_model(job["path"], job["models"], events.progress, stop)
 
 
 def _verify(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     require_packages()
-    from .model import Model
+    from .models.model import Model
 
     return {"checks": Model.load(job["model"]).verify()}
 

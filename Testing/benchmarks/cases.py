@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from CBCTSuperResLib.engine import Engine
 from CBCTSuperResLib.evaluation.phantom import jaw_phantom
 from CBCTSuperResLib.networks import build_network
-from CBCTSuperResLib.tiles import Axis, plan_tiles
+from CBCTSuperResLib.pipeline.engine import Engine
+from CBCTSuperResLib.pipeline.tiles import Axis, plan_tiles
 
 FULL_SIZE: dict = {}
 SMALL: dict = {"nf": 8, "nb": 4, "gc": 8}

@@ -8,11 +8,11 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from CBCTSuperResLib.card import ModelCard
-from CBCTSuperResLib.engine import Engine
 from CBCTSuperResLib.evaluation.phantom import WINDOW, to_grey
-from CBCTSuperResLib.model import Model
+from CBCTSuperResLib.models.card import ModelCard
+from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.options import Options
+from CBCTSuperResLib.pipeline.engine import Engine
 from CBCTSuperResLib.resolve import super_resolve
 from CBCTSuperResLib.volume import Grid, Volume
 

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 import torch
-from CBCTSuperResLib.card import ModelCard
 from CBCTSuperResLib.evaluation.phantom import WINDOW, cylinder, to_grey
-from CBCTSuperResLib.model import Model
+from CBCTSuperResLib.models.card import ModelCard
+from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.networks import NetworkSpec
 from CBCTSuperResLib.options import Options
 from CBCTSuperResLib.resolve import super_resolve

@@ -29,7 +29,7 @@ class FakeJob:
 
 def add_scan(name, shape=(4, 24, 28)):
     import slicer
-    from CBCTSuperResLib.nodes import updateNode
+    from CBCTSuperResLib.scene.nodes import updateNode
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     updateNode(node, make_scan(shape))

@@ -66,7 +66,7 @@ def notInstalled() -> None:
 
 def useApplyPanel(widget) -> None:
     """Choose a scan, a part of it, a model, a window, an enlargement; look at all that is told; then Apply."""
-    from CBCTSuperResLib.example_scan import makeExampleScan
+    from CBCTSuperResLib.scene.example_scan import makeExampleScan
 
     panel, ui = widget.panel, widget.panel.ui
     panel.ensurePackages = notInstalled

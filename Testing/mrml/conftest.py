@@ -39,10 +39,10 @@ def scene(mrml):
 def tiny_model(tmp_path_factory) -> Path:
     """A file with an untrained UNetSPSR so small that a slice takes milliseconds."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from CBCTSuperResLib.card import ModelCard
-    from CBCTSuperResLib.model import Model
+    from CBCTSuperResLib.grey.tissue import TissueLevels
+    from CBCTSuperResLib.models.card import ModelCard
+    from CBCTSuperResLib.models.model import Model
     from CBCTSuperResLib.networks import build_network
-    from CBCTSuperResLib.tissue import TissueLevels
 
     torch.manual_seed(0)
     network = build_network("unetspsr", nf=4, gc=4, nb=4)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from CBCTSuperResLib import batch
 from CBCTSuperResLib.apply import identity, report_path
-from CBCTSuperResLib.arguments import options_from_arguments
 from CBCTSuperResLib.batch import main, make_parser
 from CBCTSuperResLib.batch_files import find_scans
-from CBCTSuperResLib.card import read_card
+from CBCTSuperResLib.commands.arguments import options_from_arguments
 from CBCTSuperResLib.errors import Cancelled, InputError, ModelError, OptionError
+from CBCTSuperResLib.models.card import read_card
 from scans import make_scan
 
 SCRIPT = Path(batch.__file__)

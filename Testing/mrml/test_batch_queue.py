@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from CBCTSuperResLib import batch_queue
 from CBCTSuperResLib.batch_queue import BatchQueue, Recipe, State
-from CBCTSuperResLib.card import read_card
 from CBCTSuperResLib.errors import Cancelled, InputError, OutputError
+from CBCTSuperResLib.models.card import read_card
 from CBCTSuperResLib.options import Options
 from scans import make_scan
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
-from CBCTSuperResLib import nodes  # noqa: E402
 from CBCTSuperResLib.logic import SuperResLogic  # noqa: E402
+from CBCTSuperResLib.scene import nodes  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")
 

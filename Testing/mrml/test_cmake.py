@@ -52,7 +52,7 @@ def test_every_file_of_the_modules_and_shared_resources_arrives(staged, kind):
 @pytest.mark.parametrize("kind", ["build", "installed"])
 def test_the_library_works_from_there_and_finds_its_models(staged, kind):
     script = (
-        "import json, CBCTSuperResLib, CBCTSuperResLib.models as m, CBCTSuperResLib.resources as r;"
+        "import json, CBCTSuperResLib, CBCTSuperResLib.models.listing as m, CBCTSuperResLib.resources as r;"
         "print(json.dumps([CBCTSuperResLib.__file__, str(r.resource_folder()), len(m.list_models())]))"
     )
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

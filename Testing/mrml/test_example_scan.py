@@ -42,8 +42,8 @@ def test_sample_data_offers_a_scan_that_is_made_here(scene, apply_module, sample
 
 
 def test_the_scan_suits_the_shipped_model_and_has_blank_corners(scene, apply_module):
-    from CBCTSuperResLib.example_scan import makeExampleScan
-    from CBCTSuperResLib.nodes import volumeFromNode
+    from CBCTSuperResLib.scene.example_scan import makeExampleScan
+    from CBCTSuperResLib.scene.nodes import volumeFromNode
 
     first, second = makeExampleScan(), makeExampleScan()
     assert first.GetName() != second.GetName()

@@ -13,10 +13,10 @@ from scans import make_scan
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CBCTSuperResLib import logic as logic_module  # noqa: E402
-from CBCTSuperResLib import nodes, volume_job  # noqa: E402
 from CBCTSuperResLib.files.exchange import ExchangeOutput  # noqa: E402
 from CBCTSuperResLib.logic import SuperResLogic  # noqa: E402
-from CBCTSuperResLib.result_jobs import SuperResJob  # noqa: E402
+from CBCTSuperResLib.scene import nodes, volume_job  # noqa: E402
+from CBCTSuperResLib.scene.result_jobs import SuperResJob  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")
 

@@ -15,9 +15,10 @@ import sys
 sys.path.insert(0, {library!r})
 for name in ("torch", "cv2", "safetensors", "tqdm", "scipy", "qt", "ctk", "slicer", "vtk"):
     sys.modules[name] = None
-import CBCTSuperResLib.batch, CBCTSuperResLib.jobs.worker_process, CBCTSuperResLib.worker, CBCTSuperResLib.models
+import CBCTSuperResLib.batch, CBCTSuperResLib.jobs.worker_process, CBCTSuperResLib.worker
+import CBCTSuperResLib.models.listing, CBCTSuperResLib.models.card, CBCTSuperResLib.commands.arguments
 import CBCTSuperResLib.jobs.lasting, CBCTSuperResLib.jobs.elsewhere, CBCTSuperResLib.jobs.training
-import CBCTSuperResLib.estimate, CBCTSuperResLib.card, CBCTSuperResLib.arguments, CBCTSuperResLib.install
+import CBCTSuperResLib.estimate, CBCTSuperResLib.install
 print("loaded")
 """
 

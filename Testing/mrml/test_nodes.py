@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 import vtk  # noqa: E402
-from CBCTSuperResLib import nodes  # noqa: E402
 from CBCTSuperResLib.files import exchange  # noqa: E402
+from CBCTSuperResLib.scene import nodes  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")
 ROTATED = np.array([[0.8, -0.6, 0, 12.0], [0.6, 0.8, 0, -7.0], [0, 0, 1, 3.0], [0, 0, 0, 1]])

@@ -87,7 +87,7 @@ def test_nothing_to_do_is_said_in_the_tool_tip(panel):
 
 
 def test_loaded_volumes_are_added_once_and_results_are_not(panel, scene):
-    from CBCTSuperResLib.nodes import recordProvenance
+    from CBCTSuperResLib.scene.nodes import recordProvenance
 
     jaw = panel.ui.inputSelector.currentNode()
     recordProvenance(jaw, add_scan("Jaw SR x2"), {})

@@ -17,7 +17,7 @@ def panel(apply_panel):
 def add_cylinder(name="Cylinder", spacing=(0.25, 0.25, 0.3)):
     """A scan that is blank outside a cylinder along k, in the middle of 40 x 44 pixels."""
     import slicer
-    from CBCTSuperResLib.nodes import updateNode
+    from CBCTSuperResLib.scene.nodes import updateNode
     from CBCTSuperResLib.volume import Grid, Volume
 
     k, j, i = np.meshgrid(np.arange(12), np.arange(44), np.arange(40), indexing="ij")
@@ -134,7 +134,7 @@ def test_new_voxels_are_described_at_once(panel):
 
 @pytest.mark.parametrize("isTurned", [False, True])
 def test_a_roi_is_made_around_the_field_of_view(panel, isTurned):
-    from CBCTSuperResLib.nodes import roiBox
+    from CBCTSuperResLib.scene.nodes import roiBox
 
     cylinder = add_cylinder()
     if isTurned:

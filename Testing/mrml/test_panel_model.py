@@ -7,7 +7,7 @@ import shutil
 import pytest
 from apply_helpers import choose_model
 from CBCTSuperResLib.errors import DependencyError
-from CBCTSuperResLib.models import list_models
+from CBCTSuperResLib.models.listing import list_models
 from waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
@@ -35,7 +35,7 @@ def variant(tiny_model, path, name, **changes):
     from dataclasses import replace
 
     import torch
-    from CBCTSuperResLib.model import Model
+    from CBCTSuperResLib.models.model import Model
 
     model = Model.load(tiny_model)
     if changes.pop("weights", False):
@@ -108,8 +108,8 @@ def test_choosing_no_file_changes_nothing(panel, dialogs):
 
 
 def test_weights_of_another_program_become_a_model_in_a_worker(application, panel, dialogs, tiny_model, tmp_path):
-    from CBCTSuperResLib.importers import export_checkpoint
-    from CBCTSuperResLib.model import Model
+    from CBCTSuperResLib.models.importers import export_checkpoint
+    from CBCTSuperResLib.models.model import Model
 
     dialogs["file"] = tmp_path / "480000 G.pth"
     export_checkpoint(Model.load(tiny_model), dialogs["file"])

@@ -21,7 +21,7 @@ posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch, mrml):
-    from CBCTSuperResLib import live_preview
+    from CBCTSuperResLib.scene import live_preview
 
     monkeypatch.setattr(live_preview, "DELAY_S", 0.0)
 
@@ -55,8 +55,8 @@ class FakeSession:
         """Let a picture of one grey value come, or a part of it."""
         from dataclasses import replace
 
-        from CBCTSuperResLib.card import read_card
         from CBCTSuperResLib.estimate import output_grid
+        from CBCTSuperResLib.models.card import read_card
 
         request = self.asked[-1][1]
         slice_box = request.slice_of(self._volume.grid.size)
@@ -92,7 +92,7 @@ def panel(views, apply_panel):
 
 def make_straight(node, shape):
     """Voxels whose axes are those of the room, so that every view shows slices of another axis."""
-    from CBCTSuperResLib.nodes import updateNode
+    from CBCTSuperResLib.scene.nodes import updateNode
     from CBCTSuperResLib.volume import Grid
 
     scan = make_scan(shape)

@@ -52,7 +52,7 @@ def result(panel):
 
 def make_result(name="Jaw SR x2", report=REPORT):
     import slicer
-    from CBCTSuperResLib.nodes import createOutputNode, fillNode, placeBeside, recordProvenance, volumeFromNode
+    from CBCTSuperResLib.scene.nodes import createOutputNode, fillNode, placeBeside, recordProvenance, volumeFromNode
     from CBCTSuperResLib.volume import Volume
 
     scan = slicer.util.getNode("Jaw")
@@ -358,7 +358,7 @@ def test_a_difference_needs_the_input(panel, result, scene):
 def marks(panel, result):
     """Where the model disagrees: more in the left half of the result."""
     import slicer
-    from CBCTSuperResLib.nodes import DISAGREEMENT_ROLE, createOutputNode, fillNode, placeBeside, volumeFromNode
+    from CBCTSuperResLib.scene.nodes import DISAGREEMENT_ROLE, createOutputNode, fillNode, placeBeside, volumeFromNode
     from CBCTSuperResLib.volume import Volume
 
     node = createOutputNode(result, "Jaw SR x2 model disagreement")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from apply_helpers import add_scan
-from CBCTSuperResLib.window import PRESETS
+from CBCTSuperResLib.grey.window import PRESETS
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 

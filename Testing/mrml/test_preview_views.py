@@ -26,7 +26,7 @@ def volume(scene):
 
 def add_volume(volume, name="Jaw"):
     import slicer
-    from CBCTSuperResLib.nodes import updateNode
+    from CBCTSuperResLib.scene.nodes import updateNode
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     updateNode(node, volume)
@@ -66,7 +66,7 @@ def world_of(node, ijk) -> np.ndarray:
 
 
 def see(view, node, *more):
-    from CBCTSuperResLib.slice_views import sliceInView
+    from CBCTSuperResLib.scene.slice_views import sliceInView
 
     return sliceInView(view.node, node, *more)
 
@@ -147,7 +147,7 @@ def tilt(view, degrees: float) -> None:
 
 
 def test_a_tilted_view_is_told_with_its_angle_and_can_be_aligned(views, scene, volume):
-    from CBCTSuperResLib.slice_views import TiltedView
+    from CBCTSuperResLib.scene.slice_views import TiltedView
 
     view = views()
     view.show(volume)
@@ -178,7 +178,7 @@ def test_a_transform_that_bends_is_told_in_words(views, scene, volume):
 
 
 def test_the_views_of_the_layout_are_offered(views, scene):
-    from CBCTSuperResLib.slice_views import compositeNodeOf, sliceViews
+    from CBCTSuperResLib.scene.slice_views import compositeNodeOf, sliceViews
 
     red, green = views("TestRed"), views("TestGreen")
     assert {red.node, green.node} <= set(sliceViews(scene))
@@ -188,7 +188,7 @@ def test_the_views_of_the_layout_are_offered(views, scene):
 
 
 def test_a_crosshair_that_nobody_put_anywhere_does_not_count(views, scene):
-    from CBCTSuperResLib.slice_views import crosshairPosition
+    from CBCTSuperResLib.scene.slice_views import crosshairPosition
 
     assert crosshairPosition(scene) is None
     node = scene.AddNewNodeByClass("vtkMRMLCrosshairNode")
@@ -205,12 +205,12 @@ class Preview:
 
     def __init__(self, tmp_path, view, node, crosshair=None):
         from CBCTSuperResLib.files.exchange import read_exchange, write_exchange
-        from CBCTSuperResLib.nodes import volumeFromNode
         from CBCTSuperResLib.options import Options
         from CBCTSuperResLib.preview.canvas import Canvas
         from CBCTSuperResLib.preview.request import PreviewRequest
         from CBCTSuperResLib.preview.scan import Scan
-        from CBCTSuperResLib.preview_display import PreviewDisplay
+        from CBCTSuperResLib.scene.nodes import volumeFromNode
+        from CBCTSuperResLib.scene.preview_display import PreviewDisplay
         from stub_networks import Sharpened, stub_model
 
         self.options = Options(window=(0.0, 4000.0), device="cpu")
@@ -226,8 +226,8 @@ class Preview:
 
     def result(self, node):
         """The result of the whole volume, cut as the view does."""
-        from CBCTSuperResLib.nodes import volumeFromNode
         from CBCTSuperResLib.resolve import super_resolve
+        from CBCTSuperResLib.scene.nodes import volumeFromNode
 
         return super_resolve(volumeFromNode(node).permuted(self.turned_by), self.model, self.options)
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.files.exchange import PIECE_BYTES, ExchangeOutput, remove_pieces, write_slabs
 from CBCTSuperResLib.memory import available_memory
-from CBCTSuperResLib.models import DEFAULT_MODEL
+from CBCTSuperResLib.models.listing import DEFAULT_MODEL
 from CBCTSuperResLib.volume import Grid, Volume
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
-from CBCTSuperResLib import logic, nodes  # noqa: E402
+from CBCTSuperResLib import logic  # noqa: E402
+from CBCTSuperResLib.scene import nodes  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 LONGEST_TICK_S = 0.2

@@ -17,16 +17,16 @@ from CBCTSuperResLib import processes
 from CBCTSuperResLib.errors import Cancelled, InputError, ModelError, OptionError
 from CBCTSuperResLib.jobs import worker_process
 from CBCTSuperResLib.jobs.elsewhere import RunElsewhere
-from CBCTSuperResLib.models import list_models, user_models_folder
+from CBCTSuperResLib.models.listing import list_models, user_models_folder
 from CBCTSuperResLib.training.watch.table import CurvesTable
 from CBCTSuperResLib.volume import Grid, Volume
 from quick_trainings import write_worker
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
-from CBCTSuperResLib import nodes  # noqa: E402
 from CBCTSuperResLib.jobs import training as jobs_of_training  # noqa: E402
 from CBCTSuperResLib.jobs.training import jobFolder  # noqa: E402
 from CBCTSuperResLib.logic import SuperResLogic  # noqa: E402
+from CBCTSuperResLib.scene import nodes  # noqa: E402
 from CBCTSuperResLib.training_logic import TrainingLogic  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")

@@ -31,7 +31,7 @@ def ui(panel):
 
 def add_volume(name: str, volume: Volume):
     import slicer
-    from CBCTSuperResLib.nodes import updateNode
+    from CBCTSuperResLib.scene.nodes import updateNode
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     updateNode(node, volume)
@@ -435,7 +435,7 @@ class Prepared:
         self._folder, self._pair = folder, pair
 
     def finish(self) -> None:
-        from CBCTSuperResLib.nodes import volumeFromNode
+        from CBCTSuperResLib.scene.nodes import volumeFromNode
 
         for side, node in zip(("LR", "HR"), self._pair, strict=True):
             (self._folder / side).mkdir(parents=True)

@@ -318,7 +318,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(ui, answer, tmp_path):
 
 
 def test_the_window_is_estimated_suggested_or_typed(panel, ui, scene):
-    from CBCTSuperResLib.training_volumes import suggestWindow
+    from CBCTSuperResLib.scene.training_volumes import suggestWindow
     from test_training_panel_data import add_rows, add_volume, fine_scan
 
     fine = add_volume("Jaw fine", fine_scan())

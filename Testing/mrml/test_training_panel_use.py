@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from CBCTSuperResLib.card import read_card
 from CBCTSuperResLib.errors import Cancelled
+from CBCTSuperResLib.models.card import read_card
 from training_helpers import choose_drawn_slices, tick_until
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")

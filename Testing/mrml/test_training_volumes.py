@@ -12,15 +12,9 @@ from CBCTSuperResLib.volume import Grid, Volume
 from scans import make_scan
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
-from CBCTSuperResLib import nodes, training_volumes  # noqa: E402
+from CBCTSuperResLib.scene import nodes, training_volumes  # noqa: E402
+from CBCTSuperResLib.scene.training_volumes import checkPair, dataFolder, suggestWindow, volumeInWorld, withVolumes  # noqa: E402
 from CBCTSuperResLib.training.options import read_options  # noqa: E402
-from CBCTSuperResLib.training_volumes import (  # noqa: E402
-    checkPair,
-    dataFolder,
-    suggestWindow,
-    volumeInWorld,
-    withVolumes,
-)
 
 pytestmark = pytest.mark.usefixtures("mrml")
 

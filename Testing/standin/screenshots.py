@@ -80,7 +80,7 @@ def usePalette(colors: dict[str, str]) -> None:
 
 def prepareApply(panel, quick: bool) -> None:
     """A scan is loaded and, unless it has to be quick, super-resolved."""
-    from CBCTSuperResLib.example_scan import makeExampleScan
+    from CBCTSuperResLib.scene.example_scan import makeExampleScan
 
     slicer.app.layoutManager()
     panel.parameters.inputVolume = makeExampleScan()
@@ -122,7 +122,7 @@ def train(panel) -> None:
 
 
 def addVolume(name: str, volume):
-    from CBCTSuperResLib.nodes import updateNode
+    from CBCTSuperResLib.scene.nodes import updateNode
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     updateNode(node, volume)

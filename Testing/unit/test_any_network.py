@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib import Options, Volume, passes, super_resolve
+from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.errors import OptionError
 from CBCTSuperResLib.interpolate import cubic
-from CBCTSuperResLib.model import Model
+from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.networks import build_network
-from CBCTSuperResLib.tiles import Axis
+from CBCTSuperResLib.pipeline import passes
+from CBCTSuperResLib.pipeline.tiles import Axis
 from helpers import make_grid, position_error_mm
 from stub_networks import AnyScale, LinearBlocks, register, stub_model
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import CBCTSuperResLib
 import pytest
-from CBCTSuperResLib.card import CARD_HASH_KEY, CARD_KEY, ModelCard, file_sha256, read_card, verify_weights
 from CBCTSuperResLib.errors import ModelError
+from CBCTSuperResLib.grey.tissue import TissueLevels
+from CBCTSuperResLib.models.card import CARD_HASH_KEY, CARD_KEY, ModelCard, file_sha256, read_card, verify_weights
+from CBCTSuperResLib.models.safetensors_file import TensorEntry, encode_header, read_header, table_digest, write_file
 from CBCTSuperResLib.networks.spec import NetworkSpec
-from CBCTSuperResLib.safetensors_file import TensorEntry, encode_header, read_header, table_digest, write_file
-from CBCTSuperResLib.tissue import TissueLevels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -14,10 +14,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from CBCTSuperResLib import Model, Volume  # noqa: E402
-from CBCTSuperResLib.card import ModelCard  # noqa: E402
 from CBCTSuperResLib.cli import main  # noqa: E402
 from CBCTSuperResLib.evaluation.phantom import jaw_scans  # noqa: E402
-from CBCTSuperResLib.importers import export_checkpoint  # noqa: E402
+from CBCTSuperResLib.models.card import ModelCard  # noqa: E402
+from CBCTSuperResLib.models.importers import export_checkpoint  # noqa: E402
 from CBCTSuperResLib.networks import build_network  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

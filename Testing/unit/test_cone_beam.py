@@ -8,14 +8,7 @@ from CBCTSuperResLib.errors import Cancelled, OptionError
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from CBCTSuperResLib.evaluation.cone_beam import (  # noqa: E402
-    PER_LEVEL,
-    WATER_PER_MM,
-    ConeBeam,
-    Detector,
-    cone_beam_scan,
-    project,
-)
+from CBCTSuperResLib.evaluation.cone_beam import PER_LEVEL, WATER_PER_MM, ConeBeam, Detector, cone_beam_scan, project  # noqa: E402
 
 QUIET = ConeBeam(projections=72, photons=None)
 

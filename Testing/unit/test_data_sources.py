@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.errors import InputError, OptionError
+from CBCTSuperResLib.grey.window import Window
 from CBCTSuperResLib.training.data import open_images, open_source
 from CBCTSuperResLib.training.data.imresize import imresize
 from CBCTSuperResLib.training.data.picture import Picture
 from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.volume import Grid, Volume
-from CBCTSuperResLib.window import Window
 from hypothesis import given
 from hypothesis import strategies as st
 

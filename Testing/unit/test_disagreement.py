@@ -10,15 +10,15 @@ import pytest
 import SimpleITK as sitk
 from CBCTSuperResLib import Options, Volume, estimate, super_resolve
 from CBCTSuperResLib.apply import apply_to_file
-from CBCTSuperResLib.arguments import options_from_arguments
 from CBCTSuperResLib.beside import DISAGREEMENT, MASK, beside_path
 from CBCTSuperResLib.cli import make_parser, result_text
-from CBCTSuperResLib.disagreement import SHARE_OF_NOISE, Disagreement, added_noise
+from CBCTSuperResLib.commands.arguments import options_from_arguments
 from CBCTSuperResLib.errors import OptionError, OutputError
 from CBCTSuperResLib.evaluation.phantom import WINDOW, cylinder, jaw_scans
 from CBCTSuperResLib.files.exchange import read_exchange
+from CBCTSuperResLib.pipeline.tiles import Axis
+from CBCTSuperResLib.quality.disagreement import SHARE_OF_NOISE, Disagreement, added_noise
 from CBCTSuperResLib.resolve import look
-from CBCTSuperResLib.tiles import Axis
 from helpers import make_grid
 from stub_networks import Constant, CubicTwice, LinearBlocks, Lopsided, Stub, stub_model
 from torch.nn import functional as F
@@ -120,7 +120,7 @@ def test_voxels_that_the_window_cuts_off_get_no_noise():
 
 
 def test_it_is_larger_where_the_error_is_larger():
-    from CBCTSuperResLib.model import Model
+    from CBCTSuperResLib.models.model import Model
 
     fine, coarse = jaw_scans((4, 160, 160), 0.12, seed=4)
     result = super_resolve(coarse, Model.load("light"), Options(device="cpu", uncertainty=4))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.devices import choose_device, is_out_of_memory, rounding
-from CBCTSuperResLib.engine import SMALLEST_TILE, Engine
 from CBCTSuperResLib.errors import Cancelled, DeviceError, ModelError, ResourceError
-from CBCTSuperResLib.tiles import Axis, Tile, plan_tiles
+from CBCTSuperResLib.pipeline.engine import SMALLEST_TILE, Engine
+from CBCTSuperResLib.pipeline.tiles import Axis, Tile, plan_tiles
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stub_networks import Cells, CubicTwice, Stub, tiny_network

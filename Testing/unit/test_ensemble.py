@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from CBCTSuperResLib import Options, Volume, estimate, super_resolve
 from CBCTSuperResLib.cli import make_parser
-from CBCTSuperResLib.engine import Engine
 from CBCTSuperResLib.errors import OptionError
 from CBCTSuperResLib.options import ENSEMBLES
-from CBCTSuperResLib.symmetries import symmetries
-from CBCTSuperResLib.tiles import Axis, Context, plan_tiles
+from CBCTSuperResLib.pipeline.engine import Engine
+from CBCTSuperResLib.pipeline.symmetries import symmetries
+from CBCTSuperResLib.pipeline.tiles import Axis, Context, plan_tiles
 from helpers import make_grid
 from stub_networks import AnyScale, Cells, CubicTwice, LinearBlocks, Lopsided, stub_model, tiny_model, tiny_network
 
@@ -191,7 +191,7 @@ def test_other_numbers_are_refused(count):
 
 
 def test_the_command_line_takes_it():
-    from CBCTSuperResLib.arguments import options_from_arguments
+    from CBCTSuperResLib.commands.arguments import options_from_arguments
 
     parsed = make_parser().parse_args(["apply", "a.nrrd", "b.nrrd", "--ensemble", "8"])
     assert options_from_arguments(parsed).ensemble == 8

@@ -7,9 +7,9 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from CBCTSuperResLib import Grid, Options, Volume, estimate, super_resolve
-from CBCTSuperResLib.card import ModelCard
 from CBCTSuperResLib.errors import InputError, OptionError, ResourceError
 from CBCTSuperResLib.estimate import check_resources, output_grid, output_type, record_speed, region, scales
+from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from helpers import make_grid, position_error_mm
 from stub_networks import CubicTwice, stub_model

@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from CBCTSuperResLib import calibrate
 from CBCTSuperResLib.apply import apply_to_file
-from CBCTSuperResLib.card import read_card
 from CBCTSuperResLib.errors import InputError, ModelError, OutputError
 from CBCTSuperResLib.evaluation.phantom import SCANNER_LEVELS
-from CBCTSuperResLib.importers import export_checkpoint
-from CBCTSuperResLib.model import Model
-from CBCTSuperResLib.models import FOLDER_VARIABLE, list_models
+from CBCTSuperResLib.grey.tissue import TissueLevels
+from CBCTSuperResLib.grey.window import Window
+from CBCTSuperResLib.models import calibrate
+from CBCTSuperResLib.models.card import read_card
+from CBCTSuperResLib.models.importers import export_checkpoint
+from CBCTSuperResLib.models.listing import FOLDER_VARIABLE, list_models
+from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.options import Options
-from CBCTSuperResLib.tissue import TissueLevels
 from CBCTSuperResLib.training import export, run_card
 from CBCTSuperResLib.training.export import export_run, levels_of_source, make_run_model, save_run_model
 from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.training.starting import starting_weights
-from CBCTSuperResLib.window import Window
 from fixtures_spsr import official_state, rrdb_state
 from helpers import make_volume
 from stub_networks import CubicTwice, register, stub_model, tiny_model, tiny_network

@@ -13,16 +13,7 @@ import pytest
 import SimpleITK as sitk
 from CBCTSuperResLib import files
 from CBCTSuperResLib.errors import InputError, OutputError, ResourceError
-from CBCTSuperResLib.files import (
-    check_output,
-    disk,
-    free_disk_bytes,
-    images,
-    probe,
-    read_volume,
-    write_volume,
-    writing,
-)
+from CBCTSuperResLib.files import check_output, disk, free_disk_bytes, images, probe, read_volume, write_volume, writing
 from CBCTSuperResLib.files.exchange import ExchangeOutput, read_exchange, write_exchange
 from CBCTSuperResLib.volume import Grid, Volume
 from helpers import make_grid, make_rotation, make_volume, position_error_mm, write_dicom_series

@@ -7,10 +7,10 @@ import pytest
 from CBCTSuperResLib import Grid, Options, Volume, Window, super_resolve
 from CBCTSuperResLib.blanks import find_blanks
 from CBCTSuperResLib.blanks.fill import BlankFiller
-from CBCTSuperResLib.finish import OVERSHOOT, Finisher
 from CBCTSuperResLib.interpolate import cubic, enlarge_slice
-from CBCTSuperResLib.prepare import Preparation
-from CBCTSuperResLib.tiles import Axis, plan_tiles
+from CBCTSuperResLib.pipeline.finish import OVERSHOOT, Finisher
+from CBCTSuperResLib.pipeline.prepare import Preparation
+from CBCTSuperResLib.pipeline.tiles import Axis, plan_tiles
 from hypothesis import given
 from hypothesis import strategies as st
 from stub_networks import Constant, CubicTwice, Unchanged, stub_model

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.blanks import find_blanks
 from CBCTSuperResLib.errors import InputError
-from CBCTSuperResLib.glance import glance
-from CBCTSuperResLib.intensity import choose_window, choose_window_for_sample
+from CBCTSuperResLib.grey.choice import choose_window, choose_window_for_sample
+from CBCTSuperResLib.grey.glance import glance
 from CBCTSuperResLib.suitability import spacing_suspicion
 from CBCTSuperResLib.volume import Grid, Volume
 

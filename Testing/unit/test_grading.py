@@ -11,7 +11,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from CBCTSuperResLib.card import ModelCard, read_card  # noqa: E402
 from CBCTSuperResLib.evaluation import grading  # noqa: E402
 from CBCTSuperResLib.evaluation.canals import canal_phantom  # noqa: E402
 from CBCTSuperResLib.evaluation.cases import Case  # noqa: E402
@@ -23,7 +22,8 @@ from CBCTSuperResLib.evaluation.phantom import jaw_phantom  # noqa: E402
 from CBCTSuperResLib.evaluation.simulate import gaussian_blur  # noqa: E402
 from CBCTSuperResLib.evaluation.tables import LABELS, as_markdown  # noqa: E402
 from CBCTSuperResLib.interpolate import enlarge_slice  # noqa: E402
-from CBCTSuperResLib.model import Model  # noqa: E402
+from CBCTSuperResLib.models.card import ModelCard, read_card  # noqa: E402
+from CBCTSuperResLib.models.model import Model  # noqa: E402
 from CBCTSuperResLib.networks import build_network  # noqa: E402
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from CBCTSuperResLib import Model, importers
-from CBCTSuperResLib.card import ModelCard
+from CBCTSuperResLib import Model
 from CBCTSuperResLib.errors import ModelError, OutputError
-from CBCTSuperResLib.importers import export_checkpoint, import_checkpoint, import_rrdb_trunk
+from CBCTSuperResLib.models import importers
+from CBCTSuperResLib.models.card import ModelCard
+from CBCTSuperResLib.models.importers import export_checkpoint, import_checkpoint, import_rrdb_trunk
 from CBCTSuperResLib.networks import NetworkSpec, build_network
 from fixtures_spsr import official_shapes, official_state, rrdb_state
 from safetensors.torch import save_file

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.blanks import BlankRegion, find_blanks
 from CBCTSuperResLib.errors import InputError, OptionError
-from CBCTSuperResLib.intensity import DEFAULT_LEVELS, choose_window
-from CBCTSuperResLib.tissue import TissueLevels, estimate_levels
+from CBCTSuperResLib.grey.choice import DEFAULT_LEVELS, choose_window
+from CBCTSuperResLib.grey.tissue import TissueLevels, estimate_levels
+from CBCTSuperResLib.grey.window import PRESETS, Window
 from CBCTSuperResLib.volume import Grid, Volume
-from CBCTSuperResLib.window import PRESETS, Window
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.interpolate import cubic, cubic_weights, enlarge_slice
-from CBCTSuperResLib.tiles import Axis
+from CBCTSuperResLib.pipeline.tiles import Axis
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib import Grid, Options, Volume, estimate, passes, super_resolve
+from CBCTSuperResLib import Grid, Options, Volume, estimate, super_resolve
 from CBCTSuperResLib.errors import InputError
 from CBCTSuperResLib.evaluation.metrics import gradient_energy, psnr
 from CBCTSuperResLib.evaluation.simulate import ALL_AXES, IN_PLANE, degrade, gaussian_blur
-from CBCTSuperResLib.fusion import REACH, PlaneFusion, plane_kernels
 from CBCTSuperResLib.interpolate import cubic
-from CBCTSuperResLib.model import Model
+from CBCTSuperResLib.models.model import Model
+from CBCTSuperResLib.pipeline import passes
+from CBCTSuperResLib.pipeline.fusion import REACH, PlaneFusion, plane_kernels
+from CBCTSuperResLib.pipeline.tiles import Axis
 from CBCTSuperResLib.resources import resource_folder
-from CBCTSuperResLib.tiles import Axis
 from helpers import position_error_mm
 from stub_networks import CubicTwice, Sharpened, stub_model, tiny_model
 

@@ -22,7 +22,7 @@ from CBCTSuperResLib.errors import (
     SuperResError,
 )
 from CBCTSuperResLib.locks import FileLock
-from CBCTSuperResLib.model import Model
+from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.training import process, run
 from CBCTSuperResLib.training.loop import checkpoints, folder
 from CBCTSuperResLib.training.loop.checkpoints import read_checkpoint

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from CBCTSuperResLib import Model
-from CBCTSuperResLib.card import ModelCard, read_card
 from CBCTSuperResLib.errors import DeviceError, ModelError, OutputError
-from CBCTSuperResLib.models import FOLDER_VARIABLE
+from CBCTSuperResLib.models.card import ModelCard, read_card
+from CBCTSuperResLib.models.listing import FOLDER_VARIABLE
+from CBCTSuperResLib.models.safetensors_file import TensorEntry, encode_header, table_digest, write_file
 from CBCTSuperResLib.networks import build_network
-from CBCTSuperResLib.safetensors_file import TensorEntry, encode_header, table_digest, write_file
 from safetensors.torch import load_file
 
 

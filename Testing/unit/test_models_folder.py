@@ -10,12 +10,13 @@ from pathlib import Path
 
 import CBCTSuperResLib
 import pytest
-from CBCTSuperResLib import models, resources
-from CBCTSuperResLib.card import ModelCard
+from CBCTSuperResLib import resources
 from CBCTSuperResLib.errors import DependencyError, ModelError
-from CBCTSuperResLib.models import find_model, list_models, user_models_folder
+from CBCTSuperResLib.models import listing as models
+from CBCTSuperResLib.models.card import ModelCard
+from CBCTSuperResLib.models.listing import find_model, list_models, user_models_folder
+from CBCTSuperResLib.models.safetensors_file import TensorEntry, encode_header, table_digest, write_file
 from CBCTSuperResLib.networks.spec import NetworkSpec
-from CBCTSuperResLib.safetensors_file import TensorEntry, encode_header, table_digest, write_file
 
 LIBRARY = Path(CBCTSuperResLib.__file__).parent
 REPOSITORY = LIBRARY.parents[1]

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib import Options, super_resolve
-from CBCTSuperResLib.calibrate import calibrate
 from CBCTSuperResLib.errors import InputError, ModelError
 from CBCTSuperResLib.evaluation.methods import P2, model_method
-from CBCTSuperResLib.model import Model
+from CBCTSuperResLib.models.calibrate import calibrate
+from CBCTSuperResLib.models.model import Model
+from CBCTSuperResLib.models.selfcheck import probe
 from CBCTSuperResLib.networks import NetworkSpec, build_network
 from CBCTSuperResLib.networks.blocks import gradient_map
-from CBCTSuperResLib.passes import slab_around
-from CBCTSuperResLib.selfcheck import probe
+from CBCTSuperResLib.pipeline.passes import slab_around
 from CBCTSuperResLib.training.data import open_images, open_source
 from CBCTSuperResLib.training.data.listing import list_entries
 from CBCTSuperResLib.training.data.neighbours import neighbours_of
@@ -182,7 +182,9 @@ def test_a_model_of_several_slices_is_saved_checked_and_calibrated(name, tmp_pat
     if name == "residual":
         assert 0 < loaded.spec.halo <= 6
     scan = np.random.default_rng(0).random((3, 12, 10), np.float32)
-    np.testing.assert_allclose(1000 * model_method(loaded, "cpu")(scan, P2), by_hand(network, 1000 * scan).clip(-20, 1020), atol=1e-2)
+    np.testing.assert_allclose(
+        1000 * model_method(loaded, "cpu")(scan, P2), by_hand(network, 1000 * scan).clip(-20, 1020), atol=1e-2
+    )
 
 
 def test_a_card_of_other_slices_than_its_network_is_refused(tmp_path):
@@ -190,7 +192,7 @@ def test_a_card_of_other_slices_than_its_network_is_refused(tmp_path):
     path = model.save(tmp_path / "m.safetensors")
     wrong = replace(Model.load(path).card, spec=replace(model.spec, slices=1))
     with pytest.raises(ModelError, match="slices"):
-        from CBCTSuperResLib.model import network_of
+        from CBCTSuperResLib.models.model import network_of
 
         network_of(wrong)
 

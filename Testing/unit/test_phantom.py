@@ -10,8 +10,8 @@ from CBCTSuperResLib.blanks import find_blanks
 from CBCTSuperResLib.evaluation import phantom
 from CBCTSuperResLib.evaluation.anatomy import STRUT_THRESHOLD, JawSection, Levels, Struts, share_inside
 from CBCTSuperResLib.evaluation.simulate import block_mean
-from CBCTSuperResLib.tissue import estimate_levels
-from CBCTSuperResLib.window import Window
+from CBCTSuperResLib.grey.tissue import estimate_levels
+from CBCTSuperResLib.grey.window import Window
 
 SHAPE = (20, 96, 96)
 

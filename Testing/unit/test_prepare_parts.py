@@ -22,6 +22,7 @@ pytest.importorskip("hypothesis")
 pytest.importorskip("cv2", reason="preparing pairs needs OpenCV")
 
 from CBCTSuperResLib.blanks import BlankRegion, find_blanks
+from CBCTSuperResLib.grey.window import Window
 from CBCTSuperResLib.training.prepare.grey import fit_line, to_uint16, window_of_lr
 from CBCTSuperResLib.training.prepare.images import Scan, Working, block_means, coarser, to_image
 from CBCTSuperResLib.training.prepare.judge import warn_of_ratio
@@ -32,7 +33,6 @@ from CBCTSuperResLib.training.prepare.resample import LowResolution, native_rati
 from CBCTSuperResLib.training.prepare.residual import measure_alignment
 from CBCTSuperResLib.training.prepare.rigid import angle_deg, matrix_of, read_rigid, rigid, shift
 from CBCTSuperResLib.training.prepare.starts import best_shift
-from CBCTSuperResLib.window import Window
 from hypothesis import given
 from hypothesis import strategies as st
 

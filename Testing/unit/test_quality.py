@@ -15,11 +15,11 @@ from CBCTSuperResLib.cli import result_text
 from CBCTSuperResLib.evaluation.phantom import WINDOW, jaw_phantom, jaw_scans, oblique_grid, to_grey
 from CBCTSuperResLib.evaluation.simulate import ALL_AXES, degrade, gaussian_blur
 from CBCTSuperResLib.interpolate import enlarge_slice
-from CBCTSuperResLib.quality import quality_card
-from CBCTSuperResLib.quality_measures import degraded, edge_widths, noise_of, noise_pieces
-from CBCTSuperResLib.quality_pairs import SLICES, Pair, slab_weights
+from CBCTSuperResLib.pipeline.tiles import Axis
+from CBCTSuperResLib.quality.card import quality_card
+from CBCTSuperResLib.quality.measures import degraded, edge_widths, noise_of, noise_pieces
+from CBCTSuperResLib.quality.pairs import SLICES, Pair, slab_weights
 from CBCTSuperResLib.resolve import look
-from CBCTSuperResLib.tiles import Axis
 from helpers import make_grid
 from stub_networks import CubicTwice, Sharpened, register, stub_model
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from CBCTSuperResLib.card import file_sha256
 from CBCTSuperResLib.errors import ModelError, OptionError
+from CBCTSuperResLib.models.card import file_sha256
 from CBCTSuperResLib.networks.vgg19 import VGG19
 from CBCTSuperResLib.training.recipes import build_recipe
 from CBCTSuperResLib.training.recipes.feature import load_vgg19

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib.card import ModelCard
+from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from CBCTSuperResLib.options import Options
 from CBCTSuperResLib.suitability import warnings_for

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from CBCTSuperResLib.engine import Engine
 from CBCTSuperResLib.errors import ModelError, OptionError
-from CBCTSuperResLib.importers import export_checkpoint
+from CBCTSuperResLib.models.importers import export_checkpoint
 from CBCTSuperResLib.networks import build_network
-from CBCTSuperResLib.tiles import Axis, plan_tiles
+from CBCTSuperResLib.pipeline.engine import Engine
+from CBCTSuperResLib.pipeline.tiles import Axis, plan_tiles
 from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.training.recipes import build_recipe
 from recipe_harness import start

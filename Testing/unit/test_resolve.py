@@ -248,7 +248,7 @@ def test_a_model_of_unknown_halo_runs_on_whole_slices(volume, full):
 
 @pytest.fixture(scope="module")
 def conformance_model():
-    from CBCTSuperResLib.model import Model
+    from CBCTSuperResLib.models.model import Model
 
     path = resource_folder() / "Models" / "light.safetensors"
     return Model.load(path) if path.is_file() else stub_model(CubicTwice(), window=(26000.0, 46000.0))

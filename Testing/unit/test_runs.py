@@ -8,10 +8,10 @@ import socket
 import time
 
 import pytest
-from CBCTSuperResLib import safetensors_file
 from CBCTSuperResLib.errors import OutputError
 from CBCTSuperResLib.jobs.record import RunRecord
 from CBCTSuperResLib.locks import FileLock
+from CBCTSuperResLib.models import safetensors_file
 from CBCTSuperResLib.training.runs import list_runs, read_run
 
 

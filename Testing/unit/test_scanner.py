@@ -7,14 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from CBCTSuperResLib.evaluation.frequencies import mean_frequency, noise_spectrum
-from CBCTSuperResLib.evaluation.scanner import (
-    Scanner,
-    cupping,
-    metal_streaks,
-    mid_band_noise,
-    rings,
-    scan,
-)
+from CBCTSuperResLib.evaluation.scanner import Scanner, cupping, metal_streaks, mid_band_noise, rings, scan
 
 PERFECT = Scanner(noise=0.0, cupping=0.0, rings=0.0, streaks=0.0)
 

@@ -13,12 +13,12 @@ from CBCTSuperResLib.apply import apply_to_file
 from CBCTSuperResLib.errors import Cancelled, InputError, ModelError
 from CBCTSuperResLib.evaluation.simulate import degrade
 from CBCTSuperResLib.files.images import read_facts, read_voxels
-from CBCTSuperResLib.importers import export_checkpoint
+from CBCTSuperResLib.grey.window import Window
+from CBCTSuperResLib.models.importers import export_checkpoint
 from CBCTSuperResLib.options import Options
 from CBCTSuperResLib.training.options import read_options
 from CBCTSuperResLib.training.testing import report_text, test, write_grey_values
 from CBCTSuperResLib.volume import Grid, Volume
-from CBCTSuperResLib.window import Window
 from stub_networks import CubicTwice, register, stub_model, tiny_model
 
 test.__test__ = False  # it is the function under test

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from CBCTSuperResLib.tiles import Axis, Context, Tile, plan_tiles, seen_from_its_reading
+from CBCTSuperResLib.pipeline.tiles import Axis, Context, Tile, plan_tiles, seen_from_its_reading
 from hypothesis import given
 from hypothesis import strategies as st
 

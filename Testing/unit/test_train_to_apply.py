@@ -19,9 +19,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from CBCTSuperResLib import Volume  # noqa: E402
-from CBCTSuperResLib.card import read_card  # noqa: E402
 from CBCTSuperResLib.cli import main  # noqa: E402
 from CBCTSuperResLib.evaluation.phantom import jaw_scans  # noqa: E402
+from CBCTSuperResLib.models.card import read_card  # noqa: E402
 from CBCTSuperResLib.networks.vgg19 import VGG19  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

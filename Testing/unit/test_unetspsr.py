@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from CBCTSuperResLib.importers.spsr import build
+from CBCTSuperResLib.models.importers.spsr import build
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.networks.blocks import gradient_map
 from fixtures_spsr import official_shapes, official_state, unit

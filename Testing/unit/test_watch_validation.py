@@ -182,7 +182,7 @@ def test_an_image_that_does_not_fit_into_memory_is_cut_into_tiles(monkeypatch):
     image = pair("a", shape=(512, 300)).LR
     whole = Enlarger(tiny_network())(image)
     monkeypatch.setattr(enlarge, "free_memory", lambda device: 1000)
-    monkeypatch.setattr("CBCTSuperResLib.engine.TILE_MEMORY", {"cpu": 4e7, "cuda": 4e7})
+    monkeypatch.setattr("CBCTSuperResLib.pipeline.engine.TILE_MEMORY", {"cpu": 4e7, "cuda": 4e7})
     cut = Enlarger(tiny_network())
     assert np.abs(cut(image) - whole).max() < 2e-6
     assert list(cut._engines) == [("sr", enlarge.WIDE_HALO)]

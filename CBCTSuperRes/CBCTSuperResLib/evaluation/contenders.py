@@ -16,7 +16,7 @@ from ..options import Options
 from ..volume import Volume, scaled_size
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..models.model import Model
 
 CUBIC = "cubic"
 
@@ -64,7 +64,7 @@ class FileContender:
 
 def load_model(given: str, device: str, ensemble: int) -> ModelContender:
     """A model by name or file, or NAME=FILE."""
-    from ..model import Model
+    from ..models.model import Model
 
     name, _, file = given.rpartition("=")
     model = Model.load(file)

@@ -18,7 +18,7 @@ NEIGHBOURS = 4  # slices on either side of the one that is drawn, for methods th
 
 
 def gallery(cases: Iterable[Case], methods: Mapping[str, Method], noise: float = 0.02) -> np.ndarray:
-    """A row for each case, degraded as protocol P2 does, with the PSNR of the whole slice in the captions; uint8 (rows, columns)."""
+    """A row for each case, degraded as protocol P2 does, with the PSNR of the whole slice in the captions; uint8."""
     rows = [_row(case, methods, noise) for case in cases]
     width = max(row.shape[1] for row in rows)
     return np.vstack([np.pad(row, ((0, GAP), (0, width - row.shape[1])), constant_values=255) for row in rows])

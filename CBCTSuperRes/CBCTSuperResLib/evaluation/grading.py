@@ -20,8 +20,8 @@ from zlib import crc32
 import numpy as np
 
 from ..errors import OptionError, SuperResError
-from ..model import Model
-from ..safetensors_file import replacing
+from ..models.model import Model
+from ..models.safetensors_file import replacing
 from .anatomy import STANDARD_LEVELS
 from .canals import canal_phantom, count_canals
 from .cases import Case, held_out_cases

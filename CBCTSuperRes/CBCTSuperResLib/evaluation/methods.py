@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..interpolate import cubic
-from ..model import Model
+from ..models.model import Model
 from ..options import Options
 from ..resolve import super_resolve
 from ..volume import Grid, Volume

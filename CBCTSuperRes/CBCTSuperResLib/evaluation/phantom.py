@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..tissue import TissueLevels
+from ..grey.tissue import TissueLevels
 from ..volume import Grid, Volume
 from .anatomy import STANDARD_LEVELS, JawSection, Levels
 from .simulate import ALL_AXES, IN_PLANE, block_mean, correlated_noise, degrade, gaussian_blur

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import OptionError, OutputError
-from ..safetensors_file import replacing
+from ..models.safetensors_file import replacing
 from ..volume import Grid, Volume
 from .anatomy import STANDARD_LEVELS
 from .label_map import phantom_of_labels, read_label_map

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..safetensors_file import replacing
+from ..models.safetensors_file import replacing
 
 CAPTION = 22  # pixels above each panel
 GAP = 4

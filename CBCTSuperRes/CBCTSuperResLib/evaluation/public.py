@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, OptionError
+from ..pipeline.tiles import neighbour
 from ..resources import resource
-from ..tiles import neighbour
 from ..volume import Volume
 from .simulate import ALL_AXES, block_mean, gaussian_blur
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..quality_measures import STEP, profiles_across, strongest_edges
+from ..quality.measures import STEP, profiles_across, strongest_edges
 from .drawing import COLORS, TRUTH_COLOR, chart, difference_picture, grey_picture, png_address, with_box
 from .gallery import liveliest
 from .study import Study

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ..blanks import find_blanks
-from ..intensity import choose_window
+from ..grey.choice import choose_window
+from ..grey.window import Window
 from ..volume import Grid, Volume
-from ..window import Window
 from .common_region import Box, at_points, box_around, common_box, cropped, have_the_same_points, nearest_at_points
 from .contenders import CUBIC, FileContender, ModelContender, cubic_volume
 from .frequencies import Curve, fourier_shell_correlation

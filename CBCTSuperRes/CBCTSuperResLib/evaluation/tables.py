@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..calibrate import calibrate
-from ..model import Model
+from ..models.calibrate import calibrate
+from ..models.model import Model
 from .measures import MEASURES
 from .methods import CUBIC
 

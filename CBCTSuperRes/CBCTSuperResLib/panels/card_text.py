@@ -8,7 +8,7 @@ from html import escape
 
 from slicer.i18n import tr as _
 
-from ..card import ModelCard
+from ..models.card import ModelCard
 
 LONGEST_VALUE = 400
 FIRST_COLUMNS = ("metric", "model", "cubic")

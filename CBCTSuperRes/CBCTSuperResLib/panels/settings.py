@@ -6,7 +6,7 @@ from pathlib import Path
 
 import slicer
 
-from ..models import user_models_folder
+from ..models.listing import user_models_folder
 
 MODELS_FOLDER = "CBCTSuperRes/modelsFolder"
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..card import ModelCard
 from ..estimate import output_grid, output_type
 from ..files.exchange import ExchangeOutput
-from ..finish import limits_of
 from ..interpolate import REACH, cubic
-from ..model import Model
-from ..prepare import arithmetic_type
+from ..models.card import ModelCard
+from ..models.model import Model
+from ..pipeline.finish import limits_of
+from ..pipeline.prepare import arithmetic_type
+from ..pipeline.tiles import Axis, Box
 from ..resolve import super_resolve
-from ..tiles import Axis, Box
 from ..volume import Volume
 from .areas import Area, Filled, growing
 from .request import PreviewRequest, Ranges

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..blanks import BlankRegion
-from ..card import ModelCard
 from ..files.exchange import read_exchange
+from ..models.card import ModelCard
 from ..options import Options
 from ..resolve import Looked, look
 from ..volume import Volume, axes_of

@@ -23,7 +23,7 @@ import torch
 
 from ..errors import Cancelled, ResourceError, SuperResError
 from ..files.exchange import remove_exchange
-from ..model import Model
+from ..models.model import Model
 from .canvas import Canvas
 from .request import PreviewRequest, request_file
 from .scan import Scan

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..calibrate import calibrate
 from ..errors import InputError, OutputError
-from ..model import Model
-from ..models import SUFFIX
+from ..models.calibrate import calibrate
+from ..models.listing import SUFFIX
+from ..models.model import Model
 from ..progress import part_of
 from .options import read_options
 from .run_card import levels_of_source, own_texts, run_card

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..card import ModelCard
 from ..errors import InputError
 from ..evaluation.phantom import SCANNER_LEVELS, WINDOW
+from ..grey.tissue import TissueLevels, levels_of
+from ..models.card import ModelCard
 from ..networks.spec import NetworkSpec
-from ..tissue import TissueLevels, levels_of
 from .watch.measures import as_results
 
 if TYPE_CHECKING:

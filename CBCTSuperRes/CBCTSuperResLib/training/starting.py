@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..card import CARD_KEY
 from ..errors import ModelError
-from ..importers import import_rrdb_trunk, rrdb, spsr
-from ..importers.reading import read_checkpoint
-from ..model import Model, as_list, differences, refuse_non_finite
-from ..models import SUFFIX
-from ..safetensors_file import read_header
+from ..models.card import CARD_KEY
+from ..models.importers import import_rrdb_trunk, rrdb, spsr
+from ..models.importers.reading import read_checkpoint
+from ..models.listing import SUFFIX
+from ..models.model import Model, as_list, differences, refuse_non_finite
+from ..models.safetensors_file import read_header
 from .watch.enlarge import undisturbed
 
 

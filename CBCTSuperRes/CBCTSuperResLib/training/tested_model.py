@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..devices import choose_device
 from ..errors import InputError, ModelError
-from ..importers import import_checkpoint
-from ..model import Model
-from ..models import SUFFIX
+from ..models.importers import import_checkpoint
+from ..models.listing import SUFFIX
+from ..models.model import Model
 from .export import find_run_model
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from ..errors import Cancelled
 from ..evaluation.metrics import psnr_8bit
 from ..evaluation.pictures import distinct, file_name, write_png, write_tiff
 from ..files.images import read_voxels
-from ..model import Model
+from ..models.model import Model
+from ..models.safetensors_file import replacing
 from ..options import Options
 from ..progress import Report, part_of
-from ..safetensors_file import replacing
 from .data import ImagePair, Images, open_images
 from .options.device import training_device
 from .tested_model import model_to_test

@@ -13,8 +13,8 @@ from ...batch_queue import BatchItem, BatchQueue, Recipe, State
 from ...errors import SuperResError
 from ...logic import SuperResLogic
 from ...memory import readable
-from ...nodes import inputOf
 from ...progress import duration_text
+from ...scene.nodes import inputOf
 from .. import dialogs
 from ..section import Section
 from ..tables import fitColumns, showCell

@@ -5,14 +5,14 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from ...card import ModelCard
 from ...errors import ModelError, SuperResError
 from ...estimate import Estimate, check_resources, estimate
-from ...glance import Glance, glance
-from ...intensity import WindowChoice, choose_window_for_sample
-from ...models import list_models
-from ...nodes import roiBox, volumeFromNode
+from ...grey.choice import WindowChoice, choose_window_for_sample
+from ...grey.glance import Glance, glance
+from ...models.card import ModelCard
+from ...models.listing import list_models
 from ...options import Options
+from ...scene.nodes import roiBox, volumeFromNode
 from ...volume import Volume
 from ..settings import modelsFolder
 from .parameters import ApplyParameters, Blank, WindowPreset

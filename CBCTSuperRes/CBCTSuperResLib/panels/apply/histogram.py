@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import qt
 
-from ...glance import Glance
+from ...grey.glance import Glance
 
 BINS = 160
 HEIGHT = 56

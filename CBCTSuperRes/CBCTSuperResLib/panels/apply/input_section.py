@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 from ...errors import SuperResError
 from ...memory import readable
-from ...nodes import fitRoi
+from ...scene.nodes import fitRoi
 from ...suitability import spacing_suspicion, warnings_for
 from ...volume import Volume
 from ..section import Section

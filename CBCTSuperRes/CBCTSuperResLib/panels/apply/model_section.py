@@ -7,11 +7,11 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from ...card import ModelCard, read_card
 from ...errors import Cancelled, SuperResError
 from ...jobs.training import Task
 from ...jobs.worker_process import WorkerProcess
-from ...models import adopt_model, is_model_file
+from ...models.card import ModelCard, read_card
+from ...models.listing import adopt_model, is_model_file
 from .. import dialogs
 from ..card_text import cardHtml, cardSummary
 from ..section import Section

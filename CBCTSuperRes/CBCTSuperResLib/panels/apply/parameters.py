@@ -8,8 +8,8 @@ from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from ...models import DEFAULT_MODEL
-from ...window import PRESETS
+from ...grey.window import PRESETS
+from ...models.listing import DEFAULT_MODEL
 
 
 class Planes(Enum):

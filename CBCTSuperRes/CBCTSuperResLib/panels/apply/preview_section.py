@@ -10,9 +10,9 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ...errors import InputError, ModelError, SuperResError
-from ...live_preview import LivePreview, Subject
 from ...preview.session import PreviewSession
-from ...slice_views import TiltedView, crosshairPosition, sliceViews
+from ...scene.live_preview import LivePreview, Subject
+from ...scene.slice_views import TiltedView, crosshairPosition, sliceViews
 from ..section import Section
 from .choices import Choices
 from .parameters import ApplyParameters, Planes

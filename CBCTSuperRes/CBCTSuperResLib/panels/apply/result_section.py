@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from ...errors import Cancelled, SuperResError
 from ...logic import DifferenceJob, SuperResLogic
-from ...nodes import disagreementOf, inputOf, reportOf
+from ...scene.nodes import disagreementOf, inputOf, reportOf
 from ..section import Section
 from ..tables import fitColumns, showCell
 from .choices import Choices

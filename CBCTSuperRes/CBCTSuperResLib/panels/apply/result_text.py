@@ -5,8 +5,8 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from ...nodes import inputOf
 from ...progress import duration_text
+from ...scene.nodes import inputOf
 
 
 def resultText(node: slicer.vtkMRMLScalarVolumeNode, report: dict) -> str:

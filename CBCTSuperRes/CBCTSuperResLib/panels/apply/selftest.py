@@ -8,8 +8,8 @@ import numpy as np
 import slicer
 
 from ...errors import InputError, OutputError
-from ...models import DEFAULT_MODEL, list_models
-from ...nodes import gridOfNode, volumeFromNode
+from ...models.listing import DEFAULT_MODEL, list_models
+from ...scene.nodes import gridOfNode, volumeFromNode
 from ..selftest import SelfTest, makeScan
 from .panel import ApplyPanel
 from .parameters import Planes

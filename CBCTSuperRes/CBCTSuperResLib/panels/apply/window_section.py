@@ -8,9 +8,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from ...errors import SuperResError
-from ...glance import Glance
-from ...intensity import WindowChoice
-from ...window import Window
+from ...grey.choice import WindowChoice
+from ...grey.glance import Glance
+from ...grey.window import Window
 from ..section import Section
 from .choices import Choices
 from .histogram import drawHistogram

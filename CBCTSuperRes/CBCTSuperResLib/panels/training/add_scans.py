@@ -8,8 +8,8 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from ...errors import InputError, SuperResError
-from ...nodes import volumeFromNode
-from ...training_volumes import Scan
+from ...scene.nodes import volumeFromNode
+from ...scene.training_volumes import Scan
 from .. import dialogs
 from .data_rows import USES, DataRow, makeRow
 from .task_view import tell

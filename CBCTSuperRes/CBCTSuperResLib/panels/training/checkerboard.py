@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from ...errors import InputError
 from ...files.raw_nrrd import map_raw_nrrd
-from ...nodes import fillNode
+from ...scene.nodes import fillNode
 from ...volume import Volume
 
 TICK_S = 0.04

@@ -11,10 +11,10 @@ from slicer.i18n import tr as _
 
 from ...errors import InputError, OptionError, SuperResError
 from ...files.reading import VOLUME_FORMATS
-from ...nodes import volumeFromNode
+from ...scene.nodes import volumeFromNode
+from ...scene.training_volumes import Scan, Steps, checkPair, finished
 from ...training.options import TrainingOptions, read_and_check, read_options
 from ...training_logic import TrainingLogic
-from ...training_volumes import Scan, Steps, checkPair, finished
 from .data_rows import USES, DataRow, isNode, readRows, writeRows
 from .option_values import PRESETS, Values, preset, valueAt, withoutOtherImages, withRows, withValue
 from .parameters import TrainingParameters, WindowChoice

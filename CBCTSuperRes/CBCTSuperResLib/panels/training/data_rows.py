@@ -9,7 +9,7 @@ from pathlib import Path
 
 import slicer
 
-from ...training_volumes import Scan
+from ...scene.training_volumes import Scan
 
 USES = ("train", "val")
 SIDES = ("coarse", "fine")

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from ...errors import Cancelled, OutputError, SuperResError
 from ...jobs.training import Task
-from ...models import ModelEntry, is_own_model, list_models, remove_model, user_models_folder
+from ...models.listing import ModelEntry, is_own_model, list_models, remove_model, user_models_folder
 from ...training_logic import TrainingLogic
 from .. import dialogs
 from ..packages import askAndEnsurePackages

@@ -10,9 +10,9 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from ...errors import InputError, OptionError
+from ...scene.training_volumes import fileName
 from ...training.prepare.options import PrepareOptions
 from ...training_logic import TrainingLogic
-from ...training_volumes import fileName
 from .. import dialogs
 from .choices import RANGE, TrainingChoices
 from .data_rows import DATASETS, DataRow, nameOf

@@ -10,9 +10,9 @@ from slicer.i18n import tr as _
 
 from ...errors import Cancelled, SuperResError
 from ...jobs.training import TrainingJob
+from ...scene.training_volumes import Steps
 from ...training.options import TrainingOptions
 from ...training.runs import RunInfo
-from ...training_volumes import Steps
 from .. import dialogs
 from ..packages import askAndEnsurePackages, askAndOfferExtras
 from ..section import Section

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from ...card import read_card
-from ...models import DEFAULT_MODEL, list_models
+from ...models.card import read_card
+from ...models.listing import DEFAULT_MODEL, list_models
 from ..selftest import SelfTest, makeScan
 from .panel import TrainingPanel
 

@@ -7,10 +7,10 @@ from slicer.i18n import tr as _
 from ...errors import Cancelled, InputError
 from ...jobs.training import Task, TrainingJob
 from ...memory import readable
+from ...scene.training_volumes import Steps
 from ...training.options import TrainingOptions
 from ...training.runs import RunInfo
 from ...training_logic import TrainingLogic
-from ...training_volumes import Steps
 from .. import dialogs
 from .run_texts import longDuration
 from .written_task import WrittenTask

@@ -10,8 +10,8 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from ...errors import Cancelled, SuperResError
 from ...jobs.training import Task
-from ...models import SUFFIX, user_models_folder
-from ...training_volumes import fileName
+from ...models.listing import SUFFIX, user_models_folder
+from ...scene.training_volumes import fileName
 from .. import dialogs
 from ..apply.parameters import ApplyParameters
 from ..packages import askAndEnsurePackages

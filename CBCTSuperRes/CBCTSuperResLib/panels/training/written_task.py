@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from ...errors import Cancelled, SuperResError
 from ...jobs.training import Task
-from ...training_volumes import Steps
+from ...scene.training_volumes import Steps
 
 TICK_S = 0.03
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import InputError
-from ...window import Window
+from ...grey.window import Window
 from .ahead import done_ahead
 from .cache import PixelCache
 from .intake import Tally, read_planes, window_of

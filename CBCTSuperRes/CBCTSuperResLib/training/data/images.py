@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import InputError
-from ...window import Window
+from ...grey.window import Window
 from .extra import procedural_pictures
 from .gather import Gathered, gather, has_files, window_of_dataset
 from .picture import Picture

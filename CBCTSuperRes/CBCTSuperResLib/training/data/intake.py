@@ -15,7 +15,7 @@ from ...errors import InputError, OptionError
 from ...files import read_volume
 from ...files.checks import slabs
 from ...files.images import read_voxels
-from ...window import Window
+from ...grey.window import Window
 from .ahead import done_ahead
 from .planes import Plane, naming
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
 from ...errors import InputError
-from ...tiles import neighbour
+from ...pipeline.tiles import neighbour
 from .planes import Plane
 
 

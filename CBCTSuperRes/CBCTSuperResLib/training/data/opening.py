@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ...errors import InputError
-from ...window import Window
+from ...grey.window import Window
 from .augmentation import Augmentation
 from .extra import procedural_pictures, public_pictures
 from .gather import Gathered, entries_of, gather, has_files, window_of_dataset

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...window import Window
+from ...grey.window import Window
 from .imresize import mirrored
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ...errors import InputError, OutputError, ResourceError
 from ...files.disk import free_disk_bytes
-from ...safetensors_file import replacing
+from ...models.safetensors_file import replacing
 from .state import VERSION
 
 SUFFIX = ".state"

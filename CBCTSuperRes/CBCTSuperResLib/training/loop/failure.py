@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...errors import OutputError, ResourceError, SuperResError
-from ...safetensors_file import replacing
+from ...models.safetensors_file import replacing
 
 REPORT = "failure.json"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import OutputError
 from ...locks import FileLock
-from ...safetensors_file import replacing
+from ...models.safetensors_file import replacing
 
 LOCK, STATUS, OPTIONS = "lock", "status.json", "options.json"
 TRIES, PAUSE_S = 5, 0.1

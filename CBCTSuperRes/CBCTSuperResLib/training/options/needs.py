@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import SuperResError
-from ...models import SUFFIX, find_model
+from ...models.listing import SUFFIX, find_model
 from .data_keys import DatasetOptions
 from .training_options import TrainingOptions
 

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from ...window import PRESETS
+from ...grey.window import PRESETS
 from .options import FORMATS, INTENSITIES, PLANES, REGIONS, PrepareOptions
 
 

@@ -9,8 +9,8 @@ import SimpleITK as sitk
 
 from ...blanks import BlankRegion
 from ...blanks.fill import BlankFiller
+from ...grey.window import Window
 from ...volume import Grid
-from ...window import Window
 from .grey import to_uint16
 from .images import Scan, stop_if
 from .region import Region

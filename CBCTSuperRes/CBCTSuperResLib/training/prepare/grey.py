@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import InputError
-from ...intensity import WindowChoice, choose_window
-from ...window import Window
+from ...grey.choice import WindowChoice, choose_window
+from ...grey.window import Window
 from .images import Scan, block_means
 from .options import PrepareOptions
 

@@ -15,25 +15,15 @@ from ...blanks import find_blanks
 from ...errors import InputError, ResourceError
 from ...files import probe, read_volume
 from ...files.reading import VOLUME_FORMATS
+from ...grey.window import Window
 from ...memory import available_memory, readable
 from ...progress import Report, part_of
-from ...window import Window
 from .cut import hr_voxels, sampled
 from .grey import UINT16, fit_line, to_uint16, window_of_hr, window_of_lr
 from .images import Scan, block_means, stop_if
 from .judge import check_alignment, check_movement, check_overlap, movement, warn_of_ratio
 from .options import PrepareOptions
-from .output import (
-    DATASETS,
-    PICTURE,
-    REPORT,
-    TRANSFORM,
-    check_free,
-    dataset,
-    whole_folder,
-    write_images,
-    write_json,
-)
+from .output import DATASETS, PICTURE, REPORT, TRANSFORM, check_free, dataset, whole_folder, write_images, write_json
 from .picture import draw, views
 from .region import Region, find_common, find_region
 from .register import Registration, register, unmoved

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...card import file_sha256
 from ...errors import ModelError, OptionError
+from ...models.card import file_sha256
 from ...networks.vgg19 import VGG19
 
 PUBLISHED_HASH = "dcbb9e9d"
@@ -57,7 +57,7 @@ def _check_hash(path: Path) -> None:
 
 
 def _weights(path: Path, network: VGG19) -> dict[str, Tensor]:
-    from ...importers.reading import read_checkpoint
+    from ...models.importers.reading import read_checkpoint
 
     found = read_checkpoint(path).tensors
     expected = network.state_dict()

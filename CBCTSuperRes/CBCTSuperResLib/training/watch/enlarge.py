@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ...devices import free_memory
-from ...engine import Engine
 from ...networks.spec import NetworkSpec
-from ...tiles import Axis, plan_tiles
+from ...pipeline.engine import Engine
+from ...pipeline.tiles import Axis, plan_tiles
 
 WIDE_HALO = 64  # the widest that calibration tries: for images that do not fit into memory whole
 MEMORY_SHARE = 0.5

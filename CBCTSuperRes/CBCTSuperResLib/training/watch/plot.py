@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...safetensors_file import replacing
+from ...models.safetensors_file import replacing
 from .table import STEP, Row
 
 MOST_POINTS = 2000

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...safetensors_file import replacing
+from ...models.safetensors_file import replacing
 
 Row = dict[str, float]
 STEP, SECONDS = "step", "seconds"

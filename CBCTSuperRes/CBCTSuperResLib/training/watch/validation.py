@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from ...evaluation.pictures import comparison, distinct, enlarge_nearest, file_name, stretched, write_png
-from ...safetensors_file import replacing
+from ...models.safetensors_file import replacing
 from .enlarge import Enlarger, undisturbed
 from .measures import MEASURES, border_of, enlarge_cubic, means, measure
 

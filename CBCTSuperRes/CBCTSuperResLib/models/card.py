@@ -1,0 +1,232 @@
+"""What a model file says about itself, read without torch.
+
+A model file is a safetensors file: the weights, and among the metadata of its header the model card as JSON. The card
+tells what the network is, how grey values are brought to it, what it was trained on, how good it was found to be and
+where its limits are. Two hashes guard against damage and edits by hand; they are no signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
+from pathlib import Path
+
+from ..errors import ModelError
+from ..grey.tissue import TissueLevels
+from ..networks.spec import NetworkSpec
+from .safetensors_file import IMPORT_ADVICE, Header, file_digest, read_header, weights_digest
+
+CARD_KEY = "cbct_superres_card"
+CARD_HASH_KEY = "cbct_superres_card_sha256"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Description of a model.
+
+    Attributes
+    ----------
+    name : str
+        Short name by which the model is chosen.
+    title, summary, licence, limits : str
+        For people: one line, a few sentences, a licence's name, what the model must not be used for.
+    spec : NetworkSpec
+        The network.
+    window : (lo, hi) or None
+        Grey values that the training data was normalised with.
+    levels : TissueLevels or None
+        Air, soft tissue and bone in units of that window.
+    smooth : float
+        Standard deviation, in pixels, of the Gaussian that the training data was smoothed with.
+    voxel_size_mm : (min, max) or None
+        Voxel sizes of the low-resolution training data.
+    training : dict
+        What it was trained on and how; free, JSON.
+    results : list of dict
+        Measured results; each names the data, the measure, the model's value and that of cubic interpolation.
+    created_with : str
+        Program and version that wrote the file.
+    self_check : dict
+        Statistics of the network's outputs for a fixed input, recorded when the file was written.
+    weights_sha256 : str
+        Hash of the weights, see `safetensors_file.weights_digest`; "" before the model was saved.
+    path : Path or None
+        The file that the card was read from; not stored in it.
+    """
+
+    name: str
+    spec: NetworkSpec
+    title: str = ""
+    summary: str = ""
+    licence: str = "unknown"
+    window: tuple[float, float] | None = None
+    levels: TissueLevels | None = None
+    smooth: float = 0.0
+    voxel_size_mm: tuple[float, float] | None = None
+    training: dict = field(default_factory=dict)
+    results: list[dict] = field(default_factory=list)
+    limits: str = ""
+    created_with: str = ""
+    self_check: dict = field(default_factory=dict)
+    weights_sha256: str = ""
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise ModelError(f"The model card is not valid: {problem}.")
+
+    @property
+    def line(self) -> str:
+        """One line for lists."""
+        factor = f"x{self.spec.scale:g}" if self.spec.scale else "x{:g}-{:g}".format(*self.spec.scale_range or (1, 1))
+        facts = [f"{factor} in {'slices' if self.spec.dimensions == 2 else 'blocks'}", self.spec.network]
+        if self.voxel_size_mm:
+            facts.append("trained for {:g}-{:g} mm".format(*self.voxel_size_mm))
+        return f"{self.name}: {self.title or 'no title'} ({', '.join([*facts, f'license {self.licence}'])})"
+
+    def to_json(self) -> dict:
+        """Everything but the path, for `json.dumps`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}
+        values["spec"] = self.spec.to_json()
+        values["levels"] = asdict(self.levels) if self.levels else None
+        return {"format": FORMAT, **values}
+
+    @staticmethod
+    def from_json(values: object, path: Path | None = None) -> ModelCard:
+        """Rebuild from JSON; keys that this version does not know are ignored.
+
+        Raises
+        ------
+        ModelError
+            If a required entry is missing or one has the wrong type.
+        """
+        if not isinstance(values, dict) or not isinstance(values.get("spec"), dict):
+            raise ModelError("The model card is not valid: it has no network specification.")
+        if values.get("format", FORMAT) != FORMAT:
+            raise ModelError("The model card was written by a newer version of this program.", "Update the program.")
+        known = {f.name for f in fields(ModelCard)} - {"path"}
+        values = {key: value for key, value in values.items() if key in known}
+        try:
+            spec = NetworkSpec.from_json(values.pop("spec"))
+            levels = values.pop("levels", None)
+            levels = TissueLevels(**{key: float(value) for key, value in levels.items()}) if levels else None
+            for key in ("window", "voxel_size_mm"):
+                if values.get(key) is not None:
+                    values[key] = tuple(float(number) for number in values[key])
+            return ModelCard(spec=spec, levels=levels, path=path, **values)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"The model card is not valid: {error}.") from None
+
+    def dumps(self) -> str:
+        """The text that is stored in the file, always the same for the same card."""
+        return json.dumps(self.to_json(), ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+    def to_metadata(self) -> dict[str, str]:
+        """Metadata of the safetensors header."""
+        text = self.dumps()
+        return {CARD_KEY: text, CARD_HASH_KEY: _text_digest(text), "format": "pt"}
+
+    def _problem(self) -> str:
+        for name in ("name", "title", "summary", "licence", "limits", "created_with", "weights_sha256"):
+            if not isinstance(getattr(self, name), str):
+                return f"{name} is not a text"
+        if not self.name.strip():
+            return "it has no name"
+        for name in ("window", "voxel_size_mm"):
+            pair = getattr(self, name)
+            if pair is not None and not (len(pair) == 2 and all(map(isfinite, pair)) and pair[0] <= pair[1]):
+                return f"{name} is not a pair of ascending numbers"
+        if self.window is not None and self.window[0] == self.window[1]:
+            return "window is empty"
+        if isinstance(self.smooth, bool) or not isinstance(self.smooth, int | float) or not 0 <= self.smooth <= 5:
+            return "smooth is not a number of pixels from 0 to 5"
+        if not isinstance(self.training, dict) or not isinstance(self.self_check, dict):
+            return "training and self_check must be tables"
+        if not isinstance(self.results, list) or not all(isinstance(result, dict) for result in self.results):
+            return "results is not a list of tables"
+        return _spec_problem(self.spec)
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Read the card of a model file and check the file's layout; the weights are not read.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, of another kind, has no card, or the card was edited by hand.
+    """
+    return card_of(read_header(path), Path(path))
+
+
+def card_of(header: Header, path: Path) -> ModelCard:
+    """The card within a header that was read from `path`."""
+    text = header.metadata.get(CARD_KEY)
+    if text is None:
+        raise ModelError(f"{path} holds weights but no model card.", IMPORT_ADVICE)
+    if header.metadata.get(CARD_HASH_KEY, "") != _text_digest(text):
+        raise ModelError(
+            f"The model card of {path} was changed after the model was saved.",
+            "Get the original file again, or change the card with Model.load and Model.save.",
+        )
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ModelError(f"The model card of {path} cannot be read.") from None
+    try:
+        card = ModelCard.from_json(values, path)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.what}", error.advice) from None
+    if not card.weights_sha256:
+        raise ModelError(f"The model card of {path} has no hash of the weights.", "Save the model again.")
+    return card
+
+
+def verify_weights(path: str | Path) -> ModelCard:
+    """Read the whole file and compare its weights with the hash in its card.
+
+    Raises
+    ------
+    ModelError
+        If they differ: the file is damaged or was tampered with.
+    """
+    header = read_header(path)
+    card = card_of(header, Path(path))
+    if weights_digest(path, header) != card.weights_sha256:
+        raise ModelError(f"The weights in {path} are not those that were saved.", "Get the original file again.")
+    return card
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 (hexadecimal) of a whole model file, as `sha256sum` prints it."""
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise ModelError(f"The file {path} cannot be read: {error.strerror}.") from error
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _spec_problem(spec: NetworkSpec) -> str:
+    if not isinstance(spec.network, str) or not isinstance(spec.options, dict):
+        return "the network has no name or no options"
+    if spec.dimensions not in (2, 3):
+        return f"the network has {spec.dimensions!r} dimensions"
+    if spec.scale is None and spec.scale_range is None:
+        return "the network has neither a scale nor a range of scales"
+    if spec.scale is not None and (
+        isinstance(spec.scale, bool) or not isinstance(spec.scale, int | float) or spec.scale < 1
+    ):
+        return f"the scale is {spec.scale!r}"
+    halo = 0 if spec.halo is None else spec.halo
+    whole = (spec.channels, spec.slices, spec.decode_halo, spec.minimum_size, spec.multiple, halo)
+    if not all(type(number) is int and number >= 0 for number in whole) or 0 in (spec.channels, spec.multiple):
+        return "channels, slices, halos, minimum size and multiple must be whole numbers"
+    if not spec.outputs or spec.outputs[0] != "sr":
+        return "the first output of the network is not 'sr'"
+    return ""

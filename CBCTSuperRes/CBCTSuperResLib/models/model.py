@@ -1,0 +1,263 @@
+"""A model: a network with trained weights, and the card that describes it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..devices import choose_device
+from ..errors import ModelError
+from ..networks import NETWORKS, NetworkSpec, build_network
+from .card import ModelCard, verify_weights
+from .listing import find_model
+from .safetensors_file import SIZES, TensorEntry, encode_header, table_digest, write_file
+from .selfcheck import compare_outputs, describe_outputs
+
+STORED = {torch.float32: "F32", torch.float16: "F16"}
+LARGEST_HALF = 65504.0
+HALF_TOLERANCE = 2e-3
+
+
+class Model:
+    """A network and its card, in one file.
+
+    >>> model = Model.load("light")
+    >>> model.network(torch.rand(1, 1, 64, 64))["sr"].shape
+    torch.Size([1, 1, 128, 128])
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        As `networks.build_network` returns it.
+    card : ModelCard
+        Its description; `card.spec` must be that of the network.
+    """
+
+    def __init__(self, network: nn.Module, card: ModelCard) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.card = card
+
+    @property
+    def spec(self) -> NetworkSpec:
+        return self.card.spec
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def __repr__(self) -> str:
+        return f"Model({self.card.line})"
+
+    @staticmethod
+    def load(path_or_name: str | Path, device: str | torch.device = "cpu") -> Model:
+        """Read a model; its hashes are checked, and nothing in the file is executed.
+
+        Parameters
+        ----------
+        path_or_name : str or Path
+            A model file, or the name of a model in one of the model folders (see `models.find_model`).
+        device : str or torch.device
+            Where the weights go: "auto", "cpu", "cuda" or "cuda:N".
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, or the file is damaged or does not hold what its card says.
+        DeviceError
+            If the device is absent.
+        """
+        path = find_model(path_or_name)
+        card = verify_weights(path)
+        network = network_of(card)
+        tensors = _read_tensors(path)
+        problems = differences(network.state_dict(), tensors)
+        if problems:
+            raise ModelError(f"The weights in {path} do not fit the network {card.spec.network}:\n{as_list(problems)}")
+        refuse_non_finite(tensors, path)
+        network.load_state_dict(tensors)
+        return Model(network.to(choose_device(str(device))), described(network, card))
+
+    def save(self, path: str | Path, half: bool = False) -> Path:
+        """Write the model; the file appears whole or not at all.
+
+        The card in the file also gets the hash of the weights, this program's version, and the statistics of the
+        network's outputs for a fixed input, which `verify` compares.
+
+        Parameters
+        ----------
+        path : str or Path
+            Should end with .safetensors.
+        half : bool
+            Store the weights as float16: half the size. Refused if that would change the outputs.
+
+        Raises
+        ------
+        ModelError
+            If a weight is not finite, or float16 does not suffice.
+        OutputError
+            If the file cannot be written.
+        """
+        path = Path(path)
+        weights = self._weights()
+        refuse_non_finite(weights, path)
+        check = describe_outputs(self._copy(weights), self.spec)
+        if half:
+            weights = {name: tensor.to(torch.float16) for name, tensor in weights.items()}
+            check = self._checked_half(weights, check)
+        names = sorted(weights)
+        buffers = [_bytes(weights[name]) for name in names]
+        entries = _table({name: weights[name] for name in names})
+        digest = table_digest(entries)
+        for buffer in buffers:
+            digest.update(buffer)
+        card = described(self.network, self.card)
+        card = replace(card, weights_sha256=digest.hexdigest(), self_check=check, created_with=_program())
+        return write_file(path, encode_header(entries, card.to_metadata()), buffers)
+
+    def verify(self) -> list[tuple[str, bool, str]]:
+        """Check the model's file and the network in memory: (what was checked, whether it is right, details)."""
+        report = [self._verify_file()] if self.card.path else []
+        bad = [name for name, tensor in self.network.state_dict().items() if not torch.isfinite(tensor).all()]
+        report.append(("all weights are finite", not bad, ", ".join(bad) or f"{self.parameters:,} weights"))
+        return [*report, self._verify_outputs()]
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def _verify_file(self) -> tuple[str, bool, str]:
+        try:
+            verify_weights(self.card.path)
+        except ModelError as error:
+            return "the file is as it was saved", False, str(error)
+        return "the file is as it was saved", True, str(self.card.path)
+
+    def _verify_outputs(self) -> tuple[str, bool, str]:
+        check = "the outputs for the test input are as recorded"
+        if not self.card.self_check:
+            return check, True, "nothing is recorded: the model was not saved yet"
+        try:
+            found = describe_outputs(self._copy(self._weights()), self.spec)
+        except ModelError as error:
+            return check, False, str(error)
+        problems = compare_outputs(found, self.card.self_check)
+        return check, not problems, "; ".join(problems) or ", ".join(found)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().to("cpu", torch.float32) for name, tensor in self.network.state_dict().items()}
+
+    def _checked_half(self, weights: Mapping[str, Tensor], full: dict) -> dict:
+        large = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+        if large:
+            raise ModelError(
+                f"Weights above {LARGEST_HALF:g} do not fit float16: {', '.join(large)}.", "Save as float32."
+            )
+        check = describe_outputs(self._copy(weights), self.spec)
+        problems = compare_outputs(check, full, HALF_TOLERANCE)
+        if problems:
+            raise ModelError(f"float16 weights would change the outputs: {'; '.join(problems)}.", "Save as float32.")
+        return check
+
+    def _copy(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        network = network_of(self.card)
+        network.load_state_dict(weights)
+        return network.eval().requires_grad_(False)
+
+
+def network_of(card: ModelCard) -> nn.Module:
+    """The network that a card describes, with its initial weights.
+
+    Raises
+    ------
+    ModelError
+        If this version does not know it, its options make no sense, or the card contradicts it.
+    """
+    spec = card.spec
+    if spec.network not in NETWORKS:
+        raise ModelError(
+            f"The network {spec.network!r} is not known; known are {', '.join(NETWORKS)}.", "Update the program."
+        )
+    try:
+        network = build_network(spec.network, **spec.options)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"The options of the model's network do not fit: {error}") from None
+    true = network.describe()
+    facts = ("dimensions", "scale", "scale_range", "channels", "slices")
+    wrong = [fact for fact in facts if getattr(true, fact) != getattr(spec, fact)]
+    if wrong:
+        raise ModelError(f"The card of the model {card.name} contradicts its network in: {', '.join(wrong)}.")
+    return network
+
+
+def described(network: nn.Module, card: ModelCard) -> ModelCard:
+    """The card with what this version's network says of itself; only the calibrated halo is kept from the card."""
+    return replace(card, spec=replace(network.describe(), halo=card.spec.halo))
+
+
+def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """What keeps tensors from being loaded into a network, one readable line each; empty if they fit."""
+    missing = [f"missing: {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
+    unknown = [f"unknown: {name} {tuple(found[name].shape)}" for name in found if name not in expected]
+    shapes = [
+        f"shape: {name} is {tuple(found[name].shape)}, the network has {tuple(expected[name].shape)}"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
+    ]
+    return [*missing, *unknown, *shapes]
+
+
+def as_list(problems: list[str], most: int = 20) -> str:
+    """Indented lines, cut after `most`."""
+    more = [f"... and {len(problems) - most} more"] if len(problems) > most else []
+    return "\n".join(f"  {line}" for line in [*problems[:most], *more])
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ModelError, naming them, if tensors hold NaN or infinity."""
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise ModelError(f"The weights for {path} hold NaN or infinity:\n{as_list(bad)}")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path, device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"The weights in {path} cannot be read: {error}.") from error
+    return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
+
+
+def _table(weights: Mapping[str, Tensor]) -> dict[str, TensorEntry]:
+    entries, position = {}, 0
+    for name, tensor in weights.items():
+        dtype = STORED[tensor.dtype]
+        stop = position + tensor.numel() * SIZES[dtype]
+        entries[name] = TensorEntry(dtype, tuple(tensor.shape), position, stop)
+        position = stop
+    return entries
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    array = tensor.contiguous().numpy()
+    if sys.byteorder == "big":
+        array = array.byteswap()
+    return memoryview(array.reshape(-1).view("u1"))
+
+
+def _program() -> str:
+    from .. import __version__
+
+    return f"CBCT Super-Resolution {__version__}, torch {torch.__version__}"

@@ -1,0 +1,1 @@
+"""Where the library meets MRML: nodes, views, and jobs whose results are nodes."""
