@@ -1,6 +1,7 @@
 # make demo   set everything up and super-resolve a procedural scan
 # make test   set everything up and run all tests
 # make bench  set everything up and run the benchmarks
+# make bench-quality   measure the shipped models against cubic interpolation; PUBLIC=FOLDER with the public scans
 # make lint   style
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench bench-quality lint clean
 
 demo: $(READY)
 	$(RUN) -m CBCTSuperResLib.demo --out demo-output
@@ -19,6 +20,9 @@ test: $(READY)
 bench: $(READY)
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[benchmark]'
 	$(RUN) Testing/benchmarks/run.py all
+
+bench-quality: $(READY)
+	$(RUN) -m CBCTSuperResLib.evaluation.grading light unetspsr-light --out graded $(if $(PUBLIC),--public-data "$(PUBLIC)")
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -31,4 +35,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build demo-output *.egg-info
+	rm -rf $(VENV) build demo-output graded *.egg-info

@@ -106,6 +106,17 @@ def test_a_slice_without_data_is_no_neighbour():
     assert (blank.voxels[4] == 0).all()
 
 
+@pytest.mark.parametrize("between, near", [(0.1, True), (0.3, True), (0.4, False)])
+def test_slices_that_are_far_apart_are_no_neighbours(between, near):
+    network, volume = five_slices("residual"), noise()
+    scan = Volume(volume.voxels, Grid(volume.grid.size, (0.25, 0.25, between)))
+    result = super_resolve(scan, stub_model(network, halo=20), PLAIN)
+    alone = np.concatenate([by_hand(network, image[None]) for image in volume.voxels])
+    expected = by_hand(network, volume.voxels) if near else alone
+    np.testing.assert_allclose(result.voxels, clipped(expected), atol=1e-2)
+    assert any("without its neighbours" in note for note in result.report["notes"]) != near
+
+
 def test_isotropic_planes_are_seen_with_their_neighbours_across_each_plane():
     """A network whose answer is the mean of the outer neighbours, enlarged: three planes see three directions."""
     volume = noise((12, 12, 12), seed=3)

@@ -27,11 +27,14 @@ class Prepared:
     slab : ndarray of float32, shape (k + 2 n, j, i)
         `unit` between the n neighbouring slices on either side that were asked for; beyond the volume, and where
         nothing was measured, those of the other side.
+    numbers : list of int
+        Which slices of the volume those are.
     """
 
     unit: np.ndarray
     excess: np.ndarray | None
     slab: np.ndarray
+    numbers: list[int]
 
 
 class Preparation:
@@ -46,10 +49,18 @@ class Preparation:
         Standard deviation of an in-plane Gaussian, in pixels; 0 for none.
     neighbours : int
         Slices on either side of a box that are prepared along with it.
+    are_near : bool
+        Whether neighbouring slices are near enough to show the same anatomy; otherwise a slice stands for its own.
     """
 
     def __init__(
-        self, voxels: np.ndarray, window: Window, filler: BlankFiller, smooth: float, neighbours: int = 0
+        self,
+        voxels: np.ndarray,
+        window: Window,
+        filler: BlankFiller,
+        smooth: float,
+        neighbours: int = 0,
+        are_near: bool = True,
     ) -> None:
         self._voxels = voxels
         self._window = window
@@ -57,15 +68,15 @@ class Preparation:
         self._smooth = smooth
         self._margin = ceil(4 * smooth)
         self._type = arithmetic_type(voxels.dtype, window)
-        self._neighbours = neighbours
+        self._neighbours, self._are_near = neighbours, are_near
         self._latest: OrderedDict[tuple, tuple[np.ndarray, np.ndarray | None]] = OrderedDict()
 
     def box(self, read: Box) -> Prepared:
         """Prepare the voxels of a box (k, j, i), slice by slice."""
         slices, *in_plane = read
         more, first, last = self._neighbours, slices.start, slices.stop - 1
-        numbers = range(first - more, last + 1 + more)
-        around = [neighbour(k, min(max(k, first), last), self._is_measured) for k in numbers]
+        wanted = range(first - more, last + 1 + more)
+        around = [neighbour(k, min(max(k, first), last), self._is_a_neighbour) for k in wanted]
         slab, excess = np.empty((len(around), *(part.stop - part.start for part in in_plane)), np.float32), None
         unit = slab[more : len(slab) - more]
         for place, k in enumerate(around, start=-more):
@@ -73,7 +84,7 @@ class Preparation:
             if cut is not None and 0 <= place < len(unit):
                 excess = np.zeros(unit.shape, self._type) if excess is None else excess
                 excess[place] = cut
-        return Prepared(unit, excess, slab)
+        return Prepared(unit, excess, slab, around)
 
     def _slice(self, k: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray | None]:
         """A part of slice k and its excess, if any; kept while the next slices have it as a neighbour."""
@@ -93,8 +104,8 @@ class Preparation:
         cut = raw - np.clip(raw, self._window.lo, self._window.hi)
         return self._smoothed(self._window.to_unit(raw))[inner], cut[inner] if cut.any() else None
 
-    def _is_measured(self, k: int) -> bool:
-        return 0 <= k < len(self._voxels) and not self._filler.is_blank(k)
+    def _is_a_neighbour(self, k: int) -> bool:
+        return self._are_near and 0 <= k < len(self._voxels) and not self._filler.is_blank(k)
 
     def _widened(self, part: slice, length: int) -> slice:
         """A range with the surroundings that smoothing looks at."""

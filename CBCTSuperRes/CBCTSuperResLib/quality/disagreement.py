@@ -24,8 +24,9 @@ from ..grey.window import Window
 from ..pipeline.engine import Engine
 from ..pipeline.finish import OVERSHOOT
 from ..pipeline.passes import Pass
+from ..pipeline.prepare import Prepared
 from ..pipeline.symmetries import symmetries
-from ..pipeline.tiles import Axis, Tile, neighbour
+from ..pipeline.tiles import Axis, Tile
 from .measures import noise_of, noise_pieces
 from .pairs import pairs_of
 
@@ -75,14 +76,14 @@ class Disagreement:
         self.passes = passes
         self._positions = [(number, positions[number % len(positions)]) for number in range(passes)]
 
-    def measure(self, tile: Tile, slab: np.ndarray, result: np.ndarray) -> None:
+    def measure(self, tile: Tile, prepared: Prepared, result: np.ndarray) -> None:
         """Run the passes on one piece and write what they disagree in.
 
         Parameters
         ----------
         tile : Tile
-        slab : ndarray of float32
-            What the network saw for the result, neighbouring slices included, in units of the window.
+        prepared : Prepared
+            What the network saw for the result, neighbouring slices included.
         result : ndarray of float32
             What it made of it.
         """
@@ -90,7 +91,7 @@ class Disagreement:
         total, squares = np.zeros_like(base), np.zeros_like(base)
         for number, position in self._positions:
             with self._engine.in_position(position):
-                values = self._way.enlarge(self._engine, self._noisy(number, slab, tile), tile, self._axes)
+                values = self._way.enlarge(self._engine, self._noisy(number, prepared, tile), tile, self._axes)
             values = np.subtract(_limited(values), base)
             total += values
             squares += np.square(values, out=values)
@@ -129,15 +130,11 @@ class Disagreement:
             facts["share_above"] = round(float(np.mean(sample > above)), 6)
         return facts
 
-    def _noisy(self, number: int, slab: np.ndarray, tile: Tile) -> np.ndarray:
+    def _noisy(self, number: int, prepared: Prepared, tile: Tile) -> np.ndarray:
         """The slab with the noise of a pass; what the window cut off would be cut off with noise, too."""
-        slices, *in_plane = tile.read
-        more, first, last = self._way.neighbours, slices.start, slices.stop - 1
-        numbers = range(first - more, last + 1 + more)
-        around = [neighbour(k, min(max(k, first), last), range(self._shape[0]).__contains__) for k in numbers]
-        noisy = np.empty_like(slab)
-        for place, (k, image) in enumerate(zip(around, slab, strict=True)):
-            noise = self._slice_noise(number, int(k))[tuple(in_plane)]
+        noisy = np.empty_like(prepared.slab)
+        for place, (k, image) in enumerate(zip(prepared.numbers, prepared.slab, strict=True)):
+            noise = self._slice_noise(number, k)[tile.read[1:]]
             np.clip(image + noise * ((image > 0) & (image < 1)), 0, 1, out=noisy[place])
         return noisy
 
