@@ -37,15 +37,25 @@ def _metaObject(obj):
 
 
 def properties(obj):
-    """The Qt properties of an object's class by name.
+    """The Qt properties of an object's class by name."""
+    return _described(type(obj))[0]
 
-    Kept by type, because PySide now and then takes the meta-object that it is asked for for another one that lay at the
-    same address and has gone.
+
+def _described(kind):
+    """Properties and signatures of signals of a class, each by name.
+
+    Kept by type, and asked of Qt's own classes at once, because PySide now and then takes a meta-object for another one
+    that lay at the same address and has gone.
     """
-    kind = type(obj)
     if kind not in _tables:
         meta = kind.staticMetaObject
-        _tables[kind] = {meta.property(i).name(): meta.property(i) for i in range(meta.propertyCount())}
+        signals = {}
+        for method in (meta.method(i) for i in range(meta.methodCount())):
+            if method.methodType() == QtCore.QMetaMethod.Signal:
+                name, signature = (bytes(t.data()).decode() for t in (method.name(), method.methodSignature()))
+                signals.setdefault(name, set()).add(signature)
+        found = (meta.property(i) for i in range(meta.propertyCount()))
+        _tables[kind] = {property_.name(): property_ for property_ in found}, signals
     return _tables[kind]
 
 
@@ -108,19 +118,10 @@ def _make(cls):
     return __getattribute__, __setattr__
 
 
-@functools.cache
-def _signatures(kind, name):
-    """The signatures of the signals of that name of a class; kept for the same reason as its properties."""
-    meta = kind.staticMetaObject
-    methods = [meta.method(i) for i in range(meta.methodCount())]
-    signals = (m for m in methods if m.methodType() == QtCore.QMetaMethod.Signal)
-    return {bytes(m.methodSignature().data()).decode() for m in signals if bytes(m.name().data()).decode() == name}
-
-
 def _signal(obj, signature):
     """The signal of that whole signature; what a stand-in widget declares as `object` may be of any class."""
     name = signature.partition("(")[0]
-    known = _signatures(type(obj), name)
+    known = _described(type(obj))[1].get(name, set())
     if signature not in known and not any("PyObject" in k for k in known):
         raise ValueError(f"{type(obj).__name__} has no signal {signature}, but {sorted(known) or 'none of that name'}")
     return getattr(obj, name)
@@ -159,6 +160,8 @@ def install():
             if isinstance(item, type) and issubclass(item, QtCore.QObject):
                 classes.append(item)
     _patched.update(classes)
+    for cls in classes:
+        _described(cls)
     made = [(cls, _make(cls)) for cls in classes]
     for cls, (get, set_) in made:
         cls.__getattribute__, cls.__setattr__ = get, set_

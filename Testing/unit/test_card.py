@@ -97,8 +97,8 @@ def test_reading_a_card_needs_no_torch(tmp_path):
     path = saved(tmp_path)
     program = (
         "import sys; sys.modules.update(torch=None, cv2=None, safetensors=None, tqdm=None)\n"
-        "from CBCTSuperResLib import models\n"
-        "from CBCTSuperResLib.card import read_card, verify_weights\n"
+        "from CBCTSuperResLib.models import listing as models\n"
+        "from CBCTSuperResLib.models.card import read_card, verify_weights\n"
         f"print(read_card({str(path)!r}).name, verify_weights({str(path)!r}).name, len(models.list_models()) >= 0)"
     )
     run = subprocess.run(

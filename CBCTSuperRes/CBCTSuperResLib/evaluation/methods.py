@@ -51,8 +51,9 @@ def model_method(model: Model, device: str = "auto", ensemble: int = 1) -> Metho
     """What Apply makes of a scan whose window is [0, 1] and in which everything was measured."""
 
     def enlarge(scan: np.ndarray, protocol: Protocol) -> np.ndarray:
-        spacing = float(np.mean(model.card.voxel_size_mm or (0.25, 0.25)))
-        volume = Volume(np.ascontiguousarray(scan, np.float32), Grid(scan.shape[::-1], (spacing,) * 3))
+        pixel = float(np.mean(model.card.voxel_size_mm or (0.25, 0.25)))
+        between = pixel if 0 in protocol.axes else pixel / 2  # the fine scan's voxels are cubes
+        volume = Volume(np.ascontiguousarray(scan, np.float32), Grid(scan.shape[::-1], (pixel, pixel, between)))
         options = Options(window=(0.0, 1.0), blank="none", planes=protocol.planes, device=device, ensemble=ensemble)
         return super_resolve(volume, model, options).voxels
 
