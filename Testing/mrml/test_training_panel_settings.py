@@ -72,7 +72,7 @@ def test_a_preset_brings_all_its_settings_and_says_what_it_lacks(panel, ui):
     assert ui.deviceSelector.currentText.startswith("Automatic")
     assert "trabecular" in panel.choices.problem()
     ui.presetSelector.currentIndex = LIGHT
-    assert ui.deviceSelector.currentText == "CPU" and value(panel, "train.niter") == 6000
+    assert ui.deviceSelector.currentText == "CPU" and value(panel, "train.niter") == 15000
 
 
 def test_a_changed_setting_makes_a_preset_a_custom_one(panel, ui):

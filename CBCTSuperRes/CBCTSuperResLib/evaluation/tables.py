@@ -30,12 +30,12 @@ IN_SUMMARY = {
     "thickness": "thickness error (%)",
     "spurious": "bone that is not there (/cm3)",
 }
-BESIDE_DATA = ("data", "protocol", "metric")
+BESIDE_DATA = ("data", "protocol", "metric")  # all other keys of a row are methods
 
 
 def as_markdown(rows: Sequence[dict]) -> str:
     """A table with a line for each data and measure, and a column for each method."""
-    methods = [key for key in rows[0] if key not in ("data", "protocol", "metric")]
+    methods = [key for key in rows[0] if key not in BESIDE_DATA]
     lines = [["data", "measure", *methods], ["---"] * (2 + len(methods))]
     for row in rows:
         values = ("" if row[method] is None else f"{row[method]:g}" for method in methods)
