@@ -18,7 +18,7 @@ from pathlib import Path
 from . import __version__
 from .commands.arguments import add_apply_arguments, options_from_arguments
 from .commands.evaluate import add_evaluate_command
-from .commands.phantom import add_evaluation_commands
+from .commands.phantom import add_phantom_command
 from .commands.terminal import NOTICE, Progress, add_command
 from .commands.training import add_training_commands
 from .errors import Cancelled, DependencyError, OptionError, SuperResError
@@ -69,7 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     add_training_commands(commands)
     add_evaluate_command(commands)
-    add_evaluation_commands(commands)
+    add_phantom_command(commands)
     _add_models_commands(
         add_command(commands, "models", "list, show, verify, import models").add_subparsers(required=True)
     )

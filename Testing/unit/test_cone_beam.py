@@ -45,11 +45,9 @@ def test_coarser_voxels_cover_the_same_extent(cylinder):
 
 
 def test_fewer_photons_make_more_noise_and_the_seed_decides_it(cylinder):
-    soft = (slice(9, 15), slice(12, 28), slice(8, 16))
     runs = [cone_beam_scan(cylinder, 0.5, 1.0, ConeBeam(projections=36, photons=p), seed=1) for p in (1e3, 1e3, 1e5)]
     spread = [run[4:8, 8:12, 4:8].std() for run in runs]
     assert np.array_equal(runs[0], runs[1]) and spread[0] > 3 * spread[2]
-    assert cylinder[soft].shape  # the region is inside the cylinder
 
 
 def test_bad_geometry_is_refused_and_cancelling_ends_it(cylinder):

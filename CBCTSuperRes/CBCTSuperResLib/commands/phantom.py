@@ -1,4 +1,4 @@
-"""Commands of the terminal for measuring: phantom."""
+"""The command `cbct-superres phantom`: scans whose truth is known."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from .terminal import Progress, add_command
 
 
-def add_evaluation_commands(commands) -> None:
-    """Declare them."""
+def add_phantom_command(commands) -> None:
+    """Declare it."""
     phantom = add_command(commands, "phantom", "make scans of a jaw whose truth is known", run_phantom)
     phantom.add_argument(
         "--out", type=Path, required=True, help="folder for fine, coarse and truth .nrrd and a picture"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+
+from ..errors import Cancelled, SuperResError
 
 
 class Section:
@@ -42,3 +45,9 @@ class Section:
 
     def close(self) -> None:
         """End everything, now: processes, timers, observers, nodes that were only shown. The panel may go on after."""
+
+
+def logError(error: SuperResError) -> None:
+    """Write an error with its details to the application's log, unless the user asked for the end."""
+    if not isinstance(error, Cancelled):
+        logging.error("%s\n%s", error, getattr(error, "detail", ""))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import fields
 
 from slicer.i18n import tr as _
 
-from ...errors import Cancelled, SuperResError
+from ...errors import SuperResError
 from ...logic import SuperResJob, SuperResLogic
 from ...options import Options
 from ...progress import duration_text
-from ..section import Section
+from ..section import Section, logError
 from .choices import Choices
 
 
@@ -123,8 +122,7 @@ class RunSection(Section):
         self.ui.statusLabel.text = str(error)
         detail = getattr(error, "detail", "")
         self.tell(f"{error}\n{detail}".strip())
-        if not isinstance(error, Cancelled):
-            logging.error("%s\n%s", error, detail)
+        logError(error)
 
     def _showResult(self, job: SuperResJob) -> None:
         if self.parameters is not None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from ...errors import Cancelled, OutputError, SuperResError
+from ...errors import OutputError, SuperResError
 from ...jobs.training import Task
 from ...models.listing import ModelEntry, is_own_model, list_models, remove_model, user_models_folder
 from ...training_logic import TrainingLogic
 from .. import dialogs
 from ..packages import askAndEnsurePackages
-from ..section import Section
+from ..section import Section, logError
 
 
 class ModelsSection(Section):
@@ -145,8 +144,7 @@ class ModelsSection(Section):
 
     def _showError(self, error: SuperResError) -> None:
         self._say(str(error))
-        if not isinstance(error, Cancelled):
-            logging.error("%s\n%s", error, getattr(error, "detail", ""))
+        logError(error)
 
     def _say(self, text: str) -> None:
         self.ui.modelsLabel.text = text

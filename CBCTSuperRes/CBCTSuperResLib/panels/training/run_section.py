@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from slicer.i18n import tr as _
 
-from ...errors import Cancelled, SuperResError
+from ...errors import SuperResError
 from ...jobs.training import TrainingJob
 from ...scene.training_volumes import Steps
 from ...training.options import TrainingOptions
 from ...training.runs import RunInfo
 from .. import dialogs
 from ..packages import askAndEnsurePackages, askAndOfferExtras
-from ..section import Section
+from ..section import Section, logError
 from .choices import TrainingChoices
 from .run_texts import progressText, validationText
 from .shown_run import shownRun
@@ -265,8 +264,7 @@ class RunSection(Section):
 
     def _showError(self, error: SuperResError) -> None:
         self._say(str(error))
-        if not isinstance(error, Cancelled):
-            logging.error("%s\n%s", error, getattr(error, "detail", ""))
+        logError(error)
 
     def _say(self, text: str) -> None:
         self.ui.trainingLabel.text = text

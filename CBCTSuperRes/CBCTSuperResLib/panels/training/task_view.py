@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from slicer.i18n import tr as _
 
-from ...errors import Cancelled, SuperResError
+from ...errors import SuperResError
 from ...jobs.training import Task
 from ...progress import duration_text
+from ..section import logError
 from .written_task import WrittenTask
 
 
@@ -72,8 +72,7 @@ class TaskView:
     def showError(self, error: SuperResError) -> None:
         """In words; where a process has left more to read, it goes to the log."""
         tell(self._label, str(error))
-        if not isinstance(error, Cancelled):
-            logging.error("%s\n%s", error, getattr(error, "detail", ""))
+        logError(error)
 
     def _show(self) -> None:
         self._bar.setValue(round(100 * self._task.fraction))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from ...errors import Cancelled, SuperResError
+from ...errors import SuperResError
 from ...jobs.training import Task
 from ...models.listing import SUFFIX, user_models_folder
 from ...scene.training_volumes import fileName
 from .. import dialogs
 from ..apply.parameters import ApplyParameters
 from ..packages import askAndEnsurePackages
-from ..section import Section
+from ..section import Section, logError
 from .choices import TrainingChoices
 from .shown_run import shownRun
 
@@ -110,8 +109,7 @@ class UseSection(Section):
 
     def _fail(self, error: SuperResError) -> None:
         self._say(str(error))
-        if not isinstance(error, Cancelled):
-            logging.error("%s\n%s", error, getattr(error, "detail", ""))
+        logError(error)
 
     def _say(self, text: str) -> None:
         self.ui.useModelLabel.text = text
