@@ -22,7 +22,7 @@ bench: $(READY)
 	$(RUN) Testing/benchmarks/run.py all
 
 bench-quality: $(READY)
-	$(RUN) -m CBCTSuperResLib.evaluation.grading light unetspsr-light --out graded $(if $(PUBLIC),--public-data "$(PUBLIC)")
+	$(RUN) Testing/grading light unetspsr-light --out graded $(if $(PUBLIC),--public-data "$(PUBLIC)")
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -1,11 +1,11 @@
 """Slicer module: super-resolve a CBCT volume. What it does is in CBCTSuperResLib."""
 
 import slicer
-from CBCTSuperResLib.logic import SuperResLogic
 from CBCTSuperResLib.panels import forgetLibrary
 from CBCTSuperResLib.panels.apply.panel import ApplyPanel
 from CBCTSuperResLib.panels.apply.selftest import ApplySelfTest
 from CBCTSuperResLib.scene.example_scan import registerExampleScan
+from CBCTSuperResLib.scene.logic import SuperResLogic
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (

@@ -4,7 +4,7 @@ import slicer
 from CBCTSuperResLib.panels import forgetLibrary
 from CBCTSuperResLib.panels.training.panel import TrainingPanel
 from CBCTSuperResLib.panels.training.selftest import TrainingSelfTest
-from CBCTSuperResLib.training_logic import TrainingLogic
+from CBCTSuperResLib.scene.training_logic import TrainingLogic
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (

@@ -1,15 +1,16 @@
-"""What all tests share: the library on the path, one thread, one hypothesis profile, and the optional shared data."""
+"""What all tests share: the library on the path, one thread, the shared data, a real MRML scene, a tiny model."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-for folder in (ROOT / "Testing", ROOT / "CBCTSuperRes"):
+for folder in (ROOT / "Testing", ROOT / "Testing" / "support", ROOT / "CBCTSuperRes"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
@@ -45,3 +46,175 @@ def shared_data() -> Path:
         if (folder / "shared" / "data").is_dir():
             return folder / "shared" / "data"
     pytest.skip("the real scans are not here: there is no folder shared/data beside the repository")
+
+
+@pytest.fixture(scope="session")
+def mrml():
+    """The module `slicer`, with a scene; skips where slicer-core is not installed."""
+    slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+    if not hasattr(slicer, "mrmlScene"):
+        slicer.mrmlScene = slicer.vtkMRMLScene()
+    if not slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLColorTableNode"):
+        colors = slicer.vtkMRMLColorLogic()
+        colors.SetMRMLScene(slicer.mrmlScene)
+        colors.AddDefaultColorNodes()
+    return slicer
+
+
+@pytest.fixture
+def scene(mrml):
+    """The scene, empty at the beginning of each test."""
+    mrml.mrmlScene.Clear(0)
+    if hasattr(mrml, "app"):
+        mrml.app.resetViews()
+    yield mrml.mrmlScene
+    mrml.mrmlScene.Clear(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A file with an untrained UNetSPSR so small that a slice takes milliseconds."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from CBCTSuperResLib.models.card import ModelCard
+    from CBCTSuperResLib.models.model import Model
+    from CBCTSuperResLib.networks import build_network
+    from CBCTSuperResLib.scan.tissue import TissueLevels
+
+    torch.manual_seed(0)
+    network = build_network("unetspsr", nf=4, gc=4, nb=4)
+    with torch.no_grad():  # the usual first weights are so small that the output would be constant
+        for weight in network.parameters():
+            weight.mul_(5)
+    card = ModelCard(
+        name="tiny",
+        title="A tiny model for tests",
+        spec=network.describe(),
+        window=(0.0, 4000.0),
+        levels=TissueLevels(0.05, 0.3, 0.7),
+    )
+    path = tmp_path_factory.mktemp("Modelle für Tests") / "tiny.safetensors"
+    Model(network, card).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def scan_file(tmp_path_factory) -> Path:
+    """A small scan in a folder whose name has spaces and other letters."""
+    from scans import make_scan
+
+    return make_scan().write(tmp_path_factory.mktemp("Zähne vorn") / "scan 1.nrrd")
+
+
+@pytest.fixture(scope="session")
+def long_scan_file(tmp_path_factory) -> Path:
+    """A scan that keeps the tiny model busy for longer than any test waits."""
+    from scans import make_scan
+
+    return make_scan((2000, 40, 40)).write(tmp_path_factory.mktemp("long") / "long.nrrd")
+
+
+@pytest.fixture(autouse=True)
+def _own_user_folder(tmp_path_factory, monkeypatch):
+    """Tests see no models of the person who runs them, and leave none there."""
+    monkeypatch.setenv("CBCT_SUPERRES_MODELS", str(tmp_path_factory.mktemp("user") / "Models"))
+
+
+@pytest.fixture(scope="session")
+def qt_or_skip() -> None:
+    """Skips where Qt or the system's libraries for it are missing; their absence is no fault of ours."""
+    try:
+        import PySide6.QtUiTools  # noqa: F401
+    except ImportError as error:
+        packages = "libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 libx11-6 fonts-dejavu-core"
+        pytest.skip(f"Qt is missing ({error}): pip install PySide6-Essentials; apt-get install {packages}")
+
+
+@pytest.fixture(scope="session")
+def application(mrml, qt_or_skip):
+    """`slicerapp`, with the application's side of `slicer` filled in."""
+    sys.path.insert(0, str(ROOT / "Testing" / "standin"))
+    import slicerapp
+
+    slicerapp.start(mrml.mrmlScene)
+    return slicerapp
+
+
+@pytest.fixture
+def user_models(tiny_model, monkeypatch, tmp_path):
+    """A folder of user models that holds the tiny one."""
+    folder = tmp_path / "Modelle"
+    folder.mkdir()
+    shutil.copy(tiny_model, folder)
+    monkeypatch.setenv("CBCT_SUPERRES_MODELS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def nothing_fails_unseen(monkeypatch):
+    """Exceptions in slots and observers end nothing, in Slicer as here; they must not happen all the same."""
+    seen = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, value, trace: seen.append(value))
+    yield
+    assert not seen, seen
+
+
+@pytest.fixture
+def apply_module(application):
+    """The module file of CBCTSuperRes, loaded."""
+    return application.loadModule(str(ROOT / "CBCTSuperRes" / "CBCTSuperRes.py"))
+
+
+@pytest.fixture
+def apply_widget(application, scene, apply_module, user_models, nothing_fails_unseen):
+    """The module's widget in a scene with the volume Jaw and the tiny model chosen."""
+    from apply_helpers import add_scan, choose_model
+
+    add_scan("Jaw")
+    widget = application.showWidget(apply_module)
+    widget.panel.ensurePackages = lambda: None
+    choose_model(widget.panel)
+    yield widget
+    widget.cleanup()
+
+
+@pytest.fixture
+def apply_panel(apply_widget):
+    return apply_widget.panel
+
+
+@pytest.fixture
+def fake_job(apply_panel, monkeypatch):
+    """Makes Apply start a `FakeJob`; the arguments of the start are kept on it."""
+    from apply_helpers import FakeJob
+
+    job = FakeJob()
+
+    def start(*nodes, **options):
+        job.nodes, job.options = nodes, options
+        return job
+
+    monkeypatch.setattr(apply_panel.logic, "start", start)
+    return job
+
+
+@pytest.fixture
+def training_module(application):
+    """The module file of CBCTSuperResTraining, loaded."""
+    return application.loadModule(str(ROOT / "CBCTSuperResTraining" / "CBCTSuperResTraining.py"))
+
+
+@pytest.fixture
+def training_widget(application, scene, training_module, user_models, nothing_fails_unseen, tmp_path):
+    """The module's widget, with an empty results folder; no packages are asked for."""
+    widget = application.showWidget(training_module)
+    panel = widget.panel
+    panel.run.ensurePackages = panel.use.ensurePackages = lambda: None
+    panel.run.offerExtras = lambda: []
+    panel.parameters.resultsFolder = tmp_path / "Läufe 1"
+    yield widget
+    widget.cleanup()
+
+
+@pytest.fixture
+def training_panel(training_widget):
+    return training_widget.panel

@@ -15,15 +15,15 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Grid": "volume",
-    "Volume": "volume",
-    "Window": "grey.window",
-    "Options": "options",
+    "Grid": "core.volume",
+    "Volume": "io.volume",
+    "Window": "scan.window",
+    "Options": "core.options",
     "Model": "models.model",
     "ModelCard": "models.card",
-    "super_resolve": "resolve",
-    "SuperResError": "errors",
-    "importers": "models.importers",
+    "super_resolve": "apply.run",
+    "SuperResError": "core.errors",
+    "importers": "importers",
 }
 
 __all__ = [*_PUBLIC]

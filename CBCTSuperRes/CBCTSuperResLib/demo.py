@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from .commands.terminal import Progress
-from .evaluation.metrics import psnr, ssim
-from .evaluation.phantom import WINDOW, cylinder, jaw_scans
-from .interpolate import enlarge_slice
-from .logic import SuperResLogic
-from .memory import readable
+from .acquisition.phantom import WINDOW, cylinder, jaw_scans
+from .cli.terminal import Progress
+from .core.interpolate import enlarge_slice
+from .core.memory import readable
+from .io.volume import Volume
+from .measure.fidelity import psnr, ssim
+from .scene.logic import SuperResLogic
 from .scene.nodes import updateNode, volumeFromNode
-from .volume import Volume
 
 SHAPE = (64, 320, 320)
 SPACING_MM = (0.125, 0.125, 0.25)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from CBCTSuperResLib.evaluation.phantom import WINDOW, jaw_scans
+from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
 
 SIZE, FINE = 128, 4
 TOP = Path(__file__).resolve().parents[2]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from CBCTSuperResLib.evaluation.phantom import jaw_phantom
+from CBCTSuperResLib.acquisition.phantom import jaw_phantom
+from CBCTSuperResLib.apply.engine import Engine
+from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
 from CBCTSuperResLib.networks import build_network
-from CBCTSuperResLib.pipeline.engine import Engine
-from CBCTSuperResLib.pipeline.tiles import Axis, plan_tiles
 
 FULL_SIZE: dict = {}
 SMALL: dict = {"nf": 8, "nb": 4, "gc": 8}

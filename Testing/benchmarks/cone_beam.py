@@ -8,8 +8,13 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from CBCTSuperResLib.evaluation.cone_beam import PER_LEVEL, WATER_PER_MM, ConeBeam, cone_beam_scan
-from CBCTSuperResLib.evaluation.phantom import jaw_phantom
+from CBCTSuperResLib.acquisition.cone_beam import (
+    PER_LEVEL,
+    WATER_PER_MM,
+    ConeBeam,
+    cone_beam_scan,
+)
+from CBCTSuperResLib.acquisition.phantom import jaw_phantom
 
 EDGE, SPACING_MM, SOURCE_MM = 64, 0.5, 400.0
 LEAST_CORRELATION, MOST_DIFFERENCE, MOST_ERROR = 0.97, 0.03, 1.25

@@ -8,13 +8,14 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from CBCTSuperResLib.evaluation.phantom import WINDOW, to_grey
+from CBCTSuperResLib.acquisition.phantom import WINDOW, to_grey
+from CBCTSuperResLib.apply.engine import Engine
+from CBCTSuperResLib.apply.run import super_resolve
+from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.core.volume import Grid
+from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.model import Model
-from CBCTSuperResLib.options import Options
-from CBCTSuperResLib.pipeline.engine import Engine
-from CBCTSuperResLib.resolve import super_resolve
-from CBCTSuperResLib.volume import Grid, Volume
 
 from .cases import FULL_SIZE, as_tensor, enlarge, network_with_random_weights, phantom_slice
 from .measure import MIB, agrees

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from CBCTSuperResLib.core.volume import Grid
+from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.networks import build_network
-from CBCTSuperResLib.training.data import Batches, open_source
-from CBCTSuperResLib.training.options import read_options
-from CBCTSuperResLib.volume import Grid, Volume
+from CBCTSuperResLib.train.checks import read_options
+from CBCTSuperResLib.train.data.batches import Batches
+from CBCTSuperResLib.train.data.source import open_source
 
 from .cases import SMALL
 from .measure import added_peak, in_fresh_process, mib, threads

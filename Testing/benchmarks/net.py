@@ -6,9 +6,9 @@ import os
 import time
 
 import torch
-from CBCTSuperResLib.errors import ModelError
+from CBCTSuperResLib.apply.engine import Engine
+from CBCTSuperResLib.core.errors import ModelError
 from CBCTSuperResLib.models.model import Model
-from CBCTSuperResLib.pipeline.engine import Engine
 
 from .cases import FULL_SIZE, SMALL, as_tensor, enlarge, network_with_random_weights, phantom_slice
 from .measure import agrees, compare, interleaved, threads

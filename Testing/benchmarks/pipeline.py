@@ -6,13 +6,14 @@ import time
 
 import numpy as np
 import torch
-from CBCTSuperResLib.evaluation.phantom import WINDOW, cylinder, to_grey
+from CBCTSuperResLib.acquisition.phantom import WINDOW, cylinder, to_grey
+from CBCTSuperResLib.apply.run import super_resolve
+from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.core.volume import Grid
+from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.model import Model
-from CBCTSuperResLib.networks import NetworkSpec
-from CBCTSuperResLib.options import Options
-from CBCTSuperResLib.resolve import super_resolve
-from CBCTSuperResLib.volume import Grid, Volume
+from CBCTSuperResLib.networks.spec import NetworkSpec
 
 from .cases import phantom_slice
 from .measure import added_peak, in_fresh_process, mib

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from CBCTSuperResLib.pipeline.engine import Engine
+from CBCTSuperResLib.apply.engine import Engine
 
 from .cases import FULL_SIZE, enlarge, network_with_random_weights, phantom_slice
 from .measure import added_peak, in_fresh_process, mib

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from CBCTSuperResLib.errors import ModelError
+from CBCTSuperResLib.apply.engine import Engine
+from CBCTSuperResLib.core.errors import ModelError
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.model import Model
-from CBCTSuperResLib.pipeline.engine import Engine
 
 from .cases import SMALL, as_tensor, enlarge, network_with_random_weights, phantom_slice
 from .measure import compare, interleaved, threads

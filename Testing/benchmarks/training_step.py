@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from CBCTSuperResLib.training.loop.feed import channels_last
-from CBCTSuperResLib.training.loop.precision import Precision
-from CBCTSuperResLib.training.loop.processes import Processes
-from CBCTSuperResLib.training.loop.step import Steps
-from CBCTSuperResLib.training.options import read_options
-from CBCTSuperResLib.training.recipes import build_recipe
+from CBCTSuperResLib.train.checks import read_options
+from CBCTSuperResLib.train.loop import channels_last
+from CBCTSuperResLib.train.ranks import Processes
+from CBCTSuperResLib.train.recipes import build_recipe
+from CBCTSuperResLib.train.step import Precision, Steps
 from torch import Tensor
 
 from .cases import phantom_slice

@@ -92,7 +92,7 @@ def prepareApply(panel, quick: bool) -> None:
 
 def prepareTraining(panel, quick: bool) -> None:
     """A pair of scans is in the table and, unless it has to be quick, a training of seconds has ended."""
-    from CBCTSuperResLib.evaluation.phantom import jaw_scans
+    from CBCTSuperResLib.acquisition.phantom import jaw_scans
 
     panel.parameters.resultsFolder = Path("~", "CBCT Super-Resolution training").expanduser()
     if not quick:

@@ -13,10 +13,15 @@ from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 
-from ..errors import ModelError
-from ..grey.tissue import TissueLevels
+from ..core.errors import ModelError
 from ..networks.spec import NetworkSpec
-from .safetensors_file import IMPORT_ADVICE, Header, file_digest, read_header, weights_digest
+from ..scan.tissue import TissueLevels
+from .header import (
+    IMPORT_ADVICE,
+    Header,
+    read_header,
+    weights_digest,
+)
 
 CARD_KEY = "cbct_superres_card"
 CARD_HASH_KEY = "cbct_superres_card_sha256"
@@ -198,14 +203,6 @@ def verify_weights(path: str | Path) -> ModelCard:
     if weights_digest(path, header) != card.weights_sha256:
         raise ModelError(f"The weights in {path} are not those that were saved.", "Get the original file again.")
     return card
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 (hexadecimal) of a whole model file, as `sha256sum` prints it."""
-    try:
-        return file_digest(path)
-    except OSError as error:
-        raise ModelError(f"The file {path} cannot be read: {error.strerror}.") from error
 
 
 def _text_digest(text: str) -> str:

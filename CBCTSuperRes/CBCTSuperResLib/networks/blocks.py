@@ -1,10 +1,26 @@
-"""Building blocks that several networks share: the dense blocks of ESRGAN and the gradient map of SPSR."""
+"""A layer that stays in float32 while automatic mixed precision runs everything around it in half precision.
+
+Building blocks that several networks share: the dense blocks of ESRGAN and the gradient map of SPSR.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class FullPrecisionConv2d(nn.Conv2d):
+    """A convolution in the precision of its weights.
+
+    For last layers: an image rounded to eight bits has a texture that a discriminator would learn to see.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) of any precision -> (N, C', H', W')."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
 
 SLOPE = 0.2
 RESIDUAL_SCALE = 0.2

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import conv
-from .full_precision import FullPrecisionConv2d
+from .blocks import FullPrecisionConv2d, conv
 from .spec import NetworkSpec
 
 SLOPE = 0.1

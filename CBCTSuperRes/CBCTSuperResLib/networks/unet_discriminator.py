@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import conv, lrelu
-from .full_precision import FullPrecisionConv2d
+from .blocks import FullPrecisionConv2d, conv, lrelu
 
 EPSILON = 1e-12
 

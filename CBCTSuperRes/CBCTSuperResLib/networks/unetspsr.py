@@ -14,8 +14,15 @@ from math import ceil, log2, prod
 import torch
 from torch import Tensor, nn
 
-from .blocks import RRDB, Upsample, conv, gradient_map, initialise, lrelu
-from .full_precision import FullPrecisionConv2d
+from .blocks import (
+    RRDB,
+    FullPrecisionConv2d,
+    Upsample,
+    conv,
+    gradient_map,
+    initialise,
+    lrelu,
+)
 from .spec import NetworkSpec
 
 

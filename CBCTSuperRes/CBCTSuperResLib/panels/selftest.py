@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from ..install import missing_packages
+from ..core.packages import missing_packages
 
 LIMIT_S = 180.0
 TICK_S = 0.02

@@ -1,1 +1,0 @@
-"""Where the library meets MRML: nodes, views, and jobs whose results are nodes."""

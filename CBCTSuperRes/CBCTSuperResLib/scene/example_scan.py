@@ -7,7 +7,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from ..evaluation.phantom import jaw_scans
+from ..acquisition.phantom import jaw_scans
 from .nodes import updateNode
 
 FINE_SHAPE = (48, 320, 320)

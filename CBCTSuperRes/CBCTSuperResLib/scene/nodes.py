@@ -11,9 +11,10 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
-from ..errors import InputError
-from ..files.exchange import slab_depth
-from ..volume import Grid, Volume
+from ..core.errors import InputError
+from ..core.volume import Grid
+from ..io.exchange import slab_depth
+from ..io.volume import Volume
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 INPUT_ROLE, RESULT_ROLE = "CBCTSuperRes.input", "CBCTSuperRes.result"

@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 import vtk
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 Ranges = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 

@@ -14,14 +14,15 @@ import numpy as np
 import slicer
 import vtk
 
-from ..blanks import find_blanks
-from ..errors import InputError, OptionError, OutputError
-from ..files.exchange import slab_depth
-from ..files.raw_nrrd import map_raw_nrrd, write_raw_nrrd
-from ..grey.choice import choose_window
-from ..training.options import TrainingOptions, read_options
-from ..training.paths import absolute
-from ..volume import Grid, Volume
+from ..core.errors import InputError, OptionError, OutputError
+from ..core.volume import Grid
+from ..io.exchange import slab_depth
+from ..io.raw_nrrd import map_raw_nrrd, write_raw_nrrd
+from ..io.volume import Volume
+from ..scan.field_of_view import find_blanks
+from ..scan.window_choice import choose_window
+from ..train.checks import absolute, read_options
+from ..train.options import TrainingOptions
 from .nodes import LPS_FROM_RAS, volumeFromNode
 
 ALONG_SLICES = {"axial": 2, "coronal": 1, "sagittal": 0}  # which of (i, j, k) is not enlarged

@@ -1,1 +1,0 @@
-"""The panel of CBCTSuperRes, one file a section; see `panel`."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from ...errors import ModelError, SuperResError
-from ...estimate import Estimate, check_resources, estimate
-from ...grey.choice import WindowChoice, choose_window_for_sample
-from ...grey.glance import Glance, glance
+from ...apply.plan import Estimate, check_resources, estimate
+from ...core.errors import ModelError, SuperResError
+from ...core.options import Options
+from ...io.volume import Volume
 from ...models.card import ModelCard
-from ...models.listing import list_models
-from ...options import Options
+from ...models.folder import list_models
+from ...scan.overview import Glance, glance
+from ...scan.window_choice import WindowChoice, choose_window_for_sample
 from ...scene.nodes import roiBox, volumeFromNode
-from ...volume import Volume
-from ..settings import modelsFolder
+from ..widgets import modelsFolder
 from .parameters import ApplyParameters, Blank, WindowPreset
 
 DISAGREEMENT_PASSES = 4

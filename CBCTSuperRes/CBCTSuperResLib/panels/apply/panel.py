@@ -21,22 +21,19 @@ import qt
 import slicer
 import vtk
 
-from ...logic import SuperResLogic
-from ..binding import Binding, parametersOf
-from ..packages import askAndEnsurePackages
-from ..watch import NodeWatch
-from .advanced_section import AdvancedSection
-from .batch_section import BatchSection
+from ...scene.logic import SuperResLogic
+from ..dialogs import askAndEnsurePackages
+from ..widgets import Binding, NodeWatch, parametersOf
+from .advanced import AdvancedSection, LogSection
+from .batch import BatchSection
 from .choices import Choices
-from .input_section import InputSection
-from .log_section import LogSection
-from .model_section import ModelSection
-from .output_section import OutputSection
+from .input import InputSection
+from .model import ModelSection
+from .output import OutputSection, RunSection
 from .parameters import ApplyParameters
-from .preview_section import PreviewSection
-from .result_section import ResultSection
-from .run_section import RunSection
-from .window_section import WindowSection
+from .preview import PreviewSection
+from .result import ResultSection
+from .window import WindowSection
 
 POLL_INTERVAL_MS = 100
 

@@ -8,8 +8,8 @@ from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from ...grey.window import PRESETS
-from ...models.listing import DEFAULT_MODEL
+from ...models.folder import DEFAULT_MODEL
+from ...scan.window import PRESETS
 
 
 class Planes(Enum):

@@ -7,8 +7,8 @@ import tempfile
 import numpy as np
 import slicer
 
-from ...errors import InputError, OutputError
-from ...models.listing import DEFAULT_MODEL, list_models
+from ...core.errors import InputError, OutputError
+from ...models.folder import DEFAULT_MODEL, list_models
 from ...scene.nodes import gridOfNode, volumeFromNode
 from ..selftest import SelfTest, makeScan
 from .panel import ApplyPanel

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from ...errors import InputError, SuperResError
+from ...core.errors import InputError, SuperResError
 from ...scene.nodes import volumeFromNode
 from ...scene.training_volumes import Scan
 from .. import dialogs
-from .data_rows import USES, DataRow, makeRow
-from .task_view import tell
+from .data_table import USES, DataRow, makeRow
+from .tasks import tell
 
 VOLUMES, FILES = range(2)
 

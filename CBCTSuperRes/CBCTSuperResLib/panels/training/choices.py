@@ -9,14 +9,34 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from ...errors import InputError, OptionError, SuperResError
-from ...files.reading import VOLUME_FORMATS
+from ...core.errors import InputError, OptionError, SuperResError
+from ...io.read import VOLUME_FORMATS
 from ...scene.nodes import volumeFromNode
-from ...scene.training_volumes import Scan, Steps, checkPair, finished
-from ...training.options import TrainingOptions, read_and_check, read_options
-from ...training_logic import TrainingLogic
-from .data_rows import USES, DataRow, isNode, readRows, writeRows
-from .option_values import PRESETS, Values, preset, valueAt, withoutOtherImages, withRows, withValue
+from ...scene.training_logic import TrainingLogic
+from ...scene.training_volumes import (
+    Scan,
+    Steps,
+    checkPair,
+    finished,
+)
+from ...train.checks import read_and_check, read_options
+from ...train.options import TrainingOptions
+from .data_table import (
+    USES,
+    DataRow,
+    isNode,
+    readRows,
+    writeRows,
+)
+from .option_values import (
+    PRESETS,
+    Values,
+    preset,
+    valueAt,
+    withoutOtherImages,
+    withRows,
+    withValue,
+)
 from .parameters import TrainingParameters, WindowChoice
 
 RANGE = "datasets.train.normalization_range"

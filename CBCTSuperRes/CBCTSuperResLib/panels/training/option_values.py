@@ -13,12 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...errors import OptionError, OutputError
-from ...resources import resource
-from ...training.options import TrainingOptions, read_and_check, read_options, read_values
-from ...training.options.catalogue import catalogue
-from ...training.options.kinds import shown
-from .data_rows import USES, DataRow, makeRow
+from ...core.errors import OptionError, OutputError
+from ...core.resources import resource
+from ...train.checks import read_and_check, read_options, read_values
+from ...train.option_kinds import shown
+from ...train.options import TrainingOptions
+from ...train.options_schema import catalogue
+from .data_table import USES, DataRow, makeRow
 
 PRESETS = ("quick-look", "light", "unetspsr-full")
 NO_IMAGES = {"dataroot_HR": None, "dataroot_LR": None, "mode": "HR", "subset_file": None}

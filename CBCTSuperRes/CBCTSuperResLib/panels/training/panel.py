@@ -6,17 +6,16 @@ import qt
 import slicer
 import vtk
 
-from ...training_logic import TrainingLogic
-from ..binding import Binding, parametersOf
-from .board_section import BoardSection
+from ...scene.training_logic import TrainingLogic
+from ..widgets import Binding, parametersOf
+from .board import BoardSection
 from .choices import TrainingChoices
-from .data_section import DataSection
-from .models_section import ModelsSection
+from .data import DataSection
+from .models import ModelsSection, UseSection
 from .parameters import TrainingParameters
-from .run_section import RunSection
-from .runs_section import RunsSection
-from .settings_section import SettingsSection
-from .use_section import UseSection
+from .run import RunSection
+from .runs import RunsSection
+from .settings import SettingsSection
 
 POLL_INTERVAL_MS = 100
 

@@ -7,11 +7,10 @@ from datetime import datetime
 
 from slicer.i18n import tr as _
 
-from ...jobs.record import RunRecord
+from ...core.progress import duration_text
 from ...jobs.training import TrainingJob
-from ...progress import duration_text
-from ...training.runs import RunInfo
-from ...training.watch.table import Row
+from ...train.curves import Row
+from ...train.run_folder import RunInfo, RunRecord
 
 DAY_S = 86400
 

@@ -9,7 +9,7 @@ import numpy as np
 import slicer
 
 from ...models.card import read_card
-from ...models.listing import DEFAULT_MODEL, list_models
+from ...models.folder import DEFAULT_MODEL, list_models
 from ..selftest import SelfTest, makeScan
 from .panel import TrainingPanel
 

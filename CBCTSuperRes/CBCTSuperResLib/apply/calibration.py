@@ -1,0 +1,161 @@
+"""Measuring how far a trained network looks, so that its tiles join without seams.
+
+The theoretical context of a deep residual network is hundreds of pixels; what reaches that far is far below rounding.
+The halo is measured: the smallest context with which a tile, cut from the middle of an image, equals the same part of
+the untiled result, over slices of three kinds, and then doubled, but never beyond a bound that the network knows.
+
+Turning the weights of another program into a model file, as a job of the worker.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import Cancelled
+from ..importers import import_checkpoint
+from ..models.folder import SUFFIX, adopt_model
+from ..models.model import Model
+from .engine import Engine
+from .tiles import Axis, Tile, plan_tiles
+
+TOLERANCE = 2e-6
+CORE = 24
+HALOS = (2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+
+
+def calibrate(
+    model: Model, slices: int = 9, device: str = "auto", progress: Callable[[float, str], None] | None = None
+) -> Model:
+    """The same model with its halo measured and written into its spec.
+
+    Parameters
+    ----------
+    model : Model
+    slices : int
+        Number of slices, at least 8; their kinds take turns.
+    device : str
+    progress : callable (fraction, message), optional
+
+    Returns
+    -------
+    Model
+        With `spec.halo` set; unchanged (None) if even the largest context left a seam, so that it keeps running on
+        whole slices.
+    """
+    progress = progress or (lambda fraction, message: None)
+    open_spec = replace(model.card.spec, halo=None)
+    engine = Engine(model.network, open_spec, device=device, precision="fp32")
+    pictures = calibration_pictures(max(8, slices), open_spec.dimensions, open_spec.slices)
+    needed = 0
+    for number, picture in enumerate(pictures):
+        halo = smallest_halo(engine, picture)
+        if halo is None:
+            return Model(model.network, replace(model.card, spec=open_spec))
+        needed = max(needed, halo)
+        progress((number + 1) / len(pictures), f"Halo so far: {needed} pixels")
+    bound = model.network.describe().halo
+    halo = 2 * needed if bound is None else min(2 * needed, bound)
+    return Model(model.network, replace(model.card, spec=replace(open_spec, halo=halo)))
+
+
+def smallest_halo(engine: Engine, picture: np.ndarray) -> int | None:
+    """The least context of `HALOS` whose seam stays below `TOLERANCE` of the window; None if none does."""
+    shape = picture.shape[-engine.spec.dimensions :]
+    axes = [Axis(n, 0, n, int(n * (engine.spec.scale or 2))) for n in shape]
+    (whole,) = plan_tiles(axes, None, 0)
+    expected = engine.run(picture, axes, whole)
+    core = tuple(slice(n // 2 - CORE // 2, n // 2 + CORE // 2) for n in shape)
+    write = tuple(axis.write(part) for axis, part in zip(axes, core, strict=True))
+    limit = max(1.0, float(np.abs(expected).max())) * TOLERANCE
+    for halo in HALOS:
+        read = tuple(slice(max(0, part.start - halo), part.stop + halo) for part in core)
+        found = engine.run(picture, axes, Tile(core, read, write))
+        if halo >= engine.spec.decode_halo and np.abs(found - expected[write]).max() <= limit:
+            return halo
+    return None
+
+
+def calibration_pictures(count: int, dimensions: int, slices: int = 0) -> list[np.ndarray]:
+    """Slices (or blocks) of three kinds: bodies with sharp edges, bone-like texture, noise; float32 in [0, 1].
+
+    Slices may have `slices` neighbours on either side.
+    """
+    shape = (2 * max(HALOS) + CORE,) * 2 if dimensions == 2 else (2 * 24 + CORE,) * 3
+    shape = (2 * slices + 1, *shape) if slices else shape
+    kinds = (_bodies, _texture, _noise)
+    return [kinds[n % 3](np.random.default_rng(n), shape).astype(np.float32) for n in range(count)]
+
+
+def _bodies(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Overlapping ellipsoids of constant grey values."""
+    picture = np.full(shape, random.random())
+    places = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    for _ in range(40):
+        terms = [((p - random.uniform(-1, 1)) / random.uniform(0.03, 0.4)) ** 2 for p in places]
+        picture[sum(terms) < 1] = random.random()
+    return picture
+
+
+def _texture(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Thresholded band-limited noise, like trabecular bone."""
+    spectrum = np.fft.fftn(random.standard_normal(shape))
+    frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")))
+    field = np.fft.ifftn(spectrum * np.exp(-(((frequency - 0.12) / 0.05) ** 2))).real
+    return np.clip(0.4 + 2 * field / field.std() * 0.4, 0, 1)
+
+
+def _noise(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """White noise around the middle of the window."""
+    return np.clip(random.normal(0.5, 0.25, shape), 0, 1)
+
+
+READ = 0.1
+
+
+def import_model(
+    path: str | Path, folder: str | Path, progress: Callable[[float, str], None], stop: Callable[[], bool]
+) -> dict:
+    """Read weights, measure how far the network looks, so that it can run in tiles, and write a model file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The weights, see `import_checkpoint`.
+    folder : str or Path
+        Of the user's models.
+    progress : callable (fraction, message)
+    stop : callable
+        True ends the work.
+
+    Returns
+    -------
+    dict
+        "model", the file that was written; "name" of the model; "warnings", what was noticed in the weights.
+
+    Raises
+    ------
+    ModelError, OutputError
+        If the weights belong to no network that is known, or the file cannot be written.
+    Cancelled
+        If `stop` returns True.
+    """
+
+    def told(fraction: float, message: str) -> None:
+        if stop():
+            raise Cancelled()
+        progress(READ + (1 - READ) * fraction, message)
+
+    if stop():
+        raise Cancelled()
+    progress(0.0, "Reading the weights")
+    model = import_checkpoint(path)
+    told(0.0, "Measuring how far the network looks")
+    model = calibrate(model, progress=told)
+    with tempfile.TemporaryDirectory() as scratch:
+        card = adopt_model(model.save(Path(scratch) / f"{model.card.name}{SUFFIX}"), folder)
+    return {"model": str(card.path), "name": card.name, "warnings": list(card.training["notes"])}

@@ -1,0 +1,136 @@
+"""From raw grey values to what the network sees, only for the voxels that are needed now."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from math import ceil
+
+import cv2
+import numpy as np
+
+from ..scan.blank_filling import BlankFiller
+from ..scan.window import Window
+from .tiles import Box, neighbour
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A box of the volume in units of the window.
+
+    Attributes
+    ----------
+    unit : ndarray of float32, shape (k, j, i)
+        In [0, 1], blanks filled, smoothed: the network's input.
+    excess : ndarray or None
+        What the window cut off, in grey values: raw - clip(raw). None where it cut nothing.
+    slab : ndarray of float32, shape (k + 2 n, j, i)
+        `unit` between the n neighbouring slices on either side that were asked for; beyond the volume, and where
+        nothing was measured, those of the other side.
+    numbers : list of int
+        Which slices of the volume those are.
+    """
+
+    unit: np.ndarray
+    excess: np.ndarray | None
+    slab: np.ndarray
+    numbers: list[int]
+
+
+class Preparation:
+    """Normalises, fills and smooths boxes of one volume; the volume stays as it is.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (k, j, i)
+    window : Window
+    filler : BlankFiller
+    smooth : float
+        Standard deviation of an in-plane Gaussian, in pixels; 0 for none.
+    neighbours : int
+        Slices on either side of a box that are prepared along with it.
+    are_near : bool
+        Whether neighbouring slices are near enough to show the same anatomy; otherwise a slice stands for its own.
+    """
+
+    def __init__(
+        self,
+        voxels: np.ndarray,
+        window: Window,
+        filler: BlankFiller,
+        smooth: float,
+        neighbours: int = 0,
+        are_near: bool = True,
+    ) -> None:
+        self._voxels = voxels
+        self._window = window
+        self._filler = filler
+        self._smooth = smooth
+        self._margin = ceil(4 * smooth)
+        self._type = arithmetic_type(voxels.dtype, window)
+        self._neighbours, self._are_near = neighbours, are_near
+        self._latest: OrderedDict[tuple, tuple[np.ndarray, np.ndarray | None]] = OrderedDict()
+
+    def box(self, read: Box) -> Prepared:
+        """Prepare the voxels of a box (k, j, i), slice by slice."""
+        slices, *in_plane = read
+        more, first, last = self._neighbours, slices.start, slices.stop - 1
+        wanted = range(first - more, last + 1 + more)
+        around = [neighbour(k, min(max(k, first), last), self._is_a_neighbour) for k in wanted]
+        slab, excess = np.empty((len(around), *(part.stop - part.start for part in in_plane)), np.float32), None
+        unit = slab[more : len(slab) - more]
+        for place, k in enumerate(around, start=-more):
+            slab[place + more], cut = self._slice(k, *in_plane)
+            if cut is not None and 0 <= place < len(unit):
+                excess = np.zeros(unit.shape, self._type) if excess is None else excess
+                excess[place] = cut
+        return Prepared(unit, excess, slab, around)
+
+    def _slice(self, k: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        """A part of slice k and its excess, if any; kept while the next slices have it as a neighbour."""
+        if not self._neighbours:
+            return self._prepared(k, rows, columns)
+        key = (k, rows.start, rows.stop, columns.start, columns.stop)
+        if key not in self._latest:
+            self._latest[key] = self._prepared(k, rows, columns)
+            while len(self._latest) > 2 * self._neighbours + 1:
+                self._latest.popitem(last=False)
+        return self._latest[key]
+
+    def _prepared(self, k: int, *in_plane: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        wide = tuple(self._widened(part, length) for part, length in zip(in_plane, self._voxels.shape[1:], strict=True))
+        inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(in_plane, wide, strict=True))
+        raw = self._filled(k, *wide)
+        cut = raw - np.clip(raw, self._window.lo, self._window.hi)
+        return self._smoothed(self._window.to_unit(raw))[inner], cut[inner] if cut.any() else None
+
+    def _is_a_neighbour(self, k: int) -> bool:
+        return self._are_near and 0 <= k < len(self._voxels) and not self._filler.is_blank(k)
+
+    def _widened(self, part: slice, length: int) -> slice:
+        """A range with the surroundings that smoothing looks at."""
+        return slice(max(0, part.start - self._margin), min(length, part.stop + self._margin))
+
+    def _filled(self, k: int, rows: slice, columns: slice) -> np.ndarray:
+        """A crop of slice k; a slice without any data is like the nearest that has some."""
+        k = self._nearest_measured(k)
+        return self._filler.fill(self._voxels[k].astype(self._type), k, rows, columns)
+
+    def _nearest_measured(self, k: int) -> int:
+        last = len(self._voxels) - 1
+        for distance in range(last + 1):
+            for candidate in (k - distance, k + distance):
+                if 0 <= candidate <= last and not self._filler.is_blank(candidate):
+                    return candidate
+        return k
+
+    def _smoothed(self, unit: np.ndarray) -> np.ndarray:
+        if not self._smooth:
+            return unit
+        return cv2.GaussianBlur(unit, (2 * self._margin + 1,) * 2, self._smooth, borderType=cv2.BORDER_REPLICATE)
+
+
+def arithmetic_type(dtype: np.dtype, window: Window) -> np.dtype:
+    """float32 where it holds every grey value of the type exactly enough, otherwise float64."""
+    small = dtype.itemsize <= 2 or dtype == np.float32
+    return np.dtype(np.float32 if small and window.width <= 2**20 else np.float64)

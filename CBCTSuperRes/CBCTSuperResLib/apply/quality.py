@@ -1,0 +1,297 @@
+"""The quality card: what a result says of itself, by comparison with the scan that it was made of.
+
+There is no truth to compare with. What can be said is whether the result still agrees with the scan, how noise and
+edges changed, and whether the scan is like what the model learned from. It is measured on up to eight slices.
+
+The card is a JSON object, "quality" in the report of `super_resolve`; in the report of a file, that of
+`apply_to_file`, it is report["super_resolution"]["quality"]::
+
+    {
+      "format": 1,
+      "figures": [{"key": ..., "label": ..., "text": ..., "hint": ..., "attention": ...,
+                   "value": ..., "before": ..., "unit": ...}, ...],
+      "warnings": ["a sentence for the user", ...],
+      "assumptions": "a sentence: the blur that was assumed, how many slices were looked at",
+      "slices": [0, 12, ...],        slices of the scan that were looked at
+      "blur_pixels": 0.85,           assumed blur, in pixels of the result
+      "noise_share_of_window": 0.02, noise of the scan; null if unknown
+      "seconds": 0.4                 what the card took
+    }
+
+A figure's `label` and `text` are to be shown as "label: text", with `hint` as tool tip; `attention` tells whether it
+deserves a look. `value` is a number, or null where nothing could be measured (`text` then says so), and `before` is
+there if the scan has the same figure. In this order, with these keys and units:
+
+consistency ("x noise")
+    The result is blurred and averaged as the model assumes the scanner to have done; the root mean square of what
+    is left to the scan, divided by the scan's noise. Where the window cut values off, nothing is compared.
+noise ("grey values"; `before`)
+    Standard deviation about a plane in small flat pieces (8 pixels), the same before and after; median. Which pieces
+    are flat is told by the neighbouring slice, whose noise is another.
+edge_width ("mm"; `before`)
+    Distance in which the strongest edges rise from 20 to 80 %, across the edge and within the slice; median. Before is
+    the scan under cubic interpolation. Smaller is sharper.
+outside_window (share, 0 to 1)
+    Voxels, blank ones apart, with grey values outside the window; there the network was not used.
+outside_domain (share, 0 to 1)
+    Voxels for which the model was not made: all if the voxel size or the noise of the scan is outside what it learned
+    from, otherwise those brighter than the window.
+disagreement ("grey values"), only if it was asked for
+    What 95 % of the measured voxels of the second volume do not exceed; see `disagreement`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .samples import (
+    edge_widths,
+    noise_of,
+    noise_pieces,
+    pairs_of,
+    residual,
+)
+from .tiles import Axis
+
+if TYPE_CHECKING:
+    from ..io.volume import Volume
+    from ..models.card import ModelCard
+    from ..scan.blank_region import BlankRegion
+    from ..scan.window import Window
+    from ..scan.window_choice import WindowChoice
+
+FORMAT = 1
+DEFAULT_BLUR = 0.85  # pixels of a result of twice the sampling
+LEAST_NOISE = 0.005  # of the window: less is taken for this much
+FEWEST_EDGES = 20
+CONTRADICTED, COPIED = 1.3, 0.6
+MUCH = 0.1  # of the window: disagreement that deserves a look
+UNKNOWN = "could not be measured"
+
+
+def quality_card(
+    volume: Volume,
+    result: np.ndarray,
+    axes: Sequence[Axis],
+    choice: WindowChoice,
+    blanks: BlankRegion,
+    card: ModelCard,
+) -> dict:
+    """Measure a result; see this module's text for what is returned.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan.
+    result : ndarray, shape (k, j, i)
+        Only the slices that are looked at are read.
+    axes : three Axis
+        From the volume to the result, along (k, j, i).
+    """
+    start = time.perf_counter()
+    measured = _Measured(volume, result, axes, choice, blanks, card)
+    figures = [
+        measured.consistency(),
+        measured.noise_figure(),
+        measured.edges(),
+        measured.outside_window(),
+        measured.outside_domain(),
+    ]
+    return {
+        "format": FORMAT,
+        "figures": figures,
+        "warnings": measured.warnings,
+        "assumptions": measured.assumptions,
+        "slices": measured.slices,
+        "blur_pixels": measured.blur,
+        "noise_share_of_window": measured.noise_share,
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+
+
+def disagreement_figure(facts: dict, window: Window) -> dict:
+    """The figure for what `disagreement.Disagreement.summary` tells."""
+    share = 100 * facts["percentile_95"] / window.width
+    text = (
+        f"{facts['median']:.3g} grey values in half of the voxels, more than {facts['percentile_95']:.3g} "
+        f"({share:.2g} % of the window) in a twentieth"
+    )
+    if facts["above"] is not None:
+        text += f"; more than {facts['above']:g} in {100 * facts['share_above']:.2g} %"
+    hint = (
+        f"How far {facts['passes']} answers of the network to the same scan, turned and with a little noise, lie apart "
+        "(standard deviation). Where it is large, detail hangs on chance; where it is small, it may still be wrong."
+    )
+    return _figure(
+        "disagreement", "Model disagreement", text, hint, share > 100 * MUCH, facts["percentile_95"], "grey values"
+    )
+
+
+def assumed_blur(card: ModelCard, factor: float) -> float:
+    """Blur, in pixels of the result, that a model assumes: the most likely one it was trained with."""
+    try:
+        blur = float(card.training["data"]["degradation"]["blur"][1])
+    except (KeyError, IndexError, TypeError, ValueError):
+        blur = DEFAULT_BLUR
+    return blur * factor / 2
+
+
+def known_noise(card: ModelCard) -> float | None:
+    """The strongest noise, in units of the window, that a model was trained with; None if its card does not say."""
+    try:
+        degradation = card.training["data"]["degradation"]
+        strong = degradation["strong_noise"][1] if degradation.get("strong_share", 0) > 0 else 0.0
+        return max(float(degradation["noise"][1]), float(strong))
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+class _Measured:
+    """What was measured, and the words for it."""
+
+    def __init__(self, volume, result, axes, choice, blanks, card) -> None:
+        self.warnings: list[str] = []
+        self._volume, self._card, self._choice, self._window = volume, card, choice, choice.window
+        self.blur = round(assumed_blur(card, max(axis.scale for axis in axes)), 3)
+        pairs = list(pairs_of(volume.voxels, result, axes, blanks, (choice.window.lo, choice.window.hi), self.blur))
+        self.slices = [k for k, _ in pairs]
+        pieces = [noise_pieces(pair) for _, pair in pairs]
+        self._noise = noise_of(np.concatenate(pieces, axis=1)) if pieces else None
+        self._sigma = [self.blur if axis.scale > 1 else 0.0 for axis in axes[1:]]
+        self._residual = residual([pair for _, pair in pairs], self._sigma, self._floor)
+        least = max(0.1 * self._window.width, 6 * self._floor)
+        widths = [edge_widths(pair, least) for _, pair in pairs]
+        self._widths = np.concatenate(widths, axis=1) if widths else np.empty((2, 0))
+        self._pixel = float(np.mean(volume.spacing[:2]))
+
+    @property
+    def _floor(self) -> float:
+        """The scan's noise in grey values, or the least that is taken for noise."""
+        return max(self._noise[0] if self._noise else 0.0, LEAST_NOISE * self._window.width)
+
+    @property
+    def _is_noisy(self) -> bool:
+        return bool(self._noise) and self._noise[0] >= self._floor
+
+    @property
+    def _unit(self) -> str:
+        if self._is_noisy:
+            return "the scan's noise"
+        return f"{100 * LEAST_NOISE:g} % of the window, as the scan has hardly any noise"
+
+    @property
+    def noise_share(self) -> float | None:
+        return round(self._noise[0] / self._window.width, 5) if self._noise else None
+
+    @property
+    def assumptions(self) -> str:
+        return (
+            f"Measured on {len(self.slices)} slices. Agreement with the scan assumes that the scan is the result, "
+            f"blurred by a Gaussian of {self.blur:.3g} pixels of the result and averaged over its own pixels."
+        )
+
+    def consistency(self) -> dict:
+        value = None if self._residual is None else round(self._residual / self._floor, 3)
+        if value is not None and value > CONTRADICTED:
+            self.warnings.append(
+                f"Blurred again, the result differs from the scan by {value:.2g} x {self._unit}: it shows things that "
+                "the scan does not, or the scan is sharper than the model assumes."
+            )
+        copied = value is not None and value < COPIED and self._is_noisy
+        if copied:
+            self.warnings.append(
+                f"Blurred again, the result differs from the scan by only {value:.2g} x {self._unit}: the scan's noise "
+                "was kept, and looks like detail."
+            )
+        return _figure(
+            "consistency",
+            "Agreement with the scan",
+            UNKNOWN if value is None else f"{value:.2f} x {self._unit}",
+            "The result, blurred again, against the scan, in units of the scan's noise. About 1: what the result adds "
+            "explains the scan. Well above 1: it contradicts the scan. Well below 1: the scan's noise was kept.",
+            copied or (value is not None and value > CONTRADICTED),
+            value,
+            "x noise",
+        )
+
+    def noise_figure(self) -> dict:
+        before, after = self._noise or (None, None)
+        more = before is not None and after > max(1.05 * before, LEAST_NOISE * self._window.width)
+        if more:
+            self.warnings.append("The result is noisier than the scan.")
+        text = UNKNOWN
+        if before is not None:
+            shares = [100 * value / self._window.width for value in (before, after)]
+            text = f"{before:.3g} before, {after:.3g} after ({shares[0]:.2g} % and {shares[1]:.2g} % of the window)"
+        hint = "Standard deviation of the grey values where nothing is but noise, in the scan and in the result."
+        return _figure("noise", "Noise", text, hint, more, _rounded(after), "grey values", _rounded(before))
+
+    def edges(self) -> dict:
+        before = after = None
+        if self._widths.shape[1] >= FEWEST_EDGES:
+            before, after = (float(width) * self._pixel for width in np.median(self._widths, axis=1))
+        blunt = before is not None and after > before
+        if blunt:
+            self.warnings.append("Edges are no sharper than with cubic interpolation.")
+        text = f"{UNKNOWN}: too few clear edges" if before is None else f"{before:.3g} mm before, {after:.3g} mm after"
+        hint = (
+            "Distance over which clear edges rise from 20 to 80 %, in the scan (interpolated) and in the result. "
+            "Smaller is sharper; sharper is not yet true."
+        )
+        return _figure("edge_width", "Width of edges", text, hint, blunt, _rounded(after), "mm", _rounded(before))
+
+    def outside_window(self) -> dict:
+        below, above = self._choice.clipped_below, self._choice.clipped_above
+        text = f"{100 * (below + above):.1f} % of the voxels ({100 * below:.1f} % darker, {100 * above:.1f} % brighter)"
+        hint = (
+            "Grey values outside the window, such as air and metal, are interpolated; the network adds nothing there."
+        )
+        attention = above > 0.05 or below + above > 0.5
+        return _figure("outside_window", "Outside the window", text, hint, attention, round(below + above, 5), "share")
+
+    def outside_domain(self) -> dict:
+        reasons = [*self._size_reasons(), *self._noise_reasons()]
+        value = 1.0 if reasons else self._choice.clipped_above
+        text = f"{100 * value:.3g} % of the voxels"
+        if reasons:
+            text += f": {'; '.join(reasons)}"
+        hint = (
+            "Voxels unlike those that the model learned from: all, if the voxel size or the noise of the scan is "
+            "outside its range; otherwise those brighter than the window."
+        )
+        attention = bool(reasons) or value > 0.05
+        return _figure(
+            "outside_domain", "Outside what the model knows", text, hint, attention, round(value, 5), "share"
+        )
+
+    def _size_reasons(self) -> list[str]:
+        in_plane = self._volume.spacing[:2]
+        if not self._card.voxel_size_mm:
+            return []
+        smallest, largest = self._card.voxel_size_mm
+        if min(in_plane) >= 0.95 * smallest and max(in_plane) <= 1.05 * largest:
+            return []
+        return [f"pixels of {in_plane[0]:.3g} mm, where it learned from {smallest:g} to {largest:g} mm"]
+
+    def _noise_reasons(self) -> list[str]:
+        known = known_noise(self._card)
+        if known is None or self.noise_share is None or self.noise_share <= 1.1 * known:
+            return []
+        text = f"noise of {100 * self.noise_share:.2g} % of the window, where it learned from up to {100 * known:.2g} %"
+        self.warnings.append(f"The scan has {text}: structures may be made of noise.")
+        return [text]
+
+
+def _figure(key, label, text, hint, attention, value, unit, before=None) -> dict:
+    figure = {"key": key, "label": label, "text": text, "hint": hint, "attention": bool(attention)}
+    figure.update(value=value, unit=unit)
+    return figure if before is None else {**figure, "before": before}
+
+
+def _rounded(value: float | None) -> float | None:
+    """Four digits."""
+    return None if value is None else float(f"{value:.4g}")

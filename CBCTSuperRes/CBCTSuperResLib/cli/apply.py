@@ -1,0 +1,208 @@
+"""The arguments that `cbct-superres apply` and the batch command share.
+
+What a scan is, and what super-resolving it would give and need, before anything is computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from ..apply.plan import estimate
+from ..core.errors import OptionError
+from ..core.memory import available_memory, readable
+from ..core.options import ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, Options
+from ..core.progress import duration_text
+from ..io.volume import Volume
+from ..models.card import read_card
+from ..models.folder import DEFAULT_MODEL, find_model
+from ..scan.field_of_view import find_blanks
+from ..scan.window import PRESETS, Window
+from ..scan.window_choice import choose_window
+
+
+def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add everything that decides how a scan is super-resolved; `options_from_arguments` reads it back."""
+    what = parser.add_argument_group("model and grey values")
+    what.add_argument("--model", metavar="M", help="name or file of a model (default: the shipped light model)")
+    window = what.add_mutually_exclusive_group()
+    window.add_argument(
+        "--window",
+        nargs="+",
+        action=WindowAction,
+        metavar=("LO", "HI"),
+        help='normalisation range: two grey values, "auto" or "model" (default: the model\'s if the scan fits it)',
+    )
+    presets = "; ".join(f"{name}: {preset.title}" for name, preset in PRESETS.items())
+    window.add_argument("--preset", choices=PRESETS, metavar="NAME", help=f"normalisation range by name ({presets})")
+    what.add_argument("--blank", type=_blank, default="auto", metavar="auto|none|VALUE", help="what is blank region")
+    what.add_argument("--smooth", type=float, metavar="SIGMA", help="mild Gaussian before the network, in pixels")
+
+    where = parser.add_argument_group("result")
+    where.add_argument("--planes", choices=PLANES, default="axial", help="enlarge in the slice plane or in all axes")
+    where.add_argument("--scale", type=float, metavar="S", help="factor, for models of any real scale")
+    where.add_argument(
+        "--roi", type=int, nargs=6, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="box of input voxels, half-open"
+    )
+    where.add_argument("--dtype", metavar="TYPE", help="type of the output, for instance int16 (default: the input's)")
+    where.add_argument("--compress", action="store_true", help="compress the output file")
+
+    how = parser.add_argument_group("computing")
+    how.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    how.add_argument("--precision", choices=PRECISIONS, default="auto", help="arithmetic of the network")
+    how.add_argument(
+        "--ensemble",
+        type=int,
+        choices=ENSEMBLES,
+        default=1,
+        metavar="N",
+        help="average the results over 1, 2, 4 or 8 flips and rotations: less noise, N times the time",
+    )
+    how.add_argument(
+        "--uncertainty",
+        type=int,
+        nargs="?",
+        const=USUAL_PASSES,
+        default=0,
+        metavar="N",
+        help=f"also measure, by N more passes ({USUAL_PASSES} if no number is given), where the model disagrees with "
+        'itself; written beside the output as "... model disagreement"',
+    )
+    how.add_argument(
+        "--disagreement-above",
+        type=float,
+        metavar="GREY",
+        help="also write a mask of the voxels whose model disagreement is larger than so many grey values",
+    )
+    how.add_argument("--tile", type=int, metavar="N", help="edge of a tile in input voxels; 0 for whole slices")
+
+    scan = parser.add_argument_group("reading")
+    scan.add_argument(
+        "--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="voxel spacing in mm, for folders of pictures"
+    )
+    scan.add_argument("--series", metavar="UID", help="series to read from a DICOM folder that holds several")
+
+
+def options_from_arguments(arguments: argparse.Namespace) -> Options:
+    """The options of a parsed command line.
+
+    Raises
+    ------
+    OptionError
+        If a value makes no sense.
+    """
+    values = {f.name: getattr(arguments, f.name) for f in fields(Options) if hasattr(arguments, f.name)}
+    if isinstance(arguments.window, tuple):
+        Window(*arguments.window)  # refuses what is no range
+    values["window"] = arguments.preset or arguments.window
+    values["roi"] = box_from_numbers(arguments.roi)
+    return Options(**values)
+
+
+class WindowAction(argparse.Action):
+    """Accepts `auto`, `model`, or two numbers."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        if len(values) == 1 and values[0] in ("auto", "model"):
+            setattr(namespace, self.dest, values[0])
+            return
+        try:
+            low, high = map(float, values)
+        except ValueError:
+            parser.error('--window takes two grey values, "auto" or "model"')
+        setattr(namespace, self.dest, (low, high))
+
+
+def _blank(text: str) -> str | float:
+    if text in ("auto", "none"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is neither "auto", "none" nor a grey value') from None
+
+
+def box_from_numbers(numbers: list[int] | None) -> tuple | None:
+    """Ranges along (i, j, k) from six numbers.
+
+    Raises
+    ------
+    OptionError
+        If one is empty.
+    """
+    if numbers is None:
+        return None
+    box = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    if any(start < 0 or start >= stop for start, stop in box):
+        raise OptionError(f"The box {numbers} is empty.", "Give I0 I1 J0 J1 K0 K1 with each first below its second.")
+    return box
+
+
+def facts_of_scan(
+    path: str | Path,
+    model: str | None = None,
+    options: Options = Options(),
+    spacing: Sequence[float] | None = None,
+    series: str | None = None,
+) -> dict:
+    """Look at a scan without running a network; ready for JSON.
+
+    Raises
+    ------
+    SuperResError
+        As a run would.
+    """
+    volume = Volume.read(path, spacing=spacing, series=series)
+    card = read_card(find_model(model or DEFAULT_MODEL))
+    blanks = find_blanks(volume, options.blank)
+    choice = choose_window(volume.voxels, blanks, options.window, card)
+    need = estimate(volume.grid, volume.voxels.dtype, card, options)
+    return {
+        "scan": str(path),
+        "size": list(volume.grid.size),
+        "spacing_mm": list(volume.spacing),
+        "type": str(volume.voxels.dtype),
+        "bytes": volume.voxels.nbytes,
+        "range": [float(volume.voxels.min()), float(volume.voxels.max())],
+        "blank": {"share": blanks.share, "rule": blanks.rule},
+        "window": [choice.window.lo, choice.window.hi],
+        "window_reason": choice.reason,
+        "warnings": [*volume.report.get("warnings", []), *choice.warnings],
+        "model": card.line,
+        "output_size": list(need.grid.size),
+        "output_spacing_mm": list(need.grid.spacing),
+        "output_type": str(need.dtype),
+        "output_bytes": need.output_bytes,
+        "memory_bytes": need.memory_bytes,
+        "memory_free_bytes": available_memory(),
+        "seconds": need.seconds,
+        "seconds_measured": need.measured,
+    }
+
+
+def facts_text(facts: dict) -> str:
+    """The facts for people."""
+    source = "from earlier runs here" if facts["seconds_measured"] else "a guess until the first run here"
+    lines = [
+        ("Scan", facts["scan"]),
+        ("Size", _grid_text(facts["size"], facts["spacing_mm"], facts["type"], facts["bytes"])),
+        ("Grey values", "{:g} to {:g}".format(*facts["range"])),
+        ("Blank", f"{100 * facts['blank']['share']:.1f} %. {facts['blank']['rule']}"),
+        ("Window", facts["window_reason"]),
+        *(("Warning", text) for text in facts["warnings"]),
+        ("Model", facts["model"]),
+        (
+            "Result",
+            _grid_text(facts["output_size"], facts["output_spacing_mm"], facts["output_type"], facts["output_bytes"]),
+        ),
+        ("Memory", f"about {readable(facts['memory_bytes'])}; {readable(facts['memory_free_bytes'])} are free"),
+        ("Time", f"about {duration_text(facts['seconds'])} ({source})"),
+    ]
+    return "\n".join(f"{name + ':':<13}{text}" for name, text in lines)
+
+
+def _grid_text(size: Sequence[int], spacing: Sequence[float], dtype: str, nbytes: int) -> str:
+    voxels = " x ".join(map(str, size))
+    return f"{voxels} voxels of {' x '.join(f'{s:.4g}' for s in spacing)} mm, {dtype}, {readable(nbytes)}"

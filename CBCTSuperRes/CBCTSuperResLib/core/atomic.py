@@ -1,0 +1,193 @@
+"""THE way to write a file, and THE lock: a file appears whole or not at all, under a name that nobody can foretell.
+
+What is to become `path` is written to a fresh file beside it, made exclusively (so that neither a planted link nor a
+process of the same number on another computer can meet it), flushed to the disk, and renamed. Locks are those of the
+operating system, which releases them when their holder dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if os.name == "nt" else ()
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A fresh file beside `path`, with its suffix; what is written there takes the place of `path` if all goes well.
+
+    >>> with replacing("report.json") as scratch:
+    ...     scratch.write_text("{}")
+
+    Raises
+    ------
+    OutputError
+        If the writing fails; `path` is then as it was, and nothing is left beside it.
+    """
+    path = Path(path)
+    scratch: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = fresh_file(path)
+        yield scratch
+        _flush(scratch)
+        _rename(scratch, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"The file {path} cannot be written: {reason}.", "Choose another folder.") from error
+    finally:
+        if scratch is not None:
+            with suppress(OSError):
+                scratch.unlink()
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a UTF-8 text with `replacing`.
+
+    Raises
+    ------
+    OutputError
+    """
+    with replacing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_json(path: str | Path, value: object, indent: int | None = 2) -> Path:
+    """Write JSON with `replacing`; what JSON does not know becomes text.
+
+    Raises
+    ------
+    OutputError
+    """
+    return write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, default=str))
+
+
+def fresh_file(path: Path) -> Path:
+    """Make an empty file beside `path` under a new hidden name that ends as `path` does; for whoever renames it.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    while True:
+        fresh = path.with_name(f".{secrets.token_hex(8)}.{path.name[-100:]}")
+        with suppress(FileExistsError):
+            os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return fresh
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file to its disk, so that a power cut after the rename does not leave an empty one."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _rename(scratch: Path, path: Path) -> None:
+    """Rename a file over another; Windows refuses that as long as somebody has the other one open, to read it."""
+    for pause in PAUSES_S:
+        with suppress(PermissionError):
+            os.replace(scratch, path)
+            return
+        time.sleep(pause)
+    os.replace(scratch, path)
+
+
+class FileLock:
+    """A lock that one process at a time can hold. Nothing has to be cleaned up after a process that was killed.
+
+    >>> lock = FileLock("result.nrrd.lock")
+    >>> if lock.acquire():
+    ...     try:
+    ...         write()
+    ...     finally:
+    ...         lock.release()
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock; False if another holds it. On a file system without locks it is always given.
+
+        Raises
+        ------
+        OSError
+            If the lock's file cannot be created.
+        """
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            if not _lock(descriptor):
+                os.close(descriptor)
+                return False
+            if self._is_still_the_file(descriptor):
+                self._descriptor = descriptor
+                return True
+            os.close(descriptor)
+
+    def release(self) -> None:
+        if self._descriptor is None:
+            return
+        if fcntl:  # while it is held, so that nobody waits on a file that has gone
+            self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+        self._descriptor = None
+        if not fcntl:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+    def _is_still_the_file(self, descriptor: int) -> bool:
+        """False if the former holder removed the file between our opening and our locking it."""
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+        return False
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        if fcntl:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        return error.errno not in HELD
+    return True
+
+
+def locks_work(folder: str | Path) -> bool:
+    """Whether a lock that is held keeps others out in this folder; on some network drives every lock is given.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    file = fresh_file(Path(folder) / "locks")
+    held, second = FileLock(file), FileLock(file)
+    try:
+        if not held.acquire():
+            return False
+        return not second.acquire()
+    finally:
+        second.release()
+        held.release()
+        with suppress(OSError):
+            file.unlink(missing_ok=True)

@@ -1,0 +1,180 @@
+"""What a user may choose for one super-resolution, the same for panel, console, command line and batch.
+
+What a preview is asked for: a slice of a scan, how it is computed, and where to begin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from .errors import OptionError
+
+PLANES = ("axial", "isotropic")
+ENSEMBLES = (1, 2, 4, 8)
+USUAL_PASSES, MOST_PASSES = 4, 32
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices for `super_resolve`; every default is what most users want.
+
+    Attributes
+    ----------
+    window : None, "auto", "model", a preset's name, or (lo, hi) in grey values
+        Normalisation range. None takes the model's window if the scan fits it, otherwise the automatic one.
+    blank : "auto", "none" or a grey value
+        What is treated as blank region.
+    smooth : float or None
+        Standard deviation, in pixels, of a mild in-plane Gaussian before the network; None takes the model's.
+    planes : "axial" or "isotropic"
+        A 2-D network enlarges each slice in its plane, or the volume along all three axes.
+    scale : float or None
+        Factor for a network of any real scale; None takes the network's own.
+    roi : ((i0, i1), (j0, j1), (k0, k1)) or None
+        Half-open box in voxels of the input; only it is computed.
+    dtype : str or None
+        numpy name of the output's type; None keeps the input's.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    precision : str
+        One of `PRECISIONS`; "auto" is fp32 on the CPU and, on CUDA, fp16 where it was measured to be equal.
+    tile : int or None
+        Edge of a tile in input voxels; None chooses it from the memory at hand, 0 forbids tiles.
+    ensemble : int
+        Results over so many flips and rotations of each slice (flips of each block) that are averaged, one of
+        `ENSEMBLES`; the network runs so many times.
+    uncertainty : int
+        Further passes, flipped or rotated and with a little noise, whose standard deviation is given as a second volume
+        named "model disagreement"; 0 for none, otherwise 2 to `MOST_PASSES`. See `disagreement`.
+    disagreement_above : float or None
+        Disagreement, in grey values, from which on voxels are marked in a mask; None for no mask.
+    """
+
+    window: str | tuple[float, float] | None = None
+    blank: str | float = "auto"
+    smooth: float | None = None
+    planes: str = "axial"
+    scale: float | None = None
+    roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
+    dtype: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+    ensemble: int = 1
+    uncertainty: int = 0
+    disagreement_above: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.window, list):
+            object.__setattr__(self, "window", tuple(self.window))
+        if isinstance(self.roi, list):
+            object.__setattr__(self, "roi", tuple(tuple(pair) for pair in self.roi))
+        if self.planes not in PLANES:
+            raise OptionError(f"planes is {self.planes!r}.", f"Choose one of {', '.join(PLANES)}.")
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"precision is {self.precision!r}.", f"Choose one of {', '.join(PRECISIONS)}.")
+        if self.smooth is not None and not 0 <= self.smooth <= 5:
+            raise OptionError(f"smooth is {self.smooth} pixels.", "Choose a value from 0 to 5.")
+        if self.tile is not None and self.tile < 0:
+            raise OptionError(f"tile is {self.tile}.", "Choose a positive edge length, or 0 for whole slices.")
+        if self.ensemble not in ENSEMBLES:
+            raise OptionError(
+                f"ensemble is {self.ensemble!r}.",
+                f"Choose one of {', '.join(map(str, ENSEMBLES))} flips and rotations.",
+            )
+        self._check_uncertainty()
+        if self.dtype is not None:
+            self._check_dtype()
+
+    def _check_uncertainty(self) -> None:
+        if self.uncertainty != 0 and not 2 <= self.uncertainty <= MOST_PASSES:
+            raise OptionError(
+                f"uncertainty is {self.uncertainty} passes.", f"Choose 2 to {MOST_PASSES} passes, or 0 for none."
+            )
+        if self.disagreement_above is None:
+            return
+        if not self.disagreement_above > 0:
+            raise OptionError(
+                f"disagreement_above is {self.disagreement_above} grey values.",
+                "Choose a positive number of grey values.",
+            )
+        if not self.uncertainty:
+            raise OptionError("There is a threshold for the disagreement, but no passes.", "Set uncertainty, to 4 say.")
+
+    def _check_dtype(self) -> None:
+        try:
+            kind = np.dtype(self.dtype).kind
+        except TypeError:
+            kind = "?"
+        if kind not in "iuf":
+            raise OptionError(f"dtype is {self.dtype!r}.", "Choose for instance int16, uint16 or float32.")
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: dict) -> Options:
+        unknown = set(values) - {f.name for f in fields(Options)}
+        if unknown:
+            raise OptionError(f"Unknown options: {', '.join(sorted(unknown))}.")
+        return Options(**values)
+
+
+Ranges = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class PreviewRequest:
+    """A part of one slice of a volume, as it is to be super-resolved.
+
+    Attributes
+    ----------
+    model : str
+        The model's file.
+    options : Options
+        As they would be applied to the whole volume, ROI included.
+    normal : int
+        The axis across the slice: 0, 1, 2 for i, j, k.
+    visible : three pairs of int
+        Half-open ranges of voxels along (i, j, k) that are to be filled; one voxel along `normal`.
+    focus : three int
+        Voxel (i, j, k) around which to begin.
+    """
+
+    model: str
+    options: Options
+    normal: int
+    visible: Ranges
+    focus: tuple[int, int, int]
+
+    def to_json(self) -> dict:
+        facts = {"model": self.model, "normal": self.normal, "visible": self.visible, "focus": self.focus}
+        return {**facts, "options": self.options.to_json()}
+
+    @staticmethod
+    def from_json(values: dict) -> PreviewRequest:
+        visible = tuple(tuple(part) for part in values["visible"])
+        options = Options.from_json(values["options"])
+        return PreviewRequest(values["model"], options, values["normal"], visible, tuple(values["focus"]))
+
+    def slice_of(self, size: tuple[int, int, int]) -> Ranges:
+        """The whole slice within the ROI, or within a volume of that size along (i, j, k)."""
+        whole = self.options.roi or tuple((0, n) for n in size)
+        return tuple(self.visible[axis] if axis == self.normal else whole[axis] for axis in range(3))
+
+    def is_of_one_slice_with(self, other: PreviewRequest | None) -> bool:
+        """Whether what was computed for the other is right for this one, too."""
+        return other is not None and self._slice == other._slice
+
+    @property
+    def _slice(self) -> tuple:
+        return self.model, self.options, self.normal, self.visible[self.normal]
+
+
+def request_file(folder: Path, number: int) -> Path:
+    """Where a request is put for the process that computes previews."""
+    return folder / f"request-{number}.json"

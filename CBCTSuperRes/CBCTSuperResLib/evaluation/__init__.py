@@ -1,1 +1,0 @@
-"""Scans with known truth, simulated acquisition, and the measures of image quality. Only table.py needs torch."""

@@ -1,1 +1,0 @@
-"""Grey values of scans: windows, tissue levels, and what a quick look tells."""

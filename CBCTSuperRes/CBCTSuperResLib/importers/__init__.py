@@ -1,0 +1,108 @@
+"""Weights of other programs become models, and models become files that those programs read.
+
+>>> model = importers.import_checkpoint("480000_G.pth", scale=2, window=(26000, 46000))
+>>> model.save("mine.safetensors")
+>>> importers.export_checkpoint(model, "480000_G.pth")
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.digest import file_sha256
+from ..core.errors import ModelError
+from ..models.card import ModelCard
+from ..models.model import Model, refuse_non_finite
+from . import rrdb, spsr
+from .checkpoint import read_checkpoint
+from .rrdb import TrunkReport, import_rrdb_trunk
+from .spsr import export_checkpoint
+
+__all__ = ["TrunkReport", "export_checkpoint", "import_checkpoint", "import_rrdb_trunk"]
+
+LIMITS = (
+    "Imported weights of unknown training: not tested on any scan by this program. "
+    "Compare with interpolation before trusting detail."
+)
+
+
+def import_checkpoint(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    scale: int | None = None,
+    taps: Sequence[int] | None = None,
+    window: tuple[float, float] | None = None,
+    title: str = "",
+    licence: str = "unknown",
+) -> Model:
+    """Read the weights of a UNetSPSR or SPSR generator (.pth, .pt, .ckpt, .safetensors); nothing is executed.
+
+    Parameters
+    ----------
+    path : str or Path
+    name : str, optional
+        The model's name; default: the file's.
+    scale : int, optional
+        Needed for 3 only: a generator for 3 has the same tensors as one for 2. Other factors are read from the file.
+    taps : sequence of four int, optional
+        After which RRDBs the gradient branch takes in the trunk's features; the file does not tell. Default: SPSR's
+        5, 10, 15, 20, or the quarters of a trunk of fewer than 20 RRDBs.
+    window : (lo, hi), optional
+        Grey values that the training normalised with; the file does not tell.
+    title, licence : str, optional
+        For the model's card.
+
+    Returns
+    -------
+    Model
+        Not saved yet, without a calibrated halo: it runs on whole slices. `card.training["notes"]` tells what was
+        noticed in the file.
+
+    Raises
+    ------
+    ModelError
+        If the file is of another kind, holds objects that would have to be executed, or its tensors do not fit; the
+        message lists them.
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    if not spsr.detect(checkpoint.tensors):
+        raise _unusable(path, checkpoint.tensors)
+    refuse_non_finite(checkpoint.tensors, path)
+    network, notes = spsr.build(checkpoint.tensors, scale, taps)
+    notes = [*checkpoint.notes, *notes]
+    for note in notes:
+        logging.getLogger(__name__).warning("%s: %s", path.name, note)
+    card = ModelCard(
+        name=name or path.stem,
+        title=title or f"Imported from {path.name}",
+        summary=f"A generator of the SPSR layout, read from {path.name}.",
+        licence=licence,
+        spec=network.describe(),
+        window=None if window is None else (float(window[0]), float(window[1])),
+        training={
+            "data": "unknown",
+            "imported_from": path.name,
+            "imported_sha256": file_sha256(path),
+            "layout": "SPSR",
+            "notes": notes,
+        },
+        limits=LIMITS,
+    )
+    return Model(network, card)
+
+
+def _unusable(path: Path, tensors: dict) -> ModelError:
+    known = rrdb.recognise(tensors)
+    if known:
+        return ModelError(
+            f"{path} holds an {known}; this program has no such network.",
+            "Its trunk can start the training of UNetSPSR (importers.import_rrdb_trunk), but it cannot be applied.",
+        )
+    names = ", ".join(list(tensors)[:5])
+    return ModelError(
+        f"The tensors in {path} belong to no network that can be imported: {names}, ...", "Choose another file."
+    )

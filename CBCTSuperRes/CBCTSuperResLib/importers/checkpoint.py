@@ -1,0 +1,119 @@
+"""Tensors out of files of unknown origin, without executing anything in them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import tarfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..core.errors import ModelError
+from ..models.card import CARD_KEY
+from ..models.header import read_header
+
+WRAPPERS = ("params_ema", "params", "state_dict", "model", "net")
+PREFIXES = ("module.", "netG.")
+TRAINING_STATE = {"optimizers", "schedulers"}
+
+
+@dataclass
+class Checkpoint:
+    """Tensors by the names that the network gave them, and what was noticed while reading."""
+
+    tensors: dict[str, Tensor]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read all tensors of a PyTorch or safetensors file as float32 on the CPU.
+
+    Wrappers ("params_ema", "params", "state_dict", "model", "net") and prefixes ("module.", "netG.") are taken off.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, unreadable, or holds anything but tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(
+            f"The file {path} does not exist.", "Give the path of a .pth, .pt, .ckpt or .safetensors file."
+        )
+    with path.open("rb") as file:
+        start = file.read(9)
+    content = _read_safetensors(path) if start[8:] == b"{" else _read_pytorch(path, start)
+    notes: list[str] = []
+    tensors = _without_prefixes(_unwrapped(content, path, notes), path)
+    types = {tensor.dtype for tensor in tensors.values()} - {torch.float32}
+    if types:
+        notes.append(f"stored as {', '.join(sorted(str(t).removeprefix('torch.') for t in types))}, now float32")
+    return Checkpoint({name: tensor.detach().to(torch.float32) for name, tensor in tensors.items()}, notes)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    if CARD_KEY in read_header(path).metadata:
+        raise ModelError(f"{path} is a model file already.", "Use it as it is: it needs no import.")
+    return load_file(path, device="cpu")
+
+
+def _read_pytorch(path: Path, start: bytes) -> object:
+    # Before torch 2.6, weights_only did not protect the tar format of the first PyTorch versions (CVE-2025-32434).
+    if tarfile.is_tarfile(path):
+        raise ModelError(
+            f"{path} has the tar format of PyTorch before 0.2, which is not safe to read.", "Save it anew."
+        )
+    if not start.startswith((b"PK\x03\x04", b"\x80")):
+        raise ModelError(f"{path} is neither a PyTorch nor a safetensors file.", "Choose another file.")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" (it calls {named[1]})" if named else ""
+        raise ModelError(
+            f"{path} holds more than weights: reading it could run program code{what}. It was not read.",
+            "Ask its author for a file with weights only (a state dict).",
+        ) from None
+    except Exception as error:  # a damaged file makes the unpickler fail in any way
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} cannot be read as a PyTorch file: {reason}", "Is the file complete?") from None
+
+
+def _unwrapped(content: object, path: Path, notes: list[str]) -> Mapping:
+    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        others = [key for key in WRAPPERS if key != inner and isinstance(content.get(key), Mapping)]
+        if others:
+            notes.append(f"of the weights {', '.join([inner, *others])} the first was taken")
+        content = content[inner]
+    if isinstance(content, Mapping) and TRAINING_STATE & set(content):
+        raise ModelError(
+            f"{path} is a training state (optimisers), not a network.", "Choose the file ending with _G.pth."
+        )
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(f"{path} holds no table of named tensors.", "Choose a file with a network's state dict.")
+    return content
+
+
+def _without_prefixes(content: Mapping, path: Path) -> dict[str, Tensor]:
+    strangers = [
+        str(name) for name, value in content.items() if not isinstance(value, Tensor) or not isinstance(name, str)
+    ]
+    if strangers:
+        raise ModelError(
+            f"{path} has entries that are no tensors: {', '.join(strangers[:10])}.", "Save the state dict alone."
+        )
+    tensors = dict(content)
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors

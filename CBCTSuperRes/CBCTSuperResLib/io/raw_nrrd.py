@@ -1,0 +1,89 @@
+"""Uncompressed NRRD, written a moment at a time and read where it is used, so that an application stays responsive."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..core.atomic import replacing
+from ..core.volume import Grid, Volume
+from .exchange import slab_depth
+from .images import read_facts
+from .read import read_volume
+from .write import (
+    check_output,
+    check_written,
+    writable_type,
+)
+
+LONGEST_HEADER = 1 << 16
+TYPES = {"float32": "float", "float64": "double"}  # the others have the same names
+
+
+def write_raw_nrrd(volume: Volume, path: str | Path) -> Iterator[float]:
+    """`write_volume` slab by slab; yields the fraction that is written, and the file appears at the end.
+
+    Raises
+    ------
+    OutputError, ResourceError
+        As `write_volume`.
+    """
+    path, voxels = Path(path), writable_type(volume.voxels)
+    check_output(path, volume.grid, voxels.dtype)
+    depth = slab_depth(voxels)
+    with replacing(path) as scratch:
+        with open(scratch, "wb") as stream:
+            stream.write(_header(volume.grid, voxels.dtype).encode("ascii"))
+            for start in range(0, len(voxels), depth):
+                stream.write(np.ascontiguousarray(voxels[start : start + depth]).data)
+                yield start / len(voxels)
+        check_written(scratch, volume.grid, voxels)
+
+
+def map_raw_nrrd(path: str | Path) -> Volume:
+    """A volume whose voxels are read from disk when they are used; one that cannot be mapped is read at once.
+
+    Raises
+    ------
+    InputError
+        As `read_volume`.
+    """
+    facts, begin = read_facts(path), _begin_of_voxels(Path(path))
+    if begin is None or facts.dtype is None or len(facts.size) != 3:
+        return read_volume(path)
+    if Path(path).stat().st_size != begin + facts.nbytes:
+        return read_volume(path)
+    return Volume(np.memmap(path, facts.dtype, "r", begin, facts.size[::-1]), facts.grid())
+
+
+def _begin_of_voxels(path: Path) -> int | None:
+    """Where the voxels begin that lie in a file as they are in memory; None if there are none."""
+    with open(path, "rb") as stream:
+        header, end, _ = stream.read(LONGEST_HEADER).partition(b"\n\n")
+    is_raw = header.startswith(b"NRRD") and b"\nencoding: raw" in header and b"\ndata file:" not in header
+    swapped = {"little": b"\nendian: big", "big": b"\nendian: little"}[sys.byteorder]
+    return len(header) + len(end) if end and is_raw and swapped not in header else None
+
+
+def _header(grid: Grid, dtype: np.dtype) -> str:
+    directions = (grid.direction * np.asarray(grid.spacing)).T
+    lines = [
+        "NRRD0004",
+        f"type: {TYPES.get(dtype.name, dtype.name)}",
+        "dimension: 3",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(map(str, grid.size))}",
+        f"space directions: {' '.join(map(_vector, directions))}",
+        "kinds: domain domain domain",
+        f"endian: {sys.byteorder}",
+        "encoding: raw",
+        f"space origin: {_vector(grid.origin)}",
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def _vector(numbers: Sequence[float]) -> str:
+    return f"({','.join(f'{number:.17g}' for number in numbers)})"

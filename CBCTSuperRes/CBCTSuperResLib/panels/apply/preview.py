@@ -1,0 +1,194 @@
+"""Preview: what Apply would give, shown in a slice view before it is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from ...core.errors import InputError, ModelError, SuperResError
+from ...jobs.preview import PreviewSession
+from ...scene.preview import LivePreview, Subject
+from ...scene.slice_views import TiltedView, crosshairPosition, sliceViews
+from ..widgets import Section
+from .choices import Choices
+from .parameters import ApplyParameters, Planes
+
+AXIAL = 2
+
+
+class PreviewSection(Section):
+    """The button Preview, the view that shows it, its fade, and how far it is.
+
+    Parameters
+    ----------
+    ensurePackages : callable
+        Called when the preview is switched on; installs what is missing.
+    """
+
+    def __init__(self, ui, choices: Choices, ensurePackages: Callable[[], None]) -> None:
+        super().__init__(ui)
+        self.choices, self.ensurePackages = choices, ensurePackages
+        self.preview = LivePreview(PreviewSession(slicer.app.temporaryPath), self._subject, self._onLiveChange)
+        self._problem: SuperResError | None = None
+        self._isTicking = False
+        self._views: list[str] = []
+        self._layoutObserver = VTKObservationMixin()
+        self.ui.previewButton.connect("clicked(bool)", self.onSwitched)
+        self.ui.alignViewButton.connect("clicked(bool)", self.onAlignView)
+        self.ui.previewViewSelector.connect("currentIndexChanged(int)", self.onViewChosen)
+
+    @property
+    def isBusy(self) -> bool:
+        return self.preview.isBusy
+
+    def bind(self, parameters: ApplyParameters) -> None:
+        super().bind(parameters)
+        for layout in slicer.util.getNodesByClass("vtkMRMLLayoutNode"):
+            self._layoutObserver.addObserver(layout, vtk.vtkCommand.ModifiedEvent, self.onLayoutChanged)
+
+    def unbind(self) -> None:
+        self._layoutObserver.removeObservers()
+        self.remove()
+        super().unbind()
+
+    def close(self) -> None:
+        self.preview.close()
+
+    def remove(self) -> None:
+        """Switch the preview off, because the run itself begins, or the module is left."""
+        self.preview.switchOff()
+        self._problem = None
+        self._show()
+
+    def refresh(self) -> None:
+        self._listViews()
+        if self.parameters is None or self.choices.isLocked:
+            self.preview.switchOff()
+        else:
+            self.preview.setOpacity(self.parameters.previewFade / 100)
+            self.preview.look()
+        self._isTicking = self.isBusy
+        self._show()
+
+    def poll(self) -> None:
+        self.preview.poll()
+        self._isTicking = self.isBusy
+        self._show()
+
+    def onSwitched(self, checked: bool = False) -> None:
+        self._problem = None
+        if self.preview.isOn:
+            self.preview.switchOff()
+        else:
+            self._switchOn()
+        self.whenChanged()
+
+    def onViewChosen(self, index: int) -> None:
+        if self.parameters is not None and 0 <= index < len(self._views):
+            self.parameters.previewView = self._views[index]
+
+    def onAlignView(self, checked: bool = False) -> None:
+        sliceNode, inputNode = self._sliceNode(), self.choices.inputNode
+        if sliceNode is not None and inputNode is not None:
+            sliceNode.RotateToVolumePlane(inputNode)
+
+    def onLayoutChanged(self, caller=None, event=None) -> None:
+        self.refresh()
+
+    def _switchOn(self) -> None:
+        try:
+            self.ensurePackages()
+        except SuperResError as error:
+            self._problem = error
+            return
+        self.preview.switchOn()
+
+    def _onLiveChange(self) -> None:
+        """The other sections hear only of its beginning, because a view that is scrolled changes all the time."""
+        self._show()
+        if self.isBusy and not self._isTicking:
+            self.whenChanged()
+
+    def _subject(self) -> Subject:
+        volume, card, sliceNode = self.choices.volume(), self.choices.card(), self._sliceNode()
+        if card is None:
+            raise ModelError(_("The model is not installed."), _("Choose another one."))
+        if sliceNode is None:
+            raise InputError(_("There is no slice view."), _("Choose a layout with slice views."))
+        return Subject(sliceNode, self.choices.inputNode, volume, card.path.absolute(), self.choices.options())
+
+    def _sliceNode(self) -> slicer.vtkMRMLSliceNode | None:
+        nodes = sliceViews(slicer.mrmlScene)
+        chosen = self.parameters.previewView if self.parameters else ""
+        return next((node for node in nodes if node.GetLayoutName() == chosen), nodes[0] if nodes else None)
+
+    def _listViews(self) -> None:
+        nodes, selector = sliceViews(slicer.mrmlScene), self.ui.previewViewSelector
+        texts = [f"{node.GetName()} ({node.GetOrientation().lower()})" for node in nodes]
+        wasBlocked = selector.blockSignals(True)
+        if texts != [selector.itemText(n) for n in range(selector.count)]:
+            selector.clear()
+            for text in texts:
+                selector.addItem(text)
+        self._views = [node.GetLayoutName() for node in nodes]
+        current = self._sliceNode()
+        selector.currentIndex = self._views.index(current.GetLayoutName()) if current else -1
+        selector.blockSignals(wasBlocked)
+
+    def _show(self) -> None:
+        reason = self._whyNot()
+        isOn, problem = self.preview.isOn, self._problem or self.preview.problem
+        button = self.ui.previewButton
+        button.checked = isOn
+        button.enabled = isOn or not reason
+        button.text = _("Stop preview") if isOn else _("Preview")
+        button.toolTip = reason or _(
+            "Compute the result around the crosshair, then in the whole view; it follows the view until it is stopped."
+        )
+        self.ui.previewViewSelector.enabled = bool(self._views)
+        self.ui.alignViewButton.visible = isOn and isinstance(problem, TiltedView)
+        lines = [str(problem)] if problem else [self._progressText(), self._crosshairText(), self._planesText()]
+        self.ui.previewLabel.text = "\n".join(line for line in lines if line)
+
+    def _whyNot(self) -> str:
+        if self.choices.isLocked:
+            return _("Something else is being computed.")
+        if self.choices.inputNode is None:
+            return _("Choose an input volume.")
+        return ""
+
+    def _progressText(self) -> str:
+        preview = self.preview
+        if not preview.isOn:
+            return ""
+        if len(preview.seconds) == 2:
+            first, last = (f"{seconds:.1f}" for seconds in preview.seconds)
+            if first == last:
+                return _("Computed in {last} s.").format(last=last)
+            return _("Computed in {last} s, the first block in {first} s.").format(last=last, first=first)
+        if preview.share:
+            return _("{percent} % of what is in view is computed.").format(percent=round(100 * preview.share))
+        if preview.isStarting:
+            return _("Starting; the first time, this takes some seconds.")
+        return _("Computing.")
+
+    def _crosshairText(self) -> str:
+        seen = self.preview.seen
+        if seen is None or seen.isAtCrosshair or crosshairPosition(slicer.mrmlScene) is None:
+            return ""
+        return _("The crosshair is not on what is in view of the volume, so the preview begins in its middle.")
+
+    def _planesText(self) -> str:
+        """How the preview relates to what Apply will give, where they are not the same."""
+        seen, card = self.preview.seen, self.choices.card()
+        if seen is None or card is None or card.spec.dimensions == 3:
+            return ""
+        if self.parameters.planes is not Planes.axial:
+            return _("Apply will join three planes; this shows the network in the plane of the view only.")
+        if seen.normal == AXIAL:
+            return ""
+        return _("Apply will sharpen axial slices only; this shows the network in the plane of the view.")

@@ -1,0 +1,51 @@
+"""From two scans of one object to aligned training pairs.
+
+>>> from CBCTSuperResLib.prepare import PrepareOptions, prepare
+>>> prepare("P01 0.25 mm.nrrd", "P01 0.125 mm.nrrd", "pairs", PrepareOptions(window=(26000, 46000)))
+
+This file, `options` and `arguments` import nothing that a bare Slicer lacks; the others need OpenCV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..core.progress import Report
+from ..io.read import VOLUME_FORMATS
+from .options import PrepareOptions
+
+__all__ = ["PrepareOptions", "prepare"]
+
+
+def prepare(
+    lr: str | Path,
+    hr: str | Path,
+    out: str | Path,
+    options: PrepareOptions | None = None,
+    progress: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict:
+    """`folders.prepare_folders` for two folders of scans, `pair.prepare_pair` for two scans.
+
+    Returns
+    -------
+    dict
+        The content of report.json; "warnings" holds sentences for the user.
+    """
+    from .folders import prepare_folders
+    from .pair import prepare_pair
+
+    many = holds_scans(lr) and holds_scans(hr)
+    return (prepare_folders if many else prepare_pair)(lr, hr, out, options, progress, cancelled)
+
+
+def holds_scans(path: str | Path) -> bool:
+    """Whether a folder holds scans, rather than being one: volume files, or nothing but folders."""
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        return False
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    if any(entry.name.lower().endswith(VOLUME_FORMATS) for entry in entries):
+        return True
+    return bool(entries) and all(entry.is_dir() for entry in entries)

@@ -1,1 +1,0 @@
-"""What a result says of itself."""

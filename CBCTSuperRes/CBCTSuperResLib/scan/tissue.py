@@ -1,0 +1,154 @@
+"""Tissue levels: which grey values air, soft tissue and bone have in a scan."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+from ..core.errors import InputError
+from .blank_region import BlankRegion
+from .window import Window
+
+_SAMPLES = 2_000_000
+
+
+@dataclass(frozen=True)
+class TissueLevels:
+    """Typical values of the three kinds of matter in a scan, in grey values or, in a model card, in [0, 1].
+
+    A scan without air (micro-CT of bone in fluid) has its darkest matter in the place of air; the levels always ascend.
+    """
+
+    air: float
+    soft: float
+    bone: float
+
+    def in_window(self, window: Window) -> TissueLevels:
+        """The levels as unit values of a window, not clipped."""
+        return TissueLevels(*((level - window.lo) / window.width for level in astuple(self)))
+
+
+def estimate_levels(voxels: np.ndarray, blank: BlankRegion | None = None) -> TissueLevels:
+    """Tissue levels of the non-blank voxels, in grey values.
+
+    The medians of the three classes that Otsu's criterion separates best, metal left out. They follow every change of
+    gain and offset, so that they carry a window from one scanner to another.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (k, j, i)
+        Grey values of the whole scan.
+    blank : BlankRegion, optional
+        Voxels to leave out.
+
+    Raises
+    ------
+    InputError
+        If all non-blank voxels have the same value or none are left.
+    """
+    return levels_of(sample_voxels(voxels, blank))
+
+
+def sample_voxels(voxels: np.ndarray, blank: BlankRegion | None) -> np.ndarray:
+    """At most `_SAMPLES` of the non-blank voxels on a regular lattice, as a 1-D float32 or float64 array."""
+    steps = [1, 1, 1]
+    while np.prod(counts := [-(-n // s) for n, s in zip(voxels.shape, steps, strict=True)]) > _SAMPLES:
+        steps[int(np.argmax(counts))] += 1
+    ks, js, is_ = (np.arange(0, n, s) for n, s in zip(voxels.shape, steps, strict=True))
+    kind = np.float32 if np.can_cast(voxels.dtype, np.float32) else np.float64
+    rows = []
+    for k in ks:
+        slice_ = voxels[k, :: steps[1], :: steps[2]]
+        mask = None if blank is None else blank.fine_mask(float(k), js.astype(float), is_.astype(float))
+        rows.append((slice_ if mask is None else slice_[~mask]).astype(kind, copy=False).ravel())
+    return np.concatenate(rows)
+
+
+def levels_of(sample: np.ndarray) -> TissueLevels:
+    """Tissue levels of a sample of grey values: see `estimate_levels`."""
+    if sample.size == 0:
+        raise InputError("All voxels are blank.", "Choose another blank value, or none.")
+    if not np.isfinite(sample).all():
+        raise InputError("The volume holds values that are not numbers.", "Replace them by air.")
+    if sample.min() == sample.max():
+        raise InputError(f"All voxels have the same value, {sample[0]:g}.", "Check that the scan was read correctly.")
+    return TissueLevels(*_class_medians(_without_metal(sample), 3))
+
+
+def levels_without_air(sample: np.ndarray) -> tuple[float, float]:
+    """Levels of soft tissue and bone in a scan that shows hardly anything else, such as one of a few teeth."""
+    soft, bone = _class_medians(_without_metal(sample), 2)
+    return soft, bone
+
+
+def _without_metal(sample: np.ndarray) -> np.ndarray:
+    for _ in range(3):
+        metal = _metal_threshold(sample)
+        if metal is None:
+            break
+        sample = sample[sample < metal]
+    return sample
+
+
+def _class_medians(sample: np.ndarray, classes: int) -> list[float]:
+    """Medians of Otsu's classes; an empty class, where there are too few values, lies between its neighbours."""
+    edges = [-np.inf, *_otsu_thresholds(sample, classes), np.inf]
+    parts = [sample[(sample >= lower) & (sample < upper)] for lower, upper in zip(edges, edges[1:], strict=False)]
+    found = [float(np.median(part)) if part.size else np.nan for part in parts]
+    found[0] = float(sample.min()) if np.isnan(found[0]) else found[0]
+    found[-1] = float(sample.max()) if np.isnan(found[-1]) else found[-1]
+    known = np.flatnonzero(np.isfinite(found))
+    return [float(level) for level in np.interp(range(classes), known, np.array(found)[known])]
+
+
+def _metal_threshold(sample: np.ndarray) -> float | None:
+    """Grey value from which voxels are metal, or None.
+
+    Metal is a small fourth class far above the third: farther than bone is from air, or, where it is saturated, which
+    brings it nearer, most of that distance.
+    """
+    *_, lower, upper = _otsu_thresholds(sample, 4)
+    top = sample[sample >= upper]
+    third = sample[(sample >= lower) & (sample < upper)]
+    if not (0 < top.size < 0.06 * sample.size and third.size):
+        return None
+    darkest, bright, brightest = (float(v) for v in (np.percentile(sample, 2), np.median(third), np.median(top)))
+    if bright <= darkest:
+        return None
+    reach = (brightest - bright) / (bright - darkest)
+    saturated = np.count_nonzero(top == sample.max()) > 0.5 * top.size
+    return float(upper) if reach > (0.7 if saturated else 1.2) else None
+
+
+def _otsu_thresholds(sample: np.ndarray, classes: int, bins: int = 256) -> np.ndarray:
+    """Grey values that cut a sample into the classes of least total variance within them.
+
+    N. Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9 (1979) 62-66, for several
+    thresholds by dynamic programming over a histogram. The histogram spans the data without its outermost 0.05 %.
+    """
+    lo, hi = (float(bound) for bound in np.percentile(sample, (0.05, 99.95)))
+    if lo == hi:
+        lo, hi = float(sample.min()), float(sample.max())
+    index = np.clip((sample - lo) * (bins / (hi - lo)), 0, bins - 1).astype(np.uint16)
+    counts = np.bincount(index, minlength=bins).astype(np.float64)
+    number = np.concatenate([[0], np.cumsum(counts)])
+    total = np.concatenate([[0], np.cumsum(counts * np.arange(bins))])
+
+    weight = number[None, :] - number[:, None]
+    gain = np.full((bins + 1, bins + 1), -np.inf)
+    filled = weight > 0
+    gain[filled] = (total[None, :] - total[:, None])[filled] ** 2 / weight[filled]
+    gain[weight == 0] = 0
+    gain[np.tril_indices(bins + 1, -1)] = -np.inf
+
+    best, cuts = gain[0], []
+    for _ in range(classes - 1):
+        options = best[:, None] + gain
+        cuts.append(np.argmax(options, axis=0))
+        best = np.max(options, axis=0)
+    edge, thresholds = bins, []
+    for cut in reversed(cuts):
+        edge = int(cut[edge])
+        thresholds.append(lo + edge * (hi - lo) / bins)
+    return np.array(thresholds[::-1])

@@ -1,0 +1,154 @@
+"""Super-resolution of volume nodes; plain classes that show nothing and need no application."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import slicer
+
+from ..apply.plan import estimate
+from ..core.errors import InputError, OutputError, ResourceError
+from ..core.memory import readable
+from ..core.options import Options
+from ..jobs.job import InProcessWorker, WorkerProcess, make_job_folder
+from ..models.card import read_card
+from ..models.folder import DEFAULT_MODEL, find_model
+from .jobs import DifferenceJob, SuperResJob
+from .nodes import inputOf, roiBox, volumeFromNode
+
+POLL_INTERVAL_S = 0.05
+
+
+class SuperResLogic:
+    """What module panel, Python console and scripts use.
+
+    >>> logic = SuperResLogic()
+    >>> outputVolume = logic.process(inputVolume)                     # waits
+    >>> job = logic.start(inputVolume, model="light")                 # does not wait
+    >>> while not job.isFinished:
+    ...     job.poll()
+    """
+
+    def process(
+        self,
+        inputVolume: slicer.vtkMRMLScalarVolumeNode,
+        outputVolume: slicer.vtkMRMLScalarVolumeNode | None = None,
+        *,
+        progress: Callable[[float, str], None] | None = None,
+        inProcess: bool = False,
+        **options,
+    ) -> slicer.vtkMRMLScalarVolumeNode:
+        """Super-resolve a volume and wait for the result.
+
+        Parameters
+        ----------
+        inputVolume : vtkMRMLScalarVolumeNode
+            Never modified.
+        outputVolume : vtkMRMLScalarVolumeNode, optional
+            Node to fill; without it one is created beside the input.
+        progress : callable (fraction, message), optional
+        inProcess : bool
+            Compute in this process instead of a worker of its own. Not for the Slicer application, where torch may
+            crash it; for plain Python.
+        **options
+            As of `start`.
+
+        Returns
+        -------
+        vtkMRMLScalarVolumeNode
+            The filled output node.
+
+        Raises
+        ------
+        SuperResError
+            What happened and what to do about it; the nodes are as they were.
+        """
+        worker = partial(InProcessWorker, progress=progress) if inProcess else WorkerProcess
+        job = self._job(worker, inputVolume, outputVolume, **options)
+        try:
+            while not job.isFinished:
+                job.poll()
+                if progress:
+                    progress(job.fraction, job.message)
+                letTheApplicationBreathe()
+        finally:
+            job.close()
+        if job.error:
+            raise job.error
+        return job.outputVolume
+
+    def start(
+        self,
+        inputVolume: slicer.vtkMRMLScalarVolumeNode,
+        outputVolume: slicer.vtkMRMLScalarVolumeNode | None = None,
+        *,
+        model: str | Path | None = None,
+        roi: slicer.vtkMRMLMarkupsROINode | tuple | None = None,
+        **options,
+    ) -> SuperResJob:
+        """Start a worker process and return at once.
+
+        Parameters
+        ----------
+        model : str or path, optional
+            Name or file of a model; None takes the shipped light one.
+        roi : vtkMRMLMarkupsROINode or ((i0, i1), (j0, j1), (k0, k1)), optional
+            Only this part is computed.
+        **options
+            window, blank, smooth, planes, scale, dtype, device, precision, tile, ensemble, uncertainty,
+            disagreement_above: see `Options`. With `uncertainty` comes a second volume, "<output> model disagreement".
+        """
+        return self._job(WorkerProcess, inputVolume, outputVolume, model=model, roi=roi, **options)
+
+    def startDifference(self, resultVolume: slicer.vtkMRMLScalarVolumeNode) -> DifferenceJob:
+        """Start to compute, in a worker process, what a result has that its interpolated input has not.
+
+        Raises
+        ------
+        InputError
+            If the volume is no result, or its input is gone.
+        """
+        inputVolume = inputOf(resultVolume)
+        if inputVolume is None:
+            raise InputError("The input of this result is no longer in the scene.", "Load it again, and apply anew.")
+        needed = volumeFromNode(inputVolume).voxels.nbytes + 3 * volumeFromNode(resultVolume).voxels.nbytes
+        return DifferenceJob(inputVolume, resultVolume, None, WorkerProcess, _temporaryFolder(needed))
+
+    @staticmethod
+    def _job(worker, inputVolume, outputVolume, *, model=None, roi=None, **options) -> SuperResJob:
+        volume = volumeFromNode(inputVolume)
+        if outputVolume is inputVolume:
+            raise OutputError("The output volume is the input volume.", "Choose another one; inputs are never changed.")
+        if roi is not None and not isinstance(roi, tuple | list):
+            roi = roiBox(roi, inputVolume)
+        card = read_card(find_model(DEFAULT_MODEL if model is None else model))
+        chosen = Options(roi=roi, **options)
+        need = estimate(volume.grid, volume.voxels.dtype, card, chosen)
+        folder = _temporaryFolder(volume.voxels.nbytes + need.output_bytes + need.beside_bytes)
+        return SuperResJob(inputVolume, outputVolume, card, chosen, worker, folder)
+
+
+def _temporaryFolder(needed: int) -> Path:
+    """A folder with room for so many bytes."""
+    app = getattr(slicer, "app", None)
+    folder = make_job_folder(app.temporaryPath if app else None)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ResourceError(
+            f"Input and result take {readable(needed)}; {folder.parent}, for temporary files, has {readable(free)}.",
+            "Free some space, choose a ROI, or another temporary folder in the application settings.",
+        )
+    return folder
+
+
+def letTheApplicationBreathe() -> None:
+    """Between two looks at a job that is waited for."""
+    app = getattr(slicer, "app", None)
+    if app:
+        app.processEvents()
+    time.sleep(POLL_INTERVAL_S)

@@ -1,0 +1,288 @@
+"""Work done ahead by threads, its results in order.
+
+Decoding: every file once, checked, counted, and kept in the type it was stored in.
+
+Where decoded pixels stay: in memory up to a limit, above it in a mapped file that vanishes with the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from ...core.errors import InputError, OptionError, OutputError
+from ...core.memory import available_memory, readable
+from ...io.checks import slabs
+from ...io.images import read_voxels
+from ...io.read import read_volume
+from ...io.write import check_disk
+from ...scan.window import Window
+from .files import Plane, naming
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+THREADS = 8
+
+
+def done_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`work(item)` for each item, in order; only a few results exist before they are taken.
+
+    Files are read this way: SimpleITK decodes without holding Python's lock. What `work` raises is raised here.
+    """
+    threads = min(THREADS, os.cpu_count() or 1)
+    items = iter(items)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="reading")
+    try:
+        begun = deque(pool.submit(work, item) for item in islice(items, 2 * threads))
+        while begun:
+            result = begun.popleft().result()
+            begun.extend(pool.submit(work, item) for item in islice(items, 1))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+EIGHT_BITS = 255
+Keep = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Tally:
+    """What was seen in the images of one role, LR or HR.
+
+    Attributes
+    ----------
+    role : str
+    window : Window or None
+        The one that was asked for.
+    channels : int
+        That the network takes.
+    values, outside : int
+        How many there are, and how many the window clips.
+    largest : float
+    types : dict
+        For each type, the first file of it.
+    """
+
+    role: str
+    window: Window | None
+    channels: int = 1
+    values: int = 0
+    outside: int = 0
+    largest: float = -np.inf
+    types: dict[np.dtype, Path] = field(default_factory=dict)
+    _spacings: set[float] = field(default_factory=set)
+    _digest: object = field(default_factory=hashlib.sha256)
+
+    def add(self, pixels: np.ndarray, planes: Sequence[Plane]) -> None:
+        """Count what was decoded for these planes of one entry, and refuse what the window is not made for."""
+        path, window = planes[0].entry.path, self.window
+        self.types.setdefault(pixels.dtype, path)
+        if pixels.dtype == np.uint8 and window and window.hi > EIGHT_BITS:
+            raise InputError(
+                f"{path} has 8 bits, but the window {window} is one of 16-bit images.",
+                f"Use the original images with 16 bits, or give normalization_range [0, {EIGHT_BITS}].",
+            )
+        self._spacings.update(edge for plane in planes for edge in plane.spacing or ())
+        for _, slab in slabs(pixels):
+            if pixels.dtype.kind == "f":
+                _check_real(path, slab, window)
+            self.largest = max(self.largest, float(slab.max()))
+            self.values += slab.size
+            self.outside += round(window.clipped_share(slab) * slab.size) if window else 0
+            self._digest.update(np.ascontiguousarray(slab).data)
+
+    def check_depth(self) -> None:
+        """Refuse 8-bit images that were saved with 16 bits.
+
+        The largest value of all images tells: a dark slice alone may well stay below 256.
+        """
+        path = self.types.get(np.dtype(np.uint16))
+        fits = self.window is not None and self.window.hi <= EIGHT_BITS
+        if path and len(self.types) == 1 and self.largest <= EIGHT_BITS and not fits:
+            raise InputError(
+                f"The {self.role} images are 16-bit files ({path}, for instance), but no value exceeds "
+                f"{self.largest:.0f}: they were saved from 8-bit images.",
+                f"Use the original images with 16 bits, or give normalization_range [0, {EIGHT_BITS}].",
+            )
+
+    def facts(self) -> dict:
+        """For the model card."""
+        edges = sorted(self._spacings)
+        return {
+            "role": self.role,
+            "types": sorted(str(kind) for kind in self.types),
+            "voxel_size_mm": [round(edges[0], 6), round(edges[-1], 6)] if edges else None,
+            "sha256": self._digest.hexdigest(),
+        }
+
+
+def read_planes(planes: Sequence[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
+    """Pixels (C, H, W) of the planes as stored; an entry is decoded once.
+
+    Where only some planes of a volume are wanted, only they are kept.
+
+    Raises
+    ------
+    InputError
+        Naming the file that is damaged, has colour where grey is needed, or values that are not finite.
+    """
+    groups = [list(group) for _, group in groupby(planes, lambda plane: plane.entry)]
+    has_volumes = any(group[0].entry.is_volume for group in groups)
+    one_by_one_or_ahead = map if has_volumes else done_ahead  # several volumes at a time would not be bounded memory
+    pixels: list[np.ndarray] = []
+    for group, decoded in zip(groups, one_by_one_or_ahead(partial(_decoded, tally.channels), groups), strict=True):
+        pixels += (_kept_volume if group[0].entry.is_volume else _kept_slice)(decoded, group, keep, tally)
+    return pixels
+
+
+def window_of(tallies: Iterable[Tally]) -> Window:
+    """The window that was given, or else 0 to 1 for real numbers and the range of the type for integers."""
+    tallies = list(tallies)
+    if tallies[0].window:
+        return tallies[0].window
+    types = {kind for tally in tallies for kind in tally.types}
+    if len(types) > 1:
+        raise OptionError(
+            f"The images are of different types: {', '.join(sorted(map(str, types)))}.",
+            "Give normalization_range, the grey values that become 0 and 1.",
+        )
+    (kind,) = types
+    if kind.kind == "f":
+        return Window(0, 1, "real numbers")
+    return Window(np.iinfo(kind).min, np.iinfo(kind).max, f"the range of {kind}")
+
+
+def _decoded(channels: int, planes: list[Plane]) -> np.ndarray:
+    """(C, H, W) of a slice, or (k, j, i) of the part of a volume that is used."""
+    plane = planes[0]
+    if plane.entry.is_volume:
+        volume = naming(plane.entry, lambda: read_volume(plane.entry.path))
+        return _compact(volume.voxels[slice(*plane.slices)])
+    pixels = read_voxels(plane.entry.path).reshape(*plane.size, -1)
+    return _in_channels(_compact(pixels), channels, plane.entry.path)
+
+
+def _kept_slice(pixels: np.ndarray, planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
+    tally.add(pixels, planes)
+    return [np.broadcast_to(keep(pixels), (tally.channels, *planes[0].size))]
+
+
+def _kept_volume(voxels: np.ndarray, planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
+    if sum(plane.nbytes for plane in planes) >= planes[0].entry_nbytes:
+        tally.add(voxels, planes)
+        voxels = keep(voxels)
+        found = [plane.of(voxels) for plane in planes]
+    else:
+        found = [keep(plane.of(voxels).copy()) for plane in planes]
+        for plane, pixels in zip(planes, found, strict=True):
+            tally.add(pixels, [plane])
+    return [np.broadcast_to(pixels, (tally.channels, *pixels.shape[1:])) for pixels in found]
+
+
+def _compact(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
+
+
+def _in_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
+    """(H, W, c) as (C, H, W): opacity is left out, and colour that is grey becomes one channel."""
+    count = pixels.shape[-1] - (pixels.shape[-1] in (2, 4))
+    pixels = np.moveaxis(pixels[..., :count], -1, 0)
+    if count in (1, channels):
+        return pixels
+    if all(np.array_equal(pixels[0], other) for other in pixels[1:]):
+        return pixels[:1].copy()
+    raise InputError(
+        f"{path} is a colour image, and the network takes {channels} channel{'s' * (channels > 1)}.",
+        "Save the slices with one grey value in each pixel.",
+    )
+
+
+def _check_real(path: Path, pixels: np.ndarray, window: Window | None) -> None:
+    if not np.isfinite(pixels).all():
+        raise InputError(f"{path} holds values that are not finite (NaN or infinity).", "Replace or remove them.")
+    low, high = float(pixels.min()), float(pixels.max())
+    if window is None and not 0 <= low <= high <= 1:
+        raise InputError(
+            f"{path} holds real numbers from {low:.6g} to {high:.6g}, and no window says which become 0 and 1.",
+            "Give normalization_range.",
+        )
+
+
+GB = 1e9
+PROCESSES = "LOCAL_WORLD_SIZE"  # what torchrun tells each of the processes on a machine
+
+
+class PixelCache:
+    """Keeps arrays as they are, in their own type.
+
+    Parameters
+    ----------
+    nbytes : int
+        Of all arrays that will come, at most.
+    limit_gb : float or None
+        Memory they may take in this process; None: its share of a quarter of what is free. If they need more, all of
+        them go to a file.
+    folder : Path
+        For that file. It is gone when the process ends, however it ends.
+
+    Raises
+    ------
+    ResourceError
+        If the disk has no room for the file.
+    """
+
+    def __init__(self, nbytes: int, limit_gb: float | None, folder: Path) -> None:
+        limit = available_memory() / 4 / int(os.environ.get(PROCESSES, 1)) if limit_gb is None else limit_gb * GB
+        self.nbytes = nbytes
+        self.is_file = nbytes > limit
+        self._file = self._map = None
+        self._used = 0
+        if self.is_file:
+            self._open(folder)
+
+    def keep(self, pixels: np.ndarray) -> np.ndarray:
+        """The array itself, or its copy in the file."""
+        if not self.is_file:
+            return pixels
+        start = self._used
+        self._used += pixels.nbytes
+        kept = self._map[start : self._used].view(pixels.dtype).reshape(pixels.shape)
+        kept[...] = pixels
+        return kept
+
+    def close(self) -> None:
+        """Remove the file as soon as no array of it is in use."""
+        if self._file is not None:
+            self._map = None
+            self._file.close()
+            self._file = None
+
+    def __str__(self) -> str:
+        return f"{readable(self.nbytes)} of decoded images in {'a mapped file' if self.is_file else 'memory'}"
+
+    def _open(self, folder: Path) -> None:
+        folder = folder if folder.is_dir() else Path(tempfile.gettempdir())
+        check_disk(folder, self.nbytes)
+        try:
+            self._file = tempfile.TemporaryFile(prefix="decoded-", dir=folder)  # noqa: SIM115 - closed by `close`
+            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would kill the process
+                os.posix_fallocate(self._file.fileno(), 0, self.nbytes)
+            self._map = np.memmap(self._file, np.uint8, "w+", shape=(self.nbytes,))
+        except OSError as error:
+            raise OutputError(
+                f"The decoded images need a file of {readable(self.nbytes)} in {folder}, which failed: {error}.",
+                "Put path.root on a disk with room, or raise cache_gb.",
+            ) from error

@@ -1,0 +1,273 @@
+"""What the model of a run says about itself: its card, filled from the options, the data and the measures.
+
+From a run to a model file that Apply lists.
+
+>>> export_run(root / "experiments" / "UNetSPSR", user_models_folder() / "mine.safetensors")
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..acquisition.phantom import SCANNER_LEVELS, WINDOW
+from ..apply.calibration import calibrate
+from ..core.errors import InputError, OutputError
+from ..core.progress import part_of
+from ..models.card import ModelCard
+from ..models.folder import SUFFIX
+from ..models.model import Model
+from ..networks.spec import NetworkSpec
+from ..scan.tissue import TissueLevels, levels_of
+from .checks import read_options
+from .validation import as_results, undisturbed
+
+if TYPE_CHECKING:
+    from .data.source import TrainingSource
+    from .options import TrainingOptions
+
+
+LOSSES = {
+    "pixel_weight": "pixel",
+    "feature_weight": "feature",
+    "gradient_pixel_weight": "gradient",
+    "pixel_branch_weight": "gradient branch",
+    "gan_weight": "GAN",
+    "gradient_gan_weight": "gradient GAN",
+}
+ADVERSARIAL = ("gan_weight", "gradient_gan_weight")
+OF_NO_INTEREST = ("memory",)  # to whoever applies the model
+NOT_STATED = "not stated"
+SAMPLES, SEED = 64, 20
+PREPARED = 65535  # the brightest grey value of prepared images
+
+
+def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, results: Mapping | None = None) -> ModelCard:
+    """The card of a model that a run has come to.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    options : TrainingOptions
+        Texts of its `card` go before those that are made here.
+    facts : mapping
+        "step", the last iteration; and what is known: "data", what the source says of itself
+        (`TrainingSource.describe`); "window" (lo, hi); "levels" (see `levels_of_source`).
+    results : mapping, optional
+        What `Validator.run` returned; empty or None if nothing was measured.
+    """
+    results = results or {}
+    made = {
+        "name": options.name,
+        "title": f"{options.name}: x{options.scale} in slices, trained by a user of this program",
+        "summary": _summary(spec, options, facts),
+        "limits": _limits(options, facts["step"], results),
+        "licence": NOT_STATED,
+        "voxel_size_mm": voxel_sizes(facts.get("data", {}).get("files", ()), options.scale),
+    }
+    return ModelCard(
+        spec=spec,
+        window=_scanner_window(options, facts.get("window")),
+        levels=facts.get("levels"),
+        training=_training(spec, options, facts),
+        results=as_results(validation_name(results), results),
+        **{**made, **own_texts(options)},
+    )
+
+
+def _scanner_window(options: TrainingOptions, window: Sequence[float] | None) -> tuple[float, float] | None:
+    """The window in grey values of the scanner, also where the images were prepared from others."""
+    if window is None:
+        return None
+    prepared = options.datasets["train"].scanner_window
+    if prepared is None:
+        return float(window[0]), float(window[1])
+    low, high = prepared
+    return tuple(low + (high - low) * float(bound) / PREPARED for bound in window)
+
+
+def own_texts(options: TrainingOptions) -> dict:
+    """The entries of the card that the options state."""
+    return {name: value for name, value in asdict(options.card).items() if value is not None}
+
+
+def levels_of_source(source: TrainingSource) -> TissueLevels | None:
+    """Tissue levels of what a network is trained on, in units of the window; None if the images show no tissues.
+
+    From LR patches of up to `SAMPLES` images, the same ones every time. They carry the changes of contrast that
+    training draws, whose middle is no change. Where slices are drawn, the levels are those of their scanner, which
+    patches do not show: most hold no air, and none outside the window.
+    """
+    if source.describe()["images"].get("procedural") and (source.window.lo, source.window.hi) == WINDOW:
+        return SCANNER_LEVELS
+    images = np.unique(np.linspace(0, len(source) - 1, SAMPLES).round().astype(int)).tolist()
+    values = [source.batch([n], [np.random.default_rng((SEED, n))])["LR"].numpy().ravel() for n in images]
+    try:
+        levels = levels_of(np.concatenate(values))
+    except InputError:
+        return None
+    return TissueLevels(**{name: round(level, 3) for name, level in asdict(levels).items()})
+
+
+def voxel_sizes(files: Sequence[Mapping], scale: int) -> tuple[float, float] | None:
+    """Smallest and largest voxel size (mm) of the LR data; of simulated LR from HR's. None if no file states one."""
+    sizes = {facts["role"]: facts["voxel_size_mm"] for facts in files if facts.get("voxel_size_mm")}
+    if "LR" in sizes:
+        return tuple(sizes["LR"])
+    return tuple(round(size * scale, 6) for size in sizes["HR"]) if "HR" in sizes else None
+
+
+def validation_name(results: Mapping) -> str:
+    """What the measures were made on, for people."""
+    return f"validation set of the run, {results.get('images', 0)} images"
+
+
+def _summary(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> str:
+    size = ", ".join(f"{name} {spec.options[name]}" for name in ("nf", "nb", "gc") if name in spec.options)
+    return (
+        f"A network of the kind {spec.network} ({size}), trained for {facts['step']:,d} of "
+        f"{options.train.niter:,d} iterations on the data set {options.datasets['train'].name or options.name}."
+    )
+
+
+def _limits(options: TrainingOptions, step: int, results: Mapping) -> str:
+    sentences = ["For research, not for diagnosis.", "Made for scans like those it was trained on."]
+    if any(getattr(options.train, name) > 0 for name in ADVERSARIAL) and step > options.train.warmup_iters:
+        sentences.append("Trained with adversarial losses: fine detail can look real and be invented.")
+    if "psnr" in results:
+        sentences.append(
+            f"Measured on {results['images']} images only: PSNR {results['psnr']:.2f} dB, cubic interpolation "
+            f"{results['psnr_cubic']:.2f} dB."
+        )
+    else:
+        sentences.append("Never measured: compare with interpolation before trusting detail.")
+    return " ".join(sentences)
+
+
+def _training(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> dict:
+    """How the network was trained; no path of the computer that did it."""
+    train, data = options.train, options.datasets["train"]
+    known = {name: value for name, value in facts.get("data", {}).items() if name not in OF_NO_INTEREST}
+    return {
+        "run": options.name,
+        "data": known or "unknown",
+        "iterations": facts["step"],
+        "iterations_planned": train.niter,
+        "batch_size": data.batch_size,
+        "HR_size": data.HR_size,
+        "losses": {LOSSES[name]: getattr(train, name) for name in LOSSES if getattr(train, name) > 0},
+        "gan_type": train.gan_type if any(getattr(train, name) > 0 for name in ADVERSARIAL) else None,
+        "warmup_iters": train.warmup_iters,
+        "ema_decay": train.ema_decay,
+        "seed": train.manual_seed,
+        "started_from_other_weights": bool(options.path.pretrain_model_G),
+    }
+
+
+log = logging.getLogger(__name__)
+
+BEST, LATEST = "best", "latest"
+ROLE = "G"
+
+
+def make_run_model(
+    network: nn.Module, options: TrainingOptions, facts: Mapping, results: Mapping | None = None
+) -> Model:
+    """A model of what a run has come to, with its card filled and no halo: it runs on whole slices.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The running mean of the weights where there is one; it is copied, and goes on to be trained.
+    options, facts, results
+        See `run_card.run_card`.
+    """
+    own = copy.deepcopy(network).to("cpu", torch.float32)
+    return Model(own, run_card(own.describe(), options, facts, results))
+
+
+def save_run_model(
+    network: nn.Module, options: TrainingOptions, facts: Mapping, results: Mapping | None, path: Path
+) -> Path:
+    """Write `make_run_model`'s model; torch's random state stays as it is."""
+    with undisturbed():
+        return make_run_model(network, options, facts, results).save(path)
+
+
+def export_run(
+    run: str | Path,
+    out: str | Path,
+    which: str | int = BEST,
+    *,
+    texts: Mapping | None = None,
+    halo: bool = True,
+    half: bool = False,
+    device: str = "auto",
+    progress: Callable[[float, str], None] | None = None,
+) -> Path:
+    """Make the model file of a run.
+
+    Parameters
+    ----------
+    run : path
+        The run's folder, path.root/experiments/NAME.
+    out : path
+        File to write; ends with .safetensors. In the folder of user models, Apply lists it.
+    which : "best", "latest" or int
+        The best by validation (the latest if nothing was validated), the latest, or that of an iteration.
+    texts : mapping, optional
+        Entries of the card: "name", "title", "summary", "limits", "licence", "voxel_size_mm". They go before those of
+        "card" in the run's options.json, which may be edited for the purpose.
+    halo : bool
+        Measure the halo, so that large slices can be cut into tiles.
+    half : bool
+        Store float16 weights.
+    device : str
+        Where the halo is measured.
+    progress : callable (fraction, message), optional
+
+    Raises
+    ------
+    InputError
+        If it is no run's folder, or the run has no such model; those that it has are listed.
+    OutputError
+        If the file cannot be written.
+    """
+    run, out = Path(run), Path(out)
+    if out.suffix.lower() != SUFFIX:
+        raise OutputError(f"{out} is no name of a model file.", f"Let it end with {SUFFIX}.")
+    model = Model.load(find_run_model(run, which))
+    texts = {**own_texts(read_options(run / "options.json")), **(texts or {})}
+    if texts.get("voxel_size_mm"):
+        texts["voxel_size_mm"] = tuple(map(float, texts["voxel_size_mm"]))
+    model = Model(model.network, replace(model.card, **texts))
+    if halo:
+        model = calibrate(model, device=device, progress=part_of(progress, 0, 0.95))
+    path = model.save(out, half=half)
+    part_of(progress, 0.95, 1)(1, "Done")
+    return path
+
+
+def find_run_model(run: Path, which: str | int = BEST) -> Path:
+    """The file within the run's folder that is meant; see `export_run`."""
+    folder = run / "models"
+    if not (run / "options.json").is_file():
+        raise InputError(f"{run} is not the folder of a run.", "Give path.root/experiments/NAME.")
+    path = folder / f"{which}_{ROLE}{SUFFIX}"
+    if path.is_file():
+        return path
+    latest = folder / f"{LATEST}_{ROLE}{SUFFIX}"
+    if which == BEST and latest.is_file():
+        log.warning("The run %s was never validated, so its latest model is taken.", run.name)
+        return latest
+    there = [file.name.removesuffix(f"_{ROLE}{SUFFIX}") for file in sorted(folder.glob(f"*_{ROLE}{SUFFIX}"))]
+    listed = f"There are: {', '.join(there)}." if there else "It saved no model yet."
+    raise InputError(f"The run {run.name} has no model {which}.", listed)

@@ -1,0 +1,33 @@
+"""What is trained, with which losses, and how one step goes: one recipe a file. Importing this needs no torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ...core.errors import OptionError
+
+if TYPE_CHECKING:
+    from ..options import TrainingOptions
+    from .recipe import Recipe
+
+RECIPES: dict[str, str] = {
+    "unetspsr": "CBCTSuperResLib.train.recipes.unetspsr:UNetSPSRRecipe",
+}
+
+
+def build_recipe(options: TrainingOptions) -> Recipe:
+    """The recipe that "model" in the options names.
+
+    Raises
+    ------
+    OptionError
+        If there is none, or the options do not fit together.
+    """
+    if options.model not in RECIPES:
+        raise OptionError(f"model is {options.model!r}, which cannot be trained.", f"Choose {', '.join(RECIPES)}.")
+    module, _, cls = RECIPES[options.model].partition(":")
+    return getattr(import_module(module), cls)(options)
+
+
+__all__ = ["RECIPES", "build_recipe"]

@@ -1,1 +1,0 @@
-"""What every training needs, whatever is trained: steps, precision, processes, checkpoints, resuming."""

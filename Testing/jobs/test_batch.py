@@ -1,0 +1,265 @@
+"""The batch command: many scans with real workers, exit codes, skipping; as a file and within this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from CBCTSuperResLib import batch
+from CBCTSuperResLib.apply.file import identity, report_path
+from CBCTSuperResLib.batch import main, make_parser
+from CBCTSuperResLib.cli.apply import options_from_arguments
+from CBCTSuperResLib.core.errors import (
+    Cancelled,
+    InputError,
+    ModelError,
+    OptionError,
+)
+from CBCTSuperResLib.jobs.queue import find_scans
+from CBCTSuperResLib.models.card import read_card
+from scans import make_scan
+
+SCRIPT = Path(batch.__file__)
+
+
+class FakeWorker:
+    """Writes an output and its report at once; fails for scans whose name says so."""
+
+    jobs: list[dict] = []
+
+    def __init__(self, job):
+        self.job, self.finished, self.fraction, self.message, self.remaining_s = job, False, 0.0, "", None
+        self.warnings, self.error = [], None
+        FakeWorker.jobs.append(job)
+
+    def start(self):
+        return self
+
+    def poll(self):
+        self.finished = True
+        if "bad" in Path(self.job["input"]).name:
+            self.error = InputError("It is bad.", "Choose another.")
+            return
+        target = Path(self.job["output"])
+        target.write_bytes(b"result")
+        report = {
+            "input": identity(self.job["input"]),
+            "output": identity(target),
+            "options": self.job["options"],
+            "reading": {"spacing": self.job["spacing"], "series": self.job["series"]},
+            "super_resolution": {"model_sha256": read_card(self.job["model"]).weights_sha256},
+        }
+        report_path(target).write_text(json.dumps(report), encoding="utf-8")
+
+    def close(self):
+        self.finished = True
+
+
+@pytest.fixture
+def fake_workers(monkeypatch):
+    monkeypatch.setattr(batch, "WorkerProcess", FakeWorker)
+    FakeWorker.jobs = []
+    return FakeWorker.jobs
+
+
+@pytest.fixture
+def scans(tmp_path) -> Path:
+    """A folder with three files that look like scans, and things that do not."""
+    folder = tmp_path / "Scans vorn"
+    folder.mkdir()
+    for name in ("a.nrrd", "b.nii.gz", "Zahn 扫描.mha", "notes.txt", ".hidden.nrrd"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def test_the_script_runs_as_a_file_and_continues_after_a_failed_scan(scan_file, tiny_model, tmp_path):
+    bad = tmp_path / "bad.nrrd"
+    bad.write_text("no scan")
+    command = [sys.executable, str(SCRIPT), "--", "--input", str(bad), str(scan_file), "--output-folder", "Ergebnis ä"]
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    done = subprocess.run(
+        [*command, "--model", str(tiny_model), "--window", "0", "4000"],
+        cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == InputError.exit_code, done.stderr
+    result = tmp_path / "Ergebnis ä" / "scan 1 SR x2.nrrd"
+    report = json.loads(Path(f"{result}.json").read_text(encoding="utf-8"))
+    assert result.exists() and report["super_resolution"]["window"] == [0.0, 4000.0]
+    assert "2 scans: failed 1, done 1" in done.stdout and "Error" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_cancels_the_running_scan_and_leaves_nothing(long_scan_file, tiny_model, tmp_path):
+    command = [sys.executable, "-m", "CBCTSuperResLib.batch", "--input", str(long_scan_file), "--output", "out.nrrd"]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [*command, "--model", str(tiny_model)], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    while "Network" not in process.stdout.readline():
+        assert time.monotonic() < end
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=30)
+    assert process.returncode == Cancelled.exit_code
+    assert "cancelled 1" in rest and list(tmp_path.iterdir()) == []
+
+
+def test_the_script_runs_the_way_slicer_runs_it(tmp_path):
+    """Slicer executes the text of the file in its main namespace, with the script's folder first on the path."""
+    as_slicer_does = (
+        "import sys; script = sys.argv[1]; sys.argv = [script, '--input', 'missing.nrrd', '--output', 'o.nrrd'];"
+        "sys.path.insert(0, script.rpartition('/')[0]); __file__ = script; exec(open(script).read(), globals())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", as_slicer_does, SCRIPT.as_posix()],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (InputError.exit_code, ModelError.exit_code), done.stderr
+    assert "Error: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_is_many_scans_and_results_are_named_after_them(scans, tiny_model, tmp_path, fake_workers):
+    out = tmp_path / "out"
+    assert main(["--input", str(scans), "--output-folder", str(out), "--model", str(tiny_model)]) == 0
+    assert [Path(job["output"]).name for job in fake_workers] == [
+        "Zahn 扫描 SR x2.nrrd", "a SR x2.nrrd", "b SR x2.nrrd",
+    ]  # fmt: skip
+
+
+def test_the_exit_code_is_that_of_the_first_failure(scans, tiny_model, tmp_path, fake_workers):
+    (scans / "bad.nrrd").write_bytes(b"x")
+    out = tmp_path / "out"
+    code = main(["--input", str(scans), "--output-folder", str(out), "--model", str(tiny_model)])
+    assert code == InputError.exit_code and len(fake_workers) == 4
+
+
+def test_what_is_up_to_date_is_skipped_and_what_changed_is_not(scans, tiny_model, tmp_path, fake_workers, capsys):
+    arguments = ["--input", str(scans), "--output-folder", str(tmp_path / "out"), "--model", str(tiny_model)]
+    assert main(arguments) == 0 and len(fake_workers) == 3
+    fake_workers.clear()
+    assert main([*arguments, "--skip-existing"]) == 0 and fake_workers == []
+    assert "skipped 3" in capsys.readouterr().out
+
+    (scans / "a.nrrd").write_bytes(b"another scan")
+    assert main([*arguments, "--skip-existing"]) == 0
+    assert [Path(job["input"]).name for job in fake_workers] == ["a.nrrd"]
+    fake_workers.clear()
+    assert main([*arguments, "--skip-existing", "--window", "0", "10"]) == 0 and len(fake_workers) == 3
+    fake_workers.clear()
+    (tmp_path / "out" / "b SR x2.nrrd").unlink()
+    main([*arguments, "--skip-existing", "--window", "0", "10"])
+    assert [Path(job["input"]).name for job in fake_workers] == ["b.nii.gz"]
+
+
+def test_another_model_is_a_reason_to_compute_again(scans, tiny_model, tmp_path, fake_workers, monkeypatch):
+    arguments = ["--input", str(scans / "a.nrrd"), "--output", str(tmp_path / "o.nrrd"), "--model", str(tiny_model)]
+    main(arguments)
+    fake_workers.clear()
+    from dataclasses import replace
+
+    card = read_card(tiny_model)
+    monkeypatch.setattr(batch, "read_card", lambda path: replace(card, weights_sha256="0" * 64))
+    main([*arguments, "--skip-existing"])
+    assert len(fake_workers) == 1
+
+
+def test_results_of_an_earlier_batch_are_not_taken_for_scans(scans, tiny_model, fake_workers):
+    arguments = ["--input", str(scans), "--output-folder", str(scans), "--model", str(tiny_model)]
+    main(arguments)
+    fake_workers.clear()
+    main(arguments)
+    assert len(fake_workers) == 3
+
+
+def test_a_folder_of_slices_is_one_scan_and_a_folder_of_such_folders_is_many(tmp_path):
+    for name in ("p1", "p2"):
+        (tmp_path / "series" / name).mkdir(parents=True)
+        (tmp_path / "series" / name / "1.dcm").write_bytes(b"x")
+    assert find_scans(str(tmp_path / "series" / "p1")) == [tmp_path / "series" / "p1"]
+    assert [p.name for p in find_scans(str(tmp_path / "series"))] == ["p1", "p2"]
+
+
+def test_patterns_are_understood_and_empty_ones_refused(scans):
+    assert [p.name for p in find_scans(str(scans / "*.nrrd"))] == ["a.nrrd"]
+    with pytest.raises(InputError, match="Nothing matches"):
+        find_scans(str(scans / "*.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--output", "one.nrrd"], OptionError.exit_code),  # three scans
+        (["--output-folder", "out", "--window", "9", "1"], OptionError.exit_code),
+        (["--output-folder", "out", "--roi", "5", "5", "0", "1", "0", "1"], OptionError.exit_code),
+        (["--output-folder", "out", "--model", "missing"], 4),
+    ],
+)
+def test_bad_command_lines_are_refused_before_anything_starts(
+    scans, tiny_model, tmp_path, monkeypatch, fake_workers, arguments, code
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--input", str(scans), "--model", str(tiny_model), *arguments]) == code
+    assert fake_workers == []
+
+
+def test_two_scans_of_the_same_name_are_not_written_over_each_other(scans, tiny_model, tmp_path, fake_workers):
+    (scans / "a.mha").write_bytes(b"x")
+    code = main(["--input", str(scans), "--output-folder", str(tmp_path / "o"), "--model", str(tiny_model)])
+    assert code == OptionError.exit_code and fake_workers == []
+
+
+def test_missing_arguments_exit_with_two(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main([])
+    assert exit_info.value.code == 2
+
+
+def options_of(*arguments: str):
+    return options_from_arguments(make_parser().parse_args(["--input", "a", "--output", "b", *arguments]))
+
+
+def test_arguments_become_options():
+    options = options_of(
+        *["--window", "-1000", "2000.5", "--blank", "-2048", "--smooth", "0.5", "--planes", "isotropic"],
+        *["--roi", "1", "2", "3", "4", "5", "6", "--dtype", "int16", "--device", "cpu", "--precision", "fp32"],
+        *["--tile", "128"],
+    )
+    assert options.window == (-1000.0, 2000.5) and options.blank == -2048.0 and options.smooth == 0.5
+    assert options.roi == ((1, 2), (3, 4), (5, 6)) and options.planes == "isotropic"
+    assert (options.dtype, options.device, options.precision, options.tile) == ("int16", "cpu", "fp32", 128)
+
+
+def test_windows_can_be_words_presets_or_left_out():
+    assert options_of().window is None
+    assert options_of("--window", "auto").window == "auto"
+    assert options_of("--preset", "accuitomo170").window == "accuitomo170"
+
+
+@pytest.mark.parametrize("wrong", ["--window 1", "--window a b", "--window 1 2 3", "--blank maybe", "--preset x"])
+def test_arguments_without_a_meaning_are_refused(wrong):
+    with pytest.raises(SystemExit):
+        options_of(*wrong.split())
+
+
+def test_names_relative_to_the_working_folder_reach_the_worker_whole(scans, tiny_model, monkeypatch, fake_workers):
+    monkeypatch.chdir(tiny_model.parent)
+    (scans / "a.nrrd").rename("here.nrrd")
+    try:
+        assert main(["--input", "here.nrrd", "--output", "out.nrrd", "--model", tiny_model.name]) == 0
+    finally:
+        for name in ("here.nrrd", "out.nrrd", "out.nrrd.json"):
+            Path(name).unlink(missing_ok=True)
+    assert all(Path(fake_workers[0][key]).is_absolute() for key in ("input", "output", "model"))
+
+
+def test_slices_in_a_folder_can_be_given_a_spacing(tiny_model, tmp_path, fake_workers):
+    scan = make_scan().write(tmp_path / "x.nrrd")
+    arguments = ["--input", str(scan), "--output", str(tmp_path / "o.nrrd"), "--model", str(tiny_model)]
+    main([*arguments, "--spacing", "0.2", "0.2", "0.3", "--series", "1.2"])
+    assert fake_workers[0]["spacing"] == [0.2, 0.2, 0.3] and fake_workers[0]["series"] == "1.2"

@@ -1,0 +1,257 @@
+"""Jobs that outlive their parent, are found again by their folder, and stop in their own time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from CBCTSuperResLib.core import processes
+from CBCTSuperResLib.core.atomic import FileLock
+from CBCTSuperResLib.core.errors import Cancelled, InputError, OutputError
+from CBCTSuperResLib.jobs import job as lasting
+from CBCTSuperResLib.jobs import job as worker_process
+from CBCTSuperResLib.jobs.job import LastingJob, is_going_on
+from waiting import run_to_end, wait_until
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+# A worker with the real one's locks, life signs and stops, that counts instead of training.
+WORKER = f"""
+import json, sys, time
+sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
+from CBCTSuperResLib import worker
+
+def count(job, events, stop):
+    for number in range(1, job["steps"] + 1):
+        events.send("progress", fraction=number / job["steps"], message=f"Step {{number}}", remaining_s=None)
+        if stop():
+            time.sleep(job.get("last_step_s", 0))
+            raise worker.Cancelled(f"Stopped after {{number}}.")
+        time.sleep(0.05)
+    return {{"counted": job["steps"]}}
+
+worker.WATCH_INTERVAL_S = 0.1
+worker.KINDS["count"] = count
+sys.exit(worker.main())
+"""
+
+PARENT = f"""
+import json, sys, time
+sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
+from CBCTSuperResLib.jobs.lasting import LastingJob
+folder, script, detached = sys.argv[1:]
+job = LastingJob({{"kind": "count", "steps": 2000}}, folder, [sys.executable, script]).start()
+if detached == "True":
+    job.detach()
+while not job._started:
+    job.poll()
+print(job._started["pid"], flush=True)
+if detached != "exit":
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def script(tmp_path) -> Path:
+    file = tmp_path / "worker.py"
+    file.write_text(WORKER, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def make_job(tmp_path, script):
+    made = []
+
+    def make(steps: int = 2000, **job) -> LastingJob:
+        folder = tmp_path / "Läufe" / ".worker" / "run 1"
+        made.append(LastingJob({"kind": "count", "steps": steps, **job}, folder, [sys.executable, str(script)]))
+        return made[-1]
+
+    yield make
+    for job in made:
+        job.kill()
+        job.close()
+
+
+def started(job: LastingJob) -> LastingJob:
+    job.start()
+    wait_until(lambda: job.poll() and job.fraction > 0)
+    return job
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_a_job_that_is_done_clears_its_folder_away_when_it_is_closed(make_job):
+    job = make_job(3).start()
+    run_to_end(job)
+    assert job.result == {"counted": 3} and job.error is None
+    assert not is_going_on(job.folder)
+    job.close()
+    assert not job.folder.exists()
+
+
+def test_a_worker_that_takes_long_to_stop_is_waited_for(make_job, monkeypatch):
+    for module in (worker_process, lasting):
+        monkeypatch.setattr(module, "GRACE_S", 0.1)
+    job = started(make_job(last_step_s=1.0))
+    job.cancel()
+    run_to_end(job)
+    assert isinstance(job.error, Cancelled) and "Stopped after" in job.error.what
+
+
+def test_a_folder_has_one_job_at_a_time(make_job):
+    first = started(make_job())
+    with pytest.raises(InputError, match="still going on"):
+        make_job().start()
+    first.kill()
+    run_to_end(first)
+    second = make_job(2).start()
+    run_to_end(second)
+    assert second.result == {"counted": 2}
+
+
+def test_whoever_attaches_sees_all_events_and_can_stop_the_job(make_job):
+    job = started(make_job())
+    seen = LastingJob.attach(job.folder)
+    events = seen.poll()
+    assert events[0]["event"] == "started" and seen.fraction > 0 and not seen.finished
+    seen.cancel()
+    run_to_end(job)
+    run_to_end(seen)
+    assert "Stopped after" in job.error.what and "Stopped after" in seen.error.what
+
+
+def test_whoever_attaches_to_a_finished_job_sees_its_result(make_job):
+    job = make_job(2).start()
+    run_to_end(job)
+    seen = LastingJob.attach(job.folder)
+    seen.poll()
+    seen.poll()
+    assert seen.finished and seen.result == {"counted": 2}
+
+
+@posix_only
+def test_whoever_attaches_to_a_killed_job_is_told(make_job, monkeypatch):
+    monkeypatch.setattr(lasting, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
+    job = started(make_job())
+    os.killpg(job._process.pid, signal.SIGKILL)
+    run_to_end(job)
+    seen = LastingJob.attach(job.folder)
+    run_to_end(seen)
+    assert "has gone" in seen.error.what and "signal 9" in job.error.what
+
+
+def test_whoever_attaches_can_kill_the_job_but_not_on_another_computer(make_job):
+    job = started(make_job())
+    seen = LastingJob.attach(job.folder)
+    seen.poll()
+    seen._started["host"] = "elsewhere"
+    with pytest.raises(OutputError, match="elsewhere"):
+        seen.kill()
+    seen = LastingJob.attach(job.folder)
+    seen.poll()
+    seen.kill()
+    run_to_end(job)
+    assert "killed" in job.error.what or "code" in job.error.what
+
+
+def test_attaching_where_no_job_is_says_so(tmp_path):
+    with pytest.raises(InputError, match="no job"):
+        LastingJob.attach(tmp_path)
+
+
+def test_closing_lets_a_worker_that_is_not_detached_stop_by_itself(make_job):
+    job = started(make_job())
+    pid = job._started["pid"]
+    job.close()
+    assert job.finished and isinstance(job.error, Cancelled)
+    job._process.wait(20)
+    assert not exists(pid)
+
+
+def test_closing_lets_a_detached_worker_go_on(make_job):
+    job = started(make_job())
+    job.detach()
+    assert job.is_detached
+    job.close()
+    seen = LastingJob.attach(job.folder)
+    seen.poll()
+    before = seen.fraction
+    wait_until(lambda: seen.poll() and seen.fraction > before)
+    seen.cancel()
+    job._process.wait(20)
+    run_to_end(seen)
+    assert "Stopped after" in seen.error.what
+
+
+@posix_only
+@pytest.mark.parametrize("detached", [True, False])
+def test_only_a_detached_worker_goes_on_when_its_parent_is_killed(tmp_path, script, detached):
+    folder = tmp_path / "job"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PARENT), str(folder), str(script), str(detached)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    if detached:
+        seen = LastingJob.attach(folder)
+        seen.poll()
+        before = seen.fraction
+        wait_until(lambda: seen.poll() and seen.fraction > before)
+        wait_until(lambda: not (folder / "parent").exists())
+        seen.cancel()
+        run_to_end(seen)
+        seen.close()
+    wait_until(lambda: not exists(pid))
+    assert not folder.exists()
+
+
+def test_a_parent_that_ends_lets_its_worker_stop_gently(tmp_path, script):
+    folder = tmp_path / "job"
+    command = [sys.executable, "-c", textwrap.dedent(PARENT), str(folder), str(script), "exit"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    wait_until(lambda: not exists(int(done.stdout)))
+    if folder.exists():  # it stopped because it was asked to, before it noticed that its parent had gone
+        events = [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert "Stopped after" in events[-1]["what"]
+
+
+def test_a_job_whose_folder_has_gone_cannot_be_told_and_ends(monkeypatch, tmp_path):
+    monkeypatch.setattr(lasting, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
+    folder = tmp_path / "job"
+    folder.mkdir()
+    (folder / "job.json").touch()
+    seen = LastingJob.attach(folder)
+    shutil.rmtree(folder)
+    for tell in (seen.cancel, seen.detach):
+        with pytest.raises(OutputError, match="cannot be told"):
+            tell()
+    run_to_end(seen)
+    assert "has gone" in seen.error.what
+    seen.close()
+
+
+def test_looking_at_the_lock_of_a_job_does_not_take_it(tmp_path):
+    lock = FileLock(tmp_path / "alive")
+    assert not is_going_on(tmp_path)
+    assert lock.acquire()
+    assert is_going_on(tmp_path) and is_going_on(tmp_path)
+    lock.release()
+    assert not is_going_on(tmp_path)

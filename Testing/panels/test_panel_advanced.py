@@ -1,0 +1,106 @@
+"""Advanced: the rarer choices in the panel of CBCTSuperRes, and what becomes of them."""
+
+from __future__ import annotations
+
+import pytest
+from CBCTSuperResLib import __version__
+from CBCTSuperResLib.core.errors import DependencyError
+from CBCTSuperResLib.core.options import Options
+
+pytestmark = pytest.mark.usefixtures("qt_or_skip")
+
+
+@pytest.fixture
+def panel(apply_panel):
+    return apply_panel
+
+
+def choose(selector, words):
+    texts = [selector.itemText(index) for index in range(selector.count)]
+    selector.currentIndex = next(index for index, text in enumerate(texts) if text.startswith(words))
+
+
+def test_untouched_choices_are_the_usual_options(panel):
+    assert panel.choices.options() == Options()
+
+
+@pytest.mark.parametrize(
+    ("widget", "words", "expected"),
+    [
+        ("qualitySelector", "Balanced", {"ensemble": 2}),
+        ("qualitySelector", "Best", {"ensemble": 8}),
+        ("deviceSelector", "Graphics card", {"device": "cuda"}),
+        ("deviceSelector", "Processor", {"device": "cpu"}),
+        ("precisionSelector", "16 bit (FP16)", {"precision": "fp16"}),
+        ("blankSelector", "There are none", {"blank": "none"}),
+        ("outputTypeSelector", "16 bit, signed", {"dtype": "int16"}),
+        ("outputTypeSelector", "32 bit, floating", {"dtype": "float32"}),
+        ("planesSelector", "In all axes", {"planes": "isotropic"}),
+    ],
+)
+def test_a_choice_becomes_an_option(panel, widget, words, expected):
+    choose(getattr(panel.ui, widget), words)
+    assert panel.choices.options() == Options(**expected)
+
+
+def test_the_tile_size_is_automatic_or_a_number(panel):
+    assert panel.ui.tileSpinBox.text == "Automatic" and panel.choices.options().tile is None
+    panel.ui.tileSpinBox.value = 96
+    assert panel.ui.tileSpinBox.text == "96 voxels" and panel.choices.options().tile == 96
+
+
+def test_smoothing_is_the_model_s_or_a_number_that_can_then_be_set(panel):
+    assert not panel.ui.smoothingSpinBox.enabled and panel.choices.options().smooth is None
+    panel.ui.smoothingCheckBox.checked = False
+    assert panel.ui.smoothingSpinBox.enabled
+    panel.ui.smoothingSpinBox.value = 0.8
+    assert panel.choices.options().smooth == 0.8
+    panel.ui.smoothingCheckBox.checked = True
+    assert panel.choices.options().smooth is None
+
+
+def test_blank_voxels_can_be_those_of_a_grey_value(panel):
+    choose(panel.ui.blankSelector, "Voxels of")
+    assert panel.ui.blankValueSpinBox.enabled
+    panel.ui.blankValueSpinBox.value = -1000
+    assert panel.choices.options().blank == -1000
+
+
+def test_better_quality_takes_as_many_times_longer(panel):
+    before = panel.choices.estimate().seconds
+    choose(panel.ui.qualitySelector, "Best")
+    assert panel.choices.estimate().seconds == pytest.approx(8 * before)
+
+
+def test_versions_are_told_without_importing_torch(panel):
+    text = panel.ui.versionsLabel.text
+    assert f"CBCT Super-Resolution {__version__}" in text and "Slicer 5." in text
+    assert "Python 3." in text and "PyTorch 2." in text
+
+
+def test_packages_are_checked_and_the_answer_is_shown(panel):
+    asked = []
+    panel.ensurePackages = lambda: asked.append(1)
+    panel.ui.packagesButton.click()
+    assert asked and "are installed" in panel.ui.versionsLabel.text
+
+    def refuse():
+        raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
+
+    panel.ensurePackages = refuse
+    panel.ui.packagesButton.click()
+    assert "Install the extension PyTorch." in panel.ui.versionsLabel.text
+
+
+def test_missing_packages_are_named_in_one_question(panel, monkeypatch):
+    from CBCTSuperResLib.core import packages as install
+    from CBCTSuperResLib.panels import dialogs
+    from CBCTSuperResLib.panels import dialogs as packages
+
+    asked = []
+    monkeypatch.setattr(install, "missing_packages", lambda *_: ["torch>=2.3", "tqdm"])
+    monkeypatch.setattr(dialogs, "confirm", lambda *question: asked.append(question))
+    panel.ensurePackages = packages.askAndEnsurePackages
+    panel.ui.applyButton.click()
+    assert len(asked) == 1 and "torch>=2.3\ntqdm" in asked[0][1] and asked[0][2] == "Install"
+    assert "torch>=2.3" in panel.ui.statusLabel.text and panel.run.job is None

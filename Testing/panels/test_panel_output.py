@@ -1,0 +1,66 @@
+"""Output: what the panel of CBCTSuperRes foretells, and when it refuses."""
+
+from __future__ import annotations
+
+import pytest
+from apply_helpers import add_scan
+
+pytestmark = pytest.mark.usefixtures("qt_or_skip")
+
+
+@pytest.fixture
+def panel(apply_panel):
+    return apply_panel
+
+
+def test_all_axes_change_the_predicted_size_and_are_explained(panel):
+    assert "number of slices stays" in panel.ui.planesLabel.text
+    panel.ui.planesSelector.currentIndex = 1
+    assert panel.ui.outputLabel.text.startswith("56 x 48 x 8, 0.125 x 0.125 x 0.15 mm")
+    assert panel.parameters.planes.value == "isotropic"
+    assert "coronal" in panel.ui.planesLabel.text
+
+
+def test_memory_and_time_are_foretold(panel):
+    text = panel.ui.outputLabel.text
+    assert "21.5 kB" in text and "MB of memory" in text and "about" in text and "guess" in text
+
+
+def test_the_output_type_changes_the_predicted_bytes(panel):
+    from CBCTSuperResLib.panels.apply.parameters import OutputType
+
+    panel.ui.outputTypeSelector.currentIndex = list(OutputType).index(OutputType.float32)
+    assert "43.0 kB" in panel.ui.outputLabel.text
+
+
+def test_the_output_must_not_be_the_input(panel):
+    panel.ui.outputSelector.setCurrentNode(panel.ui.inputSelector.currentNode())
+    assert not panel.ui.applyButton.enabled and "is the input volume" in panel.ui.applyButton.toolTip
+    panel.ui.outputSelector.setCurrentNode(None)
+    assert panel.ui.applyButton.enabled
+
+
+def test_apply_says_why_it_is_disabled(panel, scene):
+    import slicer
+
+    flat = add_scan("Flat")
+    flat.SetSpacing(0.2, 0.2, 2.0)
+    panel.ui.inputSelector.setCurrentNode(flat)
+    panel.ui.planesSelector.currentIndex = 1
+    assert not panel.ui.applyButton.enabled and "spacing" in panel.ui.applyButton.toolTip
+    assert "spacing" in panel.ui.outputLabel.text
+    slicer.mrmlScene.RemoveNode(flat)
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
+    panel.ui.inputSelector.setCurrentNode(empty)
+    assert "Nothing is empty" in panel.ui.applyButton.toolTip
+    panel.parameters.inputVolume = None
+    assert "No input volume" in panel.ui.applyButton.toolTip
+
+
+def test_a_result_that_does_not_fit_into_the_memory_is_refused_with_the_numbers(panel, monkeypatch):
+    from CBCTSuperResLib.apply import plan as estimate
+
+    monkeypatch.setattr(estimate, "available_memory", lambda: 10_000_000)
+    panel.refresh()
+    assert not panel.ui.applyButton.enabled
+    assert "only 10 MB are free" in panel.ui.applyButton.toolTip and "ROI" in panel.ui.applyButton.toolTip

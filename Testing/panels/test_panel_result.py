@@ -1,0 +1,415 @@
+"""Result: figures, comparison and the way back, difference volume; on real slice logics and composite nodes."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+from apply_helpers import add_scan, advance
+
+pytestmark = pytest.mark.usefixtures("qt_or_skip")
+
+FIGURES = [
+    {"key": "noise", "label": "Noise", "text": "30 before, 10 after", "hint": "Less is calmer.", "attention": False},
+    {"key": "consistency", "label": "Agreement", "text": "3 x noise", "hint": "About 1 is good.", "attention": True},
+]
+REPORT = {
+    "warnings": ["The pixels are not square."],
+    "seconds": {"reading": 1.0, "computing": 41.0},
+    "super_resolution": {
+        "model": "tiny",
+        "planes": "axial",
+        "window": [0, 4000],
+        "output_size": [56, 48, 4],
+        "output_spacing_mm": [0.125, 0.125, 0.3],
+        "device": "CPU",
+        "quality": {"figures": FIGURES, "warnings": ["It contradicts the scan."], "assumptions": "On 4 slices."},
+    },
+}
+
+
+@pytest.fixture
+def panel(apply_panel):
+    return apply_panel
+
+
+@pytest.fixture
+def layout(apply_panel):
+    import slicer
+
+    return slicer.app.layoutManager()
+
+
+@pytest.fixture
+def result(panel):
+    """The earlier result Jaw SR x2, chosen as output volume."""
+    node = make_result()
+    panel.ui.outputSelector.setCurrentNode(node)
+    return node
+
+
+def make_result(name="Jaw SR x2", report=REPORT):
+    import slicer
+    from CBCTSuperResLib.io.volume import Volume
+    from CBCTSuperResLib.scene.nodes import (
+        createOutputNode,
+        fillNode,
+        placeBeside,
+        recordProvenance,
+        volumeFromNode,
+    )
+
+    scan = slicer.util.getNode("Jaw")
+    volume = volumeFromNode(scan)
+    voxels = np.repeat(np.repeat(volume.voxels, 2, axis=1), 2, axis=2)
+    node = createOutputNode(scan, name)
+    placeBeside(scan, node)
+    for _ in fillNode(node, Volume(voxels, volume.grid.resampled((56, 48, 4)))):
+        pass
+    recordProvenance(scan, node, {"report": json.dumps(report)})
+    return node
+
+
+def views():
+    """What every slice view shows, and how."""
+    import slicer
+
+    shown = {}
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        shown[composite.GetName()] = (
+            composite.GetBackgroundVolumeID(),
+            composite.GetForegroundVolumeID(),
+            composite.GetLabelVolumeID(),
+            composite.GetForegroundOpacity(),
+            composite.GetCompositing(),
+            composite.GetLinkedControl(),
+            composite.GetHotLinkedControl(),
+        )
+    for place in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        matrix = slicer.util.arrayFromVTKMatrix(place.GetSliceToRAS())
+        shown[f"{place.GetName()} place"] = (matrix.tolist(), place.GetFieldOfView(), place.GetXYZOrigin())
+    return shown
+
+
+def view(name):
+    import slicer
+
+    logic = slicer.app.layoutManager().sliceWidget(name).sliceLogic()
+    return logic.GetSliceNode(), logic.GetSliceCompositeNode()
+
+
+def arrange(layout, background):
+    """Make the views look as no default does."""
+    layout.setLayout(6)
+    place, composite = view("Yellow")
+    place.SetOrientation("Coronal")
+    place.SetFieldOfView(31.0, 17.0, 1.0)
+    composite.SetForegroundVolumeID(background.GetID())
+    composite.SetForegroundOpacity(0.3)
+    composite.SetCompositing(1)
+    place, composite = view("Red")
+    composite.SetBackgroundVolumeID(background.GetID())
+    composite.SetLinkedControl(True)
+    place.SetFieldOfView(40.0, 40.0, 1.0)
+    place.SetSliceOffset(12.5)
+
+
+def test_without_a_result_nothing_can_be_compared_and_it_says_so(panel):
+    for button in (panel.ui.compareButton, panel.ui.fadeButton, panel.ui.differenceButton):
+        assert not button.enabled and "no result" in button.toolTip
+    assert not panel.ui.backButton.enabled and panel.ui.resultLabel.text == "There is no result yet."
+
+
+def test_an_earlier_result_tells_what_it_is_and_its_figures(panel, result):
+    text = panel.ui.resultLabel.text
+    assert text.startswith("Jaw SR x2: super-resolved volume (model prediction)") and "not for diagnosis" in text
+    assert "From Jaw, with the model tiny, in slices, window 0 to 4000; 56 x 48 x 4 voxels" in text
+    assert "42 s on CPU" in text
+    assert panel.ui.resultWarningsLabel.text.splitlines() == ["The pixels are not square.", "It contradicts the scan."]
+    table = panel.ui.qualityTable
+    assert [table.item(row, 0).text() for row in range(2)] == ["Noise", "Agreement"]
+    assert table.item(1, 1).text() == "3 x noise" and table.item(1, 1).toolTip() == "About 1 is good."
+    assert [table.item(row, 0).font().bold() for row in range(2)] == [False, True]
+    panel.ui.outputSelector.setCurrentNode(None)
+    assert panel.ui.resultLabel.text == "There is no result yet." and table.isHidden()
+
+
+def test_a_report_without_figures_leaves_no_empty_table(panel):
+    report = {"super_resolution": {"model": "tiny"}}
+    panel.ui.outputSelector.setCurrentNode(make_result(report=report))
+    assert "with the model tiny" in panel.ui.resultLabel.text
+    assert panel.ui.qualityTable.isHidden() and panel.ui.resultWarningsLabel.isHidden()
+
+
+def test_volumes_that_are_no_results_are_not_taken_for_one(panel):
+    panel.ui.outputSelector.setCurrentNode(add_scan("Other"))
+    assert panel.ui.resultLabel.text == "There is no result yet."
+
+
+def test_compare_shows_input_and_result_at_the_same_place_in_linked_views(panel, result, layout):
+    scan = panel.ui.inputSelector.currentNode()
+    arrange(layout, scan)
+    scan.GetDisplayNode().SetAutoWindowLevel(False)
+    scan.GetDisplayNode().SetWindowLevel(1234, 567)
+    panel.ui.compareButton.click()
+    assert layout.layout == 29
+    (red, before), (yellow, after) = view("Red"), view("Yellow")
+    assert before.GetBackgroundVolumeID() == scan.GetID() and after.GetBackgroundVolumeID() == result.GetID()
+    assert before.GetForegroundVolumeID() is None and after.GetForegroundVolumeID() is None
+    assert red.GetOrientation() == yellow.GetOrientation() == "Axial"
+    assert red.GetSliceOffset() == yellow.GetSliceOffset() == 12.5
+    assert red.GetFieldOfView() == yellow.GetFieldOfView() and red.GetXYZOrigin() == yellow.GetXYZOrigin()
+    assert all(node.GetLinkedControl() and node.GetHotLinkedControl() for node in (before, after))
+    assert result.GetDisplayNode().GetWindow() == 1234 and result.GetDisplayNode().GetLevel() == 567
+
+
+@pytest.mark.parametrize("button", ["compareButton", "fadeButton"])
+def test_comparing_ends_a_preview_that_uses_the_same_views(panel, result, monkeypatch, button):
+    ended = []
+    monkeypatch.setattr(panel.preview.preview, "switchOff", lambda: ended.append(views()))
+    before = views()
+    getattr(panel.ui, button).click()
+    assert ended[0] == before != views()
+
+
+def test_a_window_that_is_changed_while_comparing_changes_for_both_and_not_afterwards(panel, result):
+    shown, other = (node.GetDisplayNode() for node in (panel.ui.inputSelector.currentNode(), result))
+    panel.ui.compareButton.click()
+    other.SetWindowLevel(321, 99)
+    assert (shown.GetWindow(), shown.GetLevel()) == (321, 99)
+    shown.SetWindowLevel(400, 200)
+    assert (other.GetWindow(), other.GetLevel()) == (400, 200)
+    panel.ui.backButton.click()
+    shown.SetWindowLevel(500, 250)
+    assert other.GetWindow() == 400
+
+
+@pytest.mark.parametrize("button", ["compareButton", "fadeButton"])
+def test_back_restores_layout_volumes_opacities_links_and_places(panel, result, layout, button, application):
+    arrange(layout, panel.ui.inputSelector.currentNode())
+    before = views()
+    getattr(panel.ui, button).click()
+    assert views() != before and panel.ui.backButton.enabled
+    view("Red")[0].SetOrientation("Sagittal")
+    view("Yellow")[0].SetFieldOfView(3.0, 3.0, 1.0)
+    panel.ui.backButton.click()
+    assert layout.layout == 6 and views() == before and not panel.ui.backButton.enabled
+    time.sleep(0.12)
+    application.qapp.processEvents()
+    assert views() == before
+
+
+def test_going_from_one_comparison_to_the_other_does_not_forget_what_was_shown_first(panel, result, layout):
+    arrange(layout, panel.ui.inputSelector.currentNode())
+    before = views()
+    for button in (panel.ui.compareButton, panel.ui.fadeButton, panel.ui.fadeButton, panel.ui.compareButton):
+        button.click()
+    panel.ui.backButton.click()
+    assert layout.layout == 6 and views() == before
+
+
+def test_fading_goes_from_input_to_result_in_all_views(panel, result, layout):
+    assert panel.ui.fadeSlider.isHidden()
+    before = layout.layout
+    panel.ui.fadeButton.click()
+    assert layout.layout == before and not panel.ui.fadeSlider.isHidden() and not panel.ui.fadeLabel.isHidden()
+    composites = [view(name)[1] for name in layout.sliceViewNames()]
+    for percent in (0, 80, 100):
+        panel.ui.fadeSlider.value = percent
+        assert [node.GetForegroundOpacity() for node in composites] == [percent / 100] * 3
+    assert {node.GetBackgroundVolumeID() for node in composites} == {panel.ui.inputSelector.currentNode().GetID()}
+    assert {node.GetForegroundVolumeID() for node in composites} == {result.GetID()}
+    panel.ui.backButton.click()
+    assert panel.ui.fadeSlider.isHidden()
+
+
+def test_a_volume_that_was_shown_and_removed_meanwhile_is_not_asked_for_again(panel, result, layout, scene):
+    other = add_scan("Other")
+    arrange(layout, other)
+    panel.ui.compareButton.click()
+    scene.RemoveNode(other)
+    panel.ui.backButton.click()
+    assert view("Red")[1].GetBackgroundVolumeID() is None
+
+
+def test_removing_input_or_result_while_comparing_leaves_the_way_back(panel, result, layout, scene):
+    panel.ui.compareButton.click()
+    scene.RemoveNode(panel.ui.inputSelector.currentNode())
+    panel.refresh()
+    assert not panel.ui.compareButton.enabled and "no longer in the scene" in panel.ui.compareButton.toolTip
+    scene.RemoveNode(result)
+    panel.ui.backButton.click()
+    assert layout.layout != 29 and panel.ui.resultLabel.text == "There is no result yet."
+
+
+def test_closing_the_scene_while_comparing_gives_the_views_back(panel, result, layout, scene):
+    arrange(layout, panel.ui.inputSelector.currentNode())
+    panel.ui.compareButton.click()
+    scene.Clear(0)
+    assert layout.layout == 6 and panel.result.comparison.mode == "" and not panel.ui.backButton.enabled
+    assert panel.ui.resultLabel.text == "There is no result yet."
+
+
+def test_without_slice_views_the_reason_is_given_and_nothing_fails(panel, result, monkeypatch):
+    import slicer
+
+    monkeypatch.setattr(type(slicer.app), "layoutManager", lambda self: None)
+    panel.refresh()
+    assert not panel.ui.compareButton.enabled and "no slice views" in panel.ui.compareButton.toolTip
+    panel.result.onCompare()
+    panel.result.onFade()
+    assert panel.result.comparison.mode == ""
+    assert panel.ui.differenceButton.enabled
+
+
+def test_slice_views_that_vanish_while_comparing_do_no_harm(panel, result, monkeypatch):
+    import slicer
+
+    panel.ui.compareButton.click()
+    monkeypatch.setattr(type(slicer.app), "layoutManager", lambda self: None)
+    panel.close()
+    assert panel.result.comparison.mode == ""
+
+
+def test_the_result_of_a_run_is_shown_and_replaces_what_is_compared(panel, result, fake_job, layout):
+    panel.ui.compareButton.click()
+    panel.ui.outputSelector.setCurrentNode(None)
+    panel.ui.applyButton.click()
+    again = make_result("Jaw SR x2_1")
+    advance(panel, fake_job, isFinished=True, outputVolume=again)
+    assert panel.ui.resultLabel.text.startswith("Jaw SR x2_1:")
+    assert view("Yellow")[1].GetBackgroundVolumeID() == again.GetID()
+    panel.ui.backButton.click()
+    assert view("Red")[1].GetBackgroundVolumeID() == again.GetID()
+
+
+def test_an_earlier_result_is_known_again_after_the_scene_was_saved_and_loaded(panel, result, scene, tmp_path):
+    import slicer
+
+    for name in ("Jaw", "Jaw SR x2"):
+        save(slicer.util.getNode(name), tmp_path / f"{name}.nrrd")
+    scene.SetRootDirectory(str(tmp_path))
+    assert scene.Commit(str(tmp_path / "Szene 1.mrml"))
+    scene.Clear(0)
+    scene.SetURL(str(tmp_path / "Szene 1.mrml"))
+    scene.Connect()
+    slicer.app.processEvents()
+    assert panel.ui.resultLabel.text.startswith("Jaw SR x2:") and panel.ui.compareButton.enabled
+
+
+def save(node, path):
+    storage = node.CreateDefaultStorageNode()
+    storage.SetScene(node.GetScene())
+    storage.SetFileName(str(path))
+    assert storage.WriteData(node)
+    node.GetScene().AddNode(storage)
+    node.SetAndObserveStorageNodeID(storage.GetID())
+
+
+def finish(panel, application):
+    end = time.monotonic() + 60
+    while panel.result.job:
+        assert time.monotonic() < end
+        application.qapp.processEvents()
+        time.sleep(0.02)
+
+
+def test_the_difference_volume_is_computed_beside_the_result(panel, result, application):
+    import slicer
+
+    result.SetVoxelValueUnits(slicer.vtkCodedEntry())
+    panel.ui.differenceButton.click()
+    assert panel.ui.differenceButton.text == "Cancel difference" and panel._timer.isActive()
+    finish(panel, application)
+    node = slicer.util.getNode("Jaw SR x2 difference")
+    assert panel.ui.differenceLabel.text.startswith("Jaw SR x2 difference: gray")
+    voxels = slicer.util.arrayFromVolume(node)
+    assert voxels.dtype == np.int16 and voxels.shape == (4, 48, 56)
+    assert np.abs(voxels).max() > 5 and abs(float(voxels.mean())) < 2
+    assert node.GetNodeReference("CBCTSuperRes.result") is result
+    assert node.GetNodeReference("CBCTSuperRes.input") is panel.ui.inputSelector.currentNode()
+    assert node.GetDisplayNode().GetLevel() == 0 and node.GetDisplayNode().GetWindow() > 0
+    assert view("Red")[1].GetBackgroundVolumeID() == node.GetID()
+    assert panel.ui.differenceButton.text == "Compute difference volume" and not panel._timer.isActive()
+
+
+def test_a_difference_can_be_cancelled_and_ends_with_the_scene(panel, result, scene):
+    import slicer
+
+    panel.ui.differenceButton.click()
+    job = panel.result.job
+    panel.ui.differenceButton.click()
+    end = time.monotonic() + 20
+    while panel.result.job:
+        assert time.monotonic() < end
+        panel.onTimer()
+        time.sleep(0.02)
+    assert "ancel" in panel.ui.differenceLabel.text
+    panel.ui.differenceButton.click()
+    job = panel.result.job
+    scene.Clear(0)
+    assert job.isFinished and panel.result.job is None
+    assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+
+
+def test_a_difference_needs_the_input(panel, result, scene):
+    scene.RemoveNode(panel.ui.inputSelector.currentNode())
+    panel.refresh()
+    assert not panel.ui.differenceButton.enabled and "no longer" in panel.ui.differenceButton.toolTip
+
+
+@pytest.fixture
+def marks(panel, result):
+    """Where the model disagrees: more in the left half of the result."""
+    import slicer
+    from CBCTSuperResLib.io.volume import Volume
+    from CBCTSuperResLib.scene.nodes import (
+        DISAGREEMENT_ROLE,
+        createOutputNode,
+        fillNode,
+        placeBeside,
+        volumeFromNode,
+    )
+
+    node = createOutputNode(result, "Jaw SR x2 model disagreement")
+    placeBeside(result, node)
+    volume = volumeFromNode(result)
+    for _ in fillNode(node, Volume(np.zeros(volume.voxels.shape, np.float32), volume.grid)):
+        pass
+    display = node.GetScalarVolumeDisplayNode()
+    display.SetWindowLevelMinMax(0, 80)
+    display.SetLowerThreshold(40)
+    display.SetApplyThreshold(True)
+    result.SetNodeReferenceID(DISAGREEMENT_ROLE, node.GetID())
+    panel.refresh()
+    slicer.app.processEvents()
+    return node
+
+
+def test_marks_are_offered_only_where_the_disagreement_was_computed(panel, result):
+    assert panel.ui.disagreementButton.isHidden() and panel.ui.disagreementSlider.isHidden()
+
+
+def test_where_the_model_disagrees_is_marked_above_a_threshold_and_the_way_back_is_kept(panel, result, marks, layout):
+    arrange(layout, panel.ui.inputSelector.currentNode())
+    before = views()
+    panel.ui.disagreementButton.click()
+    red = view("Red")[1]
+    assert red.GetBackgroundVolumeID() == result.GetID() and red.GetForegroundVolumeID() == marks.GetID()
+    assert 0 < red.GetForegroundOpacity() < 1
+    slider = panel.ui.disagreementSlider
+    assert not slider.isHidden() and (slider.value, slider.maximum) == (40, 80)
+    slider.value = 25
+    assert marks.GetDisplayNode().GetLowerThreshold() == 25
+    panel.ui.compareButton.click()
+    assert slider.isHidden()
+    panel.ui.backButton.click()
+    assert views() == before
+
+
+def test_the_disagreement_is_computed_when_it_is_asked_for(panel, fake_job):
+    panel.ui.disagreementCheckBox.checked = True
+    panel.ui.applyButton.click()
+    assert fake_job.options["uncertainty"] == 4

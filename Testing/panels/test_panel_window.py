@@ -1,0 +1,131 @@
+"""Window: which grey values the model sees, in the panel of CBCTSuperRes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from apply_helpers import add_scan
+from CBCTSuperResLib.scan.window import PRESETS
+
+pytestmark = pytest.mark.usefixtures("qt_or_skip")
+
+
+@pytest.fixture
+def panel(apply_panel):
+    return apply_panel
+
+
+def choose_preset(panel, name):
+    from CBCTSuperResLib.panels.apply.parameters import WindowPreset
+
+    panel.ui.windowPresetSelector.currentIndex = list(WindowPreset).index(WindowPreset[name])
+
+
+def shown(panel):
+    return panel.ui.windowRange.minimumValue, panel.ui.windowRange.maximumValue
+
+
+def picture(label):
+    image = label.pixmap.toImage() if not callable(label.pixmap) else label.pixmap().toImage()
+    return {image.pixel(x, y) for x in range(0, image.width(), 2) for y in range(image.height())}
+
+
+def test_the_automatic_window_is_shown_with_its_reason_and_what_it_clips(panel):
+    choice = panel.choices.window()
+    assert panel.choices.options().window is None
+    assert shown(panel) == pytest.approx((choice.window.lo, choice.window.hi), abs=0.51)
+    assert choice.reason in panel.ui.windowLabel.text
+    assert f"{100 * choice.clipped_below:.1f} % darker, {100 * choice.clipped_above:.1f} % brighter" in (
+        panel.ui.windowLabel.text
+    )
+
+
+def test_the_list_holds_the_scanners_the_model_and_custom(panel):
+    selector = panel.ui.windowPresetSelector
+    texts = [selector.itemText(index) for index in range(selector.count)]
+    assert texts == ["Automatic", "As the model was trained", *(preset.title for preset in PRESETS.values()), "Custom"]
+
+
+@pytest.mark.parametrize("name", ["accuitomo170", "full16"])
+def test_a_preset_sets_the_slider_and_the_options(panel, name):
+    choose_preset(panel, name)
+    assert panel.choices.options().window == name
+    assert shown(panel) == (PRESETS[name].lo, PRESETS[name].hi)
+
+
+def test_the_model_s_own_window_can_be_asked_for(panel):
+    choose_preset(panel, "model")
+    assert panel.choices.options().window == "model" and shown(panel) == (0, 4000)
+
+
+def test_moving_the_slider_makes_the_window_custom_and_shows_what_it_clips(panel):
+    voxels = panel.choices.volume().voxels
+    panel.ui.windowRange.setValues(300, 1000)
+    assert panel.parameters.windowPreset.value == "custom"
+    assert panel.ui.windowPresetSelector.currentText == "Custom"
+    assert panel.choices.options().window == (300, 1000)
+    below, above = 100 * np.mean(voxels < 300), 100 * np.mean(voxels > 1000)
+    assert f"{below:.1f} % darker, {above:.1f} % brighter" in panel.ui.windowLabel.text
+    panel.ui.windowRange.setValues(300, 900)
+    assert shown(panel) == (300, 900)
+
+
+def test_the_slider_does_not_shift_while_it_is_moved(panel):
+    spans = panel.ui.windowRange.minimum, panel.ui.windowRange.maximum
+    low, high = panel.choices.glance().limits
+    assert spans[0] <= low < high <= spans[1]
+    panel.ui.windowRange.setValues(low + 10, high - 10)
+    assert (panel.ui.windowRange.minimum, panel.ui.windowRange.maximum) == spans
+
+
+def test_the_custom_window_comes_back_when_it_is_chosen_again(panel):
+    panel.ui.windowRange.setValues(300, 1000)
+    choose_preset(panel, "automatic")
+    assert panel.choices.options().window is None and shown(panel) != (300, 1000)
+    choose_preset(panel, "custom")
+    assert panel.choices.options().window == (300, 1000) and shown(panel) == (300, 1000)
+
+
+def test_a_custom_window_that_was_never_set_begins_as_the_automatic_one(panel):
+    automatic = shown(panel)
+    choose_preset(panel, "custom")
+    assert shown(panel) == automatic and panel.choices.options().window is None
+
+
+def test_a_window_that_clips_most_of_the_scan_is_warned_of(panel):
+    choose_preset(panel, "accuitomo170")
+    assert "clips 100 %" in panel.ui.windowLabel.text
+
+
+def test_the_slider_has_decimals_for_scans_of_small_numbers(panel):
+    import slicer
+
+    values = np.random.default_rng(0).random((6, 20, 22), np.float32)
+    slicer.util.updateVolumeFromArray(panel.ui.inputSelector.currentNode(), values)
+    assert panel.ui.windowRange.decimals == 3
+    panel.ui.windowRange.setValues(0.25, 0.75)
+    assert panel.choices.options().window == pytest.approx((0.25, 0.75))
+
+
+def test_the_histogram_is_drawn_in_the_palette_s_colors(application, panel):
+    import qt
+
+    label = panel.ui.histogramLabel
+    for dark in (False, True):
+        palette = qt.QPalette()
+        palette.setColor(qt.QPalette.Base, qt.QColor("#232323" if dark else "#ffffff"))
+        label.setPalette(palette)
+        panel.refresh()
+        seen = picture(label)
+        for role in (qt.QPalette.Base, qt.QPalette.Highlight, qt.QPalette.Mid):
+            assert palette.color(role).rgb() in seen
+
+
+def test_without_a_usable_scan_there_is_nothing_to_set(panel):
+    import slicer
+
+    panel.ui.inputSelector.setCurrentNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing"))
+    assert not panel.ui.windowRange.enabled and panel.ui.histogramLabel.isHidden()
+    assert "Nothing is empty" in panel.ui.windowLabel.text
+    panel.ui.inputSelector.setCurrentNode(add_scan("Something"))
+    assert panel.ui.windowRange.enabled and not panel.ui.histogramLabel.isHidden()

@@ -1,0 +1,153 @@
+"""Simulated acquisition: the fixed one of the protocols and the random one of training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from CBCTSuperResLib.acquisition.scanner import (
+    ALL_AXES,
+    block_mean,
+    correlated_noise,
+    degrade,
+    gaussian_blur,
+)
+from CBCTSuperResLib.train.data.degradation import Degradation
+
+STILL = {"anisotropy": 1.0, "shift": 0.0, "noise": (0, 0)}
+STILL |= {"strong_share": 0.0, "grain_share": 0.0}
+
+
+def structured(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    image = gaussian_blur(noise, 2, (1, 2))
+    return 0.5 + 0.15 * image / image.std()
+
+
+def test_gaussian_blur_equals_scipy():
+    ndimage = pytest.importorskip("scipy.ndimage")
+    image = np.random.default_rng(0).random((5, 30, 31))
+    assert np.allclose(gaussian_blur(image, 0.85, (1, 2)), ndimage.gaussian_filter(image, (0, 0.85, 0.85)), atol=1e-12)
+
+
+def test_blur_of_a_point_has_the_variance_it_was_given():
+    point = np.zeros((1, 41, 41))
+    point[0, 20, 20] = 1
+    profile = gaussian_blur(point, 1.7, (1, 2))[0].sum(0)
+    assert profile.sum() == pytest.approx(1)
+    assert profile @ (np.arange(41) - 20) ** 2 == pytest.approx(1.7**2, rel=0.01)
+
+
+def test_the_mean_of_two_pixels_is_centred_between_them():
+    ramp = np.arange(8, dtype=np.float32)
+    assert block_mean(ramp, (0,)).tolist() == [0.5, 2.5, 4.5, 6.5]
+    assert block_mean(ramp[:7], (0,)).tolist() == [0.5, 2.5, 4.5]
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.6, 1.2])
+def test_smoothing_correlates_the_noise_but_keeps_its_deviation(smooth):
+    noise = correlated_noise((4, 128, 128), 0.02, smooth, (1, 2), seed=1)
+    assert noise.std() == pytest.approx(0.02, rel=0.03)
+    neighbours = np.corrcoef(noise[..., 1:].ravel(), noise[..., :-1].ravel())[0, 1]
+    assert neighbours == pytest.approx({0.0: 0.0, 0.6: 0.446, 1.2: 0.84}[smooth], abs=0.05)
+
+
+def test_the_protocols_halve_the_axes_they_name_and_repeat_with_the_seed():
+    image = structured((6, 20, 22))
+    axial = degrade(image, seed=4)
+    assert axial.shape == (6, 10, 11) and degrade(image, ALL_AXES).shape == (3, 10, 11)
+    assert np.array_equal(axial, degrade(image, seed=4))
+    assert not np.array_equal(axial, degrade(image, seed=5))
+
+
+def test_a_degraded_image_is_clipped_like_a_normalised_one():
+    bright = np.full((2, 16, 16), 1.0, np.float32)
+    assert degrade(bright, noise=0.05).max() == 1.0
+    assert degrade(bright, noise=0.05, clip=False).max() > 1.0
+
+
+def scanned(scanner: Degradation, fine: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(coarse, truth) of slices (N, H, W), each from a generator of its own."""
+    samples = [scanner(image[None], np.random.default_rng([seed, n])) for n, image in enumerate(fine)]
+    return tuple(np.concatenate(side) for side in zip(*samples, strict=True))
+
+
+@pytest.mark.parametrize("sigma", [0.7, 0.85])
+def test_without_its_randomness_the_training_scanner_is_the_protocol(sigma):
+    scanner = Degradation(blur=(sigma, sigma, sigma), **STILL)
+    fine = structured((1, 76, 76))
+    coarse, truth = scanned(scanner, fine)
+    expected = degrade(fine, noise=0, blur=sigma)[:, 3:-3, 3:-3]
+    assert coarse.shape[-2:] == (32, 32) and truth.shape[-2:] == (64, 64)
+    assert np.allclose(coarse, expected, atol=2e-4)
+    assert np.array_equal(truth, np.clip(fine[:, 6:-6, 6:-6], 0, 1))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_the_blur_of_a_coarse_pixel_grows_with_the_factor(scale):
+    scanner = Degradation(scale, blur=(0.8, 0.8, 0.8), **STILL)
+    edge = 12 * scale + 2 * scanner.margin
+    ramp = np.broadcast_to(np.linspace(0.2, 0.8, edge, dtype=np.float32), (1, edge, edge))
+    coarse, truth = scanner(ramp, np.random.default_rng(0))
+    assert coarse.shape == (1, 12, 12) and truth.shape == (1, 12 * scale, 12 * scale)
+    assert np.allclose(coarse, truth.reshape(1, 12, scale, 12, scale).mean((2, 4)), atol=1e-5)
+    kernel = scanner._blur_kernel(np.random.default_rng(0)).sum(0)
+    steps = np.arange(len(kernel)) - scanner.margin
+    assert kernel @ steps**2 == pytest.approx((0.8 * scale / 2) ** 2, rel=0.02) or scale == 1
+
+
+def test_a_sample_depends_on_its_own_generator_alone_and_stays_in_the_window():
+    fine = structured((8, 44, 44)) * 3 - 1
+    together, alone = scanned(Degradation(), fine), Degradation()(fine[5:6], np.random.default_rng([0, 5]))
+    assert all(np.array_equal(a[5:6], b) for a, b in zip(together, alone, strict=True))
+    assert not np.array_equal(together[0], scanned(Degradation(), fine, seed=1)[0])
+    for image in together:
+        assert image.dtype == np.float32 and image.min() >= 0 and image.max() <= 1
+
+
+def test_the_channels_of_a_colour_image_share_the_blur_but_not_the_noise():
+    fine = np.repeat(structured((1, 44, 44)), 3, axis=0)
+    same, _ = Degradation(**STILL)(fine, np.random.default_rng(0))
+    noisy, _ = Degradation(**{**STILL, "noise": (0.03, 0.03)})(fine, np.random.default_rng(0))
+    assert np.array_equal(same[0], same[1]) and not np.array_equal(noisy[0], noisy[1])
+
+
+def test_the_training_noise_has_the_deviation_that_was_drawn():
+    scanner = Degradation(**{**STILL, "noise": (0.03, 0.03)})
+    coarse, truth = scanned(scanner, np.full((16, 76, 76), 0.5, np.float32))
+    assert float((coarse - 0.5).std()) == pytest.approx(0.03, rel=0.05)
+    assert np.all(truth == 0.5)
+
+
+def test_grain_belongs_to_the_truth_and_is_blurred_in_the_coarse_image():
+    scanner = Degradation(**{**STILL, "grain_share": 1.0, "grain": (0.04, 0.04), "grain_smooth": (0.5, 0.5)})
+    coarse, truth = scanned(scanner, np.full((16, 76, 76), 0.5, np.float32))
+    assert float(truth.std()) == pytest.approx(0.04, rel=0.05)
+    assert 0.005 < float(coarse.std()) < 0.02
+
+
+def test_the_blurs_stay_in_their_range_around_the_mode():
+    scanner = Degradation(**{**STILL, "blur": (0.5, 0.85, 1.2)})
+    kernels = np.array([scanner._blur_kernel(np.random.default_rng(n)) for n in range(400)])
+    sigma = np.sqrt(kernels.sum(-2) @ np.arange(-6.0, 7.0) ** 2)
+    assert 0.48 < sigma.min() < 0.65 and 1.05 < sigma.max() < 1.22
+    assert float(np.median(sigma)) == pytest.approx(0.85, abs=0.05)
+
+
+def test_a_sharpened_truth_has_more_of_what_a_blur_takes_and_the_scan_stays():
+    fine = structured((1, 64, 64))
+    plain, sharp = (Degradation(2, **{**STILL, "sharpen": s})(fine, np.random.default_rng(0)) for s in (0.0, 0.2))
+    assert np.array_equal(plain[0], sharp[0])
+    soft = gaussian_blur(fine, 1.0, (1, 2))
+    inner = (slice(None), slice(6, -6), slice(6, -6))
+    np.testing.assert_allclose(sharp[1], (fine + 0.2 * (fine - soft))[inner], atol=1e-4)
+    assert np.abs(sharp[1] - plain[1]).max() > 1e-3
+
+
+def test_noise_of_neighbouring_slices_is_alike_for_a_share_of_images_only():
+    flat = np.full((5, 212, 212), 0.5, np.float32)
+    noisy = {**STILL, "noise": (0.05, 0.05), "across": (0.6, 0.6)}
+    for share, expected in ((1.0, 0.6), (0.0, 0.0)):
+        coarse, _ = Degradation(2, **{**noisy, "across_share": share})(flat, np.random.default_rng(0))
+        found = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(coarse, coarse[1:], strict=False)]
+        assert np.allclose(found, expected, atol=0.05)
+        assert coarse.std() == pytest.approx(0.05, rel=0.05)

@@ -1,0 +1,117 @@
+"""The runs of a folder, as their status files and locks tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+
+import pytest
+from CBCTSuperResLib.core.atomic import FileLock
+from CBCTSuperResLib.core.errors import OutputError
+from CBCTSuperResLib.models import header as safetensors_file
+from CBCTSuperResLib.train.run_folder import RunRecord, list_runs, read_run
+
+
+def make_run(root, name="run", **status):
+    folder = root / "experiments" / name
+    folder.mkdir(parents=True)
+    facts = {"name": name, "host": socket.gethostname(), "pid": 1, "step": 4, "niter": 8, "updated": 100.0, "best": {}}
+    (folder / "status.json").write_text(json.dumps({**facts, **status}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("state", ["stopped", "finished", "failed"])
+def test_a_run_that_ended_is_listed_with_what_it_came_to(tmp_path, state):
+    make_run(tmp_path, "läuft nicht", state=state, best={"step": 3, "psnr": 31.5}, message="Why.")
+    (run,) = list_runs(tmp_path)
+    assert (run.name, run.state, run.step, run.niter, run.updated) == ("läuft nicht", state, 4, 8, 100.0)
+    assert run.best == {"step": 3, "psnr": 31.5} and run.message == "Why."
+
+
+def test_a_run_whose_lock_is_held_is_running_and_nobody_takes_it(tmp_path):
+    folder = make_run(tmp_path, state="running")
+    lock = FileLock(folder / "lock")
+    assert lock.acquire()
+    try:
+        assert read_run(folder).state == "running"
+        assert not FileLock(folder / "lock").acquire()
+    finally:
+        lock.release()
+    assert read_run(folder).state == "interrupted"
+
+
+def test_a_run_that_says_running_and_whose_lock_nobody_holds_was_interrupted(tmp_path):
+    folder = make_run(tmp_path, state="running", updated=time.time())
+    assert read_run(folder).state == "interrupted"
+    (folder / "lock").touch()
+    assert read_run(folder).state == "interrupted"
+    assert FileLock(folder / "lock").acquire()
+
+
+def test_a_run_of_another_computer_counts_as_running_while_its_status_is_fresh(tmp_path):
+    make_run(tmp_path, "fresh", state="running", host="elsewhere", updated=time.time())
+    make_run(tmp_path, "old", state="running", host="elsewhere", updated=time.time() - 3600)
+    assert [(run.name, run.state) for run in list_runs(tmp_path)] == [("fresh", "running"), ("old", "interrupted")]
+
+
+def test_runs_come_with_the_latest_first_and_other_folders_are_left_out(tmp_path):
+    for name, updated in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
+        make_run(tmp_path, name, state="finished", updated=updated)
+    (tmp_path / "experiments" / "no run").mkdir()
+    (tmp_path / "experiments" / "file").touch()
+    assert [run.name for run in list_runs(tmp_path)] == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"state": "running", "step": "x", "best": 3}'])
+def test_a_status_that_cannot_be_read_is_an_interrupted_run(tmp_path, text):
+    folder = make_run(tmp_path)
+    (folder / "status.json").write_text(text)
+    run = read_run(folder)
+    assert (run.state, run.step, run.best) == ("interrupted", 0, {})
+
+
+def test_only_a_run_that_ended_early_and_has_a_checkpoint_can_be_resumed(tmp_path):
+    folder = make_run(tmp_path, state="stopped")
+    assert not read_run(folder).can_resume
+    (folder / "training_state").mkdir()
+    (folder / "training_state" / "4.state").touch()
+    assert read_run(folder).can_resume
+    finished = make_run(tmp_path, "done", state="finished")
+    (finished / "training_state").mkdir()
+    (finished / "training_state" / "8.state").touch()
+    assert not read_run(finished).can_resume
+
+
+def test_a_folder_without_runs_has_none(tmp_path):
+    assert list_runs(tmp_path) == list_runs(tmp_path / "not there") == []
+    assert read_run(tmp_path) is None
+
+
+@pytest.mark.parametrize("readers", [2, 9])
+def test_a_file_that_somebody_reads_is_replaced_as_soon_as_windows_allows_it(tmp_path, monkeypatch, readers):
+    path, left, replace = tmp_path / "status.json", [readers], os.replace
+    path.write_text("old")
+
+    def refuse(source, target):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise PermissionError(13, "in use")
+        replace(source, target)
+
+    monkeypatch.setattr(safetensors_file, "PAUSES_S", (0.001,) * 5)
+    monkeypatch.setattr(os, "replace", refuse)
+    if readers > 5:
+        with pytest.raises(OutputError, match="in use"), safetensors_file.replacing(path) as scratch:
+            scratch.write_text("new")
+    else:
+        with safetensors_file.replacing(path) as scratch:
+            scratch.write_text("new")
+    assert path.read_text() == ("old" if readers > 5 else "new")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_curves_that_cannot_be_read_at_the_moment_are_none(tmp_path):
+    (tmp_path / "curves.csv").mkdir()
+    assert RunRecord.of(tmp_path) == RunRecord()
