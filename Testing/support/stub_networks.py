@@ -8,7 +8,7 @@ import torch
 from CBCTSuperResLib.core.interpolate import cubic_weights
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.model import Model
-from CBCTSuperResLib.networks import NETWORKS, build_network
+from CBCTSuperResLib.networks import NETWORKS, Registered, build_network
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -154,7 +154,7 @@ STUBS = {
 def register(monkeypatch) -> None:
     """Put the stubs into the registry of networks for one test."""
     for name, cls in STUBS.items():
-        monkeypatch.setitem(NETWORKS, name, f"{__name__}:{cls.__name__}")
+        monkeypatch.setitem(NETWORKS, name, Registered(f"{__name__}:{cls.__name__}"))
 
 
 def stub_model(network: nn.Module, **card) -> Model:

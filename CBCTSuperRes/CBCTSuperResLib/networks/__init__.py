@@ -17,17 +17,41 @@ It may name, in ``full_precision``, modules whose rounding would show and which 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import NamedTuple
 
+from .options import NoOptions, ResidualOptions, UNetDiscriminatorOptions, UNetSPSROptions, VGGDiscriminatorOptions
 from .spec import NetworkSpec
 
-NETWORKS: dict[str, str] = {
-    "residual": "CBCTSuperResLib.networks.residual:ResidualNet",
-    "unetspsr": "CBCTSuperResLib.networks.unetspsr:UNetSPSR",
+
+class Registered(NamedTuple):
+    """Where a network is and what it takes.
+
+    Attributes
+    ----------
+    path : str
+        "module:class"; imported when the network is built.
+    options : type
+        The dataclass of its options, see options.py.
+    """
+
+    path: str
+    options: type = NoOptions
+
+
+NETWORKS: dict[str, Registered] = {
+    "unetspsr": Registered("CBCTSuperResLib.networks.unetspsr:UNetSPSR", UNetSPSROptions),
+    "residual": Registered("CBCTSuperResLib.networks.residual:ResidualNet", ResidualOptions),
+}
+DISCRIMINATORS: dict[str, Registered] = {
+    "discriminator_unet_128": Registered(
+        "CBCTSuperResLib.networks.unet_discriminator:UNetDiscriminator", UNetDiscriminatorOptions
+    ),
+    "discriminator_vgg_128": Registered("CBCTSuperResLib.networks.vgg:VGGDiscriminator", VGGDiscriminatorOptions),
 }
 
 
 def build_network(name: str, **options):
-    """Build a network of the registry with its initial weights.
+    """Build a network, or a discriminator, of the registries with its initial weights.
 
     Raises
     ------
@@ -36,8 +60,9 @@ def build_network(name: str, **options):
     ValueError
         If the options do not make sense together.
     """
-    module, _, cls = NETWORKS[name].partition(":")
+    found = NETWORKS[name] if name in NETWORKS else DISCRIMINATORS[name]
+    module, _, cls = found.path.partition(":")
     return getattr(import_module(module), cls)(**options)
 
 
-__all__ = ["NETWORKS", "NetworkSpec", "build_network"]
+__all__ = ["DISCRIMINATORS", "NETWORKS", "NetworkSpec", "Registered", "build_network"]

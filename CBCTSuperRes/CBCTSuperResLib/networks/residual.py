@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import FullPrecisionConv2d, conv
+from .options import ResidualOptions
 from .spec import NetworkSpec
 
 SLOPE = 0.1
@@ -56,11 +57,11 @@ class ResidualNet(nn.Module):
     full_precision = ("tail",)
 
     def __init__(
-        self, nf: int = 64, nb: int = 10, in_nc: int = 1, out_nc: int = 1, scale: int = 2, slices: int = 0
+        self, nf: int = 64, nb: int = 23, in_nc: int = 1, out_nc: int = 1, scale: int = 2, slices: int = 0
     ) -> None:
         super().__init__()
-        _check(nf, nb, in_nc, out_nc, scale, slices)
         self.options = dict(nf=nf, nb=nb, in_nc=in_nc, out_nc=out_nc, scale=scale, slices=slices)
+        ResidualOptions(**self.options).check()
         self.slices = slices
         self.head = conv(in_nc, nf)
         self.blocks = nn.ModuleList(ResidualBlock(nf) for _ in range(nb))
@@ -125,15 +126,3 @@ def _linear(part: int, scale: int) -> Tensor:
     """Weights of a pixel and its neighbours before and behind for one of the `scale` parts that it becomes."""
     offset = (part + 0.5) / scale - 0.5
     return torch.tensor([max(0.0, -offset), 1 - abs(offset), max(0.0, offset)])
-
-
-def _check(nf: int, nb: int, in_nc: int, out_nc: int, scale: int, slices: int) -> None:
-    if min(nf, nb) < 1 or slices < 0:
-        raise ValueError(f"nf and nb must be positive, not {nf} and {nb}, and slices ({slices}) not negative.")
-    if scale not in (1, 2, 3, 4, 8):
-        raise ValueError(f"scale is {scale}; it must be 1, 2, 3, 4 or 8.")
-    if out_nc not in (1, 3) or (slices and out_nc != 1) or in_nc != out_nc * (2 * slices + 1):
-        raise ValueError(
-            f"in_nc {in_nc} and out_nc {out_nc} do not fit: alike (1 or 3), or, with {slices} neighbouring slices on "
-            f"either side, {2 * slices + 1} and 1."
-        )

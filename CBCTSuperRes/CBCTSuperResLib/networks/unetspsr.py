@@ -23,6 +23,7 @@ from .blocks import (
     initialise,
     lrelu,
 )
+from .options import UNetSPSROptions
 from .spec import NetworkSpec
 
 
@@ -72,8 +73,11 @@ class UNetSPSR(nn.Module):
         slices: int = 0,
     ) -> None:
         super().__init__()
-        self.taps = tuple(taps) if taps else default_taps(nb)
-        _check(nf, nb, gc, in_nc, out_nc, scale, self.taps, slices)
+        checked = UNetSPSROptions(
+            nf=nf, nb=nb, gc=gc, in_nc=in_nc, out_nc=out_nc, scale=scale, taps=taps, slices=slices
+        )
+        checked.check()
+        self.taps = checked.branch_taps
         self.options = dict(nf=nf, nb=nb, gc=gc, in_nc=in_nc, out_nc=out_nc, scale=scale, taps=self.taps)
         self.slices = slices
         if slices:
@@ -177,29 +181,6 @@ class UNetSPSR(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 total += 2.0 * layer.weight.numel() * _enlargement(name, scale) ** 2
         return total
-
-
-def default_taps(nb: int) -> tuple[int, ...]:
-    """SPSR's taps for trunks of at least 20 RRDBs, the quarters of shorter trunks."""
-    return (5, 10, 15, 20) if nb >= 20 else tuple(ceil(nb * k / 4) for k in (1, 2, 3, 4))
-
-
-def _check(nf: int, nb: int, gc: int, in_nc: int, out_nc: int, scale: int, taps: tuple[int, ...], slices: int) -> None:
-    if min(nf, gc) < 1:
-        raise ValueError(f"nf and gc must be positive, not {nf} and {gc}.")
-    if nb < 4:
-        raise ValueError(f"nb is {nb}; the gradient branch needs at least 4 RRDBs.")
-    if slices and (slices < 0 or (in_nc, out_nc) != (2 * slices + 1, 1)):
-        raise ValueError(
-            f"With {slices} neighbouring slices on either side in_nc must be {2 * slices + 1} and out_nc 1, "
-            f"not {in_nc} and {out_nc}."
-        )
-    if not slices and (in_nc not in (1, 3) or out_nc not in (1, 3)):
-        raise ValueError(f"in_nc and out_nc must be 1 or 3, not {in_nc} and {out_nc}.")
-    if scale not in (1, 2, 3, 4, 8):
-        raise ValueError(f"scale is {scale}; it must be 1, 2, 3, 4 or 8.")
-    if len(taps) != 4 or list(taps) != sorted(set(taps)) or taps[0] < 1 or taps[-1] > nb:
-        raise ValueError(f"taps are {list(taps)}; they must be four ascending RRDB numbers from 1 to nb = {nb}.")
 
 
 def _upsampling_steps(scale: int) -> list[int]:

@@ -1,0 +1,179 @@
+"""Options of the networks: one frozen dataclass each, whose fields say what they mean and what they accept.
+
+A network takes exactly the fields of its dataclass as keywords, and a model file stores exactly these. A training's
+options take the keys of "network_G" and "network_D" from here, with their limits and meanings. Importing this needs no
+torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from math import ceil
+from typing import Any
+
+SCALES = (1, 2, 3, 4, 8)
+
+
+def option(default: Any, meaning: str, *, seed: bool = False, **rules: Any) -> Any:
+    """A field of a dataclass of options.
+
+    Parameters
+    ----------
+    default : object
+    meaning : str
+        For people: one or two sentences.
+    seed : bool
+        Whether UNetSPSR's own tables of options have it; otherwise it is ours.
+    **rules
+        What is accepted beyond the field's type. Of numbers, or each number of a tuple: `minimum`, `maximum`, and
+        `above` and `below`, which are not reached; `choices`: all that is accepted; `ascending`: each value of a tuple
+        must be larger than the one before. `derived`: no key of a training's "network_G", but found from its other
+        options ("scale", "in_nc").
+    """
+    metadata = {"meaning": meaning, "seed": seed, **rules}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def check_limits(options: Any) -> None:
+    """Compare every field of a dataclass of options with its own rules.
+
+    Raises
+    ------
+    ValueError
+    """
+    for one in fields(options):
+        value, rules = getattr(options, one.name), one.metadata
+        for number in value if isinstance(value, tuple | list) else () if value is None else (value,):
+            if number not in rules.get("choices", (number,)):
+                accepted = " or ".join(str(choice) for choice in rules["choices"])
+                raise ValueError(f"{one.name} must be {accepted}, not {number}.")
+            if number < rules.get("minimum", number):
+                raise ValueError(f"{one.name} must be at least {rules['minimum']}, not {number}.")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a network that is always the same."""
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
+
+
+@dataclass(frozen=True)
+class UNetSPSROptions:
+    """UNetSPSR's generator (networks/unetspsr.py)."""
+
+    nf: int = option(64, "Features of the trunk and of the gradient branch.", seed=True, minimum=1)
+    nb: int = option(23, "RRDBs of the trunk.", seed=True, minimum=4)
+    in_nc: int = option(
+        1,
+        "Channels of LR: 1 for grey, 3 for colour. With out_nc 1 also 3, 5, 7 or 9: so many neighbouring slices, of "
+        "which the middle one is enlarged.",
+        seed=True,
+        choices=(1, 3, 5, 7, 9),
+    )
+    out_nc: int = option(1, "Channels of HR: as in_nc, or 1 with neighbouring slices.", seed=True, choices=(1, 3))
+    gc: int = option(
+        32, "Growth channels of the dense blocks; honoured, unlike in the public code.", seed=True, minimum=1
+    )
+    taps: tuple[int, int, int, int] | None = option(
+        None,
+        "After which blocks (from 1) the gradient branch takes in features. null: 5, 10, 15, 20 from nb = 20 on, else "
+        "the quarters of nb.",
+        minimum=1,
+        ascending=True,
+    )
+    scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
+    slices: int = option(
+        0,
+        "Neighbouring slices on either side that come as channels, in their order; the middle one is enlarged.",
+        minimum=0,
+        derived=True,
+    )
+
+    @property
+    def branch_taps(self) -> tuple[int, ...]:
+        """`taps`, or SPSR's for trunks of at least 20 RRDBs and the quarters of shorter ones."""
+        if self.taps:
+            return tuple(self.taps)
+        return (5, 10, 15, 20) if self.nb >= 20 else tuple(ceil(self.nb * k / 4) for k in (1, 2, 3, 4))
+
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises
+        ------
+        ValueError
+        """
+        check_limits(self)
+        if self.slices and (self.in_nc, self.out_nc) != (2 * self.slices + 1, 1):
+            raise ValueError(
+                f"With {self.slices} neighbouring slices on either side in_nc must be {2 * self.slices + 1} and out_nc "
+                f"1, not {self.in_nc} and {self.out_nc}."
+            )
+        if not self.slices and self.in_nc not in (1, 3):
+            raise ValueError(f"in_nc must be 1 or 3 without neighbouring slices, not {self.in_nc}.")
+        taps = list(self.branch_taps)
+        if len(taps) != 4 or taps != sorted(set(taps)) or taps[-1] > self.nb:
+            raise ValueError(f"taps must be four ascending blocks from 1 to nb, {self.nb}, not {taps}.")
+
+
+@dataclass(frozen=True)
+class ResidualOptions:
+    """The plain residual network (networks/residual.py)."""
+
+    nf: int = option(64, "Features.", seed=True, minimum=1)
+    nb: int = option(23, "Residual blocks.", seed=True, minimum=1)
+    in_nc: int = option(
+        1,
+        "Channels of LR: 1 for grey, 3 for colour. With out_nc 1 also 3, 5, 7 or 9: so many neighbouring slices, of "
+        "which the middle one is enlarged.",
+        seed=True,
+        choices=(1, 3, 5, 7, 9),
+    )
+    out_nc: int = option(1, "Channels of HR: as in_nc, or 1 with neighbouring slices.", seed=True, choices=(1, 3))
+    scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
+    slices: int = option(
+        0,
+        "Neighbouring slices on either side that come as channels, in their order; the middle one is enlarged.",
+        minimum=0,
+        derived=True,
+    )
+
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises
+        ------
+        ValueError
+        """
+        check_limits(self)
+        if (self.slices and self.out_nc != 1) or self.in_nc != self.out_nc * (2 * self.slices + 1):
+            raise ValueError(
+                f"in_nc {self.in_nc} and out_nc {self.out_nc} do not fit: alike (1 or 3), or, with {self.slices} "
+                f"neighbouring slices on either side, {2 * self.slices + 1} and 1."
+            )
+
+
+@dataclass(frozen=True)
+class UNetDiscriminatorOptions:
+    """Real-ESRGAN's U-Net (networks/unet_discriminator.py)."""
+
+    nf: int = option(64, "Features of the first layer.", seed=True, minimum=1)
+    in_nc: int = option(1, "Channels: as network_G.out_nc.", seed=True, choices=(1, 3))
+
+    def check(self) -> None:
+        """Refuse what is out of range.
+
+        Raises
+        ------
+        ValueError
+        """
+        check_limits(self)
+
+
+@dataclass(frozen=True)
+class VGGDiscriminatorOptions(UNetDiscriminatorOptions):
+    """SPSR's VGG of 128 pixels (networks/vgg.py)."""
