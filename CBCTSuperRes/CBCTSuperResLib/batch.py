@@ -23,14 +23,14 @@ if __name__ == "__main__":  # run as a file: the library is found by its folder,
     library = Path(__file__).resolve().parent
     sys.path[:] = [str(library.parent), *(p for p in sys.path if Path(p).resolve() != library)]
 
-from .cli.apply import add_apply_arguments, options_from_arguments
-from .core.errors import Cancelled, OptionError, SuperResError
-from .core.options import Options
-from .core.progress import duration_text
-from .jobs.job import WorkerProcess
-from .jobs.queue import FileTask, find_scans, target_in
-from .models.card import ModelCard, read_card
-from .models.folder import DEFAULT_MODEL, find_model
+from CBCTSuperResLib.cli.apply import add_apply_arguments, options_from_arguments
+from CBCTSuperResLib.core.errors import Cancelled, OptionError, SuperResError
+from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.core.progress import duration_text
+from CBCTSuperResLib.jobs.job import WorkerProcess
+from CBCTSuperResLib.jobs.queue import FileTask, find_scans, target_in
+from CBCTSuperResLib.models.card import ModelCard, read_card
+from CBCTSuperResLib.models.folder import DEFAULT_MODEL, find_model
 
 POLL_INTERVAL_S = 0.1
 

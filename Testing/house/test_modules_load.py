@@ -31,7 +31,7 @@ def output_of(*arguments: str, folder: Path) -> str:
 
 def test_both_panels_are_of_use_in_a_bare_slicer_until_something_is_computed(tmp_path, qt_or_skip):
     pytest.importorskip("slicer", reason="slicer-core is not installed")
-    assert output_of(str(ROOT / "Testing" / "mrml" / "bare_slicer.py"), folder=tmp_path) == "used"
+    assert output_of(str(ROOT / "Testing" / "support" / "bare_slicer.py"), folder=tmp_path) == "used"
 
 
 def test_the_parts_outside_slicer_load_with_numpy_and_simpleitk_alone(tmp_path):

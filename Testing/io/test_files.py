@@ -295,7 +295,7 @@ except OutputError as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files needs POSIX")
 def test_a_disk_that_fills_up_while_writing_leaves_nothing(folder):
-    paths = [str(Path(__file__).parents[1]), str(Path(images.__file__).parents[2])]
+    paths = [str(Path(__file__).parents[1] / "support"), str(Path(images.__file__).parents[2])]
     script = FILL_THE_DISK.format(paths=paths, folder=str(folder))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr

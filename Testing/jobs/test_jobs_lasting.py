@@ -26,7 +26,7 @@ posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 WORKER = f"""
 import json, sys, time
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
-from CBCTSuperResLib import worker
+from CBCTSuperResLib.jobs import worker
 
 def count(job, events, stop):
     for number in range(1, job["steps"] + 1):
@@ -45,7 +45,7 @@ sys.exit(worker.main())
 PARENT = f"""
 import json, sys, time
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
-from CBCTSuperResLib.jobs.lasting import LastingJob
+from CBCTSuperResLib.jobs.job import LastingJob
 folder, script, detached = sys.argv[1:]
 job = LastingJob({{"kind": "count", "steps": 2000}}, folder, [sys.executable, script]).start()
 if detached == "True":

@@ -158,7 +158,7 @@ def test_a_worker_whose_parent_is_killed_ends_and_cleans_up(long_scan_file, tiny
     script = f"""
 import sys, time
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
-from CBCTSuperResLib.jobs.worker_process import WorkerProcess
+from CBCTSuperResLib.jobs.job import WorkerProcess
 worker = WorkerProcess({job!r}, {str(folder)!r}).start()
 print(worker._process.pid, flush=True)
 while True:

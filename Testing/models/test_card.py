@@ -14,12 +14,12 @@ from pathlib import Path
 
 import CBCTSuperResLib
 import pytest
+from CBCTSuperResLib.core.digest import file_sha256
 from CBCTSuperResLib.core.errors import ModelError
 from CBCTSuperResLib.models.card import (
     CARD_HASH_KEY,
     CARD_KEY,
     ModelCard,
-    file_sha256,
     read_card,
     verify_weights,
 )
@@ -110,7 +110,7 @@ def test_reading_a_card_needs_no_torch(tmp_path):
     path = saved(tmp_path)
     program = (
         "import sys; sys.modules.update(torch=None, cv2=None, safetensors=None, tqdm=None)\n"
-        "from CBCTSuperResLib.models import listing as models\n"
+        "from CBCTSuperResLib.models import folder as models\n"
         "from CBCTSuperResLib.models.card import read_card, verify_weights\n"
         f"print(read_card({str(path)!r}).name, verify_weights({str(path)!r}).name, len(models.list_models()) >= 0)"
     )

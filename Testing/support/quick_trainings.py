@@ -14,7 +14,7 @@ WORKER = f"""
 import json, socket, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
-from CBCTSuperResLib import worker
+from CBCTSuperResLib.jobs import worker
 from CBCTSuperResLib.core.errors import Cancelled
 from CBCTSuperResLib.core.atomic import FileLock
 from CBCTSuperResLib.train.checks import read_options

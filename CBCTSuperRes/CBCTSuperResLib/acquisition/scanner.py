@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 IN_PLANE = (1, 2)
@@ -272,6 +271,8 @@ def _bowl(shape: Sequence[int]) -> np.ndarray:
 
 def _turned(image: np.ndarray, angle: float) -> np.ndarray:
     centre = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
+    import cv2  # a bare Slicer lacks it; the phantoms that it draws have no artefacts
+
     return cv2.warpAffine(image, cv2.getRotationMatrix2D(centre, angle, 1.0), image.shape[::-1], flags=cv2.INTER_LINEAR)
 
 

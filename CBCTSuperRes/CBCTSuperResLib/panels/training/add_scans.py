@@ -11,7 +11,7 @@ from ...core.errors import InputError, SuperResError
 from ...scene.nodes import volumeFromNode
 from ...scene.training_volumes import Scan
 from .. import dialogs
-from .data_table import USES, DataRow, makeRow
+from .data_rows import USES, DataRow, makeRow
 from .tasks import tell
 
 VOLUMES, FILES = range(2)

@@ -21,13 +21,7 @@ from ...scene.training_volumes import (
 )
 from ...train.checks import read_and_check, read_options
 from ...train.options import TrainingOptions
-from .data_table import (
-    USES,
-    DataRow,
-    isNode,
-    readRows,
-    writeRows,
-)
+from .data_rows import USES, DataRow, isNode, readRows, writeRows
 from .option_values import (
     PRESETS,
     Values,

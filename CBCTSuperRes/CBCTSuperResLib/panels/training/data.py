@@ -14,7 +14,8 @@ from ..dialogs import askAndEnsurePackages
 from ..widgets import Section
 from .add_scans import ScanAdder
 from .choices import TrainingChoices
-from .data_table import DataRow, DataTable
+from .data_rows import DataRow
+from .data_table import DataTable
 from .option_values import withPrepared
 from .parameters import WindowChoice
 from .preparing import Checkerboard, Preparing

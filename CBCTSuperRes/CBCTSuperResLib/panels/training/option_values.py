@@ -19,7 +19,7 @@ from ...train.checks import read_and_check, read_options, read_values
 from ...train.option_kinds import shown
 from ...train.options import TrainingOptions
 from ...train.options_schema import catalogue
-from .data_table import USES, DataRow, makeRow
+from .data_rows import USES, DataRow, makeRow
 
 PRESETS = ("quick-look", "light", "unetspsr-full")
 NO_IMAGES = {"dataroot_HR": None, "dataroot_LR": None, "mode": "HR", "subset_file": None}

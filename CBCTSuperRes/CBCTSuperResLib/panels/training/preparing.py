@@ -24,7 +24,7 @@ from ...scene.training_logic import TrainingLogic
 from ...scene.training_volumes import fileName
 from .. import dialogs
 from .choices import RANGE, TrainingChoices
-from .data_table import DATASETS, DataRow, nameOf
+from .data_rows import DATASETS, DataRow, nameOf
 from .option_values import PREPARED_WINDOW, valueAt
 from .parameters import WindowChoice
 from .tasks import WrittenTask
