@@ -1,14 +1,12 @@
-"""The Python packages that computing needs: which are missing, and how Slicer gets them, at the moment of need."""
+"""The Python packages that computing needs, and which of them are missing; `scene.installation` installs them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from importlib.util import find_spec
-from subprocess import SubprocessError
 
 from .errors import DependencyError
 
@@ -79,93 +77,6 @@ def require_packages() -> None:
             f"These Python packages are needed and missing: {', '.join(missing)}.",
             "Install them with pip; in Slicer, press Apply in the module, which offers to do it.",
         )
-
-
-def ensurePackages(ask: Callable[[list[str]], bool] | None = None) -> None:
-    """Install what is missing into Slicer, after asking. Never imports torch if it is there.
-
-    Parameters
-    ----------
-    ask : callable (packages), optional
-        Asks once for all packages; without it Slicer asks, for PyTorch and for the others.
-
-    Raises
-    ------
-    DependencyError
-        If something is still missing, for instance because the user declined.
-    """
-    missing = missing_packages()
-    if missing and (ask is None or ask(missing)):
-        if missing_packages([TORCH]):
-            _installTorch(mayAsk=ask is None)
-        others = missing_packages(OTHERS)
-        if others:
-            _installOthers(others, mayAsk=ask is None)
-    require_packages()
-
-
-def offerTrainingExtras(ask: Callable[[list[str]], bool] | None = None) -> list[str]:
-    """Ask whether to install what shows curves during a training, TensorBoard and matplotlib; training needs neither.
-
-    Parameters
-    ----------
-    ask : callable (packages), optional
-        Asks once for both; without it Slicer asks.
-
-    Returns
-    -------
-    list of str
-        What is still missing, for instance because the user declined.
-    """
-    missing = missing_packages(TRAINING_EXTRAS)
-    if missing and (ask is None or ask(missing)):
-        with suppress(DependencyError):
-            _installOthers(missing, mayAsk=ask is None)
-    return missing_packages(TRAINING_EXTRAS)
-
-
-def _installTorch(mayAsk: bool) -> None:
-    try:
-        utilities = import_module("PyTorchUtils")
-    except ImportError:
-        raise DependencyError(
-            "PyTorch is needed and missing, and so is the PyTorch extension, which installs it.",
-            'Install the extension "PyTorch" with the Extensions Manager and restart Slicer.',
-        ) from None
-    try:
-        utilities.PyTorchUtilsLogic().installTorch(askConfirmation=mayAsk, torchVersionRequirement=">=2.3")
-    except (TypeError, RuntimeError, OSError, ValueError) as error:
-        raise DependencyError(
-            f"PyTorch could not be installed: {error}.",
-            "Restart Slicer, uninstall PyTorch in the module PyTorch Utils and install it again; "
-            "on Windows, install Slicer into a folder with a short path.",
-        ) from error
-
-
-def _installOthers(packages: list[str], mayAsk: bool = True) -> None:
-    try:
-        packaging = import_module("slicer.packaging")
-        parse = import_module("packaging.requirements").Requirement
-    except ImportError:
-        _installWithOldSlicer(packages, mayAsk)
-        return
-    try:
-        packaging.pip_ensure([parse(name) for name in packages], requester="CBCTSuperRes", prompt_install=mayAsk)
-    except (RuntimeError, OSError, SubprocessError) as error:
-        raise DependencyError(f"The packages {', '.join(packages)} were not installed: {error}.") from error
-
-
-def _installWithOldSlicer(packages: list[str], mayAsk: bool) -> None:
-    """Slicer 5.10 has no `slicer.packaging`."""
-    import slicer
-
-    question = f"CBCT Super-Resolution needs these Python packages: {', '.join(packages)}. Install them now?"
-    if mayAsk and not slicer.util.confirmOkCancelDisplay(question):
-        return
-    try:
-        slicer.util.pip_install(packages)
-    except Exception as error:  # pip_install raises whatever its subprocess raised
-        raise DependencyError(f"The packages {', '.join(packages)} could not be installed: {error}.") from error
 
 
 def _version(package: str) -> tuple[int, ...] | None:

@@ -14,7 +14,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..core.packages import ensurePackages, offerTrainingExtras
+from ..scene.installation import ensurePackages, offerTrainingExtras
 
 
 def chooseFile(title: str, filters: str, folder: str = "") -> str:

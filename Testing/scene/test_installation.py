@@ -9,6 +9,7 @@ import types
 import pytest
 from CBCTSuperResLib.core import packages as install
 from CBCTSuperResLib.core.errors import DependencyError
+from CBCTSuperResLib.scene import installation
 
 COMPLETE = {"torch": "2.6.0+cpu", "opencv-contrib-python": "4.8.1.78", "safetensors": "0.5", "tqdm": "4.66"}
 
@@ -38,7 +39,7 @@ def modules(monkeypatch):
             raise ModuleNotFoundError(name)
         return known[name]
 
-    monkeypatch.setattr(install, "import_module", import_module)
+    monkeypatch.setattr(installation, "import_module", import_module)
     return known
 
 
@@ -74,7 +75,7 @@ def test_nothing_is_imported_to_find_out(monkeypatch):
 
 
 def test_a_complete_installation_is_left_alone(installed, modules):
-    install.ensurePackages()
+    installation.ensurePackages()
 
 
 def test_torch_comes_from_the_pytorch_extension(installed, modules):
@@ -87,14 +88,14 @@ def test_torch_comes_from_the_pytorch_extension(installed, modules):
             installed["torch"] = "2.6"
 
     modules["PyTorchUtils"] = types.SimpleNamespace(PyTorchUtilsLogic=Logic)
-    install.ensurePackages()
+    installation.ensurePackages()
     assert calls == [{"askConfirmation": True, "torchVersionRequirement": ">=2.3"}]
 
 
 def test_without_the_pytorch_extension_the_user_is_told_to_install_it(installed, modules):
     del installed["torch"]
     with pytest.raises(DependencyError, match="Extensions Manager"):
-        install.ensurePackages()
+        installation.ensurePackages()
 
 
 @pytest.mark.parametrize("error", [TypeError("'NoneType'"), RuntimeError("pip failed")])
@@ -107,7 +108,7 @@ def test_a_broken_torch_installation_is_explained(installed, modules, error):
 
     modules["PyTorchUtils"] = types.SimpleNamespace(PyTorchUtilsLogic=Logic)
     with pytest.raises(DependencyError, match="PyTorch Utils"):
-        install.ensurePackages()
+        installation.ensurePackages()
 
 
 def test_other_packages_come_through_slicer_packaging(installed, modules):
@@ -120,7 +121,7 @@ def test_other_packages_come_through_slicer_packaging(installed, modules):
 
     modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
     modules["packaging.requirements"] = types.SimpleNamespace(Requirement=lambda text: f"<{text}>")
-    install.ensurePackages()
+    installation.ensurePackages()
     assert asked == ["<tqdm>"]
 
 
@@ -133,7 +134,7 @@ def test_a_user_who_declines_is_told_what_is_missing(installed, modules):
     modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
     modules["packaging.requirements"] = types.SimpleNamespace(Requirement=str)
     with pytest.raises(DependencyError, match="tqdm"):
-        install.ensurePackages()
+        installation.ensurePackages()
 
 
 @pytest.mark.parametrize("confirms", [True, False])
@@ -143,10 +144,10 @@ def test_an_old_slicer_asks_and_uses_pip(installed, modules, monkeypatch, confir
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: confirms)
     monkeypatch.setattr(slicer.util, "pip_install", lambda packages: installed.update(tqdm="4.66"))
     if confirms:
-        install.ensurePackages()
+        installation.ensurePackages()
     else:
         with pytest.raises(DependencyError, match="tqdm"):
-            install.ensurePackages()
+            installation.ensurePackages()
 
 
 @pytest.mark.parametrize("accepts", [True, False])
@@ -162,7 +163,7 @@ def test_what_shows_curves_is_offered_and_may_be_declined(installed, modules, ac
     modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
     modules["packaging.requirements"] = types.SimpleNamespace(Requirement=str)
     wanted = ["tensorboard>=2.15", "matplotlib>=3.7"]
-    assert install.offerTrainingExtras() == ([] if accepts else wanted)
+    assert installation.offerTrainingExtras() == ([] if accepts else wanted)
     assert asked == wanted and install.missing_packages() == []
 
 
@@ -182,7 +183,7 @@ def test_a_panel_asks_once_for_everything_and_then_nobody_asks_again(installed, 
     modules["PyTorchUtils"] = types.SimpleNamespace(PyTorchUtilsLogic=Logic)
     modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
     modules["packaging.requirements"] = types.SimpleNamespace(Requirement=str)
-    install.ensurePackages(ask=lambda packages: asked.append(packages) or True)
+    installation.ensurePackages(ask=lambda packages: asked.append(packages) or True)
     assert asked == [["torch>=2.3", "tqdm"]]
     assert calls == [{"askConfirmation": False, "torchVersionRequirement": ">=2.3"}, False]
 
@@ -190,7 +191,7 @@ def test_a_panel_asks_once_for_everything_and_then_nobody_asks_again(installed, 
 def test_a_panel_that_is_told_no_installs_nothing(installed, modules):
     del installed["torch"]
     with pytest.raises(DependencyError, match="torch"):
-        install.ensurePackages(ask=lambda packages: False)
+        installation.ensurePackages(ask=lambda packages: False)
 
 
 def test_a_failed_pip_is_explained(installed, modules):
@@ -202,4 +203,4 @@ def test_a_failed_pip_is_explained(installed, modules):
     modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
     modules["packaging.requirements"] = types.SimpleNamespace(Requirement=str)
     with pytest.raises(DependencyError, match="pip"):
-        install.ensurePackages()
+        installation.ensurePackages()
