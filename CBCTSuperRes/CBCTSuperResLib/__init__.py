@@ -24,6 +24,7 @@ _PUBLIC = {
     "super_resolve": "apply.run",
     "SuperResError": "core.errors",
     "importers": "importers",
+    "install": "core.packages",
 }
 
 __all__ = [*_PUBLIC]
