@@ -24,7 +24,7 @@ _PUBLIC = {
     "super_resolve": "apply.run",
     "SuperResError": "core.errors",
     "importers": "importers",
-    "install": "core.packages",
+    "install": "scene.installation",
 }
 
 __all__ = [*_PUBLIC]
