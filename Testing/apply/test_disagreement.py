@@ -15,8 +15,8 @@ from CBCTSuperResLib.apply.file import DISAGREEMENT, MASK, apply_to_file, beside
 from CBCTSuperResLib.apply.maps import SHARE_OF_NOISE, Disagreement, added_noise
 from CBCTSuperResLib.apply.run import look
 from CBCTSuperResLib.apply.tiles import Axis
-from CBCTSuperResLib.cli import make_parser, result_text
-from CBCTSuperResLib.cli.apply import options_from_arguments
+from CBCTSuperResLib.cli import make_parser
+from CBCTSuperResLib.cli.apply import options_from_arguments, result_text
 from CBCTSuperResLib.core.errors import OptionError, OutputError
 from CBCTSuperResLib.io.exchange import read_exchange
 from helpers import make_grid

@@ -31,7 +31,7 @@ from CBCTSuperResLib.apply.samples import (
     slab_weights,
 )
 from CBCTSuperResLib.apply.tiles import Axis
-from CBCTSuperResLib.cli import result_text
+from CBCTSuperResLib.cli.apply import result_text
 from CBCTSuperResLib.core.interpolate import enlarge_slice
 from CBCTSuperResLib.scan.field_of_view import find_blanks
 from helpers import make_grid

@@ -101,10 +101,8 @@ def test_bad_requests_end_with_a_reason_and_their_own_exit_code(
 
 def test_a_missing_package_is_named_with_what_to_do(scan, model, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    for name in [
-        n for n in sys.modules if n.startswith("CBCTSuperResLib.") and n.endswith((".resolve", ".fill", ".prepare"))
-    ]:
-        monkeypatch.delitem(sys.modules, name)
+    for name in ("apply.run", "apply.prepare", "apply.finish", "apply.maps", "scan.blank_filling"):
+        monkeypatch.delitem(sys.modules, f"CBCTSuperResLib.{name}", raising=False)
     assert main(["apply", str(scan), str(scan.with_name("none.nrrd")), "--model", "tiny", "--quiet"]) == 8
     assert "cv2" in capsys.readouterr().err
 

@@ -1,11 +1,9 @@
-"""The arguments that `cbct-superres apply` and the batch command share.
-
-What a scan is, and what super-resolving it would give and need, before anything is computed.
-"""
+"""The commands `cbct-superres apply` and `info`, and the arguments that they share with the batch command."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +19,21 @@ from ..models.folder import DEFAULT_MODEL, find_model
 from ..scan.field_of_view import find_blanks
 from ..scan.window import PRESETS, Window
 from ..scan.window_choice import choose_window
+from .terminal import NOTICE, Progress, add_command
+
+
+def add_apply_commands(commands) -> None:
+    """Declare `apply` and `info`."""
+    apply = add_command(commands, "apply", "super-resolve a scan", run_apply)
+    apply.add_argument("scan", help="NRRD, NHDR, MHA, NIfTI, a DICOM folder, or a folder of 16-bit TIFF or PNG slices")
+    apply.add_argument("output", help="file to write: .nrrd, .mha, .nii or .nii.gz; a report is written beside it")
+    add_apply_arguments(apply)
+    apply.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+    info = add_command(commands, "info", "what a scan is and what a run on it would give and need", run_info)
+    info.add_argument("scan")
+    add_apply_arguments(info)
+    info.add_argument("--json", action="store_true", help="print JSON")
 
 
 def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +151,51 @@ def box_from_numbers(numbers: list[int] | None) -> tuple | None:
     if any(start < 0 or start >= stop for start, stop in box):
         raise OptionError(f"The box {numbers} is empty.", "Give I0 I1 J0 J1 K0 K1 with each first below its second.")
     return box
+
+
+def run_apply(parsed: argparse.Namespace) -> None:
+    """`cbct-superres apply`"""
+    from ..apply.file import apply_to_file
+
+    options = options_from_arguments(parsed)
+    with Progress(parsed.quiet) as progress:
+        report = apply_to_file(
+            parsed.scan,
+            parsed.output,
+            parsed.model,
+            options,
+            progress,
+            compress=parsed.compress,
+            spacing=parsed.spacing,
+            series=parsed.series,
+        )
+    if not parsed.quiet:
+        print(result_text(report, parsed.output))
+
+
+def result_text(report: dict, output: str) -> str:
+    """What a user wants to know after a run."""
+    run = report["super_resolution"]
+    lines = [
+        f"Model {run['model']} on {run['device']}, {run['precision']}, {run['seconds']['computing']:.1f} s.",
+        run["window_reason"],
+        run["blank"]["rule"],
+        *(f"Warning: {text}" for text in run["warnings"]),
+        *run["notes"],
+        *(f"{figure['label']}: {figure['text']}" for figure in run["quality"]["figures"]),
+        *(f"Warning: {text}" for text in run["quality"]["warnings"]),
+        f"Result: {' x '.join(map(str, run['output_size']))} voxels of "
+        f"{' x '.join(f'{s:.4g}' for s in run['output_spacing_mm'])} mm in {output}",
+        *(f"{words.capitalize()} in {path}" for words, path in report.get("beside", {}).items()),
+        NOTICE,
+    ]
+    return "\n".join(lines)
+
+
+def run_info(parsed: argparse.Namespace) -> None:
+    """`cbct-superres info`"""
+    facts = facts_of_scan(parsed.scan, parsed.model, options_from_arguments(parsed), parsed.spacing, parsed.series)
+    print(json.dumps(facts, indent=2, ensure_ascii=False) if parsed.json else facts_text(facts))
 
 
 def facts_of_scan(

@@ -1,0 +1,128 @@
+"""The commands `cbct-superres models`: list, show, verify, import, calibrate and export models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..core.errors import ModelError, OptionError
+from .terminal import Progress, add_command
+
+
+def add_models_commands(commands) -> None:
+    """Declare them."""
+    models = add_command(commands, "models", "list, show, verify, import models").add_subparsers(required=True)
+    listing = add_command(models, "list", "all models that can be chosen by name", run_models_list)
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    for name, text, run in (
+        ("show", "the whole card of a model", run_models_show),
+        ("verify", "check a model's file and that its network still computes the same", run_models_verify),
+    ):
+        add_command(models, name, text, run).add_argument("model", help="name or file")
+
+    importer = add_command(models, "import", "turn SPSR or UNetSPSR weights (.pth) into a model", run_models_import)
+    importer.add_argument("checkpoint")
+    importer.add_argument("--name", help="name of the model (default: the file's)")
+    importer.add_argument("--out", type=Path, help="file to write (default: in the folder of user models)")
+    importer.add_argument("--scale", type=int, help="needed for 3 only: the file looks like one for 2")
+    importer.add_argument("--taps", type=int, nargs=4, help="RRDBs after which the gradient branch takes features in")
+    importer.add_argument(
+        "--window", type=float, nargs=2, metavar=("LO", "HI"), help="range the training normalised with"
+    )
+    importer.add_argument("--title", default="")
+    importer.add_argument("--licence", default="unknown")
+    importer.add_argument("--calibrate", action="store_true", help="measure the halo too, so that tiles can be used")
+
+    calibrator = add_command(
+        models, "calibrate", "measure a model's halo and write it into its file", run_models_calibrate
+    )
+    calibrator.add_argument("model", help="name or file")
+    calibrator.add_argument("--out", type=Path, help="file to write (default: the model's own)")
+    calibrator.add_argument("--device", default="auto")
+
+    exporter = add_command(models, "export", "write a UNetSPSR model as SPSR weights (.pth)", run_models_export)
+    exporter.add_argument("model", help="name or file")
+    exporter.add_argument("out", type=Path)
+
+
+def run_models_list(parsed: argparse.Namespace) -> None:
+    """`cbct-superres models list`"""
+    from ..models.folder import list_models, user_models_folder
+
+    entries = list_models()
+    if parsed.json:
+        print(json.dumps([{"name": e.name, "file": str(e.path), "problem": e.problem} for e in entries], indent=2))
+        return
+    for entry in entries:
+        print(entry.card.line if entry.card else f"{entry.path.name}: cannot be used. {entry.problem}")
+    print(f"\nYour own models belong into {user_models_folder()}")
+
+
+def run_models_show(parsed: argparse.Namespace) -> None:
+    """`cbct-superres models show`"""
+    from ..models.card import read_card
+    from ..models.folder import find_model
+
+    path = find_model(parsed.model)
+    print(json.dumps({"file": str(path), **read_card(path).to_json()}, indent=2, ensure_ascii=False))
+
+
+def run_models_verify(parsed: argparse.Namespace) -> int:
+    """`cbct-superres models verify`"""
+    from ..models.model import Model
+
+    checks = Model.load(parsed.model).verify()
+    for what, right, details in checks:
+        print(f"{'ok ' if right else 'BAD'} {what}: {details}")
+    return 0 if all(right for _, right, _ in checks) else ModelError.exit_code
+
+
+def run_models_import(parsed: argparse.Namespace) -> None:
+    """`cbct-superres models import`"""
+    from ..importers import import_checkpoint
+    from ..models.folder import user_models_folder
+
+    window = tuple(parsed.window) if parsed.window else None
+    model = import_checkpoint(
+        parsed.checkpoint,
+        parsed.name,
+        scale=parsed.scale,
+        taps=parsed.taps,
+        window=window,
+        title=parsed.title,
+        licence=parsed.licence,
+    )
+    if parsed.calibrate:
+        model = _calibrated(model, "auto")
+    path = parsed.out or user_models_folder() / f"{model.card.name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{model.card.line}\nWritten to {model.save(path)}")
+
+
+def run_models_calibrate(parsed: argparse.Namespace) -> None:
+    """`cbct-superres models calibrate`"""
+    from ..models.folder import find_model
+    from ..models.model import Model
+
+    path = find_model(parsed.model)
+    model = _calibrated(Model.load(path), parsed.device)
+    print(f"Halo {model.card.spec.halo} pixels. Written to {model.save(parsed.out or path)}")
+
+
+def run_models_export(parsed: argparse.Namespace) -> None:
+    """`cbct-superres models export`"""
+    from ..importers.spsr import export_checkpoint
+    from ..models.model import Model
+
+    if parsed.out.suffix != ".pth":
+        raise OptionError(f"{parsed.out.name} is no .pth file.", "Name the output something.pth.")
+    export_checkpoint(Model.load(parsed.model), parsed.out)
+    print(f"Written to {parsed.out}")
+
+
+def _calibrated(model, device: str):
+    from ..apply.calibration import calibrate
+
+    with Progress(quiet=False) as progress:
+        return calibrate(model, device=device, progress=progress)
