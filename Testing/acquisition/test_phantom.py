@@ -14,9 +14,9 @@ from CBCTSuperResLib.acquisition.anatomy import (
     Struts,
     share_inside,
 )
-from CBCTSuperResLib.acquisition.scanner import block_mean
+from CBCTSuperResLib.acquisition.scanner import Acquisition, block_mean
 from CBCTSuperResLib.scan.field_of_view import find_blanks
-from CBCTSuperResLib.scan.tissue import estimate_levels
+from CBCTSuperResLib.scan.tissue import PHANTOM_LEVELS, estimate_levels
 from CBCTSuperResLib.scan.window import Window
 
 SHAPE = (20, 96, 96)
@@ -144,7 +144,7 @@ def test_grey_values_follow_the_window_and_saturate_at_the_type():
 def test_the_coarse_scan_has_the_noise_it_was_asked_for():
     field = np.full((4, 64, 64), 0.5, np.float32)
     grid = phantom.oblique_grid(field.shape, 0.2)
-    coarse = phantom.coarse_scan(field, grid, noise=0.03, blank=None, window=(0, 1), dtype="float32")
+    coarse = phantom.coarse_scan(field, grid, 0, Acquisition(noise=0.03), None, window=(0, 1), dtype="float32")
     assert coarse.voxels.std() == pytest.approx(0.03, rel=0.08)
 
 
@@ -152,4 +152,4 @@ def test_the_coarse_scan_has_the_noise_it_was_asked_for():
 def test_tissues_are_found_at_the_levels_that_are_written_down(seed):
     scan = phantom.jaw_scans((48, 192, 192), 0.15, seed, metal=seed == 1)[1]
     found = estimate_levels(scan.voxels, find_blanks(scan)).in_window(Window(*phantom.WINDOW))
-    assert astuple(found) == pytest.approx(astuple(phantom.SCANNER_LEVELS), abs=0.01)
+    assert astuple(found) == pytest.approx(astuple(PHANTOM_LEVELS), abs=0.01)

@@ -1,82 +1,71 @@
-"""What a scanner does to an object, effect by effect."""
+"""Blur, sampling and noise of the graded protocols."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from CBCTSuperResLib.acquisition.scanner import (
-    Scanner,
-    cupping,
-    metal_streaks,
-    mid_band_noise,
-    rings,
-    scan,
-)
-from CBCTSuperResLib.measure.resolution import mean_frequency, noise_spectrum
-
-PERFECT = Scanner(noise=0.0, cupping=0.0, rings=0.0, streaks=0.0)
+from CBCTSuperResLib.acquisition.scanner import P2, P3, Acquisition, block_mean, correlated_noise, gaussian_blur
 
 
-@pytest.fixture(scope="module")
-def texture() -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((12, 48, 48)).astype(np.float32)
+def structured(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    image = gaussian_blur(noise, 2, (1, 2))
+    return 0.5 + 0.15 * image / image.std()
 
 
-def test_a_flat_object_stays_flat_and_planes_decide_which_axes_are_halved():
-    flat = np.full((8, 32, 36), 0.3, np.float32)
-    assert scan(flat, PERFECT, 0, planes="axial").shape == (8, 16, 18)
-    isotropic = scan(flat, PERFECT, 0)
-    assert isotropic.shape == (4, 16, 18)
-    assert isotropic == pytest.approx(0.3, abs=1e-5)
+def test_gaussian_blur_equals_scipy():
+    ndimage = pytest.importorskip("scipy.ndimage")
+    image = np.random.default_rng(0).random((5, 30, 31))
+    assert np.allclose(gaussian_blur(image, 0.85, (1, 2)), ndimage.gaussian_filter(image, (0, 0.85, 0.85)), atol=1e-12)
 
 
-def test_it_is_sharper_along_its_axis_than_across():
-    point = np.zeros((25, 25, 25), np.float32)
-    point[12, 12, 12] = 1
-    seen = scan(point, replace(PERFECT, factor=1), 0)
-    widths = [np.sqrt((seen.sum(axis=tuple({0, 1, 2} - {a})) * (np.arange(25) - 12) ** 2).sum()) for a in range(3)]
-    assert widths[1] == pytest.approx(np.sqrt(0.75**2 + 1.4**2 / 12), abs=0.1)
-    assert widths[0] < 0.8 * widths[1] and widths[2] == pytest.approx(widths[1], rel=1e-3)
+def test_blur_of_a_point_has_the_variance_it_was_given():
+    point = np.zeros((1, 41, 41))
+    point[0, 20, 20] = 1
+    profile = gaussian_blur(point, 1.7, (1, 2))[0].sum(0)
+    assert profile.sum() == pytest.approx(1)
+    assert profile @ (np.arange(41) - 20) ** 2 == pytest.approx(1.7**2, rel=0.01)
 
 
-def test_a_shift_moves_what_is_seen(texture):
-    whole = scan(texture, replace(PERFECT, factor=1), 0)
-    moved = scan(texture, replace(PERFECT, factor=1, shift=(0.0, 0.0, 3.0)), 0)
-    assert moved[:, 8:-8, 8:-12] == pytest.approx(whole[:, 8:-8, 11:-9], abs=1e-4)
+def test_the_mean_of_two_pixels_is_centred_between_them():
+    ramp = np.arange(8, dtype=np.float32)
+    assert block_mean(ramp, (0,)).tolist() == [0.5, 2.5, 4.5, 6.5]
+    assert block_mean(ramp[:7], (0,)).tolist() == [0.5, 2.5, 4.5]
 
 
-def test_the_noise_is_as_strong_as_said_at_the_edge_stronger_in_the_middle_and_of_the_middle_band():
-    noise = mid_band_noise((16, 128, 128), 0.02, seed=3)
-    assert noise[:, :12, :12].std() == pytest.approx(0.02, rel=0.15)
-    assert noise[:, 56:72, 56:72].std() == pytest.approx(0.03, rel=0.15)
-    spectrum = noise_spectrum(noise)
-    assert spectrum.value[0] < 0.1 * spectrum.value.max() and spectrum.value[-1] < 0.2 * spectrum.value.max()
-    assert 0.4 < mean_frequency(spectrum) < 0.6
-    assert np.array_equal(noise, mid_band_noise((16, 128, 128), 0.02, seed=3))
-    assert not mid_band_noise((2, 16, 16), 0.0, seed=3).any()
+@pytest.mark.parametrize("smooth", [0.0, 0.6, 1.2])
+def test_smoothing_correlates_the_noise_but_keeps_its_deviation(smooth):
+    noise = correlated_noise((4, 128, 128), 0.02, smooth, (1, 2), seed=1)
+    assert noise.std() == pytest.approx(0.02, rel=0.03)
+    neighbours = np.corrcoef(noise[..., 1:].ravel(), noise[..., :-1].ravel())[0, 1]
+    assert neighbours == pytest.approx({0.0: 0.0, 0.6: 0.446, 1.2: 0.84}[smooth], abs=0.05)
 
 
-def test_cupping_darkens_the_middle_and_rings_are_the_same_all_around():
-    assert cupping((1, 65, 65), 0.04)[0, 32, 32] == pytest.approx(-0.04)
-    assert cupping((1, 65, 65), 0.04)[0, 0, 0] == 0
-    found = rings((1, 65, 65), 0.01, seed=1)[0]
-    assert found[32, 32 + 20] == pytest.approx(found[32 + 20, 32]) == pytest.approx(found[32 - 20, 32])
-    assert 0.005 < found.std() < 0.015
+def test_the_protocols_halve_the_axes_they_name_and_repeat_with_the_seed():
+    image = structured((6, 20, 22))
+    axial = P2.degrade(image, seed=4)
+    assert axial.shape == (6, 10, 11) and P3.degrade(image).shape == (3, 10, 11)
+    assert np.array_equal(axial, P2.degrade(image, seed=4))
+    assert not np.array_equal(axial, P2.degrade(image, seed=5))
 
 
-def test_two_pieces_of_metal_have_a_dark_band_between_them_and_one_slice_without_metal_has_none():
-    metal = np.zeros((2, 80, 80), bool)
-    metal[0, 36:44, 15:23] = metal[0, 36:44, 57:65] = True
-    streaks = metal_streaks(metal, 0.2)
-    between, beside = streaks[0, 36:44, 28:52].mean(), streaks[0, 5:15, 30:50].mean()
-    assert between < -0.05 and abs(beside) < abs(between) / 3
-    assert streaks[0].min() == pytest.approx(-0.2, abs=1e-4) and not streaks[1].any()
+def test_a_degraded_image_is_clipped_like_a_normalised_one():
+    bright = np.full((2, 16, 16), 1.0, np.float32)
+    assert Acquisition(noise=0.05).degrade(bright).max() == 1.0
+    assert Acquisition(noise=0.05).degrade(bright, clip=False).max() > 1.0
 
 
-def test_both_scans_of_an_object_agree_where_it_has_no_detail(texture):
-    smooth = np.broadcast_to(np.linspace(0.2, 0.8, 48, dtype=np.float32), (12, 48, 48))
-    fine = scan(smooth, PERFECT.sharpest, 0, planes="axial")
-    coarse = scan(smooth, PERFECT, 0, planes="axial")
-    assert coarse[:, 4:-4, 4:-4] == pytest.approx(fine[:, ::2, ::2][:, 4:-4, 4:-4] + 0.3 / 47, abs=0.01)
+def test_each_axis_may_have_a_blur_of_its_own():
+    image = np.random.default_rng(0).random((9, 20, 22))
+    one_by_one = gaussian_blur(gaussian_blur(image, 0.6, (0,)), 1.1, (2,))
+    assert np.array_equal(gaussian_blur(image, (0.6, 1.1), (0, 2)), one_by_one)
+
+
+def test_a_single_slice_is_scanned_as_a_slice_of_a_volume():
+    image = structured((1, 20, 22))
+    assert np.array_equal(P2.degrade(image[0], seed=4), P2.degrade(image, seed=4)[0])
+
+
+def test_what_is_left_over_at_the_end_of_a_halved_axis_is_cut_off():
+    image = np.zeros((7, 9, 12))
+    assert P2.even(image).shape == (7, 8, 12) and P3.even(image).shape == (6, 8, 12)

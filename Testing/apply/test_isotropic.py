@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from CBCTSuperResLib import (
@@ -13,7 +15,8 @@ from CBCTSuperResLib import (
 from CBCTSuperResLib.acquisition.scanner import (
     ALL_AXES,
     IN_PLANE,
-    degrade,
+    P2,
+    P3,
     gaussian_blur,
 )
 from CBCTSuperResLib.apply import plan as estimate
@@ -53,19 +56,19 @@ def run(unit, model, planes, **options):
 
 
 def by_cubic(unit, axes) -> np.ndarray:
-    sizes = [2 * n if axis in axes else n for axis, n in enumerate(unit.shape)]
+    sizes = [2 * n if axis - unit.ndim in axes else n for axis, n in enumerate(unit.shape)]
     ranges = [Axis(n, 0, n, m) for n, m in zip(unit.shape, sizes, strict=True)]
     return cubic(unit, [r.positions(slice(0, r.outputs)) if r.scale > 1 else None for r in ranges])
 
 
 @pytest.fixture(scope="module")
 def sharpened(truth):
-    coarse = degrade(truth, ALL_AXES, noise=0.0)
+    coarse = replace(P3, noise=0.0).degrade(truth)
     return run(coarse, stub_model(Sharpened()), "isotropic").voxels / 1000, by_cubic(coarse, ALL_AXES)
 
 
 def test_an_identity_network_gives_three_dimensional_cubic_interpolation(truth):
-    coarse = degrade(truth, ALL_AXES, noise=0.0)[:14, :12, :13]
+    coarse = replace(P3, noise=0.0).degrade(truth)[:14, :12, :13]
     result = run(coarse, stub_model(CubicTwice()), "isotropic")
     volume = volume_of(coarse)
     np.testing.assert_allclose(result.voxels / 1000, by_cubic(coarse, ALL_AXES), atol=1e-5)
@@ -74,7 +77,7 @@ def test_an_identity_network_gives_three_dimensional_cubic_interpolation(truth):
 
 def test_the_gain_is_not_diluted(truth, sharpened):
     """At least 80 % of what the same network gains in-plane on a scan that is blurred only in-plane."""
-    coarse = degrade(truth, IN_PLANE, noise=0.0)
+    coarse = replace(P2, noise=0.0).degrade(truth)
     axial = run(coarse, stub_model(Sharpened()), "axial").voxels / 1000
     axial_gain = psnr(axial, truth) - psnr(by_cubic(coarse, IN_PLANE), truth)
     found, interpolated = sharpened
@@ -134,7 +137,7 @@ def test_noise_is_not_subtracted_more_than_once():
 
 
 def test_blocks_change_nothing(monkeypatch, truth):
-    coarse = degrade(truth, ALL_AXES)[:17, :9, :34]
+    coarse = P3.degrade(truth)[:17, :9, :34]
     whole = run(coarse, stub_model(Sharpened()), "isotropic")
     monkeypatch.setattr(passes, "BLOCK_MEMORY", 1.0)
     cut = run(coarse, stub_model(Sharpened()), "isotropic")
@@ -143,7 +146,7 @@ def test_blocks_change_nothing(monkeypatch, truth):
 
 
 def test_a_roi_is_the_crop_of_the_full_result(truth):
-    coarse = degrade(truth, ALL_AXES)[:14, :24, :12]
+    coarse = P3.degrade(truth)[:14, :24, :12]
     whole = run(coarse, tiny_model(), "isotropic")
     part = run(coarse, tiny_model(), "isotropic", roi=((2, 9), (13, 24), (8, 12)))
     assert np.abs(part.voxels - whole.voxels[16:24, 26:48, 4:18]).max() <= 1e-5 * 1000
@@ -152,12 +155,12 @@ def test_a_roi_is_the_crop_of_the_full_result(truth):
 
 def test_a_model_of_unknown_halo_is_not_cut_into_blocks(monkeypatch, truth):
     monkeypatch.setattr(passes, "BLOCK_MEMORY", 1.0)
-    result = run(degrade(truth, ALL_AXES)[:20, :9, :10], tiny_model(None), "isotropic")
+    result = run(P3.degrade(truth)[:20, :9, :10], tiny_model(None), "isotropic")
     assert result.report["pieces"] == 1
 
 
 def test_slices_without_data_do_not_shine_through(truth):
-    coarse = 0.3 + 0.4 * degrade(truth, ALL_AXES, noise=0.0)[:16, :20, :20]
+    coarse = 0.3 + 0.4 * replace(P3, noise=0.0).degrade(truth)[:16, :20, :20]
     blank = coarse.copy()
     blank[:5] = -30.0
     options = Options(window=(0, 1000), blank=-30000.0, planes="isotropic")
@@ -168,7 +171,7 @@ def test_slices_without_data_do_not_shine_through(truth):
 
 def test_progress_counts_every_slice_of_every_plane(truth):
     seen = []
-    coarse = degrade(truth, ALL_AXES)[:6, :7, :8]
+    coarse = P3.degrade(truth)[:6, :7, :8]
     options = Options(window=(0, 1000), blank="none", planes="isotropic")
     super_resolve(volume_of(coarse), stub_model(CubicTwice()), options, lambda f, message: seen.append(f))
     assert len(seen) == 3 + 6 + 7 + 8 and seen == sorted(seen) and seen[-1] == 1
@@ -192,7 +195,7 @@ def test_the_shipped_model_gains_along_all_three_axes(truth):
     if not path.is_file():
         pytest.skip("the light model is not here")
     model, cube = Model.load(path), truth[:56, :56, :56]
-    in_plane, everywhere = degrade(cube, IN_PLANE, seed=1), degrade(cube, ALL_AXES, seed=1)
+    in_plane, everywhere = P2.degrade(cube, seed=1), P3.degrade(cube, seed=1)
     axial = np.clip(run(in_plane, model, "axial", device="cpu").voxels / 1000, 0, 1)
     found = np.clip(run(everywhere, model, "isotropic", device="cpu").voxels / 1000, 0, 1)
     axial_gain = psnr(axial, cube) - psnr(np.clip(by_cubic(in_plane, IN_PLANE), 0, 1), cube)

@@ -309,9 +309,9 @@ def test_thick_slices_are_averaged_over_their_own_layers():
 
 
 def write_slice(image: np.ndarray, path) -> None:
-    from CBCTSuperResLib.measure.pictures import write_tiff
+    from CBCTSuperResLib.io.pictures import write_picture
 
-    write_tiff(image, path)
+    write_picture(image, path)
 
 
 def test_the_enlarger_of_a_training_takes_a_slab():

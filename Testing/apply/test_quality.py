@@ -16,7 +16,7 @@ from CBCTSuperResLib.acquisition.phantom import (
     oblique_grid,
     to_grey,
 )
-from CBCTSuperResLib.acquisition.scanner import ALL_AXES, degrade, gaussian_blur
+from CBCTSuperResLib.acquisition.scanner import ALL_AXES, Acquisition, gaussian_blur
 from CBCTSuperResLib.apply import plan as estimate
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.quality import quality_card
@@ -177,10 +177,10 @@ def test_slopes_are_no_noise():
 @pytest.mark.parametrize("sigma", [0.6, 0.85])
 def test_degrading_is_that_of_the_grading_protocol(sigma):
     fine = np.random.default_rng(0).uniform(size=(10, 40, 36)).astype(np.float32)
-    expected = degrade(fine, blur=sigma, noise=0, clip=False)
+    expected = Acquisition(blur=sigma, noise=0).degrade(fine, clip=False)
     found = degraded(pair_of(expected[3], fine[3]), (sigma, sigma))
     assert np.abs(found - expected[3]).max() <= 1e-5
-    expected = degrade(fine, ALL_AXES, blur=sigma, noise=0, clip=False)
+    expected = Acquisition("isotropic", sigma, 0).degrade(fine, clip=False)
     for place in range(5):
         box, weights = slab_weights(place, 2, 10, sigma)
         assert weights.sum() == pytest.approx(1)
@@ -201,7 +201,7 @@ def test_weights_across_slices_stay_within_a_result_of_any_scale(factor):
 
 def test_isotropic_results_are_compared_in_three_dimensions():
     field = gaussian_blur(np.clip(jaw_phantom((24, 128, 128), SPACING, 3), 0, 1), 0.45, ALL_AXES)
-    coarse = degrade(field, ALL_AXES, noise=NOISE, seed=1)
+    coarse = Acquisition("isotropic", noise=NOISE).degrade(field, seed=1)
     scan = Volume(to_grey(coarse), oblique_grid(coarse.shape, 2 * SPACING))
     assert figures(card_of(scan, to_grey(field)))["consistency"]["value"] == pytest.approx(1.0, abs=0.08)
     wrong = figures(card_of(scan, np.roll(to_grey(field), 3, axis=0)))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from CBCTSuperResLib import Grid, Volume, cli
 from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
-from CBCTSuperResLib.acquisition.scanner import degrade
+from CBCTSuperResLib.acquisition.scanner import P2
 from CBCTSuperResLib.apply import plan as estimate
 from CBCTSuperResLib.core.errors import InputError
 from CBCTSuperResLib.core.interpolate import cubic
@@ -186,7 +186,7 @@ def test_a_model_is_measured_against_cubic_interpolation_of_a_simulated_scan(tmp
     report = run(tmp_path, "--hr", tmp_path / "jaw.nrrd", "--model", model)
     assert report["methods"] == ["cubic", "stub"]
     unit = np.clip((fine.voxels.astype(np.float32) - WINDOW[0]) / 20000, 0, 1)
-    coarse = degrade(unit, seed=0)
+    coarse = P2.degrade(unit)
     along = [None, *((np.arange(2 * n) + 0.5) / 2 - 0.5 for n in coarse.shape[1:])]
     expected = psnr(np.clip(cubic(coarse, along), 0, 1), unit)
     assert value(report, "cubic", "psnr") == pytest.approx(expected, abs=0.01)

@@ -5,36 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from CBCTSuperResLib.acquisition.scanner import degrade
+from CBCTSuperResLib.acquisition.scanner import P2
 from CBCTSuperResLib.evaluate.drawing import liveliest
+from CBCTSuperResLib.io.pictures import comparison, enlarge_nearest
 from CBCTSuperResLib.measure.fidelity import psnr
-from CBCTSuperResLib.measure.pictures import comparison, enlarge_nearest
 
 from grading.cases import Case
-from grading.methods import (
-    CUBIC,
-    P2,
-    Method,
-    cubic_method,
-)
+from grading.methods import CUBIC, Method, cubic_method
 
 EDGE = 64  # fine pixels of each panel
 GAP = 6
 NEIGHBOURS = 4  # slices on either side of the one that is drawn, for methods that see them
 
 
-def gallery(cases: Iterable[Case], methods: Mapping[str, Method], noise: float = 0.02) -> np.ndarray:
+def gallery(cases: Iterable[Case], methods: Mapping[str, Method]) -> np.ndarray:
     """A row for each case, degraded as protocol P2 does, with the PSNR of the whole slice in the captions; uint8."""
-    rows = [_row(case, methods, noise) for case in cases]
+    rows = [_row(case, methods) for case in cases]
     width = max(row.shape[1] for row in rows)
     return np.vstack([np.pad(row, ((0, GAP), (0, width - row.shape[1])), constant_values=255) for row in rows])
 
 
-def _row(case: Case, methods: Mapping[str, Method], noise: float) -> np.ndarray:
+def _row(case: Case, methods: Mapping[str, Method]) -> np.ndarray:
     middle = len(case.truth) // 2
     around = slice(max(0, middle - NEIGHBOURS), middle + NEIGHBOURS + 1)
     truth, shown = case.truth[middle], middle - around.start
-    coarse = degrade(case.truth[around], noise=noise, seed=1)
+    coarse = P2.degrade(case.truth[around], seed=1)
     place = liveliest(truth, EDGE)
     panels = {"coarse": enlarge_nearest(coarse[shown], 2)[place]}
     for name, enlarge in {CUBIC: cubic_method, **methods}.items():

@@ -14,21 +14,22 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 from CBCTSuperResLib.acquisition.anatomy import STANDARD_LEVELS
-from CBCTSuperResLib.acquisition.scanner import degrade
+from CBCTSuperResLib.acquisition.scanner import P2, P3, Acquisition
 from CBCTSuperResLib.core.atomic import replacing
 from CBCTSuperResLib.core.errors import OptionError, SuperResError
-from CBCTSuperResLib.measure.all import (
+from CBCTSuperResLib.io.pictures import write_picture
+from CBCTSuperResLib.measure.catalogue import (
     MEASURES,
     Measure,
     Truth,
     View,
 )
-from CBCTSuperResLib.measure.pictures import write_png
 from CBCTSuperResLib.measure.resolution import edge_response
 from CBCTSuperResLib.measure.trust import negative_control
 from CBCTSuperResLib.models.model import Model
@@ -37,19 +38,11 @@ from grading.canals import canal_phantom, count_canals
 from grading.cases import Case, held_out_cases
 from grading.gallery import gallery
 from grading.goals import goals_text, judge
-from grading.methods import (
-    CUBIC,
-    P2,
-    P3,
-    Method,
-    Protocol,
-    cubic_method,
-    model_method,
-)
+from grading.methods import CUBIC, Method, cubic_method, model_method
 from grading.tables import as_markdown, as_summary, with_results
 
-NOISE, STRONG_NOISE = 0.02, 0.06
-BLUR, JITTER = 0.85, 0.2
+STRONG_NOISE = 0.06
+JITTER = 0.2  # of the blur, either way
 CANAL_SEEDS = (901, 902, 903)
 INSERT_EDGE, INSERT_RADIUS = 96, 21.3
 RUNS_FOR_STABILITY = 4
@@ -62,7 +55,7 @@ def grade(methods: Mapping[str, Method], public_data: Path | None) -> Iterator[l
         for protocol in (P2, P3):
             yield grade_case(case, methods, protocol)
     yield grade_canals(methods)
-    for noise in (NOISE, STRONG_NOISE):
+    for noise in (P2.noise, STRONG_NOISE):
         yield grade_noise(methods, noise)
     yield grade_inserts(methods)
     yield grade_stability(methods)
@@ -71,20 +64,17 @@ def grade(methods: Mapping[str, Method], public_data: Path | None) -> Iterator[l
 def grade_case(
     case: Case,
     methods: Mapping[str, Method],
-    protocol: Protocol,
-    noise: float = NOISE,
+    protocol: Acquisition,
     measures: Sequence[Measure] = MEASURES,
 ) -> list[dict]:
     """All measures of all methods on one scan, blurred by 0.85 voxels give or take a fifth."""
-    truth, seed = _even(case.truth, protocol), crc32(case.name.encode())
-    blur = BLUR * (1 + JITTER * np.random.default_rng(seed).uniform(-1, 1))
-    coarse = degrade(truth, protocol.axes, blur=blur, noise=noise, seed=seed)
+    truth, seed = protocol.even(case.truth), crc32(case.name.encode())
+    blur = protocol.blur * (1 + JITTER * np.random.default_rng(seed).uniform(-1, 1))
+    acquisition = replace(protocol, blur=blur)
+    coarse = acquisition.degrade(truth, seed)
     known = Truth(truth, case.spacing_mm and case.spacing_mm[::-1])
-    views = {
-        name: View(enlarge(coarse, protocol), known, coarse, noise, blur, protocol.axes)
-        for name, enlarge in methods.items()
-    }
-    data = f"{case.name}, {protocol.name}, blur {blur:.2f} voxels, noise {100 * noise:g} %"
+    views = {name: View(enlarge(coarse, protocol), known, coarse, acquisition) for name, enlarge in methods.items()}
+    data = f"{case.name}, {protocol.protocol}, blur {blur:.2f} voxels, noise {100 * protocol.noise:g} %"
     rows = [_row(data, protocol, m.name, m.digits, {n: m.of(view) for n, view in views.items()}) for m in measures]
     return [row for row in rows if any(row[name] is not None for name in methods)]
 
@@ -94,12 +84,12 @@ def grade_canals(methods: Mapping[str, Method], seeds: Sequence[int] = CANAL_SEE
     totals = {name: np.zeros(4, int) for name in methods}
     for seed in seeds:
         phantom = canal_phantom(seed)
-        coarse = degrade(phantom.truth, P2.axes, noise=NOISE, seed=seed)
+        coarse = P2.degrade(phantom.truth, seed)
         for name, enlarge in methods.items():
             counts = count_canals(enlarge(coarse, P2), phantom)
             totals[name] += (counts.found, counts.canals, counts.false, counts.free)
     (_, canals, _, free) = next(iter(totals.values()))
-    data = f"{canals} cross-sections of canals, {free} of roots without, P2, noise {100 * NOISE:g} %"
+    data = f"{canals} cross-sections of canals, {free} of roots without, P2, noise {100 * P2.noise:g} %"
     found = {name: total[0] / canals for name, total in totals.items()}
     false = {name: 100 * total[2] / free for name, total in totals.items()}
     return [_row(data, P2, "canals_found", 3, found), _row(data, P2, "canals_false", 1, false)]
@@ -119,9 +109,9 @@ def grade_inserts(methods: Mapping[str, Method]) -> list[dict]:
     """Sharpness of the edge of round inserts in soft tissue, at three contrasts and two noises."""
     rows = []
     for contrast in (0.1, 0.3, 0.6):
-        for noise in (NOISE / 2, NOISE):
+        for noise in (P2.noise / 2, P2.noise):
             truth, centre = _insert(contrast)
-            coarse = degrade(truth, P2.axes, noise=noise, seed=1)
+            coarse = replace(P2, noise=noise).degrade(truth, seed=1)
             edges = {n: edge_response(m(coarse, P2).mean(axis=0), centre, INSERT_RADIUS) for n, m in methods.items()}
             data = f"insert of contrast {contrast:g}, P2, noise {100 * noise:g} %"
             rows.append(_row(data, P2, "mtf50", 2, {n: e.transfer.crossing(0.5) for n, e in edges.items()}))
@@ -134,11 +124,9 @@ def grade_stability(methods: Mapping[str, Method]) -> list[dict]:
     phantom = canal_phantom(CANAL_SEEDS[0], slices=8, edge=160)
     spread = {}
     for name, enlarge in methods.items():
-        runs = [
-            enlarge(degrade(phantom.truth, P2.axes, noise=NOISE, seed=seed), P2) for seed in range(RUNS_FOR_STABILITY)
-        ]
-        spread[name] = float(np.sqrt(np.mean(np.var(runs, axis=0, ddof=1)))) / NOISE
-    return [_row(f"roots of a jaw, P2, noise {100 * NOISE:g} %", P2, "instability", 2, spread)]
+        runs = [enlarge(P2.degrade(phantom.truth, seed), P2) for seed in range(RUNS_FOR_STABILITY)]
+        spread[name] = float(np.sqrt(np.mean(np.var(runs, axis=0, ddof=1)))) / P2.noise
+    return [_row(f"roots of a jaw, P2, noise {100 * P2.noise:g} %", P2, "instability", 2, spread)]
 
 
 def _insert(contrast: float) -> tuple[np.ndarray, tuple[float, float]]:
@@ -150,13 +138,9 @@ def _insert(contrast: float) -> tuple[np.ndarray, tuple[float, float]]:
     return np.repeat(slice_[None].astype(np.float32), 16, axis=0), centre
 
 
-def _even(image: np.ndarray, protocol: Protocol) -> np.ndarray:
-    return image[tuple(slice(0, n - n % 2 if axis in protocol.axes else n) for axis, n in enumerate(image.shape))]
-
-
-def _row(data: str, protocol: Protocol, metric: str, digits: int, values: Mapping[str, float]) -> dict:
+def _row(data: str, protocol: Acquisition, metric: str, digits: int, values: Mapping[str, float]) -> dict:
     rounded = {name: None if np.isnan(value) else round(float(value), digits) for name, value in values.items()}
-    return {"data": data, "protocol": protocol.name, "metric": metric, **rounded}
+    return {"data": data, "protocol": protocol.protocol, "metric": metric, **rounded}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows += table
             print(as_markdown(table), flush=True)
         _write(given.out, rows, list(models))
-        write_png(gallery(held_out_cases(given.public_data), methods), given.out / "picture.png")
+        write_picture(gallery(held_out_cases(given.public_data), methods), given.out / "picture.png")
         if given.into_card:
             first = next(iter(models))
             print(with_results(models[first], rows, first).save(given.into_card))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from CBCTSuperResLib.apply.calibration import calibrate
-from CBCTSuperResLib.measure.all import MEASURES
+from CBCTSuperResLib.measure.catalogue import MEASURES
 from CBCTSuperResLib.models.model import Model
 
 from grading.methods import CUBIC

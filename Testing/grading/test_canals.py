@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib.acquisition.scanner import degrade
+from CBCTSuperResLib.acquisition.scanner import P2
 from CBCTSuperResLib.core.interpolate import enlarge_slice
 
 from grading.canals import (
@@ -32,7 +32,7 @@ def test_canals_are_as_thin_as_the_question_asks(phantom):
 
 
 def test_interpolation_of_a_coarse_scan_loses_most_canals(phantom):
-    coarse = degrade(phantom.truth, noise=0.02, seed=1)
+    coarse = P2.degrade(phantom.truth, seed=1)
     enlarged = np.stack([enlarge_slice(image, phantom.truth.shape[1:]) for image in coarse])
     assert count_canals(enlarged, phantom).sensitivity < 0.5
 

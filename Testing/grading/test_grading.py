@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from CBCTSuperResLib.acquisition.phantom import jaw_phantom  # noqa: E402
-from CBCTSuperResLib.acquisition.scanner import gaussian_blur  # noqa: E402
+from CBCTSuperResLib.acquisition.scanner import P2, P3, gaussian_blur  # noqa: E402
 from CBCTSuperResLib.core.interpolate import enlarge_slice  # noqa: E402
 from CBCTSuperResLib.evaluate.drawing import liveliest  # noqa: E402
 from CBCTSuperResLib.models.card import ModelCard, read_card  # noqa: E402
@@ -24,7 +24,7 @@ from grading.canals import canal_phantom  # noqa: E402
 from grading.cases import Case  # noqa: E402
 from grading.goals import GOALS, goals_text, judge  # noqa: E402
 from grading.grading import grade_case  # noqa: E402
-from grading.methods import P2, P3, cubic_method  # noqa: E402
+from grading.methods import cubic_method  # noqa: E402
 from grading.tables import LABELS, as_markdown  # noqa: E402
 
 
@@ -45,14 +45,14 @@ def test_cubic_enlarges_the_axes_of_the_protocol():
     assert axial[2] == pytest.approx(enlarge_slice(scan[2], (16, 18)), abs=1e-5)
 
 
-@pytest.mark.parametrize("protocol", [P2, P3], ids=lambda p: p.name)
+@pytest.mark.parametrize("protocol", [P2, P3], ids=lambda p: p.protocol)
 def test_who_knows_the_truth_gets_full_marks_and_cubic_does_not(case, protocol):
     methods = {"cubic": cubic_method, "oracle": lambda scan, protocol: case.truth}
     rows = grade_case(case, methods, protocol)
     assert value(rows, "gradient_energy", "oracle") == 1 and value(rows, "thickness_slices", "oracle") == 0
     assert value(rows, "consistency", "oracle") == pytest.approx(1, abs=0.15)
     assert value(rows, "psnr", "cubic") < 35
-    assert all(row["protocol"] == protocol.name and protocol.name in row["data"] for row in rows)
+    assert all(row["protocol"] == protocol.protocol and protocol.protocol in row["data"] for row in rows)
 
 
 def test_the_same_case_is_degraded_in_the_same_way_every_time(case):

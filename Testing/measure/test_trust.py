@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from CBCTSuperResLib.acquisition.anatomy import STANDARD_LEVELS
-from CBCTSuperResLib.acquisition.scanner import IN_PLANE, degrade, gaussian_blur
+from CBCTSuperResLib.acquisition.scanner import IN_PLANE, P2, gaussian_blur
 from CBCTSuperResLib.core.interpolate import enlarge_slice
 from CBCTSuperResLib.measure import trust
 
@@ -17,19 +17,19 @@ def truth() -> np.ndarray:
 
 
 def test_the_truth_is_as_far_from_the_scan_as_the_noise(truth):
-    coarse = degrade(truth, noise=0.02, seed=1)
-    assert trust.consistency(truth, truth, coarse, 0.02) == pytest.approx(1, abs=0.1)
+    coarse = P2.degrade(truth, seed=1)
+    assert trust.consistency(truth, truth, coarse, P2) == pytest.approx(1, abs=0.1)
 
 
 def test_a_shifted_level_contradicts_the_scan_by_its_size(truth):
-    coarse = degrade(truth, noise=0.02, seed=1)
-    assert trust.consistency(truth + 0.06, truth, coarse, 0.02) == pytest.approx(np.hypot(1, 3), abs=0.2)
+    coarse = P2.degrade(truth, seed=1)
+    assert trust.consistency(truth + 0.06, truth, coarse, P2) == pytest.approx(np.hypot(1, 3), abs=0.2)
 
 
 def test_an_image_that_repeats_the_noise_is_closer_to_the_scan_than_the_truth(truth):
-    coarse = degrade(truth, noise=0.02, seed=1)
+    coarse = P2.degrade(truth, seed=1)
     cubic = np.stack([enlarge_slice(image, (64, 64)) for image in coarse])
-    assert trust.consistency(cubic, truth, coarse, 0.02) < 0.8
+    assert trust.consistency(cubic, truth, coarse, P2) < 0.8
 
 
 def test_otsu_separates_two_levels_and_agrees_with_scikit_image():

@@ -1,16 +1,10 @@
-"""Simulated acquisition: the fixed one of the protocols and the random one of training."""
+"""The scanner that training draws at random for every sample."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib.acquisition.scanner import (
-    ALL_AXES,
-    block_mean,
-    correlated_noise,
-    degrade,
-    gaussian_blur,
-)
+from CBCTSuperResLib.acquisition.scanner import Acquisition, gaussian_blur
 from CBCTSuperResLib.train.data.degradation import Degradation
 
 STILL = {"anisotropy": 1.0, "shift": 0.0, "noise": (0, 0)}
@@ -21,48 +15,6 @@ def structured(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     image = gaussian_blur(noise, 2, (1, 2))
     return 0.5 + 0.15 * image / image.std()
-
-
-def test_gaussian_blur_equals_scipy():
-    ndimage = pytest.importorskip("scipy.ndimage")
-    image = np.random.default_rng(0).random((5, 30, 31))
-    assert np.allclose(gaussian_blur(image, 0.85, (1, 2)), ndimage.gaussian_filter(image, (0, 0.85, 0.85)), atol=1e-12)
-
-
-def test_blur_of_a_point_has_the_variance_it_was_given():
-    point = np.zeros((1, 41, 41))
-    point[0, 20, 20] = 1
-    profile = gaussian_blur(point, 1.7, (1, 2))[0].sum(0)
-    assert profile.sum() == pytest.approx(1)
-    assert profile @ (np.arange(41) - 20) ** 2 == pytest.approx(1.7**2, rel=0.01)
-
-
-def test_the_mean_of_two_pixels_is_centred_between_them():
-    ramp = np.arange(8, dtype=np.float32)
-    assert block_mean(ramp, (0,)).tolist() == [0.5, 2.5, 4.5, 6.5]
-    assert block_mean(ramp[:7], (0,)).tolist() == [0.5, 2.5, 4.5]
-
-
-@pytest.mark.parametrize("smooth", [0.0, 0.6, 1.2])
-def test_smoothing_correlates_the_noise_but_keeps_its_deviation(smooth):
-    noise = correlated_noise((4, 128, 128), 0.02, smooth, (1, 2), seed=1)
-    assert noise.std() == pytest.approx(0.02, rel=0.03)
-    neighbours = np.corrcoef(noise[..., 1:].ravel(), noise[..., :-1].ravel())[0, 1]
-    assert neighbours == pytest.approx({0.0: 0.0, 0.6: 0.446, 1.2: 0.84}[smooth], abs=0.05)
-
-
-def test_the_protocols_halve_the_axes_they_name_and_repeat_with_the_seed():
-    image = structured((6, 20, 22))
-    axial = degrade(image, seed=4)
-    assert axial.shape == (6, 10, 11) and degrade(image, ALL_AXES).shape == (3, 10, 11)
-    assert np.array_equal(axial, degrade(image, seed=4))
-    assert not np.array_equal(axial, degrade(image, seed=5))
-
-
-def test_a_degraded_image_is_clipped_like_a_normalised_one():
-    bright = np.full((2, 16, 16), 1.0, np.float32)
-    assert degrade(bright, noise=0.05).max() == 1.0
-    assert degrade(bright, noise=0.05, clip=False).max() > 1.0
 
 
 def scanned(scanner: Degradation, fine: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +28,7 @@ def test_without_its_randomness_the_training_scanner_is_the_protocol(sigma):
     scanner = Degradation(blur=(sigma, sigma, sigma), **STILL)
     fine = structured((1, 76, 76))
     coarse, truth = scanned(scanner, fine)
-    expected = degrade(fine, noise=0, blur=sigma)[:, 3:-3, 3:-3]
+    expected = Acquisition(blur=sigma, noise=0).degrade(fine)[:, 3:-3, 3:-3]
     assert coarse.shape[-2:] == (32, 32) and truth.shape[-2:] == (64, 64)
     assert np.allclose(coarse, expected, atol=2e-4)
     assert np.array_equal(truth, np.clip(fine[:, 6:-6, 6:-6], 0, 1))

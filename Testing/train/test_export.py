@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from CBCTSuperResLib.acquisition.phantom import SCANNER_LEVELS
 from CBCTSuperResLib.apply import calibration as calibrate
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.core.errors import InputError, ModelError, OutputError
@@ -20,7 +19,7 @@ from CBCTSuperResLib.importers.spsr import export_checkpoint
 from CBCTSuperResLib.models.card import read_card
 from CBCTSuperResLib.models.folder import FOLDER_VARIABLE, list_models
 from CBCTSuperResLib.models.model import Model
-from CBCTSuperResLib.scan.tissue import TissueLevels
+from CBCTSuperResLib.scan.tissue import PHANTOM_LEVELS, TissueLevels
 from CBCTSuperResLib.scan.window import Window
 from CBCTSuperResLib.train import export
 from CBCTSuperResLib.train import export as run_card
@@ -232,7 +231,7 @@ def test_tissue_levels_are_found_in_patches_the_same_every_time():
 def test_drawn_slices_have_the_levels_of_their_scanner():
     source = Phantoms()
     source.drawn = 4
-    assert levels_of_source(source) == SCANNER_LEVELS
+    assert levels_of_source(source) == PHANTOM_LEVELS
 
 
 def test_images_without_contrast_have_no_levels():

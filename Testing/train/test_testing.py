@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from CBCTSuperResLib.acquisition.scanner import degrade
+from CBCTSuperResLib.acquisition.scanner import Acquisition
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.core.errors import Cancelled, InputError, ModelError
 from CBCTSuperResLib.core.options import Options
@@ -42,7 +42,7 @@ def grey(unit: np.ndarray) -> np.ndarray:
 def slices(tmp_path) -> dict[str, str]:
     """Folders of 16-bit TIFF slices, one below a folder of its own."""
     fine = fine_slices()
-    for role, images in (("HR", fine), ("LR", degrade(fine, noise=0.01))):
+    for role, images in (("HR", fine), ("LR", Acquisition(noise=0.01).degrade(fine))):
         for number, image in enumerate(images):
             path = tmp_path / "Röntgen" / role / ("patient 1" if number else ".") / f"slice{number}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def slices(tmp_path) -> dict[str, str]:
 def volumes(tmp_path) -> dict[str, str]:
     """A pair of volumes, int16 with negative grey values."""
     fine = fine_slices(4)
-    sides = {"HR": (fine, (0.1, 0.1, 0.2)), "LR": (degrade(fine, noise=0.01), (0.2, 0.2, 0.2))}
+    sides = {"HR": (fine, (0.1, 0.1, 0.2)), "LR": (Acquisition(noise=0.01).degrade(fine), (0.2, 0.2, 0.2))}
     for role, (unit, spacing) in sides.items():
         voxels = np.rint(unit * 3000 - 1000).astype(np.int16)
         Volume(voxels, Grid(voxels.shape[::-1], spacing)).write(tmp_path / f"{role} scan.nrrd")

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from CBCTSuperResLib.measure.pictures import write_png
+from CBCTSuperResLib.io.pictures import write_picture
 from CBCTSuperResLib.train import (
     curves,
 )
@@ -208,7 +208,7 @@ def test_without_matplotlib_and_tensorboard_one_notice_each_says_what_to_install
 def test_tensorboard_gets_scalars_under_the_published_names_and_the_pictures(folder):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     pictures = folder / "val_images"
-    write_png(np.zeros((8, 8), np.uint8), pictures / "slice é" / "slice é_10.png")
+    write_picture(np.zeros((8, 8), np.uint8), pictures / "slice é" / "slice é_10.png")
     observer = TensorBoard(folder)
     observer.started(facts(folder))
     observer.step(5, logs(5), 0.1, 1)

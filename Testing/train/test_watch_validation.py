@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from CBCTSuperResLib.acquisition.scanner import degrade
+from CBCTSuperResLib.acquisition.scanner import Acquisition
 from CBCTSuperResLib.core.errors import Cancelled, InputError
 from CBCTSuperResLib.core.interpolate import enlarge_slice
+from CBCTSuperResLib.io.pictures import comparison, file_name, write_picture
 from CBCTSuperResLib.measure.fidelity import (
     gradient_error,
     gradient_magnitude,
@@ -20,7 +21,6 @@ from CBCTSuperResLib.measure.fidelity import (
     psnr_8bit,
     ssim,
 )
-from CBCTSuperResLib.measure.pictures import comparison, file_name, write_png
 from CBCTSuperResLib.networks.blocks import gradient_map
 from CBCTSuperResLib.train import validation as enlarge
 from CBCTSuperResLib.train import validation as measures
@@ -46,7 +46,7 @@ class Learnable(CubicTwice):
 def pair(name: str, seed: int = 0, shape: tuple[int, int] = (40, 36), truth: bool = True) -> ImagePair:
     rng = np.random.default_rng(seed)
     hr = np.clip(cv2.GaussianBlur(rng.random(shape, dtype=np.float32), (0, 0), 1.5) * 3 - 1, 0, 1)
-    lr = degrade(hr, (0, 1), noise=0.01, seed=seed)
+    lr = Acquisition(noise=0.01).degrade(hr, seed)
     return ImagePair(name=name, LR=lr, HR=hr if truth else None, window=None)
 
 
@@ -219,7 +219,7 @@ def test_panels_stand_side_by_side_under_their_captions():
 
 def test_the_same_picture_is_the_same_file(tmp_path):
     picture = comparison({"LR": unit((64, 64), 1)})
-    files = [write_png(picture, tmp_path / name).read_bytes() for name in ("a.png", "ü b.png")]
+    files = [write_picture(picture, tmp_path / name).read_bytes() for name in ("a.png", "ü b.png")]
     assert zlib.crc32(files[0]) == zlib.crc32(files[1])
 
 

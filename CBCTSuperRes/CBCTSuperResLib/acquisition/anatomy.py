@@ -195,7 +195,8 @@ def share_inside(distance: np.ndarray, edge: float) -> np.ndarray:
     return np.clip(np.float32(0.5) - distance / np.float32(edge), 0, 1)
 
 
-def _mix(values: np.ndarray, share: np.ndarray, level: np.ndarray | float) -> None:
+def mix(values: np.ndarray, share: np.ndarray, level: np.ndarray | float) -> None:
+    """Fill a share of every voxel with another level, in place."""
     values += share * (level - values)
 
 
@@ -253,7 +254,7 @@ class JawSection:
         envelope = self._envelope(s, n, height)
         values = np.full(x.shape, self.levels.air, np.float32)
         cheek = envelope - np.float32(3.5) - self._shape["cheek"](s, height)
-        _mix(values, share_inside(cheek, edge), self.levels.soft + np.float32(0.015) * self._shade(x, y, z))
+        mix(values, share_inside(cheek, edge), self.levels.soft + np.float32(0.015) * self._shade(x, y, z))
         self._add_bone(values, envelope, (x, y, z), (s, n, height), edge)
         for tooth in self.teeth:
             self._add_tooth(values, tooth, envelope, s, n, height, edge)
@@ -282,7 +283,7 @@ class JawSection:
         x, y, z = (p[seen] for p in point)
         s, n, height = (p[seen] for p in local)
         bone = values[seen]
-        _mix(bone, share_inside(envelope, edge), self.levels.bone)
+        mix(bone, share_inside(envelope, edge), self.levels.bone)
         shell = np.clip(1.5 + 0.55 * self._cortex(x, y, z), 0.8, 3.0).astype(np.float32)
         marrow = share_inside(envelope + shell, edge)
         inner = np.flatnonzero(marrow > 0)
@@ -295,8 +296,8 @@ class JawSection:
         wander = self._wander(s)
         across, along = n - np.float32(side) - 0.4 * wander, height - np.float32(depth) - 0.3 * wander
         canal = np.hypot(across, along) - np.float32(radius)
-        _mix(bone, share_inside(canal - np.float32(0.3), edge), self.levels.bone)
-        _mix(bone, share_inside(canal, edge), self.levels.soft)
+        mix(bone, share_inside(canal - np.float32(0.3), edge), self.levels.bone)
+        mix(bone, share_inside(canal, edge), self.levels.soft)
         values[seen] = bone
 
     def _add_tooth(self, values, tooth: Tooth, envelope, s, n, height, edge: float) -> None:
@@ -310,13 +311,13 @@ class JawSection:
         near, u, v, z, surface = near[part], u[part], v[part], z[part], surface[part]
         body, level = values[near], self.levels
         in_bone = share_inside(envelope[near], edge)
-        _mix(body, share_inside(surface - np.float32(0.45), edge) * in_bone, level.bone)
-        _mix(body, share_inside(surface - np.float32(0.20), edge) * in_bone, level.soft)
+        mix(body, share_inside(surface - np.float32(0.45), edge) * in_bone, level.bone)
+        mix(body, share_inside(surface - np.float32(0.20), edge) * in_bone, level.soft)
         whole = share_inside(surface, edge)
-        _mix(body, whole, level.dentin)
+        mix(body, whole, level.dentin)
         thickness = np.float32(tooth.enamel) * np.clip(0.35 + z / np.float32(tooth.crown[2]), 0.3, 1)
         coat = whole * share_inside(-surface - thickness, edge) * share_inside(np.float32(0.2) - z, edge)
-        _mix(body, coat, level.metal if tooth.metal else level.enamel)
+        mix(body, coat, level.metal if tooth.metal else level.enamel)
         if tooth.canals:
-            _mix(body, share_inside(tooth.pulp(u, v, z), edge), level.pulp)
+            mix(body, share_inside(tooth.pulp(u, v, z), edge), level.pulp)
         values[near] = body

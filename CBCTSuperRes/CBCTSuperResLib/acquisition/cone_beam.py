@@ -1,7 +1,7 @@
 """A scan by projection and reconstruction: cone beam, flat detector, circular orbit (Feldkamp, Davis, Kress, 1984).
 
 The slow way to a phantom scan: noise, partial volume, cone angle and the streaks of saturated rays come out as physics
-makes them and not as `scanner` describes them. Lengths in mm; the axis of rotation is k, through the middle of the
+makes them and not as `artefacts` describes them. Lengths in mm; the axis of rotation is k, through the middle of the
 field. Worker-side: needs torch.
 """
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from ..core.errors import Cancelled, OptionError
+from .scanner import gaussian_kernel
 
 WATER_PER_MM = 0.02  # attenuation at about 70 keV; that of the level 0 of the window is set to it
 PER_LEVEL = 0.025  # attenuation between the levels 0 and 1
@@ -150,7 +151,8 @@ def filtered(projection: Tensor, detector: Detector, source_mm: float) -> Tensor
     kernel = torch.where(n % 2 != 0, -1 / (pi * n.float().where(n != 0, 1.0) * pixel) ** 2, 0.0)
     kernel[columns] = 1 / (4 * pixel**2)
     length = 4 * columns
-    spectrum = torch.fft.rfft(weighted, length) * torch.fft.rfft(torch.roll(_padded(kernel, length), -columns), length)
+    kernel = torch.roll(torch.nn.functional.pad(kernel, (0, length - len(kernel))), -columns)
+    spectrum = torch.fft.rfft(weighted, length) * torch.fft.rfft(kernel, length)
     return torch.fft.irfft(spectrum, length)[:, :columns] * pixel
 
 
@@ -199,14 +201,8 @@ def _measured(projection: Tensor, beam: ConeBeam, pixel: float, generator: torch
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:
-    steps = torch.arange(-ceil(4 * sigma), ceil(4 * sigma) + 1, device=image.device)
-    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    reach = len(steps) // 2
+    kernel = torch.from_numpy(gaussian_kernel(sigma)).to(image)
+    reach = len(kernel) // 2
     padded = torch.nn.functional.pad(image[None, None], (reach,) * 4, mode="replicate")
     rows = torch.nn.functional.conv2d(padded, kernel[None, None, :, None])
     return torch.nn.functional.conv2d(rows, kernel[None, None, None])[0, 0]
-
-
-def _padded(values: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(values, (0, length - len(values)))

@@ -20,6 +20,7 @@ from .anatomy import (
     STRUT_THRESHOLD,
     Levels,
     Struts,
+    mix,
     share_inside,
 )
 
@@ -88,18 +89,16 @@ def phantom_of_labels(
     grid = _grid_around(labels.grid, centre, spacing_mm, shape)
     bone, tooth, canal = (_distance_on(grid, labels.grid, mask) for mask in kinds.values())
     field = np.full(tuple(shape), levels.air, np.float32)
-    _mix(field, share_inside(np.minimum(bone, tooth) - SKIN_MM, spacing_mm), levels.soft)
-    _mix(field, share_inside(bone, spacing_mm), levels.bone)
-    _mix(field, share_inside(bone + CORTEX_MM, spacing_mm), _cancellous(grid, spacing_mm, levels, seed))
-    _mix(field, share_inside(canal - CANAL_WALL_MM, spacing_mm) * share_inside(bone, spacing_mm), levels.bone)
-    _mix(field, share_inside(canal, spacing_mm), levels.soft)
-    _mix(field, share_inside(tooth - 0.2, spacing_mm) * share_inside(bone, spacing_mm), levels.soft)
-    _mix(field, share_inside(tooth, spacing_mm), levels.dentin)
+    mix(field, share_inside(np.minimum(bone, tooth) - SKIN_MM, spacing_mm), levels.soft)
+    mix(field, share_inside(bone, spacing_mm), levels.bone)
+    mix(field, share_inside(bone + CORTEX_MM, spacing_mm), _cancellous(grid, spacing_mm, levels, seed))
+    mix(field, share_inside(canal - CANAL_WALL_MM, spacing_mm) * share_inside(bone, spacing_mm), levels.bone)
+    mix(field, share_inside(canal, spacing_mm), levels.soft)
+    mix(field, share_inside(tooth - 0.2, spacing_mm) * share_inside(bone, spacing_mm), levels.soft)
+    mix(field, share_inside(tooth, spacing_mm), levels.dentin)
     in_crown = np.clip(bone / np.float32(3), 0, 1)  # enamel thins out towards the bone
-    _mix(
-        field, share_inside(tooth, spacing_mm) * share_inside(-tooth - ENAMEL_MM * in_crown, spacing_mm), levels.enamel
-    )
-    _mix(field, share_inside(tooth + PULP_DEPTH_MM, spacing_mm), levels.pulp)
+    mix(field, share_inside(tooth, spacing_mm) * share_inside(-tooth - ENAMEL_MM * in_crown, spacing_mm), levels.enamel)
+    mix(field, share_inside(tooth + PULP_DEPTH_MM, spacing_mm), levels.pulp)
     return field, grid
 
 
@@ -121,10 +120,6 @@ def read_label_map(path: str | Path) -> Volume:
         raise InputError(f"{path} is no label map of whole numbers in three dimensions.", "Give another file.")
     direction = np.reshape(image.GetDirection(), (3, 3))
     return Volume(voxels, Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), direction))
-
-
-def _mix(field: np.ndarray, share: np.ndarray, level: np.ndarray | float) -> None:
-    field += share * (level - field)
 
 
 def _middle(labels: Volume, kinds: Mapping[str, np.ndarray]) -> np.ndarray:

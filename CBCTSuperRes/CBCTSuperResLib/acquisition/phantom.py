@@ -13,23 +13,12 @@ import numpy as np
 
 from ..core.volume import Grid
 from ..io.volume import Volume
-from ..scan.tissue import TissueLevels
 from .anatomy import STANDARD_LEVELS, JawSection, Levels
-from .scanner import (
-    ALL_AXES,
-    IN_PLANE,
-    block_mean,
-    correlated_noise,
-    degrade,
-    gaussian_blur,
-)
+from .scanner import ALL_AXES, P2, Acquisition, block_mean, correlated_noise, gaussian_blur
 
-# What `estimate_levels` finds on phantom scans (jaw_scans), in units of the window; models trained on drawn slices know
-# tissues at these levels.
-SCANNER_LEVELS = TissueLevels(air=-0.199, soft=0.161, bone=0.702)
 WINDOW = (26000.0, 46000.0)
+FINE_BLUR = 0.45  # voxels: how sharply a fine scan shows the object
 SLAB_POINTS = 1 << 18
-AXES = {"axial": IN_PLANE, "isotropic": ALL_AXES}
 
 
 def jaw_phantom(
@@ -77,7 +66,7 @@ def jaw_phantom(
         heights = z[start * supersample : (start + step) * supersample]
         points = (np.tile(plane_x, len(heights)), np.tile(plane_y, len(heights)), np.repeat(heights, plane_x.size))
         slab = section.values(*points, edge).reshape(len(heights), len(y), len(x))
-        field[start : start + step] = block_mean(slab, (0, 1, 2), supersample) if supersample > 1 else slab
+        field[start : start + step] = block_mean(slab, ALL_AXES, supersample) if supersample > 1 else slab
     return field
 
 
@@ -113,10 +102,12 @@ def to_grey(field: np.ndarray, window: Sequence[float] = WINDOW, dtype: str = "u
     return np.clip(np.rint(grey), limits.min, limits.max).astype(dtype)
 
 
-def _with_blank(voxels: np.ndarray, blank: float | None) -> np.ndarray:
+def as_scan(image: np.ndarray, grid: Grid, blank: float | None = 0, **grey) -> Volume:
+    """An image in window units as a scan: grey values (see `to_grey`), and one value outside a cylinder, or None."""
+    voxels = to_grey(image, **grey)
     if blank is not None:
         voxels[:, ~cylinder(voxels.shape)] = blank
-    return voxels
+    return Volume(voxels, grid)
 
 
 def reference_scan(
@@ -124,10 +115,8 @@ def reference_scan(
     grid: Grid,
     seed: int = 0,
     *,
-    blur: float = 0.45,
+    blur: float = FINE_BLUR,
     noise: float = 0.004,
-    window: Sequence[float] = WINDOW,
-    dtype: str = "uint16",
     blank: float | None = 0,
 ) -> Volume:
     """The fine scan of a field: its own slight blur and noise, grey values, and a blank cylinder outside.
@@ -142,51 +131,35 @@ def reference_scan(
         Of the noise.
     blur, noise : float
         Standard deviations, in voxels and in units of the window; 0 for the bare truth.
-    window : (lo, hi)
-        Grey values of 0 and 1.
     blank : float or None
         Grey value outside the cylindrical field of view; None for none.
     """
     image = gaussian_blur(field, blur, ALL_AXES) if blur > 0 else field.copy()
     if noise > 0:
         image += correlated_noise(image.shape, noise, 0.5, ALL_AXES, seed + 1)
-    return Volume(_with_blank(to_grey(image, window, dtype), blank), grid)
+    return as_scan(image, grid, blank)
 
 
 def coarse_scan(
-    field: np.ndarray,
-    grid: Grid,
-    seed: int = 0,
-    *,
-    planes: str = "axial",
-    blur: float = 0.85,
-    noise: float = 0.02,
-    noise_smooth: float = 0.6,
-    window: Sequence[float] = WINDOW,
-    dtype: str = "uint16",
-    blank: float | None = 0,
+    field: np.ndarray, grid: Grid, seed: int = 0, acquisition: Acquisition = P2, blank: float | None = 0, **grey
 ) -> Volume:
-    """The scan of the same object with half the samples, in-plane ("axial") or along all axes ("isotropic").
+    """The scan of the same object with half the samples.
 
-    It covers the same extent in space as `grid`, so its origin lies half a fine voxel further in along each such axis.
+    It covers the same extent in space as `grid`, so its origin lies half a fine voxel further in along each halved
+    axis.
     """
-    axes = AXES[planes]
-    image = degrade(field, axes, blur=blur, noise=noise, noise_smooth=noise_smooth, seed=seed, clip=False)
-    halved = grid.resampled(image.shape[::-1])
-    return Volume(_with_blank(to_grey(image, window, dtype), blank), halved)
+    image = acquisition.degrade(field, seed, clip=False)
+    return as_scan(image, grid.resampled(image.shape[::-1]), blank, **grey)
 
 
 def jaw_scans(
     shape: Sequence[int] = (64, 256, 256),
-    spacing_mm: float = 0.1,
+    spacing_mm: float | Sequence[float] = 0.1,
     seed: int = 0,
     *,
     planes: str = "axial",
     metal: bool = False,
-    levels: Levels = STANDARD_LEVELS,
     noise: float = 0.02,
-    window: Sequence[float] = WINDOW,
-    dtype: str = "uint16",
     blank: float | None = 0,
 ) -> tuple[Volume, Volume]:
     """The fine and the coarse scan of one procedural jaw section, with oblique direction cosines.
@@ -194,9 +167,7 @@ def jaw_scans(
     Both see the object through the fine scan's slight blur, so that the fine scan is what an ideal super-resolution of
     the coarse one would give. The halved extents of `shape` (k, j, i) must be even.
     """
-    field = jaw_phantom(shape, spacing_mm, seed, levels=levels, metal=metal)
-    field = gaussian_blur(field, 0.45, ALL_AXES)
+    field = gaussian_blur(jaw_phantom(shape, spacing_mm, seed, metal=metal), FINE_BLUR, ALL_AXES)
     grid = oblique_grid(shape, spacing_mm, seed)
-    fine = reference_scan(field, grid, seed, blur=0, window=window, dtype=dtype, blank=blank)
-    coarse = coarse_scan(field, grid, seed, planes=planes, noise=noise, window=window, dtype=dtype, blank=blank)
-    return fine, coarse
+    fine = reference_scan(field, grid, seed, blur=0, blank=blank)
+    return fine, coarse_scan(field, grid, seed, Acquisition(planes, noise=noise), blank)

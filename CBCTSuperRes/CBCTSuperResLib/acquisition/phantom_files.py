@@ -9,21 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.atomic import replacing
+from ..core.atomic import write_text
 from ..core.errors import OptionError, OutputError
-from ..core.volume import Grid
+from ..core.progress import part_of
+from ..io.pictures import comparison, enlarge_nearest, write_picture
 from ..io.volume import Volume
-from ..measure.pictures import comparison, enlarge_nearest, write_png
 from .anatomy import STANDARD_LEVELS
+from .artefacts import Scanner, scan
 from .label_map import phantom_of_labels, read_label_map
-from .phantom import (
-    WINDOW,
-    cylinder,
-    jaw_phantom,
-    oblique_grid,
-    to_grey,
-)
-from .scanner import Scanner, scan
+from .phantom import WINDOW, as_scan, jaw_phantom, oblique_grid
 
 PHYSICS = ("image", "fdk")
 METAL = 1.5  # level above which there is metal
@@ -113,18 +107,30 @@ def make_phantom(
     """Draw the object and scan it twice, finely and coarsely; the same request gives the same scans."""
     progress = progress or (lambda fraction, message: None)
     progress(0.0, "Drawing the object")
-    field, grid = _object(request)
-    progress(0.3, "Scanning")
-    coarse_scanner = _scanner(request)
-    metal = METAL if request.metal else None
-    fine = scan(field, coarse_scanner.sharpest, request.seed, planes=request.planes, metal=metal)
-    if request.physics == "fdk":
-        coarse = _projected(field, request, lambda f, m: progress(0.3 + 0.7 * f, m), cancelled)
+    shape, spacing, seed = request.shape, request.spacing_mm, request.seed
+    if request.labels:
+        field, grid = phantom_of_labels(read_label_map(request.labels), spacing, shape=shape, seed=seed)
     else:
-        coarse = scan(field, coarse_scanner, request.seed + 1, planes=request.planes, metal=metal)
+        field, grid = jaw_phantom(shape, spacing, seed, metal=request.metal), oblique_grid(shape, spacing, seed)
+
+    progress(0.3, "Scanning")
+    clean = {} if request.artefacts else {"cupping": 0.0, "rings": 0.0, "streaks": 0.0}
+    scanner = Scanner(noise=request.noise, **clean)
+    metal = METAL if request.metal else None
+    fine = scan(field, scanner.sharpest, seed, planes=request.planes, metal=metal)
+    if request.physics == "image":
+        coarse = scan(field, scanner, seed + 1, planes=request.planes, metal=metal)
+    else:
+        from .cone_beam import ConeBeam, cone_beam_scan  # torch is needed for this only
+
+        photons = None if request.noise == 0 else 2e5 * (0.02 / request.noise) ** 2
+        beam = ConeBeam(projections=request.projections, photons=photons, focal_spot_mm=0.75 * spacing)
+        rest = part_of(progress, 0.3, 1.0)
+        coarse = cone_beam_scan(field, spacing, 2 * spacing, beam, seed, progress=rest, cancelled=cancelled)
+
     halved = grid.resampled(coarse.shape[::-1])
     progress(1.0, "Done")
-    return PhantomScans(Volume(field, grid), _grey(fine, grid, request), _grey(coarse, halved, request))
+    return PhantomScans(Volume(field, grid), as_scan(fine, grid, request.blank), as_scan(coarse, halved, request.blank))
 
 
 def write_phantom(
@@ -133,7 +139,12 @@ def write_phantom(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Path:
-    """Make a phantom and write fine.nrrd, coarse.nrrd, truth.nrrd, phantom.json and picture.png into a folder."""
+    """Make a phantom and write fine.nrrd, coarse.nrrd, truth.nrrd, phantom.json and picture.png into a folder.
+
+    Raises
+    ------
+    SuperResError
+    """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,50 +153,13 @@ def write_phantom(
     scans = make_phantom(request, progress, cancelled)
     for name in ("truth", "fine", "coarse"):
         getattr(scans, name).write(folder / f"{name}.nrrd")
-    with replacing(folder / "phantom.json") as scratch:
-        facts = {**asdict(request), "window": list(WINDOW), "levels": asdict(STANDARD_LEVELS)}
-        scratch.write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    write_png(_picture(scans), folder / "picture.png")
-    return folder
-
-
-def _object(request: PhantomRequest) -> tuple[np.ndarray, Grid]:
-    if request.labels:
-        labels = read_label_map(request.labels)
-        return phantom_of_labels(labels, request.spacing_mm, shape=request.shape, seed=request.seed)
-    field = jaw_phantom(request.shape, request.spacing_mm, request.seed, metal=request.metal)
-    return field, oblique_grid(request.shape, request.spacing_mm, request.seed)
-
-
-def _scanner(request: PhantomRequest) -> Scanner:
-    if request.artefacts:
-        return Scanner(noise=request.noise)
-    return Scanner(noise=request.noise, cupping=0.0, rings=0.0, streaks=0.0)
-
-
-def _projected(
-    field: np.ndarray, request: PhantomRequest, progress: Progress, cancelled: Callable[[], bool] | None
-) -> np.ndarray:
-    from .cone_beam import ConeBeam, cone_beam_scan  # torch is needed for this only
-
-    photons = None if request.noise == 0 else 2e5 * (0.02 / request.noise) ** 2
-    beam = ConeBeam(projections=request.projections, photons=photons, focal_spot_mm=0.75 * request.spacing_mm)
-    return cone_beam_scan(
-        field, request.spacing_mm, 2 * request.spacing_mm, beam, request.seed, progress=progress, cancelled=cancelled
+    facts = {**asdict(request), "window": list(WINDOW), "levels": asdict(STANDARD_LEVELS)}
+    write_text(folder / "phantom.json", json.dumps(facts, indent=2))
+    fine, coarse = (
+        (volume.voxels[len(volume.voxels) // 2].astype(np.float32) - WINDOW[0]) / (WINDOW[1] - WINDOW[0])
+        for volume in (scans.fine, scans.coarse)
     )
-
-
-def _grey(image: np.ndarray, grid: Grid, request: PhantomRequest) -> Volume:
-    voxels = to_grey(image)
-    if request.blank is not None:
-        voxels[:, ~cylinder(voxels.shape)] = request.blank
-    return Volume(voxels, grid)
-
-
-def _picture(scans: PhantomScans) -> np.ndarray:
-    low, high = WINDOW
-    middle = len(scans.truth.voxels) // 2
-    fine = (scans.fine.voxels[middle].astype(np.float32) - low) / (high - low)
-    coarse = (scans.coarse.voxels[len(scans.coarse.voxels) // 2].astype(np.float32) - low) / (high - low)
-    truth = scans.truth.voxels[middle]
-    return comparison({"coarse scan": enlarge_nearest(coarse, 2), "fine scan": fine, "truth": truth})
+    truth = scans.truth.voxels[len(scans.truth.voxels) // 2]
+    picture = comparison({"coarse scan": enlarge_nearest(coarse, 2), "fine scan": fine, "truth": truth})
+    write_picture(picture, folder / "picture.png")
+    return folder

@@ -1,13 +1,8 @@
-"""How a scanner of half the resolution would have seen an image: blur, coarser pixels, noise. numpy only.
+"""What a scanner does to an image, defined once: blur, sampling and noise.
 
-The default figures are those of the grading protocols: Gaussian blur of 0.85 fine pixels, the mean of two pixels along
-each enlarged axis, and noise of 2 % of the window, smoothed by 0.6 coarse pixels. Without the noise a plain unsharp
-mask would look like super-resolution, so it is never left out by default.
-
-A cone-beam scanner as it shows in its images: blur, sampling, noise, and the artefacts that a network must bear.
-
-The fine and the coarse scan are two scans of one object; the coarse one is not made of the fine one. All amplitudes are
-in units of the window, all lengths in voxels of the field unless they say mm.
+Simulation, training, the quality card and the graded protocols take their kernels, means and noise from here. Lengths
+are in pixels of the image that is blurred, amplitudes in units of the window. Images are arrays with any axes before
+the last two (rows, columns), or the last three (slices, rows, columns).
 """
 
 from __future__ import annotations
@@ -17,23 +12,62 @@ from dataclasses import dataclass
 
 import numpy as np
 
-IN_PLANE = (1, 2)
-ALL_AXES = (0, 1, 2)
+IN_PLANE = (-2, -1)
+ALL_AXES = (-3, -2, -1)
+AXES = {"axial": IN_PLANE, "isotropic": ALL_AXES}
+SLICE_NOISE_RADIUS = 3  # of the kernel that smooths the noise of single slices, in pixels
+
+
+# Blur
 
 
 def gaussian_kernel(sigma: float, truncate: float = 4.0) -> np.ndarray:
     """Sampled Gaussian of standard deviation `sigma` pixels, sum 1, float64."""
-    radius = max(1, int(truncate * sigma + 0.5))
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-6)) ** 2)
+    weights = gaussian_weights(sigma, max(1, int(truncate * sigma + 0.5)))
     return weights / weights.sum()
 
 
-def gaussian_blur(image: np.ndarray, sigma: float, axes: Sequence[int], truncate: float = 4.0) -> np.ndarray:
-    """Gaussian blur of `sigma` pixels along some axes; beyond the border the image is mirrored, edge pixel repeated."""
-    kernel = gaussian_kernel(sigma, truncate)
-    radius = len(kernel) // 2
-    for axis in axes:
-        before = [(radius, radius) if a == axis else (0, 0) for a in range(image.ndim)]
+def gaussian_weights(sigma: float, radius: int) -> np.ndarray:
+    """Gaussian at -radius ... radius pixels, 1 in its middle, float64."""
+    return np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-6)) ** 2)
+
+
+def gaussian_plane(
+    sigma: float, ratio: float, angle: float, shift: tuple[float, float], radius: int, step: float = 1.0
+) -> np.ndarray:
+    """Gaussian of an anisotropic blur, turned and displaced, as a kernel (rows, columns) of sum 1, float32.
+
+    Parameters
+    ----------
+    sigma : float
+        Geometric mean of the two principal standard deviations.
+    ratio : float
+        By which the first of them is larger, and the second smaller.
+    angle : float
+        Of the first one from the columns' axis, in radians.
+    shift : (rows, columns)
+        Displacement of the middle; like `sigma` in units of 1 / `step` pixels.
+    radius : int
+        Pixels on either side.
+    """
+    steps = np.arange(-radius, radius + 1) * step
+    y, x = steps[:, None] - shift[0], steps - shift[1]
+    u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    weights = np.exp(-0.5 * ((u / (sigma * ratio)) ** 2 + (v * ratio / sigma) ** 2))
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def gaussian_blur(
+    image: np.ndarray, sigma: float | Sequence[float], axes: Sequence[int], truncate: float = 4.0
+) -> np.ndarray:
+    """Gaussian blur of `sigma` pixels along some axes; beyond the border the image is mirrored, edge pixel repeated.
+
+    `sigma` is one number for all of the axes, or one for each.
+    """
+    for axis, width in zip(axes, np.broadcast_to(sigma, len(axes)), strict=True):
+        kernel = gaussian_kernel(float(width), truncate)
+        radius = len(kernel) // 2
+        before = [(radius, radius) if a == axis % image.ndim else (0, 0) for a in range(image.ndim)]
         padded = np.pad(image, before, mode="symmetric")
         length = image.shape[axis]
         blurred = np.zeros_like(image)
@@ -43,6 +77,9 @@ def gaussian_blur(image: np.ndarray, sigma: float, axes: Sequence[int], truncate
     return image
 
 
+# Sampling
+
+
 def block_mean(image: np.ndarray, axes: Sequence[int], factor: int = 2) -> np.ndarray:
     """Mean of `factor` neighbours along some axes; a remainder at the end is left out."""
     for axis in axes:
@@ -50,6 +87,9 @@ def block_mean(image: np.ndarray, axes: Sequence[int], factor: int = 2) -> np.nd
         parts = [image.take(np.arange(count) * factor + n, axis) for n in range(factor)]
         image = sum(parts[1:], parts[0]) / image.dtype.type(factor)
     return image
+
+
+# Noise
 
 
 def correlated_noise(shape: Sequence[int], sd: float, smooth: float, axes: Sequence[int], seed: int) -> np.ndarray:
@@ -65,239 +105,94 @@ def correlated_noise(shape: Sequence[int], sd: float, smooth: float, axes: Seque
     return gaussian_blur(noise, smooth, axes) * np.float32(sd * gain)
 
 
-def degrade(
-    image: np.ndarray,
-    axes: Sequence[int] = IN_PLANE,
-    *,
-    blur: float = 0.85,
-    noise: float = 0.02,
-    noise_smooth: float = 0.6,
-    seed: int = 0,
-    clip: bool = True,
-) -> np.ndarray:
-    """A slice or volume at half the sampling, as the grading protocols make it.
+def noise_of_slices(shape: tuple[int, int, int], smooth: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise of standard deviation 1 for slices (n, rows, columns), smoothed within each by `smooth` pixels, float32.
 
-    Parameters
-    ----------
-    image : ndarray
-        Fine image in units of the window, slice axis first; for a single slice give `axes` (0, 1).
-    axes : sequence of int
-        Axes that are blurred and halved: `IN_PLANE` (protocol P2, axial) or `ALL_AXES` (protocol P3, isotropic).
-    blur : float
-        Standard deviation of the Gaussian, in fine pixels.
-    noise : float
-        Standard deviation of the noise as it appears in the result, in units of the window.
-    noise_smooth : float
-        Standard deviation of the Gaussian that smoothed the noise, in coarse pixels.
-    seed : int
-        Of the noise.
-    clip : bool
-        Clip the result to [0, 1], as normalisation does.
-
-    Returns
-    -------
-    ndarray, float32
+    For training, which draws it for every patch: by OpenCV, and with a rim, so that the border is as noisy as the
+    middle.
     """
-    coarse = block_mean(gaussian_blur(np.asarray(image, np.float32), blur, axes), axes)
-    if noise > 0:
-        coarse = coarse + correlated_noise(coarse.shape, noise, noise_smooth, axes, seed)
-    return np.clip(coarse, 0, 1) if clip else coarse
+    import cv2  # not in a bare Slicer, which draws its example scan with the rest of this file
+
+    radius = SLICE_NOISE_RADIUS
+    profile = gaussian_weights(smooth, radius)
+    profile = (profile / np.sqrt(np.sum(profile**2))).astype(np.float32)
+    count, rows, columns = shape
+    white = rng.standard_normal((count, rows + 2 * radius, columns + 2 * radius), dtype=np.float32)
+    inner = slice(radius, -radius)
+    return np.stack([cv2.sepFilter2D(plane, cv2.CV_32F, profile, profile)[inner, inner] for plane in white])
 
 
-MID_BAND = 0.45  # frequency of most noise, in units of Nyquist
-ACROSS_SLICES = 0.4  # smoothing of the noise from slice to slice, in voxels
-STREAK_ANGLES = 180
+def correlate_slices(noise: np.ndarray, correlation: float) -> np.ndarray:
+    """Give the noise of each slice this correlation with the slice before, in place; its strength stays."""
+    kept = np.float32(correlation)
+    for before, plane in zip(noise, noise[1:], strict=False):
+        plane *= np.sqrt(1 - kept**2)
+        plane += kept * before
+    return noise
+
+
+# All of it
 
 
 @dataclass(frozen=True)
-class Scanner:
-    """What a scanner does to an object.
+class Acquisition:
+    """A scan of half the sampling, as the graded protocols make it of a fine image.
+
+    The defaults are protocol P2. Without the noise a plain unsharp mask would look like super-resolution, so it is
+    never left out by default.
 
     Attributes
     ----------
-    focal_spot, detector : float
-        Standard deviation of the Gaussian blur of the focal spot; width of the detector's pixels, a box.
-    axial : float
-        Blur between the slices, as a share of that within them; a CBCT is sharper along its axis (Watanabe, 2010).
-    factor : int
-        Voxels of the field along a voxel of the scan.
-    shift : sequence of float
-        (k, j, i), by which the scan is displaced, as registration leaves it.
+    planes : "axial" or "isotropic"
+        Whether the scan is blurred and halved within its slices (protocol P2) or along all axes (P3).
+    blur : float
+        Standard deviation of the Gaussian, in fine pixels.
     noise : float
-        Standard deviation at the edge of the field of view; in its middle, behind most tissue, it is 1.5 times as high.
-    cupping : float
-        By how much the middle is darker than the edge.
-    rings : float
-        Standard deviation of the offsets of single radii around the axis of rotation.
-    streaks : float
-        Depth of the dark bands between pieces of metal.
+        Standard deviation of the noise as it appears in the scan, in units of the window.
+    noise_smooth : float
+        Standard deviation of the Gaussian that smoothed the noise, in coarse pixels.
     """
 
-    focal_spot: float = 0.75
-    detector: float = 1.4
-    axial: float = 0.7
-    factor: int = 2
-    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    planes: str = "axial"
+    blur: float = 0.85
     noise: float = 0.02
-    cupping: float = 0.04
-    rings: float = 0.006
-    streaks: float = 0.15
+    noise_smooth: float = 0.6
 
     @property
-    def sharpest(self) -> Scanner:
-        """The same scanner at its finest: a voxel of the scan is one of the field, and there is little noise."""
-        return Scanner(0.4, 1.0, 0.8, 1, (0.0, 0.0, 0.0), 0.2 * self.noise, self.cupping / 2, 0.0, 0.0)
+    def protocol(self) -> str:
+        """ "P2" or "P3"."""
+        return "P2" if self.planes == "axial" else "P3"
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Axes that are blurred and halved, counted from the last."""
+        return AXES[self.planes]
+
+    def even(self, image: np.ndarray) -> np.ndarray:
+        """The image without what would be left over at the end of an axis that is halved."""
+        halved = [axis % image.ndim for axis in self.axes]
+        return image[tuple(slice(0, n - n % 2 if axis in halved else n) for axis, n in enumerate(image.shape))]
+
+    def degrade(self, image: np.ndarray, seed: int = 0, clip: bool = True) -> np.ndarray:
+        """The scan of an image: a Gaussian, the mean of two pixels along each axis, smoothed noise.
+
+        Parameters
+        ----------
+        image : ndarray, shape (k, j, i), or (j, i) for a single slice
+            Fine image in units of the window.
+        seed : int
+            Of the noise.
+        clip : bool
+            Clip the scan to [0, 1], as normalisation does.
+
+        Returns
+        -------
+        ndarray of float32
+        """
+        coarse = block_mean(gaussian_blur(np.asarray(image, np.float32), self.blur, self.axes), self.axes)
+        if self.noise > 0:
+            coarse = coarse + correlated_noise(coarse.shape, self.noise, self.noise_smooth, self.axes, seed)
+        return np.clip(coarse, 0, 1) if clip else coarse
 
 
-def scan(
-    field: np.ndarray, scanner: Scanner, seed: int, *, planes: str = "isotropic", metal: float | None = None
-) -> np.ndarray:
-    """The scan of a field.
-
-    Parameters
-    ----------
-    field : ndarray of float32, shape (k, j, i)
-        The object, in units of the window.
-    scanner : Scanner
-    seed : int
-        Of noise and rings.
-    planes : "isotropic" or "axial"
-        Whether the scan has fewer samples along all axes, or within the slices only.
-    metal : float, optional
-        Level above which there is metal that casts streaks.
-
-    Returns
-    -------
-    ndarray of float32, shape (k, j, i) / factor
-        Not clipped.
-    """
-    axes = ALL_AXES if planes == "isotropic" else IN_PLANE
-    image = _seen_through(np.asarray(field, np.float32), scanner, axes)
-    image = block_mean(image, axes, scanner.factor) if scanner.factor > 1 else image
-    if metal is not None and scanner.streaks:
-        coarse = block_mean(np.asarray(field, np.float32), axes, scanner.factor) if scanner.factor > 1 else field
-        image = image + metal_streaks(np.asarray(coarse) > metal, scanner.streaks)
-    image = image + cupping(image.shape, scanner.cupping) + rings(image.shape, scanner.rings, seed)
-    return image + mid_band_noise(image.shape, scanner.noise, seed + 1)
-
-
-def mid_band_noise(shape: Sequence[int], sd: float, seed: int) -> np.ndarray:
-    """Noise as filtered back-projection leaves it: little at low frequencies, most in the middle, little at the end.
-
-    Its spectrum within a slice is f exp(-(f / f0)^2): the ramp of the reconstruction and the apodisation of its filter.
-    `sd` is the standard deviation at the edge of the field of view; it grows to 1.5 times of it in the middle.
-    """
-    white = np.random.default_rng(seed).standard_normal(tuple(shape), dtype=np.float32)
-    white = gaussian_blur(white, ACROSS_SLICES, (0,))
-    rows, columns = (2 * np.fft.fftfreq(shape[1]), 2 * np.fft.rfftfreq(shape[2]))
-    frequency = np.hypot(rows[:, None], columns)
-    gain = frequency * np.exp(-((frequency / MID_BAND) ** 2) / 2)
-    noise = np.stack([np.fft.irfft2(np.fft.rfft2(plane) * gain, shape[1:]) for plane in white]).astype(np.float32)
-    spread = float(noise.std())
-    if spread == 0:
-        return np.zeros(tuple(shape), np.float32)
-    return noise * np.float32(sd / spread) * (1 + 0.5 * _bowl(shape))
-
-
-def cupping(shape: Sequence[int], depth: float) -> np.ndarray:
-    """Offsets (1, j, i) that make the middle darker by `depth`, as the hardening of the beam does."""
-    return (-depth * _bowl(shape)).astype(np.float32)
-
-
-def rings(shape: Sequence[int], sd: float, seed: int) -> np.ndarray:
-    """Offsets (1, j, i) of single radii around the axis of rotation, as badly calibrated detector pixels leave them."""
-    offsets = np.random.default_rng([seed, 0x51]).normal(0, sd, max(shape[1:]))
-    return np.interp(_radius(shape).ravel(), np.arange(len(offsets)), offsets).reshape(1, *shape[1:]).astype(np.float32)
-
-
-def metal_streaks(metal: np.ndarray, depth: float) -> np.ndarray:
-    """Dark bands between pieces of metal and bright ones beside them, slice by slice.
-
-    The more metal a ray has passed, the less of the attenuation is measured: the lack is the square of the metal's
-    projection. What the reconstruction makes of it is its filtered back-projection.
-
-    Parameters
-    ----------
-    metal : ndarray of bool, shape (k, j, i)
-    depth : float
-        The darkest streak outside the metal, in units of the window.
-
-    Returns
-    -------
-    ndarray of float32
-        To be added.
-    """
-    found = np.zeros(metal.shape, np.float32)
-    for k in np.flatnonzero(metal.any(axis=(1, 2))):
-        lack = -_back_projected(_ramp_filtered(_projections(metal[k].astype(np.float32)) ** 2), metal.shape[1:])
-        darkest = -float(lack[~metal[k]].min())
-        found[k] = np.clip(lack * (depth / darkest), -depth, depth) if darkest > 0 else 0
-    return found
-
-
-def _seen_through(image: np.ndarray, scanner: Scanner, axes: Sequence[int]) -> np.ndarray:
-    """Blurred by focal spot and detector, and displaced."""
-    for axis in range(3):
-        share = 1.0 if axis else scanner.axial
-        if axis in axes or axis:
-            image = _blurred(image, axis, share * scanner.focal_spot, share * scanner.detector, scanner.shift[axis])
-    return image
-
-
-def _blurred(image: np.ndarray, axis: int, sigma: float, width: float, shift: float) -> np.ndarray:
-    """Along one axis: a Gaussian, and the mean over a box of a width, centred `shift` voxels away."""
-    fine = 21  # odd, so that a bin has its middle on a sample
-    reach = int(np.ceil(4 * sigma + width / 2 + abs(shift))) + 1
-    steps = np.arange(-reach * fine, reach * fine + 1) / fine - shift
-    box = np.abs(steps + shift) <= width / 2
-    profile = np.convolve(np.exp(-0.5 * (steps / max(sigma, 1e-3)) ** 2), box / box.sum(), "same")
-    kernel = np.array([profile[max(0, c - fine // 2) : c + fine // 2 + 1].sum() for c in range(0, len(profile), fine)])
-    kernel = (kernel / kernel.sum()).astype(np.float32)
-    padded = np.pad(image, [(reach, reach) if a == axis else (0, 0) for a in range(3)], mode="symmetric")
-    length = image.shape[axis]
-    return sum(w * padded.take(np.arange(n, n + length), axis) for n, w in enumerate(kernel))
-
-
-def _radius(shape: Sequence[int]) -> np.ndarray:
-    """Distance (j, i) from the axis of rotation, in voxels."""
-    rows, columns = shape[-2:]
-    return np.hypot(np.arange(rows)[:, None] - (rows - 1) / 2, np.arange(columns) - (columns - 1) / 2)
-
-
-def _bowl(shape: Sequence[int]) -> np.ndarray:
-    """(1, j, i): 1 on the axis of rotation, falling with the square of the radius to 0 at the edge of the view."""
-    return np.clip(1 - (_radius(shape) / (min(shape[-2:]) / 2)) ** 2, 0, 1)[None].astype(np.float32)
-
-
-def _turned(image: np.ndarray, angle: float) -> np.ndarray:
-    centre = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
-    import cv2  # a bare Slicer lacks it; the phantoms that it draws have no artefacts
-
-    return cv2.warpAffine(image, cv2.getRotationMatrix2D(centre, angle, 1.0), image.shape[::-1], flags=cv2.INTER_LINEAR)
-
-
-def _projections(image: np.ndarray) -> np.ndarray:
-    """Sums along parallel rays, shape (angles, columns), of a square around the image."""
-    edge = int(np.ceil(np.hypot(*image.shape)))
-    before = [(edge - n) // 2 for n in image.shape]
-    padded = np.pad(image, [(b, edge - n - b) for b, n in zip(before, image.shape, strict=True)])
-    return np.stack([_turned(padded, angle).sum(axis=0) for angle in _angles()])
-
-
-def _ramp_filtered(projections: np.ndarray) -> np.ndarray:
-    length = 2 * projections.shape[1]
-    ramp = np.abs(np.fft.rfftfreq(length))
-    return np.fft.irfft(np.fft.rfft(projections, length) * ramp, length)[:, : projections.shape[1]]
-
-
-def _back_projected(filtered: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    edge = filtered.shape[1]
-    total = np.zeros((edge, edge), np.float32)
-    for angle, row in zip(_angles(), filtered, strict=True):
-        total += _turned(np.broadcast_to(row.astype(np.float32), (edge, edge)).copy(), -angle)
-    before = [(edge - n) // 2 for n in shape]
-    return total[tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))] * np.float32(np.pi / len(filtered))
-
-
-def _angles() -> np.ndarray:
-    return np.arange(STREAK_ANGLES) * 180.0 / STREAK_ANGLES
+P2, P3 = Acquisition("axial"), Acquisition("isotropic")

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 from .. import __version__
+from ..acquisition.scanner import AXES, P2, Acquisition
 from ..core.errors import OptionError
 from ..core.options import ENSEMBLES
 from ..core.progress import part_of
@@ -18,7 +19,7 @@ from .apply import WindowAction, box_from_numbers
 from .terminal import NOTICE, Progress, add_command
 
 HTML, TABLE, FACTS = "report.html", "values.csv", "report.json"
-BY_PLANES = {"axial": "P2", "isotropic": "P3"}
+PROTOCOLS = {"P2": "axial", "P3": "isotropic"}
 
 
 def add_evaluate_command(commands) -> None:
@@ -44,12 +45,12 @@ def add_evaluate_command(commands) -> None:
     how = parser.add_argument_group("coarse scan")
     how.add_argument(
         "--simulate",
-        choices=list(BY_PLANES.values()),
+        choices=PROTOCOLS,
         help="P2: half the sampling within slices (default); P3: along all axes; both with blur and noise",
     )
-    how.add_argument("--planes", choices=list(BY_PLANES), help="with --lr: enlarge in the slice plane or in all axes")
-    how.add_argument("--blur", type=float, default=0.85, metavar="SIGMA", help="of the simulation, in fine voxels")
-    how.add_argument("--noise", type=float, default=0.02, metavar="SHARE", help="of the simulation, of the window")
+    how.add_argument("--planes", choices=AXES, help="with --lr: enlarge in the slice plane or in all axes")
+    how.add_argument("--blur", type=float, default=P2.blur, metavar="SIGMA", help="of the simulation, in fine voxels")
+    how.add_argument("--noise", type=float, default=P2.noise, metavar="SHARE", help="of the simulation, of the window")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of the simulated noise")
 
     also = parser.add_argument_group("comparing")
@@ -135,7 +136,7 @@ def evaluate(parsed: argparse.Namespace, progress: Callable[[float, str], None])
 
 
 def _settings(parsed: argparse.Namespace) -> dict:
-    from ..measure.all import MEASURES
+    from ..measure.catalogue import MEASURES
 
     if parsed.lr is not None and parsed.simulate:
         raise OptionError("There is a coarse scan already.", "Leave out --lr or --simulate.")
@@ -143,16 +144,15 @@ def _settings(parsed: argparse.Namespace) -> dict:
         raise OptionError("--planes is for a given coarse scan.", "Choose --simulate P2 or P3 instead.")
     if not 0 <= parsed.noise <= 0.5 or not 0 < parsed.blur <= 5:
         raise OptionError(f"Noise {parsed.noise:g} or blur {parsed.blur:g} is out of range.", "Noise 0-0.5, blur 0-5.")
+    planes = parsed.planes or PROTOCOLS[parsed.simulate or "P2"]
     known = [measure.name for measure in MEASURES]
     unknown = sorted(set(parsed.measures or ()) - set(known))
     if unknown:
         raise OptionError(f"There is no measure {', '.join(unknown)}.", f"Choose among {', '.join(known)}.")
     return {
         "measures": [measure for measure in MEASURES if parsed.measures is None or measure.name in parsed.measures],
-        "protocol": parsed.simulate or BY_PLANES.get(parsed.planes, "P2"),
+        "acquisition": Acquisition(planes, parsed.blur, parsed.noise),
         "window": parsed.preset or parsed.window,
-        "blur": parsed.blur,
-        "noise": parsed.noise,
         "seed": parsed.seed,
         "spacing": parsed.spacing,
         "series": parsed.series,

@@ -1,7 +1,7 @@
 """Cubic interpolation between cell centres: what a network is compared with, and what carries the rest of the range.
 
-The kernel is Keys' cubic convolution (1981) with a = -0.75, edges repeated, the same as OpenCV's INTER_CUBIC and
-torch's bicubic.
+The kernel is Keys' cubic convolution with a = -0.75, edges repeated, the same as OpenCV's INTER_CUBIC and torch's
+bicubic.
 """
 
 from __future__ import annotations
@@ -38,15 +38,26 @@ def cubic_weights(length: int, positions: np.ndarray) -> np.ndarray:
     rows = np.arange(len(positions))
     for tap in range(1 - REACH, REACH + 1):
         distance = np.abs(positions - (first + tap))
-        np.add.at(weights, (rows, np.clip(first + tap, 0, length - 1)), _kernel(distance))
+        np.add.at(weights, (rows, np.clip(first + tap, 0, length - 1)), keys_kernel(distance))
     return weights
 
 
-def _kernel(t: np.ndarray) -> np.ndarray:
-    a = SHARPNESS
+def keys_kernel(t: np.ndarray, a: float = SHARPNESS) -> np.ndarray:
+    """Weights at distances t >= 0 of cubic convolution: R. G. Keys, IEEE Trans. ASSP 29 (1981) 1153-1160, equation 4.
+
+    With a = -0.75 as OpenCV and PyTorch have it, with a = -0.5 as MATLAB.
+    """
     near = ((a + 2) * t - (a + 3)) * t * t + 1
     far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
     return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+
+
+def enlarge(block: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Cubic enlargement of a whole block to a shape that covers the same extent; equal axes are kept."""
+    positions = [
+        None if n == m else (np.arange(m) + 0.5) * n / m - 0.5 for n, m in zip(block.shape, shape, strict=True)
+    ]
+    return cubic(block, positions)
 
 
 def enlarge_slice(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

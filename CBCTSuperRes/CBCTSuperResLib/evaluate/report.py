@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ..measure.all import Measure
+from ..measure.catalogue import Measure
 from ..measure.statistics import Mean, mean_difference, mean_with_interval
 from .contenders import CUBIC
 from .drawing import (

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..acquisition.phantom import AXES
-from ..acquisition.scanner import degrade
+from ..acquisition.scanner import P2, Acquisition
 from ..core.errors import InputError
 from ..core.volume import Grid
 from ..io.volume import Volume
-from ..measure.all import MEASURES, Measure, Truth, View
+from ..measure.catalogue import MEASURES, Measure, Truth, View
 from ..measure.resolution import Curve, fourier_shell_correlation
 from ..scan.blank_region import BlankRegion
 from ..scan.field_of_view import find_blanks
@@ -214,7 +213,6 @@ def _middle(start: int, stop: int, most: int) -> tuple[int, int]:
     return start, min(stop, start + most)
 
 
-PROTOCOLS = {"P2": "axial", "P3": "isotropic"}
 SAME_GREY, SAME_CONTRAST = 0.05, 0.25  # of the window; of the spread of grey values, which blur makes smaller
 LEAST_FOR_GREYS = 1000
 MARGIN = 32  # voxels of the coarse scan around what is compared, for the networks to look at
@@ -227,11 +225,11 @@ class Settings:
 
     Attributes
     ----------
-    protocol : "P2" or "P3"
-        How a coarse scan is simulated; also whether models enlarge a given one in slices or along all axes.
+    acquisition : Acquisition
+        How a coarse scan is simulated; its planes also tell how models enlarge a given one.
     window : see `Options.window`
-    blur, noise, seed
-        Of the simulated scan: fine voxels, share of the window.
+    seed : int
+        Of the simulated scan's noise.
     spacing : (x, y, z) in mm, optional
         For scans that do not say.
     series : str, optional
@@ -240,23 +238,13 @@ class Settings:
     measures : sequence of Measure
     """
 
-    protocol: str = "P2"
+    acquisition: Acquisition = P2
     window: str | tuple[float, float] | None = None
-    blur: float = 0.85
-    noise: float = 0.02
     seed: int = 0
     spacing: Sequence[float] | None = None
     series: str | None = None
     box: tuple | None = None
     measures: Sequence[Measure] = MEASURES
-
-    @property
-    def planes(self) -> str:
-        return PROTOCOLS[self.protocol]
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        return tuple(AXES[self.planes])
 
 
 @dataclass
@@ -324,7 +312,7 @@ def study(
     known = Truth(found.truth, found.spacing)
     for count, (name, image) in enumerate(found.images.items()):
         tell(0.5 + 0.5 * count / len(found.images), f"Measuring {name}")
-        view = View(image, known, sides.simulated, settings.noise, settings.blur, settings.axes)
+        view = View(image, known, sides.simulated, settings.acquisition)
         for measure in settings.measures:
             found.values.setdefault(measure.name, {})[name] = measure.of(view)
         found.curves[name] = fourier_shell_correlation(image, found.truth, found.spacing)
@@ -402,21 +390,24 @@ class _Sides:
 
     def _enlarge_simulated(self, truth: np.ndarray, part: Volume, tell: Tell) -> tuple[np.ndarray, Volume, np.ndarray]:
         """Degrade the truth, and enlarge that with every model."""
-        settings = self._settings
-        even = tuple((0, n - n % 2 if axis in settings.axes else n) for axis, n in enumerate(truth.shape))
-        truth, part = truth[tuple(slice(*pair) for pair in even)], cropped(part, even)
-        self.simulated = degrade(truth, settings.axes, blur=settings.blur, noise=settings.noise, seed=settings.seed)
+        acquisition = self._settings.acquisition
+        truth = acquisition.even(truth)
+        part = cropped(part, tuple((0, n) for n in truth.shape))
+        self.simulated = acquisition.degrade(truth, self._settings.seed)
         grid = part.grid.resampled(self.simulated.shape[::-1])
         self.notes.append(
-            f"The coarse scan was simulated ({settings.protocol}): the reference, blurred by {settings.blur:g} voxels "
-            f"and averaged over two {'within slices' if settings.planes == 'axial' else 'along all axes'}, with noise "
-            f"of {100 * settings.noise:g} % of the window."
+            f"The coarse scan was simulated ({acquisition.protocol}): the reference, blurred by {acquisition.blur:g} "
+            f"voxels and averaged over two {'within slices' if acquisition.planes == 'axial' else 'along all axes'}, "
+            f"with noise of {100 * acquisition.noise:g} % of the window."
         )
         if self._files:
             self.notes.append("Results from files were not made from this simulated scan.")
         scan = Volume(self.simulated, grid)
         self._enlarge(scan, part.grid, tell, window=(0.0, 1.0), blank="none", is_unit=True)
-        return truth, part, self.simulated.repeat(2, 1).repeat(2, 2).repeat(2 if 0 in settings.axes else 1, 0)
+        shown = self.simulated
+        for axis in acquisition.axes:
+            shown = shown.repeat(2, axis)
+        return truth, part, shown
 
     def _enlarge_given(self, points: Grid, tell: Tell) -> np.ndarray:
         """Enlarge a real coarse scan around what is compared; both have the window of the reference."""
@@ -444,11 +435,12 @@ class _Sides:
     def _enlarge(self, scan: Volume, points: Grid, tell: Tell, *, window, blank, is_unit: bool) -> None:
         models = self._of(ModelContender)
         factor = float(models[0].model.spec.scale or 2) if models else 2.0
-        factors = (factor, factor, factor if self._settings.planes == "isotropic" else 1.0)
+        factors = (factor, factor, factor if self._settings.acquisition.planes == "isotropic" else 1.0)
         results: dict[str, Volume] = {CUBIC: cubic_volume(scan, factors)}
         for count, contender in enumerate(models):
             tell(count / len(models), f"Computing {contender.name}")
-            result = contender.enlarge(scan, self._settings.planes, window=window, blank=blank, dtype="float32")
+            planes = self._settings.acquisition.planes
+            result = contender.enlarge(scan, planes, window=window, blank=blank, dtype="float32")
             results[contender.name] = result
             self._cards[contender.name] = result.report["quality"]
             self.notes += [f"{contender.name}: {text}" for text in result.report["warnings"]]
@@ -479,8 +471,9 @@ class _Sides:
             "window_reason": self._choice.reason,
         }
         if self.simulated is not None:
-            simulated = {"protocol": settings.protocol, "blur_voxels": settings.blur, "noise_share": settings.noise}
-            facts["simulated"] = {**simulated, "seed": settings.seed}
+            a = settings.acquisition
+            simulated = {"protocol": a.protocol, "blur_voxels": a.blur, "noise_share": a.noise, "seed": settings.seed}
+            facts["simulated"] = simulated
         if self._has_no_spacing:
             self.notes.append("The reference tells no voxel size, so nothing is measured in millimetres.")
         return facts

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..acquisition.anatomy import STANDARD_LEVELS
-from ..acquisition.scanner import IN_PLANE, degrade
+from ..acquisition.scanner import Acquisition
 
 Enlarge = Callable[[np.ndarray], np.ndarray]
 SEEDS = range(10)
@@ -20,9 +20,7 @@ def consistency(
     enlarged: np.ndarray,
     truth: np.ndarray,
     coarse: np.ndarray,
-    noise: float,
-    blur: float = 0.85,
-    axes: Sequence[int] = IN_PLANE,
+    acquisition: Acquisition,
 ) -> float:
     """How far an enlarged image, degraded again, is from the scan it was made of, in units of the scan's noise.
 
@@ -30,9 +28,9 @@ def consistency(
     ----------
     enlarged, truth : ndarray, shape (k, j, i)
     coarse : ndarray
-        `truth` degraded with noise of standard deviation `noise`, clipped to [0, 1].
-    noise, blur, axes
-        As in `degrade`, with which `coarse` was made.
+        The scan of `truth`, clipped to [0, 1].
+    acquisition : Acquisition
+        How `coarse` was made.
 
     Returns
     -------
@@ -40,9 +38,10 @@ def consistency(
         1 for the truth; more: the scan is contradicted; less: its noise is copied. Pixels that the clipping may have
         touched do not count.
     """
-    clean = degrade(truth, axes, blur=blur, noise=0)
+    noise, noiseless = acquisition.noise, replace(acquisition, noise=0.0)
+    clean = noiseless.degrade(truth)
     seen = (clean > 3 * noise) & (clean < 1 - 3 * noise)
-    residual = degrade(enlarged, axes, blur=blur, noise=0, clip=False) - coarse
+    residual = noiseless.degrade(enlarged, clip=False) - coarse
     return float(np.sqrt(np.mean(np.square(residual[seen], dtype=np.float64)))) / noise
 
 
@@ -110,7 +109,7 @@ def negative_control(enlarge: Enlarge, noise: float) -> NoiseOnly:
     for level, other in flat.items():
         midpoint = (level + other) / 2
         truth = np.full((1, 2 * EDGE, 2 * EDGE), level, np.float32)
-        scan = np.concatenate([degrade(truth, IN_PLANE, noise=noise, seed=seed) for seed in SEEDS])
+        scan = np.concatenate([Acquisition(noise=noise).degrade(truth, seed) for seed in SEEDS])
         for result in np.clip(enlarge(scan), 0, 1):
             largest = max(largest, float(result.std()))
             crossed += int(np.count_nonzero((result - midpoint) * (level - midpoint) < 0))

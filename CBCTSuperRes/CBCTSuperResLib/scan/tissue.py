@@ -29,6 +29,11 @@ class TissueLevels:
         return TissueLevels(*((level - window.lo) / window.width for level in astuple(self)))
 
 
+PHANTOM_LEVELS = TissueLevels(air=-0.199, soft=0.161, bone=0.702)
+"""What `estimate_levels` finds in scans of drawn jaws (`acquisition.phantom.jaw_scans`), in units of the window: where
+models that were trained on drawn slices know their tissues."""
+
+
 def estimate_levels(voxels: np.ndarray, blank: BlankRegion | None = None) -> TissueLevels:
     """Tissue levels of the non-blank voxels, in grey values.
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..acquisition.phantom import SCANNER_LEVELS, WINDOW
+from ..acquisition.phantom import WINDOW
 from ..apply.calibration import calibrate
 from ..core.errors import InputError, OutputError
 from ..core.progress import part_of
@@ -26,7 +26,7 @@ from ..models.card import ModelCard
 from ..models.folder import SUFFIX
 from ..models.model import Model
 from ..networks.spec import NetworkSpec
-from ..scan.tissue import TissueLevels, levels_of
+from ..scan.tissue import PHANTOM_LEVELS, TissueLevels, levels_of
 from .checks import read_options
 from .validation import as_results, undisturbed
 
@@ -107,7 +107,7 @@ def levels_of_source(source: TrainingSource) -> TissueLevels | None:
     patches do not show: most hold no air, and none outside the window.
     """
     if source.describe()["images"].get("procedural") and (source.window.lo, source.window.hi) == WINDOW:
-        return SCANNER_LEVELS
+        return PHANTOM_LEVELS
     images = np.unique(np.linspace(0, len(source) - 1, SAMPLES).round().astype(int)).tolist()
     values = [source.batch([n], [np.random.default_rng((SEED, n))])["LR"].numpy().ravel() for n in images]
     try:

@@ -26,9 +26,9 @@ from ..core.options import Options
 from ..core.progress import Report, part_of
 from ..importers import import_checkpoint
 from ..io.images import read_voxels
+from ..io.pictures import distinct, file_name, write_picture
 from ..io.read import probe
 from ..measure.fidelity import psnr_8bit
-from ..measure.pictures import distinct, file_name, write_png, write_tiff
 from ..models.folder import SUFFIX
 from ..models.model import Model
 from .checks import training_device
@@ -296,7 +296,7 @@ class _SetTest:
         self._rows[name] = {**row, PUBLISHED: psnr_8bit(sr, pair.HR, border)}
         if len(self._rows) <= self._options.logger.val_images:
             picture = compared(pair.LR, sr, pair.HR, scale, row)
-            write_png(picture, self._folder / "comparisons" / f"{file_name(name)}.png")
+            write_picture(picture, self._folder / "comparisons" / f"{file_name(name)}.png")
 
     def _place(self, name: str, kind: str) -> Path:
         """Where the result of an image goes; folders within its name become folders."""
@@ -317,4 +317,4 @@ def write_grey_values(sr: np.ndarray, window, path: Path) -> Path:
     grey = np.rint(grey).astype(np.uint16) if fits else grey.astype(np.float32)
     if grey.ndim == 3:  # OpenCV wants blue first
         grey = np.ascontiguousarray(np.moveaxis(grey, 0, -1)[..., ::-1])
-    return write_tiff(grey, path)
+    return write_picture(grey, path)

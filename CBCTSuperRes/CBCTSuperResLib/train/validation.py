@@ -26,8 +26,8 @@ from ..core.atomic import replacing
 from ..core.devices import free_memory
 from ..core.errors import InputError
 from ..core.interpolate import enlarge_slice
+from ..io.pictures import comparison, distinct, enlarge_nearest, file_name, stretched, write_picture
 from ..measure.fidelity import gradient_error, psnr, ssim, ssim_map
-from ..measure.pictures import comparison, distinct, enlarge_nearest, file_name, stretched, write_png
 from ..networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class Validator:
                 rows[title := distinct(pair.name, rows)] = row
                 if folder and len(rows) <= self._pictured:
                     name = file_name(title)
-                    write_png(self._picture(pair, sr, row, enlarge), folder / name / f"{name}_{step}.png")
+                    write_picture(self._picture(pair, sr, row, enlarge), folder / name / f"{name}_{step}.png")
         if folder and rows:
             write_rows(rows, folder / f"{step}.csv")
         return {**means([*rows.values()]), "images": len(rows)} if rows else {}

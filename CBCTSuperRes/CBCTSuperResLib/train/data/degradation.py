@@ -7,7 +7,7 @@ A scanner drawn at random for every sample: what turns a fine slice into the coa
 
 The order is the physical one: the fine scan's own grain, the blur of focal spot and detector, the mean over a coarse
 pixel, noise smoothed by the reconstruction, clipping by the window. Ranges straddle the grading protocols of
-`evaluation.simulate` so that a network learns neither one blur nor one noise.
+`acquisition.scanner.Acquisition` so that a network learns neither one blur nor one noise.
 
 One sample is made at a time, from its own generator, so that no other sample can change a bit of it.
 """
@@ -19,8 +19,9 @@ from dataclasses import dataclass, fields
 import cv2
 import numpy as np
 
-from ...acquisition.scanner import IN_PLANE, block_mean
+from ...acquisition.scanner import IN_PLANE, block_mean, correlate_slices, gaussian_plane, noise_of_slices
 from ...core.errors import OptionError
+from ...core.interpolate import keys_kernel
 
 
 def imresize(image: np.ndarray, scale: float) -> np.ndarray:
@@ -68,16 +69,10 @@ def _taps(length: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     centre = np.arange(1, count + 1) * step + 0.5 * (1 - step)
     left = np.floor(centre - width / 2).astype(np.int64)
     places = left + np.arange(int(np.ceil(width)) + 2)[:, None]
-    weights = _kernel(np.abs(centre - places) * narrow)
+    weights = keys_kernel(np.abs(centre - places) * narrow, -0.5)
     weights /= weights.sum(0)
     used = np.any(weights != 0, axis=1)
     return mirrored(places[used] - 1, length), weights[used]
-
-
-def _kernel(t: np.ndarray) -> np.ndarray:
-    near = (1.5 * t - 2.5) * t * t + 1
-    far = ((-0.5 * t + 2.5) * t - 4) * t + 2
-    return np.where(t <= 1, near, np.where(t <= 2, far, 0.0))
 
 
 def mirrored(places: np.ndarray, length: int) -> np.ndarray:
@@ -87,7 +82,6 @@ def mirrored(places: np.ndarray, length: int) -> np.ndarray:
 
 
 BLUR_RADIUS = 6
-NOISE_RADIUS = 3
 SHARPEN_SIGMA = 1.0  # fine pixels
 
 
@@ -195,47 +189,27 @@ class Degradation:
         sd, smooth, has_grain = rng.uniform(*self.grain), rng.uniform(*self.grain_smooth), rng.random()
         if has_grain >= self.grain_share:
             return fine
-        return fine + np.float32(sd) * self._correlated(_smooth_noise(fine.shape, smooth, rng), rng)
+        return fine + np.float32(sd) * self._correlated(noise_of_slices(fine.shape, smooth, rng), rng)
 
     def _blur_kernel(self, rng: np.random.Generator) -> np.ndarray:
         """A Gaussian of sum 1, turned at random and displaced."""
         sigma = rng.triangular(*self.blur) if self.blur[0] < self.blur[2] else self.blur[1]
         ratio = self.anisotropy ** rng.uniform(-0.5, 0.5)
         angle = rng.uniform(0, np.pi)
-        dy, dx = rng.uniform(-self.shift, self.shift, 2)
-        steps = np.arange(-self.margin, self.margin + 1) * (2 / self.scale)
-        y, x = steps[:, None] - dy, steps - dx
-        u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-        weights = np.exp(-0.5 * ((u / (sigma * ratio)) ** 2 + (v * ratio / sigma) ** 2))
-        return (weights / weights.sum()).astype(np.float32)
+        shift = rng.uniform(-self.shift, self.shift, 2)
+        return gaussian_plane(sigma, ratio, angle, shift, self.margin, 2 / self.scale)
 
     def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         is_strong = rng.random() < self.strong_share
         sd = rng.uniform(*(self.strong_noise if is_strong else self.noise))
-        return np.float32(sd) * self._correlated(_smooth_noise(shape, rng.uniform(*self.noise_smooth), rng), rng)
+        return np.float32(sd) * self._correlated(noise_of_slices(shape, rng.uniform(*self.noise_smooth), rng), rng)
 
     def _correlated(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Independent noise (C, H, W), for a share of images with a correlation from each slice to the next."""
         if len(noise) == 1 or self.across_share == 0:
             return noise
         kept, is_correlated = np.float32(rng.uniform(*self.across)), rng.random() < self.across_share
-        if is_correlated:
-            for before, slice_ in zip(noise, noise[1:], strict=False):
-                slice_ *= np.sqrt(1 - kept**2)
-                slice_ += kept * before
-        return noise
-
-
-def _smooth_noise(shape: tuple[int, ...], smooth: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise (C, H, W) of standard deviation 1 after smoothing by `smooth` pixels."""
-    steps = np.arange(-NOISE_RADIUS, NOISE_RADIUS + 1)
-    profile = np.exp(-0.5 * (steps / smooth) ** 2)
-    profile = (profile / np.sqrt(np.sum(profile**2))).astype(np.float32)
-    channels, rows, columns = shape
-    extent = (channels, rows + 2 * NOISE_RADIUS, columns + 2 * NOISE_RADIUS)
-    white = rng.standard_normal(extent, dtype=np.float32)
-    inner = slice(NOISE_RADIUS, -NOISE_RADIUS)
-    return np.stack([cv2.sepFilter2D(channel, cv2.CV_32F, profile, profile)[inner, inner] for channel in white])
+        return correlate_slices(noise, kept) if is_correlated else noise
 
 
 def _filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Pictures of a validation: coarse image, cubic interpolation, result, truth and branch, side by side."""
+"""Pictures as files, and images side by side under their captions. Worker-side: needs OpenCV."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -46,14 +46,23 @@ def stretched(image: np.ndarray) -> np.ndarray:
     return (image - low) / max(high - low, 1e-6)
 
 
-def write_png(picture: np.ndarray, path: Path) -> Path:
-    """Write an 8- or 16-bit picture whole or not at all; any characters in the path."""
-    return _write(picture, path, ".png")
+def write_picture(picture: np.ndarray, path: Path, settings: Sequence[int] = ()) -> Path:
+    """Write a picture as its name ends, whole or not at all; any characters in the path.
 
+    Parameters
+    ----------
+    picture : ndarray of uint8, uint16 or, as TIFF, float32
+    settings : sequence of int
+        Of OpenCV, for instance the compression.
 
-def write_tiff(picture: np.ndarray, path: Path) -> Path:
-    """Write a uint16 or float32 picture as TIFF, whole or not at all; any characters in the path."""
-    return _write(picture, path, ".tif")
+    Raises
+    ------
+    OutputError
+    """
+    encoded = cv2.imencode(path.suffix, picture, settings)[1]
+    with replacing(path) as scratch:
+        scratch.write_bytes(encoded.tobytes())
+    return path
 
 
 def file_name(name: str) -> str:
@@ -65,13 +74,6 @@ def distinct(name: str, taken: Container[str]) -> str:
     """The name, with a number where it is taken: images of two folders may be called alike."""
     numbered = (f"{name} ({number})" for number in count(2))
     return name if name not in taken else next(new for new in numbered if new not in taken)
-
-
-def _write(picture: np.ndarray, path: Path, kind: str) -> Path:
-    encoded = cv2.imencode(kind, picture)[1]
-    with replacing(path) as scratch:
-        scratch.write_bytes(encoded.tobytes())
-    return path
 
 
 def _panel(caption: str, image: np.ndarray) -> np.ndarray:

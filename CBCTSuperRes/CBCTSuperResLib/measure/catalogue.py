@@ -1,6 +1,6 @@
 """All that is measured of an image whose truth is known, with names and explanations for people.
 
->>> view = View(image, Truth(truth, spacing=(0.1, 0.1, 0.1)), coarse=coarse, noise=0.02)
+>>> view = View(image, Truth(truth, spacing=(0.1, 0.1, 0.1)), coarse=coarse)
 >>> {measure.name: measure.of(view) for measure in MEASURES}
 
 What cannot be measured, for instance thickness where the voxels' size is not known, is NaN.
@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..acquisition.scanner import IN_PLANE
+from ..acquisition.scanner import P2, Acquisition
 from .bone import (
     COMPACT_MM,
     bone_volume_fraction,
@@ -94,24 +94,16 @@ class View:
         Clipped to [0, 1] here.
     truth : Truth
     coarse : ndarray, optional
-        The scan that the image was made of, by `simulate.degrade`; without it there is no consistency.
-    noise, blur : float
-        As `coarse` was made.
-    axes : sequence of int
-        Axes that were blurred and halved.
+        The scan that the image was made of; without it there is no consistency.
+    acquisition : Acquisition
+        How `coarse` was made of the truth.
     """
 
     def __init__(
-        self,
-        image: np.ndarray,
-        truth: Truth,
-        coarse: np.ndarray | None = None,
-        noise: float = 0.02,
-        blur: float = 0.85,
-        axes: Sequence[int] = IN_PLANE,
+        self, image: np.ndarray, truth: Truth, coarse: np.ndarray | None = None, acquisition: Acquisition = P2
     ) -> None:
         self.image, self.truth = np.clip(image, 0, 1), truth
-        self.coarse, self.noise, self.blur, self.axes = coarse, noise, blur, tuple(axes)
+        self.coarse, self.acquisition = coarse, acquisition
 
     @cached_property
     def bone(self) -> np.ndarray:
@@ -167,7 +159,7 @@ class Measure:
         missing = (
             (self.needs_spacing and view.truth.spacing is None)
             or (self.needs_bone and not view.truth.has_bone)
-            or (self.needs_coarse and (view.coarse is None or view.noise <= 0))
+            or (self.needs_coarse and (view.coarse is None or view.acquisition.noise <= 0))
         )
         return float("nan") if missing else float(self.compute(view))
 
@@ -219,7 +211,7 @@ MEASURES = (
             "", 2, 1, _fsc),
     Measure("consistency", "Agreement with the scan", "The result, scanned again, against the scan, in units of its "
             "noise: 1 for the truth, less if noise is copied, more if the scan is contradicted.", "", 2, 1,
-            lambda v: consistency(v.image, v.truth.image, v.coarse, v.noise, v.blur, v.axes), needs_coarse=True),
+            lambda v: consistency(v.image, v.truth.image, v.coarse, v.acquisition), needs_coarse=True),
     Measure("bone_volume", "Bone volume error", "More bone or less than there is.", "%", 1, 0, _volume_error,
             needs_bone=True),
     Measure("thickness", "Bone thickness error", "Bone at least two voxels thick, largest balls that fit in.", "%", 1,
