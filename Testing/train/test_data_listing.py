@@ -10,7 +10,7 @@ from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.data import decode as cache
-from CBCTSuperResLib.train.data import drawn as extra
+from CBCTSuperResLib.train.data import source as sources
 from CBCTSuperResLib.train.data.decode import THREADS, done_ahead
 from CBCTSuperResLib.train.data.degradation import imresize
 from CBCTSuperResLib.train.data.files import Subset, list_entries, pair_entries, patient_of
@@ -205,7 +205,7 @@ def test_public_scans_are_mixed_with_the_users_own(tmp_path, monkeypatch):
         def describe(self):
             return [{"name": "bone"}]
 
-    monkeypatch.setattr(extra, "PublicSlices", Slices)
+    monkeypatch.setattr(sources, "PublicSlices", Slices)
     save(tmp_path / "s" / "a.tif", noise(20, 20))
     options = read(tmp_path, {"dataroot_HR": str(tmp_path / "s"), "public": ["bone"], "procedural": 3})
     source = open_source(options.dataset("train"), options)

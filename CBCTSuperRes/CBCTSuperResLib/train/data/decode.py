@@ -13,6 +13,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, islice
@@ -240,7 +241,7 @@ class PixelCache:
 
     Raises
     ------
-    ResourceError
+    ResourceError, OutputError
         If the disk has no room for the file.
     """
 
@@ -251,17 +252,32 @@ class PixelCache:
         self._file = self._map = None
         self._used = 0
         if self.is_file:
-            self._open(folder)
+            self._folder = folder if folder.is_dir() else Path(tempfile.gettempdir())
+            check_disk(self._folder, nbytes)
+            with self._told():
+                self._file = tempfile.TemporaryFile(prefix="decoded-", dir=self._folder)  # noqa: SIM115 - see `close`
+                if hasattr(os, "posix_fallocate"):  # better to fail now than after an hour of reading
+                    os.posix_fallocate(self._file.fileno(), 0, nbytes)
+                self._file.truncate(nbytes)
+                self._map = np.memmap(self._file, np.uint8, "r", shape=(nbytes,))
 
     def keep(self, pixels: np.ndarray) -> np.ndarray:
-        """The array itself, or its copy in the file."""
+        """The array itself, or its copy in the file, read only.
+
+        The copy is written, not mapped for writing: where a disk fills up, that is an error and no killed process.
+
+        Raises
+        ------
+        OutputError
+        """
         if not self.is_file:
             return pixels
-        start = self._used
-        self._used += pixels.nbytes
-        kept = self._map[start : self._used].view(pixels.dtype).reshape(pixels.shape)
-        kept[...] = pixels
-        return kept
+        start, self._used = self._used, self._used + pixels.nbytes
+        with self._told():
+            self._file.seek(start)
+            self._file.write(np.ascontiguousarray(pixels).data)
+            self._file.flush()
+        return self._map[start : self._used].view(pixels.dtype).reshape(pixels.shape)
 
     def close(self) -> None:
         """Remove the file as soon as no array of it is in use."""
@@ -273,16 +289,12 @@ class PixelCache:
     def __str__(self) -> str:
         return f"{readable(self.nbytes)} of decoded images in {'a mapped file' if self.is_file else 'memory'}"
 
-    def _open(self, folder: Path) -> None:
-        folder = folder if folder.is_dir() else Path(tempfile.gettempdir())
-        check_disk(folder, self.nbytes)
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            self._file = tempfile.TemporaryFile(prefix="decoded-", dir=folder)  # noqa: SIM115 - closed by `close`
-            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would kill the process
-                os.posix_fallocate(self._file.fileno(), 0, self.nbytes)
-            self._map = np.memmap(self._file, np.uint8, "w+", shape=(self.nbytes,))
+            yield
         except OSError as error:
             raise OutputError(
-                f"The decoded images need a file of {readable(self.nbytes)} in {folder}, which failed: {error}.",
+                f"The decoded images need a file of {readable(self.nbytes)} in {self._folder}, which failed: {error}.",
                 "Put path.root on a disk with room, or raise cache_gb.",
             ) from error

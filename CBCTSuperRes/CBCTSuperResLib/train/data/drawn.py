@@ -4,29 +4,24 @@ Each is drawn with its neighbours, as many parallel slices as there are `depths`
 pixels, 0 for the slice that counts. What is close in depth continues, what is far does not. All are drawn with
 anti-aliased edges in units of the window and clipped to [0, 1] only where the scanner would. No scan of a person or of
 a specimen is among them.
-
-Pictures that are no scans of the user's: procedural slices, and slices of public scans.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...acquisition import anatomy, scanner
 from ...acquisition.anatomy import JawSection, Levels, Struts, Waves, share_inside
 from ...acquisition.scanner import gaussian_blur
-from ...core.atomic import FileLock
+from ...core.atomic import FileLock, replacing
+from ...core.digest import file_sha256
 from ...core.errors import OutputError
-from .patches import Picture
-from .public import PublicSlices
-
-if TYPE_CHECKING:
-    from ..options import DatasetOptions, TrainingOptions
-
+from ...io.write import check_disk
 
 PHANTOM_SEEDS = 1 << 20  # jaws of smaller seeds are phantoms to measure with, and never trained on
 USUAL_GAPS = (1.0, 2.0)  # between slices, in fine pixels: a scan halved in-plane alone, and one of cubic voxels
@@ -240,72 +235,83 @@ def training_slice(rng: np.random.Generator, size: Size) -> np.ndarray:
     return training_slab(rng, size)[0]
 
 
-def make_pool(path: Path, count: int, size: Size, seed: int, slices: int = 0) -> np.memmap:
-    """Draw `count` slabs into a file of float16 and map it; a complete file of the same request is taken as it is.
+HEADER_BYTES = 4096
+PIXEL = np.dtype("<f2")
 
-    Slab n depends on (seed, n) alone. Shape (count, 2 slices + 1, size, size).
+
+def drawn_slices(path: Path, count: int, size: Size, seed: int, slices: int = 0) -> np.memmap:
+    """Slabs from a file, which is drawn if it is not there, or not of these drawings, or not as it was written.
+
+    Of several processes that want the same file one draws it, and the others wait.
+
+    Parameters
+    ----------
+    path : Path
+        A JSON line with what the slabs were made of and the SHA-256 of their pixels, and from byte 4096 on these.
+    count : int
+    size : int
+        Edge in pixels.
+    seed : int
+        Slab n depends on (seed, n) alone.
+    slices : int
+        Neighbours on either side.
+
+    Returns
+    -------
+    memmap of float16, shape (count, 2 slices + 1, size, size), read only
+
+    Raises
+    ------
+    OutputError, ResourceError
+        If the file cannot be written, or the disk has no room for it.
     """
     shape = (count, 2 * slices + 1, size, size)
-    wanted = 2 * int(np.prod(shape))
-    if not (path.exists() and path.stat().st_size == wanted):
-        partial = path.with_name(path.name + ".part")
-        pool = np.memmap(partial, np.float16, "w+", shape=shape)
-        for n in range(count):
-            pool[n] = np.clip(training_slab(np.random.default_rng([seed, n]), size, slices), -0.5, 2)
-        pool.flush()
-        del pool
-        os.replace(partial, path)
-    return np.memmap(path, np.float16, "r", shape=shape)
-
-
-def public_pictures(dataset: DatasetOptions, options: TrainingOptions, size: int) -> tuple[list[Picture], list[dict]]:
-    """Slices of the public scans that a data set names, of at least `size` pixels, and what a card says of the scans.
-
-    Raises
-    ------
-    InputError, OptionError
-        If a scan is unknown, held out from training, missing, or another than the one that is meant.
-    """
-    if not dataset.public:
-        return [], []
-    folder = Path(options.path.public_data).expanduser() if options.path.public_data else None
-    found = PublicSlices(dataset.public, folder, size, options.network_G.slices)
-    pictures = (Picture(name, found.slab(n), None) for n, name in enumerate(found.names))
-    return [picture.cropped_to(options.scale) for picture in pictures], found.describe()
-
-
-def procedural_pictures(dataset: DatasetOptions, options: TrainingOptions, patch: int) -> list[Picture]:
-    """The procedural slices that a data set asks for, twice as wide as a patch, from a file that later runs find again.
-
-    Where the network sees neighbouring slices they have some.
-
-    Raises
-    ------
-    OutputError
-        If they cannot be written below path.root.
-    """
-    if not dataset.procedural:
-        return []
-    count, seed, size = dataset.procedural, dataset.procedural_seed, 2 * patch
-    slices = options.network_G.slices
-    name = f"{seed}-{count}-{size}{f'-{slices}' if slices else ''}.f16"
-    path = Path(options.path.root).expanduser() / "procedural" / name
+    made_of = {"generator": generator_sha256(), "seed": seed, "shape": list(shape)}
+    lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pool = _drawn_once(path, count, size, seed, slices)
-    except OSError as error:
-        what = f"The procedural slices cannot be written to {path}: {error}."
-        raise OutputError(what, "Free some space, or change path.root.") from error
-    pictures = (Picture(f"procedural {seed}-{n}", slab, None) for n, slab in enumerate(pool))
-    return [picture.cropped_to(options.scale) for picture in pictures]
+        while not lock.acquire():
+            time.sleep(0.2)
+        try:
+            if not _is_intact(path, made_of):
+                _draw(path, made_of)
+        finally:
+            lock.release()
+    except (OSError, OutputError) as error:
+        why = error.what if isinstance(error, OutputError) else error
+        raise OutputError(
+            f"The computer-drawn slices cannot be written to {path}: {why}", "Free some space, or change path.root."
+        ) from error
+    return np.memmap(path, PIXEL, "r", HEADER_BYTES, shape)
 
 
-def _drawn_once(path: Path, count: int, size: int, seed: int, slices: int) -> np.memmap:
-    """By one of the processes that want them, while the others wait."""
-    lock = FileLock(path.with_suffix(".lock"))
-    while not lock.acquire():
-        time.sleep(0.2)
+def generator_sha256() -> str:
+    """What the drawings depend on beside seed and size: this program's text, and numpy's random numbers."""
+    sources = "".join(file_sha256(module) for module in (__file__, anatomy.__file__, scanner.__file__))
+    return hashlib.sha256(f"{sources} {np.__version__}".encode()).hexdigest()
+
+
+def _draw(path: Path, made_of: dict) -> None:
+    count, channels, size, _ = made_of["shape"]
+    check_disk(path.parent, HEADER_BYTES + count * channels * size**2 * PIXEL.itemsize)
+    digest = hashlib.sha256()
+    # Written, not mapped: where a disk fills up, a write fails, but a process that maps the file is killed.
+    with replacing(path) as scratch, scratch.open("wb") as file:
+        file.write(bytes(HEADER_BYTES))
+        for n in range(count):
+            slab = training_slab(np.random.default_rng([made_of["seed"], n]), size, channels // 2)
+            pixels = np.clip(slab, -0.5, 2).astype(PIXEL).tobytes()
+            digest.update(pixels)
+            file.write(pixels)
+        file.seek(0)
+        file.write(json.dumps({**made_of, "sha256": digest.hexdigest()}).encode() + b"\n")
+
+
+def _is_intact(path: Path, made_of: dict) -> bool:
+    """Whether a file holds all that was drawn for just this request."""
     try:
-        return make_pool(path, count, size, seed, slices)
-    finally:
-        lock.release()
+        with path.open("rb") as file:
+            header = json.loads(file.read(HEADER_BYTES).rstrip(b"\0"))
+            return header == {**made_of, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    except (OSError, ValueError):
+        return False

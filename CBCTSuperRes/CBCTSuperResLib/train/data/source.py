@@ -19,7 +19,7 @@ from torch import Tensor
 from ...core.errors import InputError
 from ...scan.window import Window
 from .decode import PixelCache, Tally, done_ahead, read_planes, window_of
-from .drawn import procedural_pictures, public_pictures
+from .drawn import drawn_slices
 from .files import (
     Entry,
     Plane,
@@ -45,6 +45,7 @@ from .patches import (
     make_simulation,
     without_neighbours,
 )
+from .public import PublicSlices
 
 if TYPE_CHECKING:
     from ..options import DatasetOptions, TrainDatasetOptions, TrainingOptions
@@ -331,8 +332,8 @@ def _simulated(
     dataset: TrainDatasetOptions, options: TrainingOptions, gathered: Gathered | None, patches: Patches
 ) -> tuple[Source, dict]:
     scans = [high for _, high in gathered.pairs] if gathered else []
-    public, told = public_pictures(dataset, options, dataset.HR_size)
-    drawn = procedural_pictures(dataset, options, dataset.HR_size)
+    public, told = _public_pictures(dataset, options)
+    drawn = _drawn_pictures(dataset, options, dataset.HR_size)
     counts = {"scans": len(scans), "public": len(public), "procedural": len(drawn)}
     if not any(counts.values()):
         raise InputError("The training set has no images.", "Give dataroot_HR, public or procedural.")
@@ -351,6 +352,30 @@ def _simulated(
         raise InputError(f"procedural_share is {share:g}, and there are no images of that kind.", "Correct it.")
     sources = [SimulatedPictures(pictures, patches, simulation, options.network_G.slices) for pictures, _ in parts]
     return sources[0] if len(sources) == 1 else Mixture(sources, [part for _, part in parts]), facts
+
+
+def _public_pictures(dataset: TrainDatasetOptions, options: TrainingOptions) -> tuple[list[Picture], list[dict]]:
+    """Slices of the public scans that a data set names, and what a card says of these scans."""
+    if not dataset.public:
+        return [], []
+    folder = Path(options.path.public_data).expanduser() if options.path.public_data else None
+    found = PublicSlices(dataset.public, folder, dataset.HR_size, options.network_G.slices)
+    pictures = (Picture(name, found.slab(n), None) for n, name in enumerate(found.names))
+    return [picture.cropped_to(options.scale) for picture in pictures], found.describe()
+
+
+def _drawn_pictures(dataset: DatasetOptions, options: TrainingOptions, patch: int) -> list[Picture]:
+    """Computer-drawn slices, twice as wide as a patch, from a file below path.root that later runs find again."""
+    if not dataset.procedural:
+        return []
+    count, seed, size, slices = dataset.procedural, dataset.procedural_seed, 2 * patch, options.network_G.slices
+    name = f"{seed}-{count}-{size}{f'-{slices}' if slices else ''}.f16"
+    path = Path(options.path.root).expanduser() / "procedural" / name
+    pictures = (
+        Picture(f"procedural {seed}-{n}", slab, None)
+        for n, slab in enumerate(drawn_slices(path, count, size, seed, slices))
+    )
+    return [picture.cropped_to(options.scale) for picture in pictures]
 
 
 def _check_patients(dataset: DatasetOptions, options: TrainingOptions) -> None:
@@ -461,7 +486,7 @@ def open_images(dataset: DatasetOptions, options: TrainingOptions) -> Images:
     at_most = options.logger.val_slices if dataset.phase == "val" else None
     gathered = gather(dataset, options, at_most=at_most) if has_files(dataset) else None
     train = options.datasets.get("train")
-    drawn = procedural_pictures(dataset, options, train.HR_size if train else USUAL_PATCH)
+    drawn = _drawn_pictures(dataset, options, train.HR_size if train else USUAL_PATCH)
     pairs = [*(gathered.pairs if gathered else ()), *((None, picture) for picture in drawn)]
     if not pairs:
         raise InputError(f"The data set {dataset.name!r} names no images.", "Give dataroot_HR or procedural.")
