@@ -1,7 +1,4 @@
-"""What a user may choose for one super-resolution, the same for panel, console, command line and batch.
-
-What a preview is asked for: a slice of a scan, how it is computed, and where to begin.
-"""
+"""What a user may choose for one super-resolution, the same for panel, console, command line and batch."""
 
 from __future__ import annotations
 
@@ -16,6 +13,8 @@ PLANES = ("axial", "isotropic")
 ENSEMBLES = (1, 2, 4, 8)
 USUAL_PASSES, MOST_PASSES = 4, 32
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
+TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+"""What every format of volumes holds."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Options:
     roi : ((i0, i1), (j0, j1), (k0, k1)) or None
         Half-open box in voxels of the input; only it is computed.
     dtype : str or None
-        numpy name of the output's type; None keeps the input's.
+        Type of the output, one of `TYPES`; None keeps the input's.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
     precision : str
@@ -107,11 +106,13 @@ class Options:
 
     def _check_dtype(self) -> None:
         try:
-            kind = np.dtype(self.dtype).kind
-        except TypeError:
-            kind = "?"
-        if kind not in "iuf":
-            raise OptionError(f"dtype is {self.dtype!r}.", "Choose for instance int16, uint16 or float32.")
+            name = np.dtype(self.dtype).newbyteorder("=").name
+        except (TypeError, ValueError, SyntaxError):
+            name = ""
+        if name not in TYPES:
+            raise OptionError(f"dtype is {self.dtype!r}.", f"Choose one of {', '.join(TYPES)}.")
+        if not isinstance(self.dtype, str):
+            object.__setattr__(self, "dtype", name)
 
     def to_json(self) -> dict:
         return asdict(self)

@@ -11,56 +11,70 @@ import math
 import re
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ..core.errors import InputError
+from .formats import format_of
 
 HEADER_BYTES = 64 * 1024
 NUMBER = r"[^\s(),]+"
 
 
-class _NiftiHeader(NamedTuple):
-    """Bytes that the unpacked file must have, and pixdim 1 to 3 in mm."""
+@dataclass(frozen=True)
+class RecordedHeader:
+    """What a header literally says.
 
-    nbytes: int
-    spacing: list[float]
+    Attributes
+    ----------
+    spacing : list of float, or None
+        As it is written, in mm, whatever its value; None if there is none.
+    nbytes : int
+        Of a NIfTI file: bytes that it must have, unpacked; 0 for other formats, whose readers complain themselves.
+    """
+
+    spacing: list[float] | None
+    nbytes: int = 0
+
+    def check_is_whole(self, path: Path) -> None:
+        """Refuse a NIfTI file with fewer bytes of voxels than its header announces, or with a broken gzip stream.
+
+        A packed file is unpacked once for this, in pieces, because nothing else shows that it is whole.
+
+        Raises
+        ------
+        InputError
+        """
+        if not self.nbytes:
+            return
+        try:
+            found = _unpacked_bytes(path) if path.suffix.lower() == ".gz" else path.stat().st_size
+        except (EOFError, OSError, zlib.error) as error:
+            raise InputError(f"{path} is damaged or incomplete ({error}).", "Copy or export it again.") from error
+        if found < self.nbytes:
+            raise InputError(
+                f"{path} is incomplete: {found} of {self.nbytes} bytes are there.", "Copy or export it again."
+            )
 
 
-def recorded_spacing(path: Path) -> list[float] | None:
-    """The spacing as it is written in the header, in mm, whatever its value; None if there is none."""
-    kind = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-    if kind in (".nrrd", ".nhdr"):
-        return _nrrd_spacing(_text(path).split("\n\n")[0])
-    if kind in (".mha", ".mhd"):
-        return _meta_spacing(_text(path))
-    spacing = _nifti(path).spacing
-    return spacing if any(spacing) else None
-
-
-def check_nifti_is_whole(path: Path) -> None:
-    """Refuse a NIfTI file with fewer bytes of voxels than its header announces, or with a broken gzip stream.
-
-    A packed file is unpacked once for this, in pieces, because nothing else shows that it is whole.
+def read_header(path: Path) -> RecordedHeader:
+    """The header of a file of one of the `VOLUME_FORMATS`.
 
     Raises
     ------
     InputError
+        If a NIfTI file has none.
     """
-    expected = _nifti(path).nbytes
-    try:
-        found = _unpacked_bytes(path) if path.suffix.lower() == ".gz" else path.stat().st_size
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path} is damaged or incomplete ({error}).", "Copy or export it again.") from error
-    if found < expected:
-        raise InputError(f"{path} is incomplete: {found} of {expected} bytes are there.", "Copy or export it again.")
-
-
-def _text(path: Path) -> str:
+    kind = format_of(path)
+    if kind.startswith(".nii"):
+        return _nifti_header(path)
     with open(path, "rb") as stream:
-        return stream.read(HEADER_BYTES).decode("latin-1").replace("\r\n", "\n")
+        text = stream.read(HEADER_BYTES).decode("latin-1").replace("\r\n", "\n")
+    if kind in (".nrrd", ".nhdr"):
+        return RecordedHeader(_nrrd_spacing(text.split("\n\n")[0]))
+    return RecordedHeader(_meta_spacing(text))
 
 
 def _nrrd_spacing(header: str) -> list[float] | None:
@@ -81,7 +95,7 @@ def _meta_spacing(text: str) -> list[float] | None:
     return None
 
 
-def _nifti(path: Path) -> _NiftiHeader:
+def _nifti_header(path: Path) -> RecordedHeader:
     """Read the fields by their offsets in nifti1.h and nifti2.h; the first number is the header's own size."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as stream:
@@ -97,7 +111,7 @@ def _nifti(path: Path) -> _NiftiHeader:
             struct.unpack_from(order + code, header, at) for code, at in zip(formats[::2], formats[1::2], strict=True)
         )
         voxels = math.prod(max(1, n) for n in dim[1 : dim[0] + 1])
-        return _NiftiHeader(int(offset[0]) + voxels * bits[0] // 8, list(spacing))
+        return RecordedHeader(list(spacing) if any(spacing) else None, int(offset[0]) + voxels * bits[0] // 8)
     raise InputError(f"{path} has no NIfTI header.", "Copy or export it again.")
 
 

@@ -31,7 +31,7 @@ def write_raw_nrrd(volume: Volume, path: str | Path) -> Iterator[float]:
     OutputError, ResourceError
         As `write_volume`.
     """
-    path, voxels = Path(path), writable_type(volume.voxels)
+    path, voxels = Path(path), volume.voxels.astype(writable_type(volume.voxels.dtype), copy=False)
     check_output(path, volume.grid, voxels.dtype)
     depth = slab_depth(voxels)
     with replacing(path) as scratch:

@@ -13,12 +13,9 @@ from ..core.volume import Grid, Volume
 from . import dicom, slices
 from .checks import check_size, check_voxels
 from .exchange import is_exchange, read_exchange
-from .headers import check_nifti_is_whole, recorded_spacing
-from .images import ImageFacts, read_facts, read_voxels
-from .write import format_of
-
-VOLUME_FORMATS = (".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+from .formats import DICOM_FORMATS, PICTURE_FORMATS, VOLUME_FORMATS, format_of
+from .headers import read_header
+from .images import read_facts, read_voxels
 
 
 @dataclass(frozen=True)
@@ -118,9 +115,9 @@ def _find(path: str | Path, spacing: Sequence[float] | None, series: str | None)
         return _in_exchange(path)
     if format_of(path) in VOLUME_FORMATS:
         return _in_file(path, spacing)
-    if path.suffix.lower() in (".tif", ".tiff"):
+    if format_of(path) in (".tif", ".tiff"):
         return _in_slices([path], spacing)
-    if path.suffix.lower() in DICOM_SUFFIXES or dicom.is_dicom(path):
+    if format_of(path) in DICOM_FORMATS or dicom.is_dicom(path):
         return _in_series(dicom.series_of_file(path), spacing)
     raise InputError(
         f"{path.name} is not of a known format.",
@@ -154,7 +151,7 @@ def _checked_spacing(spacing: Sequence[float] | None) -> tuple[float, float, flo
 
 
 def _in_folder(folder: Path, spacing: Sequence[float] | None, series: str | None) -> _Source:
-    available, unread = dicom.find_series(folder, besides=slices.SUFFIXES)
+    available, unread = dicom.find_series(folder, besides=PICTURE_FORMATS)
     if available:
         return _in_chosen_series(available, unread, spacing, series)
     images = slices.find_slices(folder)
@@ -198,26 +195,20 @@ def _in_exchange(path: Path) -> _Source:
 
 
 def _in_file(path: Path, spacing: Sequence[float] | None) -> _Source:
-    facts = read_facts(path)
+    facts, header = read_facts(path), read_header(path)
     check_size(facts.size, facts.components)
     if facts.dtype is None:
         raise InputError(f"Voxels of type {facts.type_name} hold no grey values.", "Convert them to int16 or float32.")
-    warnings = () if spacing else _spacing_warnings(path)
+    warnings = ()
+    if not spacing and header.spacing is None:
+        warnings = ("The file records no spacing; 1 mm was assumed.",)
+    elif not spacing and not all(np.isfinite(s) and s > 0 for s in header.spacing[:3]):
+        raise InputError(f"The file records a spacing of {header.spacing[:3]} mm.", "Give one that can be (--spacing).")
     grid = facts.grid(spacing)
-    return _Source(Probe("volume file", grid, facts.dtype, warnings), lambda: _read_file(path, facts, grid))
 
+    def read() -> Volume:
+        header.check_is_whole(path)
+        without_fourth = (*facts.size[:3], *[0] * len(facts.size[3:])) if facts.size[3:] else ()
+        return Volume(read_voxels(path, size=without_fourth), grid)
 
-def _read_file(path: Path, facts: ImageFacts, grid: Grid) -> Volume:
-    if format_of(path).startswith(".nii"):
-        check_nifti_is_whole(path)
-    without_fourth = (*facts.size[:3], *[0] * len(facts.size[3:])) if facts.size[3:] else ()
-    return Volume(read_voxels(path, size=without_fourth), grid)
-
-
-def _spacing_warnings(path: Path) -> tuple[str, ...]:
-    recorded = recorded_spacing(path)
-    if recorded is None:
-        return ("The file records no spacing; 1 mm was assumed.",)
-    if not all(np.isfinite(s) and s > 0 for s in recorded[:3]):
-        raise InputError(f"The file records a spacing of {recorded[:3]} mm.", "Give one that can be (--spacing).")
-    return ()
+    return _Source(Probe("volume file", grid, facts.dtype, warnings), read)

@@ -11,9 +11,9 @@ import numpy as np
 from ..core.errors import InputError
 from ..core.volume import Grid
 from .checks import check_size
+from .formats import PICTURE_FORMATS, format_of
 from .images import ImageFacts, read_facts, read_voxels
 
-SUFFIXES = (".tif", ".tiff", ".png")
 NEEDS_SPACING = (
     "Image slices do not record their distance.",
     "Give the spacing x, y and z in mm, for instance --spacing 0.08 0.08 0.08.",
@@ -23,7 +23,7 @@ STRANGER = "Remove the images that do not belong to the volume."
 
 def find_slices(folder: Path) -> list[Path]:
     """The TIFF or PNG files of a folder in the order that people count: slice2 before slice10."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    files = [path for path in folder.iterdir() if format_of(path) in PICTURE_FORMATS and not path.name.startswith(".")]
     return sorted(files, key=_natural_key)
 
 

@@ -1,7 +1,4 @@
-"""Room on the disk.
-
-A result in a file: written whole or not at all, and refused beforehand where that cannot be.
-"""
+"""A volume in a file: written whole or not at all, and refused beforehand where that cannot be."""
 
 from __future__ import annotations
 
@@ -15,10 +12,13 @@ import SimpleITK as sitk
 from ..core.atomic import replacing
 from ..core.errors import InputError, OutputError, ResourceError
 from ..core.volume import Grid, Volume
-from .headers import check_nifti_is_whole
-from .images import image_of, read_facts, reason
+from .formats import OUTPUT_FORMATS, format_of
+from .headers import read_header
+from .images import NUMPY_TYPES, image_of, read_facts, reason
 
 RESERVE = 1024 * 1024  # for headers, reports and the file system's own needs
+POSITION_TOLERANCE_MM = 1e-4
+ANOTHER_DISK = "Check the disk, or choose another folder."
 
 
 def free_disk_bytes(path: str | Path) -> int:
@@ -44,11 +44,6 @@ def check_disk(folder: Path, nbytes: int) -> None:
         )
 
 
-OUTPUT_FORMATS = (".nrrd", ".mha", ".nii", ".nii.gz")
-POSITION_TOLERANCE_MM = 1e-4
-ELSEWHERE = "Check the disk, or choose another folder."
-
-
 def write_volume(volume: Volume, path: str | Path, compress: bool = False) -> Path:
     """Write NRRD, MHA or NIfTI under a temporary name in the same folder, then rename: whole or not at all.
 
@@ -72,17 +67,31 @@ def write_volume(volume: Volume, path: str | Path, compress: bool = False) -> Pa
         See `check_output`; also when writing fails. No file is left then, and an existing one is unchanged.
     """
     path = Path(path)
-    voxels = writable_type(volume.voxels)
-    check_output(path, volume.grid, voxels.dtype)
+    check_output(path, volume.grid, writable_type(volume.voxels.dtype))
     with replacing(path) as scratch:
-        try:
-            _write_image(voxels, volume.grid, scratch, compress)
-            check_written(scratch, volume.grid, voxels)
-        except InputError as error:
-            raise OutputError(f"Writing {path} failed: {error.what}", ELSEWHERE) from error
-        except RuntimeError as error:
-            raise OutputError(f"Writing {path} failed: {reason(error)}.", ELSEWHERE) from error
+        write_into(scratch, volume, compress, name=path)
     return path
+
+
+def write_into(path: Path, volume: Volume, compress: bool, name: Path) -> None:
+    """Write a volume straight into a file that will be renamed to `name`, and see that it arrived.
+
+    Raises
+    ------
+    OutputError
+    """
+    voxels = volume.voxels.astype(writable_type(volume.voxels.dtype), copy=False)
+    image = image_of(voxels)
+    image.SetSpacing(volume.grid.spacing)
+    image.SetOrigin(volume.grid.origin)
+    image.SetDirection(volume.grid.direction.ravel().tolist())
+    try:
+        sitk.WriteImage(image, str(path), useCompression=compress or path.suffix == ".gz")
+        check_written(path, volume.grid, voxels)
+    except InputError as error:
+        raise OutputError(f"Writing {name} failed: {error.what}", ANOTHER_DISK) from error
+    except RuntimeError as error:
+        raise OutputError(f"Writing {name} failed: {reason(error)}.", ANOTHER_DISK) from error
 
 
 def check_output(path: str | Path, grid: Grid, dtype: np.dtype | str, source: str | Path | None = None) -> None:
@@ -99,7 +108,8 @@ def check_output(path: str | Path, grid: Grid, dtype: np.dtype | str, source: st
     Raises
     ------
     OutputError
-        If the format, the folder or the name will not do, or NIfTI's single precision would displace voxels.
+        If the format, the type of voxels, the folder or the name will not do, or NIfTI's single precision would
+        displace voxels.
     ResourceError
         If the disk is too full.
     """
@@ -109,6 +119,8 @@ def check_output(path: str | Path, grid: Grid, dtype: np.dtype | str, source: st
         raise OutputError(
             f"{path.name} is of no format that can be written.", "Let it end in .nrrd, .mha, .nii or .nii.gz."
         )
+    if np.dtype(dtype).newbyteorder("=") not in NUMPY_TYPES.values():
+        raise OutputError(f"Voxels of type {np.dtype(dtype)} cannot be written into {kind}.", "Choose float32, say.")
     try:
         is_folder = path.is_dir()
     except OSError as error:
@@ -123,16 +135,17 @@ def check_output(path: str | Path, grid: Grid, dtype: np.dtype | str, source: st
         _check_single_precision(grid)
 
 
-def format_of(path: Path) -> str:
-    """The extension in lower case, with both parts of .nii.gz."""
-    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+def writable_type(dtype: np.dtype) -> np.dtype:
+    """The native type in which files hold voxels of this one: the same, but float32 for float16.
 
-
-def writable_type(voxels: np.ndarray) -> np.ndarray:
-    if voxels.dtype.kind not in "iuf":
-        raise OutputError(f"Voxels of type {voxels.dtype} cannot be written.", "Choose an integer or real type.")
-    wanted = np.dtype(np.float32) if voxels.dtype == np.float16 else voxels.dtype.newbyteorder("=")
-    return voxels.astype(wanted, copy=False)
+    Raises
+    ------
+    OutputError
+        If it holds no grey values.
+    """
+    if dtype.kind not in "iuf":
+        raise OutputError(f"Voxels of type {dtype} cannot be written.", "Choose an integer or real type.")
+    return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
 
 
 def _check_folder(folder: Path) -> None:
@@ -166,14 +179,6 @@ def _check_single_precision(grid: Grid) -> None:
         )
 
 
-def _write_image(voxels: np.ndarray, grid: Grid, path: Path, compress: bool) -> None:
-    image = image_of(voxels)
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin(grid.origin)
-    image.SetDirection(grid.direction.ravel().tolist())
-    sitk.WriteImage(image, str(path), useCompression=compress or path.suffix == ".gz")
-
-
 def check_written(path: Path, grid: Grid, voxels: np.ndarray) -> None:
     """A full disk is not always reported by the library, and a header may not hold what it was given."""
     facts = read_facts(path)
@@ -183,9 +188,9 @@ def check_written(path: Path, grid: Grid, voxels: np.ndarray) -> None:
     corners = [(0, 0, 0), *np.diag(grid.size).tolist(), grid.size]
     if max(np.abs(written.point(c) - grid.point(c)).max() for c in corners) > POSITION_TOLERANCE_MM:
         raise OSError("the positions do not fit into this format; .nrrd and .mha keep them")
-    if format_of(path).startswith(".nii"):
-        check_nifti_is_whole(path)
-    elif path.stat().st_size < voxels.nbytes and not _is_compressed(path):
+    read_header(path).check_is_whole(path)
+    is_nifti = format_of(path).startswith(".nii")
+    if not is_nifti and path.stat().st_size < voxels.nbytes and not _is_compressed(path):
         raise OSError("the disk took only a part of it")
 
 

@@ -22,10 +22,10 @@ import numpy as np
 
 from ...apply.tiles import neighbour
 from ...core.errors import InputError, OptionError, SuperResError
-from ...io import dicom, slices
+from ...io import dicom
+from ...io.formats import PICTURE_FORMATS, VOLUME_FORMATS, format_of
 from ...io.images import read_facts
-from ...io.read import VOLUME_FORMATS, probe
-from ...io.write import format_of
+from ...io.read import probe
 
 SHOWN = 5
 
@@ -175,18 +175,18 @@ def _below(root: Path) -> Iterator[Entry]:
         here = Path(folder)
         known = [here / name for name in files if not name.startswith(".") and _is_known(name)]
         yield from (_entry_of(path, root) for path in sorted(known))
-        if files and not known and dicom.find_series(here, besides=slices.SUFFIXES)[0]:
+        if files and not known and dicom.find_series(here, besides=PICTURE_FORMATS)[0]:
             yield Entry(here, here.name if here == root else here.relative_to(root).as_posix(), True)
 
 
 def _is_known(name: str) -> bool:
-    return Path(name).suffix.lower() in slices.SUFFIXES or format_of(Path(name)) in VOLUME_FORMATS
+    return format_of(Path(name)) in PICTURE_FORMATS or format_of(Path(name)) in VOLUME_FORMATS
 
 
 def _entry_of(path: Path, root: Path) -> Entry:
     suffix = format_of(path) if format_of(path) in VOLUME_FORMATS else path.suffix
     name = path.relative_to(root).as_posix()
-    return Entry(path, name[: len(name) - len(suffix)], path.suffix.lower() not in slices.SUFFIXES)
+    return Entry(path, name[: len(name) - len(suffix)], format_of(path) not in PICTURE_FORMATS)
 
 
 def _without_ending(name: str) -> str:
