@@ -30,7 +30,7 @@ class Leaning(Stub):
     """Bicubic enlargement by two, brighter by 0.1 at the top of the image as it is shown."""
 
     def describe(self):
-        return replace(CubicTwice().describe(), halo=None)
+        return replace(CubicTwice().describe(), context="unknown")
 
     def decode(self, features, positions=None):
         fine = F.interpolate(features, scale_factor=2.0, mode="bicubic")

@@ -61,11 +61,11 @@ def direct(network, image):
 
 
 def spec_of(network, **changes):
-    return replace(network.describe(), **{"halo": HALO, **changes})
+    return replace(network.describe(), **{"context": HALO, **changes})
 
 
 def test_a_whole_image_gives_what_the_network_gives(network, image, direct):
-    found = enlarged(Engine(network, spec_of(network, halo=None), "cpu"), image)
+    found = enlarged(Engine(network, spec_of(network, context="unknown"), "cpu"), image)
     assert np.ptp(direct) > 0.01
     assert np.abs(found - direct).max() <= 1e-5 * np.ptp(direct)
 
@@ -79,7 +79,7 @@ def test_tiles_of_any_size_give_the_whole_result(network, image, direct, tile):
 
 
 def test_without_a_halo_tiles_leave_seams(network, image, direct):
-    found = enlarged(Engine(network, spec_of(network, halo=0, decode_halo=0), "cpu", tile=16), image)
+    found = enlarged(Engine(network, spec_of(network, context=0, decode_context=0), "cpu", tile=16), image)
     assert np.abs(found - direct).max() > 1e-3 * np.ptp(direct)
 
 
@@ -93,8 +93,8 @@ def test_a_part_of_an_image_equals_that_part_of_the_whole(network, image, direct
 
 
 def test_decoding_in_strips_is_exact(network, image, direct):
-    engine = Engine(network, spec_of(network, halo=None), "cpu")
-    engine._budget = engine.spec.decode_bytes_per_voxel * 60**2
+    engine = Engine(network, spec_of(network, context="unknown"), "cpu")
+    engine._budget = engine.spec.decode_bytes * 4 * 60**2
     assert len(engine._largest_pieces(axes_of(image), whole_of(axes_of(image)))) == 2
     parts = engine._decode_tiles(axes_of(image), whole_of(axes_of(image)))
     assert len(parts) >= 4
@@ -102,7 +102,7 @@ def test_decoding_in_strips_is_exact(network, image, direct):
 
 
 def test_a_network_of_unknown_halo_refuses_tiles_and_reads_all_it_is_given(network, image):
-    spec = spec_of(network, halo=None)
+    spec = spec_of(network, context="unknown")
     with pytest.raises(ModelError, match="calibrate"):
         Engine(network, spec, "cpu", tile=32)
     engine = Engine(network, spec, "cpu")
@@ -122,7 +122,7 @@ def test_tile_zero_forbids_tiles(network, image):
 @pytest.mark.parametrize("tile", [16, 21, 50])
 def test_networks_that_work_on_cells_see_tiles_as_they_see_the_whole(shape, tile):
     image = image_of(*shape)
-    whole = enlarged(Engine(Cells(), replace(Cells().describe(), halo=None), "cpu"), image)
+    whole = enlarged(Engine(Cells(), replace(Cells().describe(), context="unknown"), "cpu"), image)
     assert np.abs(enlarged(Engine(Cells(), Cells().describe(), "cpu", tile=tile), image) - whole).max() <= 1e-6
     assert whole.shape == tuple(2 * n for n in shape)
 
@@ -208,7 +208,7 @@ class Hungry(CubicTwice):
         self.most, self.message, self.attempts = most, message, []
 
     def describe(self):
-        return replace(super().describe(), bytes_per_voxel=1e3, decode_bytes_per_voxel=1e3)
+        return replace(super().describe(), encode_bytes=1e3, decode_bytes=250)
 
     def __deepcopy__(self, memo):
         return self
@@ -233,17 +233,17 @@ def test_when_memory_runs_out_smaller_tiles_are_taken_and_the_result_is_the_same
     assert len(engine.notes) == len(failures) and "Memory ran out" in engine.notes[0]
 
 
-@pytest.mark.parametrize("halo", [2, None])
+@pytest.mark.parametrize("context", [2, "unknown"])
 @pytest.mark.parametrize("tile", [None, 0, 64])
-def test_when_not_even_the_smallest_tile_fits_the_error_says_what_to_do(halo, tile):
-    if halo is None and tile:
+def test_when_not_even_the_smallest_tile_fits_the_error_says_what_to_do(context, tile):
+    if context == "unknown" and tile:
         pytest.skip("refused before")
     network = Hungry(10)
-    engine = Engine(network, replace(network.describe(), halo=halo), "cpu", tile=tile)
+    engine = Engine(network, replace(network.describe(), context=context), "cpu", tile=tile)
     with pytest.raises(ResourceError, match="ROI"):
         enlarged(engine, image_of(200, 180))
     assert len(network.attempts) < 20
-    assert halo is None or tile == 0 or min(network.attempts) <= (SMALLEST_TILE + 4) ** 2
+    assert context == "unknown" or tile == 0 or min(network.attempts) <= (SMALLEST_TILE + 4) ** 2
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
@@ -321,7 +321,7 @@ def test_a_tile_that_failed_leaves_no_trace():
         tries = 0
 
         def describe(self):
-            return replace(CubicTwice().describe(), bytes_per_voxel=1e3)
+            return replace(CubicTwice().describe(), encode_bytes=1e3)
 
         def decode(self, features, positions=None):
             FailsOnce.tries += 1

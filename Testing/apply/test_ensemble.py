@@ -44,7 +44,7 @@ def network():
 
 
 def spec_of(network):
-    return replace(network.describe(), halo=20)
+    return replace(network.describe(), context=20)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -131,7 +131,7 @@ def test_a_volume_in_an_ensemble_is_the_mean_of_turned_volumes(planes, all_flips
 @pytest.mark.parametrize("tile", [16, 21, 50])
 def test_networks_that_work_on_cells_see_tiles_as_they_see_the_whole_in_every_position(shape, tile):
     image = image_of(*shape)
-    whole = enlarged(Engine(Cells(), replace(Cells().describe(), halo=None), "cpu", ensemble=8), image)
+    whole = enlarged(Engine(Cells(), replace(Cells().describe(), context="unknown"), "cpu", ensemble=8), image)
     tiled = enlarged(Engine(Cells(), Cells().describe(), "cpu", tile=tile, ensemble=8), image)
     assert np.abs(tiled - whole).max() <= 1e-6
     axes = [Axis(n, 5, n - 3, 2 * (n - 8)) for n in shape]

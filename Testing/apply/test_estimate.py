@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ from CBCTSuperResLib.networks.spec import NetworkSpec
 from helpers import make_grid, position_error_mm
 from stub_networks import CubicTwice, stub_model
 
-SLICES = NetworkSpec("unetspsr", scale=2, halo=16, flops_per_voxel=6e7, bytes_per_voxel=4e3, decode_bytes_per_voxel=1e4)
-BLOCKS = NetworkSpec("blocks", dimensions=3, scale=None, scale_range=(1.5, 4.0), halo=8, bytes_per_voxel=1e3)
+SLICES = NetworkSpec("unetspsr", scale=2, context=16, encode_flops=6e7, encode_bytes=4e3, decode_bytes=2.5e3)
+BLOCKS = NetworkSpec("blocks", dimensions=3, scale=None, scale_range=(1.5, 4.0), context=8, encode_bytes=1e3)
 GRID = Grid((400, 380, 300), (0.25, 0.25, 0.25))
 
 
@@ -88,8 +89,8 @@ def test_a_roi_needs_less_memory():
     assert part.seconds < whole.seconds / 1000
 
 
-def test_a_model_of_unknown_halo_needs_memory_for_everything_at_once():
-    open_spec = NetworkSpec(**{**SLICES.to_json(), "halo": None})
+def test_a_model_of_unknown_context_needs_memory_for_everything_at_once():
+    open_spec = replace(SLICES, context="unknown")
     options = Options(planes="isotropic")
     known, unknown = (estimate.estimate(GRID, np.dtype("uint16"), card(s), options) for s in (SLICES, open_spec))
     assert unknown.memory_bytes > known.memory_bytes + 8e9

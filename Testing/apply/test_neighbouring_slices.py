@@ -69,19 +69,19 @@ def clipped(result: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", ["unetspsr", "residual"])
 def test_axial_slices_are_seen_with_their_neighbours_also_at_the_ends(name):
     network, volume = five_slices(name), noise()
-    result = super_resolve(volume, stub_model(network, halo=20), PLAIN)
+    result = super_resolve(volume, stub_model(network, context=20), PLAIN)
     np.testing.assert_allclose(result.voxels, clipped(by_hand(network, volume.voxels)), atol=1e-2)
 
 
 def test_a_roi_is_a_crop_of_the_whole_along_the_slices_too():
-    model, volume = stub_model(five_slices(), halo=20), noise((9, 22, 26))
+    model, volume = stub_model(five_slices(), context=20), noise((9, 22, 26))
     whole = super_resolve(volume, model, PLAIN)
     part = super_resolve(volume, model, replace(PLAIN, roi=((4, 20), (2, 17), (3, 6))))
     np.testing.assert_allclose(part.voxels, whole.voxels[3:6, 4:34, 8:40], atol=1e-2)
 
 
 def test_tiles_leave_no_seam():
-    model, volume = stub_model(five_slices("residual"), halo=6), noise((3, 70, 64))
+    model, volume = stub_model(five_slices("residual"), context=6), noise((3, 70, 64))
     whole, tiled = (super_resolve(volume, model, replace(PLAIN, tile=tile)) for tile in (0, 16))
     np.testing.assert_allclose(tiled.voxels, whole.voxels, atol=1e-2)
 
@@ -90,7 +90,7 @@ def test_an_ensemble_of_positions_takes_the_neighbours_along():
     network, volume = five_slices(), noise((3, 12, 14))
     single = by_hand(network, volume.voxels[:, ::-1, ::-1].copy())[:, ::-1, ::-1]
     expected = (by_hand(network, volume.voxels) + single) / 2
-    result = super_resolve(volume, stub_model(network, halo=20), replace(PLAIN, ensemble=2))
+    result = super_resolve(volume, stub_model(network, context=20), replace(PLAIN, ensemble=2))
     np.testing.assert_allclose(result.voxels, clipped(expected), atol=1e-2)
 
 
@@ -98,7 +98,7 @@ def test_a_slice_without_data_is_no_neighbour():
     network, volume = five_slices(), noise((5, 22, 26))
     holed = volume.voxels.copy()
     holed[4] = 0
-    blank = super_resolve(Volume(holed, volume.grid), stub_model(network, halo=20), replace(PLAIN, blank="0"))
+    blank = super_resolve(Volume(holed, volume.grid), stub_model(network, context=20), replace(PLAIN, blank="0"))
     shorter = clipped(by_hand(network, holed[:4]))  # the hole is like the end of the volume
     np.testing.assert_allclose(blank.voxels[:4], shorter, atol=1e-2)
     assert (blank.voxels[4] == 0).all()
@@ -108,7 +108,7 @@ def test_a_slice_without_data_is_no_neighbour():
 def test_slices_that_are_far_apart_are_no_neighbours(between, near):
     network, volume = five_slices("residual"), noise()
     scan = Volume(volume.voxels, Grid(volume.grid.size, (0.25, 0.25, between)))
-    result = super_resolve(scan, stub_model(network, halo=20), PLAIN)
+    result = super_resolve(scan, stub_model(network, context=20), PLAIN)
     alone = np.concatenate([by_hand(network, image[None]) for image in volume.voxels])
     expected = by_hand(network, volume.voxels) if near else alone
     np.testing.assert_allclose(result.voxels, clipped(expected), atol=1e-2)
@@ -118,7 +118,7 @@ def test_slices_that_are_far_apart_are_no_neighbours(between, near):
 def test_isotropic_planes_are_seen_with_their_neighbours_across_each_plane():
     """A network whose answer is the mean of the outer neighbours, enlarged: three planes see three directions."""
     volume = noise((12, 12, 12), seed=3)
-    model = stub_model(OuterMean(), halo=0)
+    model = stub_model(OuterMean(), context=0)
     result = super_resolve(volume, model, replace(PLAIN, planes="isotropic")).voxels
     turned = Volume(volume.voxels.transpose(2, 0, 1).copy(), volume.grid)
     again = super_resolve(turned, model, replace(PLAIN, planes="isotropic")).voxels
@@ -134,7 +134,7 @@ class OuterMean(torch.nn.Module):
     """The mean of the two outer of five slices, every pixel twice."""
 
     def describe(self) -> NetworkSpec:
-        return NetworkSpec("outer", scale=2, slices=2, halo=0)
+        return NetworkSpec("outer", scale=2, slices=2, context=0)
 
     def encode(self, x):
         return (x[:, :1] + x[:, 4:]) / 2
@@ -183,13 +183,13 @@ def test_channels_that_are_no_slices_are_refused(name, options):
 @pytest.mark.parametrize("name", ["unetspsr", "residual"])
 def test_a_model_of_several_slices_is_saved_checked_and_calibrated(name, tmp_path):
     network = five_slices(name)
-    model = calibrate(stub_model(network, halo=None), device="cpu")
+    model = calibrate(stub_model(network, context="unknown"), device="cpu")
     loaded = Model.load(model.save(tmp_path / "m.safetensors"))
     assert loaded.spec.slices == 2 and loaded.spec.input_channels == 5
     assert probe(loaded.spec).shape == (1, 5, 16, 16)
     assert all(right for _, right, _ in loaded.verify())
     if name == "residual":
-        assert 0 < loaded.spec.halo <= 6
+        assert 0 < loaded.spec.context <= 6
     scan = np.random.default_rng(0).random((3, 12, 10), np.float32)
     np.testing.assert_allclose(
         1000 * model_method(loaded, "cpu")(scan, P2), by_hand(network, 1000 * scan).clip(-20, 1020), atol=1e-2

@@ -154,7 +154,7 @@ def test_a_3_d_network_works_on_the_volume_as_it_is(scan, volume, tmp_path, smal
 
 
 @pytest.mark.parametrize(
-    "network", [stub_model(AnyScale(), halo=3), tiny_model(halo=None)], ids=["any scale", "unknown halo"]
+    "network", [stub_model(AnyScale(), context=3), tiny_model(context="unknown")], ids=["any scale", "unknown halo"]
 )
 def test_what_cannot_be_cut_comes_in_one_piece(scan, tmp_path, small_blocks, network):
     request = request_for(2)

@@ -250,7 +250,7 @@ def test_big_endian_and_strided_voxels_give_the_same(volume, model, full):
 
 
 def test_a_model_of_unknown_halo_runs_on_whole_slices(volume, full):
-    np.testing.assert_array_equal(super_resolve(volume, tiny_model(halo=None), PLAIN).voxels, full.voxels)
+    np.testing.assert_array_equal(super_resolve(volume, tiny_model(context="unknown"), PLAIN).voxels, full.voxels)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def phantom_slice(size: int, slices: int = 0) -> np.ndarray:
 
 def enlarge(engine: Engine, picture: np.ndarray) -> np.ndarray:
     """A whole picture through an engine."""
-    axes = [Axis(n, 0, n, int(n * engine.spec.scale)) for n in picture.shape[-2:]]
+    axes = [Axis(n, 0, n, n * int(s)) for n, s in zip(picture.shape[-2:], engine.spec.scale, strict=True)]
     (whole,) = plan_tiles(axes, None, 0)
     return engine.run(picture, axes, whole)
 

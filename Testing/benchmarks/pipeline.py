@@ -34,7 +34,7 @@ class Nearest(torch.nn.Module):
         return self
 
     def describe(self) -> NetworkSpec:
-        return NetworkSpec(network="nearest", scale=2, halo=0, flops_per_voxel=1.0, bytes_per_voxel=4.0)
+        return NetworkSpec(network="nearest", scale=2, context=0, encode_flops=1.0, encode_bytes=4.0)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         return x

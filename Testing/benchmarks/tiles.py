@@ -50,15 +50,15 @@ def _compare_all(quick: bool, sliding_window) -> bool:
 
 
 def _with_known_halo(network: torch.nn.Module) -> Model:
-    return Model(network, ModelCard("benchmark", replace(network.describe(), halo=HALO)))
+    return Model(network, ModelCard("benchmark", replace(network.describe(), context=HALO)))
 
 
 def _compare(title: str, model: Model, size: int, sliding_window) -> bool:
     picture = phantom_slice(size, model.spec.slices)
-    spec, window = model.spec, replace(model.spec, halo=None)
+    spec, window = model.spec, replace(model.spec, context="unknown")
     untiled = Engine(model.network, window, "cpu", "fp32", tile=0)
     engines = {f"tiles of {edge}": Engine(model.network, spec, "cpu", "fp32", tile=edge) for edge in (128, 256)}
-    engines = {OURS: Engine(model.network, spec, "cpu", "fp32"), **(engines if spec.halo is not None else {})}
+    engines = {OURS: Engine(model.network, spec, "cpu", "fp32"), **(engines if spec.can_be_cut else {})}
 
     def one_window(x: torch.Tensor) -> torch.Tensor:
         return as_tensor(enlarge(untiled, x[0].numpy() if spec.slices else x[0, 0].numpy()))
@@ -72,7 +72,7 @@ def _compare(title: str, model: Model, size: int, sliding_window) -> bool:
     arms = {"MONAI": monai, **ours}
     seams = {name: _seam(work(), whole) for name, work in arms.items()}
     seconds = interleaved(arms, 3 if size == 512 else 1, time.process_time)
-    print(f"{title}, {size} x {size}, halo {spec.halo}, 1 thread, CPU time:")
+    print(f"{title}, {size} x {size}, context {spec.context}, 1 thread, CPU time:")
     print(f"  seam of MONAI {seams['MONAI']:.1e} of the range")
     for name in engines:
         verdict = "" if seams[name] <= SEAM else ": WRONG"

@@ -150,7 +150,7 @@ def test_weights_are_imported_exported_and_come_back_equal(model, network, tmp_p
 
 def test_calibrating_writes_the_halo_so_that_tiles_are_allowed(scan, model):
     assert main(["models", "calibrate", "tiny"]) == 0
-    assert Model.load("tiny").card.spec.halo >= 2 * 11
+    assert Model.load("tiny").card.spec.context >= 2 * 11
     target = scan.with_name("tiled.nrrd")
     assert main(["apply", str(scan), str(target), "--model", "tiny", "--tile", "16", "--quiet"]) == 0
 

@@ -61,7 +61,7 @@ def with_results(model: Model, rows: Sequence[dict], name: str) -> Model:
     The columns of other models stay under their names. The halo is calibrated if it was not.
     """
     rows = [{("model" if key == name else key): value for key, value in row.items()} for row in rows]
-    model = model if model.spec.halo is not None else calibrate(model)
+    model = model if model.spec.can_be_cut else calibrate(model)
     return Model(model.network, replace(model.card, results=rows))
 
 

@@ -88,7 +88,7 @@ def test_goals_are_judged_row_by_row():
 def model_file(tmp_path):
     torch.manual_seed(0)
     network = build_network("unetspsr", nf=4, nb=4, gc=2)
-    card = ModelCard("tiny", replace(network.describe(), halo=12), window=(0, 1000))
+    card = ModelCard("tiny", replace(network.describe(), context=12), window=(0, 1000))
     return Model(network, card).save(tmp_path / "tiny.safetensors")
 
 

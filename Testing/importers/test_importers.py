@@ -58,7 +58,7 @@ def test_a_full_generator_goes_in_and_out_bit_by_bit(tmp_path, scale, entries):
     state = official_state(nf=8, gc=4, scale=scale)
     assert len(state) == entries
     model = import_checkpoint(put(tmp_path, state))
-    assert (model.spec.scale, model.spec.options["nb"], model.spec.options["gc"]) == (scale, 23, 4)
+    assert (model.spec.scale, model.spec.options["nb"], model.spec.options["gc"]) == ((scale, scale), 23, 4)
     assert model.spec.options["taps"] == [5, 10, 15, 20]
     written = torch.load(export_checkpoint(model, tmp_path / "out ü.pth"), weights_only=True)
     assert list(written) == list(official_shapes(nf=8, gc=4, scale=scale))
@@ -92,9 +92,9 @@ def test_an_imported_model_survives_our_own_file(tmp_path):
     assert torch.equal(loaded.network(x)["sr"], model.network(x)["sr"])
 
 
-def test_an_imported_model_has_no_halo_and_says_what_is_unknown(tmp_path):
+def test_an_imported_model_has_no_context_and_says_what_is_unknown(tmp_path):
     model = import_checkpoint(put(tmp_path, name="480000_G.pth"), licence="CC-BY-4.0")
-    assert model.spec.halo is None
+    assert model.spec.context == "unknown"
     assert model.card.name == "480000_G"
     assert model.card.licence == "CC-BY-4.0"
     assert model.card.window is None
@@ -106,8 +106,8 @@ def test_an_imported_model_has_no_halo_and_says_what_is_unknown(tmp_path):
 
 def test_a_factor_of_three_must_be_named(tmp_path):
     path = put(tmp_path)
-    assert import_checkpoint(path).spec.scale == 2
-    assert import_checkpoint(path, scale=3).spec.scale == 3
+    assert import_checkpoint(path).spec.scale == (2, 2)
+    assert import_checkpoint(path, scale=3).spec.scale == (3, 3)
 
 
 @pytest.mark.parametrize("scale", [0, -2, 1, 4, 8])

@@ -35,7 +35,8 @@ from CBCTSuperResLib.scan.tissue import TissueLevels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-SPEC = NetworkSpec("unetspsr", {"nf": 4, "nb": 4, "gc": 4, "taps": [1, 2, 3, 4]}, outputs=("sr", "branch", "gradient"))
+OPTIONS = {"nf": 4, "nb": 4, "gc": 4, "taps": [1, 2, 3, 4]}
+SPEC = NetworkSpec("unetspsr", OPTIONS, outputs={"sr": "image", "branch": "gradient"})
 CARD = ModelCard(
     name="jaw",
     spec=SPEC,
@@ -260,9 +261,9 @@ def stored(**changes) -> dict:
         {"spec": SPEC.to_json() | {"dimensions": 4}},
         {"spec": SPEC.to_json() | {"scale": "2"}},
         {"spec": SPEC.to_json() | {"scale": None}},
-        {"spec": SPEC.to_json() | {"halo": -1}},
+        {"spec": SPEC.to_json() | {"context": -1}},
         {"spec": SPEC.to_json() | {"channels": 0}},
-        {"spec": SPEC.to_json() | {"outputs": ["branch"]}},
+        {"spec": SPEC.to_json() | {"outputs": {"branch": "gradient"}}},
         {"spec": {"dimensions": 2}},
         {"window": [1]},
         {"window": [5, 5]},
@@ -277,7 +278,7 @@ def stored(**changes) -> dict:
         {"results": {"psnr": 3}},
         {"weights_sha256": ""},
         {"weights_sha256": None},
-        {"format": 2},
+        {"format": 3},
     ],
 )
 def test_a_card_with_a_wrong_entry_is_refused(tmp_path, changes):

@@ -28,7 +28,7 @@ def model_of(seed: int = 0, **options) -> Model:
     network = build_network("unetspsr", **{"nf": 4, "nb": 4, "gc": 4, **options})
     for parameter in network.parameters():
         torch.nn.init.uniform_(parameter, -0.2, 0.2)
-    return Model(network, ModelCard("small", replace(network.describe(), halo=12), window=(0, 1000)))
+    return Model(network, ModelCard("small", replace(network.describe(), context=12), window=(0, 1000)))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_saved_model_is_loaded_bit_by_bit(tmp_path):
         assert torch.equal(tensor, loaded.network.state_dict()[name])
     assert torch.equal(model.network(x)["sr"], loaded.network(x)["sr"])
     assert loaded.spec == model.spec
-    assert loaded.spec.halo == 12
+    assert loaded.spec.context == 12
     assert loaded.card.window == (0, 1000)
     assert loaded.card.path == path
     assert "CBCT Super-Resolution" in loaded.card.created_with
@@ -221,7 +221,7 @@ def test_a_specification_that_does_not_fit_is_refused(tmp_path, changes, message
 
 def test_facts_that_the_program_knows_better_are_taken_from_the_network(tmp_path):
     model = model_of()
-    card = replace(model.card, spec=replace(model.spec, bytes_per_voxel=1.0, decode_halo=99))
+    card = replace(model.card, spec=replace(model.spec, encode_bytes=1.0, decode_context=99))
     path = write_tensors(tmp_path / "m.safetensors", model.network.state_dict(), card)
     assert Model.load(path).spec == model.spec
 

@@ -56,8 +56,8 @@ def test_forward_is_decode_of_encode_and_its_description_is_true():
     assert features.shape == (2, 7, 9, 8)
     assert torch.equal(net(x)["sr"], net.decode(features)["sr"])
     spec = net.describe()
-    assert (spec.channels, spec.slices, spec.scale, spec.outputs) == (1, 2, 2, ("sr",))
-    assert spec.flops_per_voxel == 2 * sum(p.numel() for p in net.parameters() if p.ndim == 4)
+    assert (spec.channels, spec.slices, spec.scale, spec.outputs) == (1, 2, (2, 2), {"sr": "image"})
+    assert spec.flops_per_voxel() == 2 * sum(p.numel() for p in net.parameters() if p.ndim == 4)
     assert build_network(spec.network, **spec.options).options == net.options
 
 
@@ -70,8 +70,8 @@ def test_its_halo_is_exactly_how_far_it_looks():
     axes = [Axis(40, 0, 40, 80)] * 2
     spec = net.describe()
     whole, exact, short = (
-        Engine(net, replace(spec, halo=halo), "cpu", "fp32", tile=tile).run(image, axes, plan_tiles(axes, None, 0)[0])
-        for halo, tile in ((spec.halo, 0), (spec.halo, 16), (spec.halo - 2, 16))
+        Engine(net, replace(spec, context=halo), "cpu", "fp32", tile=tile).run(image, axes, *plan_tiles(axes, None, 0))
+        for halo, tile in ((spec.context, 0), (spec.context, 16), (spec.context - 2, 16))
     )
     assert np.abs(whole - exact).max() < 1e-5 < np.abs(whole - short).max()
 

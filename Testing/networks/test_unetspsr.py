@@ -211,7 +211,7 @@ def test_the_gradient_branch_comes_before_the_trunk_in_the_fusion():
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_decoding_reaches_as_far_as_the_description_says(scale):
     network = small(scale=scale)
-    halo = network.describe().decode_halo
+    halo = network.describe().decode_context
     features = image(1, 2 * SMALL["nf"], 1, 2 * halo + 5) - 0.5
     whole = network.decode(features)["sr"]
     part = network.decode(features[..., halo + 2 - halo : halo + 3 + halo])["sr"]
@@ -277,4 +277,4 @@ def test_short_trunks_are_tapped_at_their_quarters(nb, taps):
 def test_the_described_operations_are_those_of_the_layers(scale, per_pixel):
     with torch.device("meta"):
         network = build_network("unetspsr", scale=scale)
-    assert network.describe().flops_per_voxel == pytest.approx(per_pixel, rel=1e-4)
+    assert network.describe().flops_per_voxel() == pytest.approx(per_pixel, rel=1e-4)

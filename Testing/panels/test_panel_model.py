@@ -117,7 +117,7 @@ def test_weights_of_another_program_become_a_model_in_a_worker(application, pane
     assert panel.model.isBusy and panel.ui.importModelButton.text == "Cancel import", panel.ui.modelLabel.text
     wait_until(lambda: application.qapp.processEvents() or not panel.model.isBusy, 100)
     assert panel.parameters.model == "480000 G", panel.ui.modelLabel.text
-    assert panel.choices.card().spec.halo is not None and not panel._timer.isActive()
+    assert panel.choices.card().spec.can_be_cut and not panel._timer.isActive()
     assert panel.ui.importModelButton.text == "Import model…"
 
 

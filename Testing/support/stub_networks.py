@@ -28,7 +28,7 @@ class Unchanged(Stub):
     """The image itself, not enlarged."""
 
     def describe(self) -> NetworkSpec:
-        return NetworkSpec("unchanged", scale=1, halo=0)
+        return NetworkSpec("unchanged", scale=1, context=0)
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
         return {"sr": features}
@@ -38,7 +38,7 @@ class CubicTwice(Stub):
     """Bicubic enlargement by two: the identity of super-resolution."""
 
     def describe(self) -> NetworkSpec:
-        return NetworkSpec("cubic", scale=2, halo=2, decode_halo=2)
+        return NetworkSpec("cubic", scale=2, context=2, decode_context=2)
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
         return {"sr": F.interpolate(features, scale_factor=2.0, mode="bicubic")}
@@ -52,7 +52,7 @@ class Constant(Stub):
         self.value = value
 
     def describe(self) -> NetworkSpec:
-        return NetworkSpec("constant", {"value": self.value}, scale=2, halo=0)
+        return NetworkSpec("constant", {"value": self.value}, scale=2, context=0)
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
         return {"sr": torch.full_like(F.interpolate(features, scale_factor=2.0), self.value)}
@@ -64,7 +64,7 @@ class Sharpened(Stub):
     TAPS = (0.06, -0.46, 1.8, -0.46, 0.06)
 
     def describe(self) -> NetworkSpec:
-        return NetworkSpec("sharpened", scale=2, halo=4, decode_halo=4)
+        return NetworkSpec("sharpened", scale=2, context=4, decode_context=4)
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
         fine = F.interpolate(features, scale_factor=2.0, mode="bicubic")
@@ -77,7 +77,7 @@ class Lopsided(Stub):
     """Bicubic enlargement by two, smeared to the right and, more, downwards; stays within what the image spans."""
 
     def describe(self) -> NetworkSpec:
-        return NetworkSpec("lopsided", scale=2, halo=4, decode_halo=4)
+        return NetworkSpec("lopsided", scale=2, context=4, decode_context=4)
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
         fine = F.interpolate(features, scale_factor=2.0, mode="bicubic")
@@ -89,7 +89,7 @@ class Cells(Stub):
     """Works on cells of 4 x 4 pixels: the result depends on where an image is cut, unless it is cut between cells."""
 
     def describe(self) -> NetworkSpec:
-        return NetworkSpec("cells", scale=2, halo=4, multiple=4, minimum_size=24)
+        return NetworkSpec("cells", scale=2, context=4, multiple=4, minimum_size=24)
 
     def encode(self, x: Tensor) -> Tensor:
         return 0.5 * x + 0.5 * F.interpolate(F.avg_pool2d(x, 4), scale_factor=4.0)
@@ -102,7 +102,7 @@ class LinearBlocks(Stub):
     """Trilinear enlargement of a block by two."""
 
     def describe(self) -> NetworkSpec:
-        return NetworkSpec("linear_blocks", dimensions=3, scale=2, halo=2, decode_halo=1)
+        return NetworkSpec("linear_blocks", dimensions=3, scale=2, context=2, decode_context=1)
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
         return {"sr": F.interpolate(features, scale_factor=2.0, mode="trilinear")}
@@ -122,8 +122,8 @@ class AnyScale(Stub):
             dimensions=3,
             scale=None,
             scale_range=(1.5, 4.0),
-            halo=3,
-            decode_halo=2,
+            context=3,
+            decode_context=2,
         )
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
@@ -159,8 +159,8 @@ def register(monkeypatch) -> None:
 
 def stub_model(network: nn.Module, **card) -> Model:
     """A model around a network; window [0, 1000] unless the card says otherwise."""
-    halo = card.pop("halo", network.describe().halo)
-    spec = replace(network.describe(), halo=halo)
+    context = card.pop("context", network.describe().context)
+    spec = replace(network.describe(), context=context)
     return Model(network, ModelCard(**{"name": "stub", "spec": spec, "window": (0.0, 1000.0), **card}))
 
 
@@ -174,6 +174,6 @@ def tiny_network(seed: int = 0, **options) -> nn.Module:
     return network.eval()
 
 
-def tiny_model(halo: int | None = 20, seed: int = 0, **card) -> Model:
-    """A model around `tiny_network`; a halo of 20 pixels is enough for it."""
-    return stub_model(tiny_network(seed), halo=halo, **card)
+def tiny_model(context: int | str = 20, seed: int = 0, **card) -> Model:
+    """A model around `tiny_network`; a context of 20 pixels is enough for it."""
+    return stub_model(tiny_network(seed), context=context, **card)

@@ -102,7 +102,7 @@ def test_the_card_says_what_the_model_was_trained_on_and_how_good_it_is(tmp_path
     card = make_run_model(tiny_network(), options(tmp_path), FACTS, RESULTS).card
     assert card.name == "Kiefer x2" and card.licence == "not stated"
     assert card.window == (26000, 46000) and card.levels == TissueLevels(0.1, 0.4, 0.7)
-    assert card.voxel_size_mm == (0.16, 0.25) and card.spec.halo is None
+    assert card.voxel_size_mm == (0.16, 0.25) and card.spec.context == "unknown"
     assert "1,000 of 5,000 iterations" in card.summary and "jaws" in card.summary
     training = card.training
     assert training["losses"] == {
@@ -182,7 +182,7 @@ def test_an_exported_model_is_listed_calibrated_and_applied(run, tmp_path, monke
     told = []
     export_run(run, models / "kiefer.safetensors", device="cpu", progress=lambda fraction, text: told.append(fraction))
     entry = next(entry for entry in list_models() if entry.name == "Kiefer x2")
-    assert entry.card.spec.halo > 0 and entry.problem == ""
+    assert entry.card.spec.context > 0 and entry.problem == ""
     assert told == sorted(told) and told[-1] == 1
     make_volume((2, 20, 22)).write(tmp_path / "scan.nrrd")
     report = apply_to_file(tmp_path / "scan.nrrd", tmp_path / "out.nrrd", "Kiefer x2", Options(device="cpu"))

@@ -119,7 +119,7 @@ def test_planned_parameters_and_operations_are_those_of_the_networks(changes):
     cost = generator_cost(options)
     network = build_recipe(options).build()["G"]
     assert cost.parameters == _count(network)
-    assert cost.flops * options.scale**2 == pytest.approx(network.describe().flops_per_voxel)
+    assert cost.flops * options.scale**2 == pytest.approx(network.describe().flops_per_voxel())
     edge = options.dataset("train").HR_size
     discriminator = build_discriminator(options.network_D)
     cost = discriminator_cost(options.network_D, edge)

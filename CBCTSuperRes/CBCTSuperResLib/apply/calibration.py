@@ -31,7 +31,7 @@ HALOS = (2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 def calibrate(
     model: Model, slices: int = 9, device: str = "auto", progress: Callable[[float, str], None] | None = None
 ) -> Model:
-    """The same model with its halo measured and written into its spec.
+    """The same model with its context measured and written into its spec.
 
     Parameters
     ----------
@@ -44,11 +44,14 @@ def calibrate(
     Returns
     -------
     Model
-        With `spec.halo` set; unchanged (None) if even the largest context left a seam, so that it keeps running on
-        whole slices.
+        With `spec.context` set; unknown if even the largest left a seam, so that it keeps running on whole slices. The
+        same model if its network looks at the whole image by construction.
     """
     progress = progress or (lambda fraction, message: None)
-    open_spec = replace(model.card.spec, halo=None)
+    network_context = model.network.describe().context
+    if network_context == "global":
+        return model
+    open_spec = replace(model.card.spec, context="unknown")
     engine = Engine(model.network, open_spec, device=device, precision="fp32")
     pictures = calibration_pictures(max(8, slices), open_spec.dimensions, open_spec.slices)
     needed = 0
@@ -58,15 +61,15 @@ def calibrate(
             return Model(model.network, replace(model.card, spec=open_spec))
         needed = max(needed, halo)
         progress((number + 1) / len(pictures), f"Halo so far: {needed} pixels")
-    bound = model.network.describe().halo
-    halo = 2 * needed if bound is None else min(2 * needed, bound)
-    return Model(model.network, replace(model.card, spec=replace(open_spec, halo=halo)))
+    context = 2 * needed if network_context == "unknown" else min(2 * needed, network_context)
+    return Model(model.network, replace(model.card, spec=replace(open_spec, context=context)))
 
 
 def smallest_halo(engine: Engine, picture: np.ndarray) -> int | None:
     """The least context of `HALOS` whose seam stays below `TOLERANCE` of the window; None if none does."""
     shape = picture.shape[-engine.spec.dimensions :]
-    axes = [Axis(n, 0, n, int(n * (engine.spec.scale or 2))) for n in shape]
+    factors = engine.spec.scale or [min(max(2.0, lo), hi) for lo, hi in engine.spec.scale_range]
+    axes = [Axis(n, 0, n, round(n * factor)) for n, factor in zip(shape, factors, strict=True)]
     (whole,) = plan_tiles(axes, None, 0)
     expected = engine.run(picture, axes, whole)
     core = tuple(slice(n // 2 - CORE // 2, n // 2 + CORE // 2) for n in shape)
@@ -75,7 +78,7 @@ def smallest_halo(engine: Engine, picture: np.ndarray) -> int | None:
     for halo in HALOS:
         read = tuple(slice(max(0, part.start - halo), part.stop + halo) for part in core)
         found = engine.run(picture, axes, Tile(core, read, write))
-        if halo >= engine.spec.decode_halo and np.abs(found - expected[write]).max() <= limit:
+        if halo >= engine.spec.decode_context and np.abs(found - expected[write]).max() <= limit:
             return halo
     return None
 

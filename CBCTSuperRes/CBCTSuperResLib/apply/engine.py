@@ -58,7 +58,7 @@ class Engine:
     network : torch.nn.Module
         Stays untouched; the engine works with copies.
     spec : NetworkSpec
-        With the calibrated halo, if there is one.
+        With the calibrated context, if there is one.
     device, precision, tile, ensemble : see `Options`
     cancelled : callable, optional
         Asked before every layer or dense block of the network; `Cancelled` is raised as soon as it answers True.
@@ -82,7 +82,7 @@ class Engine:
         cancelled: Callable[[], bool] | None = None,
         ensemble: int = 1,
     ) -> None:
-        if tile and spec.halo is None:
+        if tile and not spec.can_be_cut:
             raise ModelError(
                 "This model's halo is not known, so its slices cannot be cut into tiles without seams.",
                 "Leave the tile size open, or calibrate the model: cbct-superres models calibrate MODEL.",
@@ -212,8 +212,10 @@ class Engine:
             ]
             values = network.decode(piece, positions)["sr"]
         else:
-            factor = int(self.spec.scale)
-            inner = tuple(slice(s.start * factor, s.stop * factor) for s in shift(part.core, part.read))
+            inner = tuple(
+                slice(s.start * int(factor), s.stop * int(factor))
+                for s, factor in zip(shift(part.core, part.read), self.spec.scale, strict=True)
+            )
             values = network.decode(piece)["sr"][(..., *inner)]
         values = values[0, 0] if self.spec.channels == 1 else values[0].float().mean(0)
         return values.float().cpu().numpy()
@@ -261,15 +263,15 @@ class Engine:
 
     def _encode_tiles(self, axes: Sequence[Axis], whole: Tile) -> list[Tile]:
         everything = max(axis.length for axis in axes)
-        halo = everything if self.spec.halo is None else max(self.spec.halo, self.spec.decode_halo)
+        halo = max(self.spec.context, self.spec.decode_context) if self.spec.can_be_cut else everything
         context = Context(halo, self.spec.multiple, self.spec.minimum_size)
         return plan_tiles(axes, self._encode_edge(whole), context, within=whole)
 
     def _decode_tiles(self, axes: Sequence[Axis], tile: Tile) -> list[Tile]:
-        edge = self._edge_if_needed(tile, self.spec.decode_bytes_per_voxel, self.spec.decode_halo)
+        edge = self._edge_if_needed(tile, self._decode_bytes(axes), self.spec.decode_context)
         if self.device.type == "cpu":
             edge = min(edge or CPU_PART, CPU_PART)
-        return plan_tiles(axes, edge, self.spec.decode_halo, within=tile)
+        return plan_tiles(axes, edge, self.spec.decode_context, within=tile)
 
     def _largest_pieces(self, axes: Sequence[Axis], whole: Tile) -> tuple[Tile, Tile]:
         """The tile that `encode` reads most for, and the part of it that `decode` does."""
@@ -278,19 +280,23 @@ class Engine:
 
     @property
     def _may_cut(self) -> bool:
-        return self.spec.halo is not None and self.tile != 0
+        return self.spec.can_be_cut and self.tile != 0
 
     def _encode_edge(self, whole: Tile) -> int | None:
         """Largest core of a tile that fits the memory, or None where nothing needs to be cut."""
         if not self._may_cut:
             return None
-        return self.tile or self._edge_if_needed(whole, self.spec.bytes_per_voxel, self.spec.halo)
+        return self.tile or self._edge_if_needed(whole, self.spec.encode_bytes, self.spec.context)
 
     def _edge_if_needed(self, tile: Tile, bytes_per_voxel: float, halo: int) -> int | None:
         if self._need(tile, bytes_per_voxel) <= self._budget:
             return None
         voxels = self._budget / max(1.0, self._bytes(bytes_per_voxel))
         return max(SMALLEST_TILE, int(voxels ** (1 / self.spec.dimensions)) - 2 * halo)
+
+    def _decode_bytes(self, axes: Sequence[Axis]) -> float:
+        """Memory of `decode` for one input voxel."""
+        return self.spec.decode_bytes * prod(axis.scale for axis in axes)
 
     def _need(self, tile: Tile, bytes_per_voxel: float) -> float:
         return _size(tile) * self._bytes(bytes_per_voxel)
@@ -304,8 +310,8 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         failed = self._largest_pieces(axes, whole)
-        encode_need = self._need(failed[0], self.spec.bytes_per_voxel) if self._may_cut else 0.0
-        decode_need = self._need(failed[1], self.spec.decode_bytes_per_voxel)
+        encode_need = self._need(failed[0], self.spec.encode_bytes) if self._may_cut else 0.0
+        decode_need = self._need(failed[1], self._decode_bytes(axes))
         self._budget = min(self._budget, max(encode_need, decode_need)) / 2
         self.tile = self.tile and max(SMALLEST_TILE, self.tile // 2)
         if self._largest_pieces(axes, whole) == failed:

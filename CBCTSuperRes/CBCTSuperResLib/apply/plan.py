@@ -69,9 +69,9 @@ def scales(card: ModelCard, options: Options) -> tuple[float, float, float]:
         If the model does not offer the factor that is asked for.
     """
     spec = card.spec
-    factor = spec.scale
+    factor = spec.scale and spec.scale[-1]
     if factor is None:
-        lowest, highest = spec.scale_range or (1.0, 1.0)
+        lowest, highest = spec.scale_range[-1]
         factor = min(max(2.0, lowest), highest) if options.scale is None else options.scale
         if not lowest <= factor <= highest:
             raise OptionError(f"The model {card.name} offers factors from {lowest:g} to {highest:g}, not {factor:g}.")
@@ -204,7 +204,8 @@ def _seconds(grid: Grid, card: ModelCard, options: Options) -> tuple[float, bool
     rates = [speeds[key] for key in (_speed_key(card, device), _speed_key(card, "cpu")) if key in speeds]
     if rates:
         return voxels / rates[0], True
-    return voxels * max(card.spec.flops_per_voxel, 1e4) / (GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1)), False
+    flops = max(card.spec.flops_per_voxel(scales(card, options)[: card.spec.dimensions]), 1e4)
+    return voxels * flops / (GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1)), False
 
 
 def _known_speeds() -> dict[str, float]:
@@ -225,18 +226,18 @@ def _speed_key(card: ModelCard, device: str) -> str:
 def _working_memory(grid: Grid, card: ModelCard, options: Options) -> int:
     """One tile or block, and a few slices of the result."""
     spec, factor = card.spec, scales(card, options)[0]
-    context = 2 * (UNKNOWN_HALO if spec.halo is None else spec.halo)
+    context = 2 * (spec.context if spec.can_be_cut else UNKNOWN_HALO)
     i, j, k = (
         min(n, stop - start + context) for n, (start, stop) in zip(grid.size, region(grid, options), strict=True)
     )
     piece = i * j * (k if spec.dimensions == 3 else 1)
-    encode, decode = piece * spec.bytes_per_voxel, piece * spec.decode_bytes_per_voxel
-    tile = encode + min(decode, MOST_FOR_TILES) if spec.halo is None else min(encode + decode, MOST_FOR_TILES)
+    encode, decode = piece * spec.encode_bytes, piece * spec.decode_bytes * factor**spec.dimensions
+    tile = min(encode + decode, MOST_FOR_TILES) if spec.can_be_cut else encode + min(decode, MOST_FOR_TILES)
     slices = (8 if passes_over(card, options) == 1 else 14) * 4 * i * j * factor**2
     if _planes(card, options) == 1 and spec.dimensions == 2:
         return int(tile + slices)
     whole = i * j * k * factor**3 * BYTES_OF_BLOCKS
-    return int(tile + slices + (whole if spec.halo is None else min(MOST_FOR_BLOCKS, whole)))
+    return int(tile + slices + (min(MOST_FOR_BLOCKS, whole) if spec.can_be_cut else whole))
 
 
 def _check_isotropic(grid: Grid, factor: float) -> None:

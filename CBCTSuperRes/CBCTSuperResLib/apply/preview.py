@@ -255,8 +255,7 @@ class Canvas:
 
 def _can_be_cut(card: ModelCard) -> bool:
     """Whether areas of a slice are the same as in the whole slice, and lie on the same grid."""
-    scale = card.spec.scale
-    return scale is not None and scale == int(scale) and card.spec.halo is not None
+    return card.spec.scale is not None and card.spec.can_be_cut
 
 
 def _interpolated(voxels: np.ndarray, axes: Sequence[Axis], kind: np.dtype) -> np.ndarray:

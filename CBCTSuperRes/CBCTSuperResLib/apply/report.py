@@ -48,7 +48,7 @@ def make_report(
         "device": describe_device(engine.device),
         "precision": engine.precision,
         "tile": engine.tile,
-        "halo": spec.halo,
+        "halo": spec.context if spec.can_be_cut else None,
         "ensemble": options.ensemble,
         "pieces": pieces,
         "notes": list(engine.notes),

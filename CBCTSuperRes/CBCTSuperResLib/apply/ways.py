@@ -195,12 +195,12 @@ def _without(tile: Tile, dropped: int) -> Tile:
 
 def _context(spec: NetworkSpec, more: int = 0) -> Context:
     """What a network and cubic interpolation need around a piece, and `more` voxels."""
-    halo = UNKNOWN_HALO if spec.halo is None else spec.halo
-    return Context(more + max(halo, spec.decode_halo, CUBIC_REACH + spec.slices), spec.multiple, spec.minimum_size)
+    halo = spec.context if spec.can_be_cut else UNKNOWN_HALO
+    return Context(more + max(halo, spec.decode_context, CUBIC_REACH + spec.slices), spec.multiple, spec.minimum_size)
 
 
 def _block_edge(spec: NetworkSpec, floats_per_voxel: float, halo: int) -> int | None:
-    """Core of the largest block that fits into `BLOCK_MEMORY`; a network of unknown halo gets everything at once."""
-    if spec.halo is None:
+    """Core of the largest block that fits into `BLOCK_MEMORY`; a network that cannot be cut gets everything at once."""
+    if not spec.can_be_cut:
         return None
     return max(16, int((BLOCK_MEMORY / (4 * floats_per_voxel)) ** (1 / 3)) - 2 * halo)

@@ -107,7 +107,7 @@ def run_models_calibrate(parsed: argparse.Namespace) -> None:
 
     path = find_model(parsed.model)
     model = _calibrated(Model.load(path), parsed.device)
-    print(f"Halo {model.card.spec.halo} pixels. Written to {model.save(parsed.out or path)}")
+    print(f"Halo {model.card.spec.context} pixels. Written to {model.save(parsed.out or path)}")
 
 
 def run_models_export(parsed: argparse.Namespace) -> None:

@@ -434,7 +434,7 @@ class _Sides:
 
     def _enlarge(self, scan: Volume, points: Grid, tell: Tell, *, window, blank, is_unit: bool) -> None:
         models = self._of(ModelContender)
-        factor = float(models[0].model.spec.scale or 2) if models else 2.0
+        factor = (models[0].model.spec.scale or (2.0,))[-1] if models else 2.0
         factors = (factor, factor, factor if self._settings.acquisition.planes == "isotropic" else 1.0)
         results: dict[str, Volume] = {CUBIC: cubic_volume(scan, factors)}
         for count, contender in enumerate(models):

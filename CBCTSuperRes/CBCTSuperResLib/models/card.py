@@ -25,7 +25,7 @@ from .header import (
 
 CARD_KEY = "cbct_superres_card"
 CARD_HASH_KEY = "cbct_superres_card_sha256"
-FORMAT = 1
+FORMAT = 2  # 1: that of version 0.1.0, whose `NetworkSpec` was another
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ class ModelCard:
     @property
     def line(self) -> str:
         """One line for lists."""
-        factor = f"x{self.spec.scale:g}" if self.spec.scale else "x{:g}-{:g}".format(*self.spec.scale_range or (1, 1))
-        facts = [f"{factor} in {'slices' if self.spec.dimensions == 2 else 'blocks'}", self.spec.network]
+        facts = [f"{self.spec.scale_text} in {'slices' if self.spec.dimensions == 2 else 'blocks'}", self.spec.network]
         if self.voxel_size_mm:
             facts.append("trained for {:g}-{:g} mm".format(*self.voxel_size_mm))
         return f"{self.name}: {self.title or 'no title'} ({', '.join([*facts, f'license {self.licence}'])})"
@@ -111,7 +110,7 @@ class ModelCard:
         """
         if not isinstance(values, dict) or not isinstance(values.get("spec"), dict):
             raise ModelError("The model card is not valid: it has no network specification.")
-        if values.get("format", FORMAT) != FORMAT:
+        if values.get("format", FORMAT) not in range(1, FORMAT + 1):
             raise ModelError("The model card was written by a newer version of this program.", "Update the program.")
         known = {f.name for f in fields(ModelCard)} - {"path"}
         values = {key: value for key, value in values.items() if key in known}
@@ -153,7 +152,7 @@ class ModelCard:
             return "training and self_check must be tables"
         if not isinstance(self.results, list) or not all(isinstance(result, dict) for result in self.results):
             return "results is not a list of tables"
-        return _spec_problem(self.spec)
+        return ""
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -207,23 +206,3 @@ def verify_weights(path: str | Path) -> ModelCard:
 
 def _text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _spec_problem(spec: NetworkSpec) -> str:
-    if not isinstance(spec.network, str) or not isinstance(spec.options, dict):
-        return "the network has no name or no options"
-    if spec.dimensions not in (2, 3):
-        return f"the network has {spec.dimensions!r} dimensions"
-    if spec.scale is None and spec.scale_range is None:
-        return "the network has neither a scale nor a range of scales"
-    if spec.scale is not None and (
-        isinstance(spec.scale, bool) or not isinstance(spec.scale, int | float) or spec.scale < 1
-    ):
-        return f"the scale is {spec.scale!r}"
-    halo = 0 if spec.halo is None else spec.halo
-    whole = (spec.channels, spec.slices, spec.decode_halo, spec.minimum_size, spec.multiple, halo)
-    if not all(type(number) is int and number >= 0 for number in whole) or 0 in (spec.channels, spec.multiple):
-        return "channels, slices, halos, minimum size and multiple must be whole numbers"
-    if not spec.outputs or spec.outputs[0] != "sr":
-        return "the first output of the network is not 'sr'"
-    return ""

@@ -258,7 +258,8 @@ def network_of(card: ModelCard) -> nn.Module:
     spec = card.spec
     if spec.network not in NETWORKS:
         raise ModelError(
-            f"The network {spec.network!r} is not known; known are {', '.join(NETWORKS)}.", "Update the program."
+            f"The network {spec.network!r} is not known; known are {', '.join(sorted(NETWORKS))}.",
+            "Update the program.",
         )
     try:
         network = build_network(spec.network, **spec.options)
@@ -273,8 +274,9 @@ def network_of(card: ModelCard) -> nn.Module:
 
 
 def described(network: nn.Module, card: ModelCard) -> ModelCard:
-    """The card with what this version's network says of itself; only the calibrated halo is kept from the card."""
-    return replace(card, spec=replace(network.describe(), halo=card.spec.halo))
+    """The card with what this version's network says of itself; only the calibrated context is kept from the card."""
+    own = network.describe()
+    return replace(card, spec=own if own.context == "global" else replace(own, context=card.spec.context))
 
 
 def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

@@ -2,8 +2,8 @@
 
 A network is a `torch.nn.Module` that is built from keyword options and offers
 
-- ``describe() -> NetworkSpec``: the facts that follow from its options (of the halo only a bound, if there is one: it
-  is calibrated);
+- ``describe() -> NetworkSpec``: the facts that follow from its options (of the context only a bound, if there is one:
+  it is calibrated);
 - ``forward(x) -> dict[str, Tensor]``: x of shape (N, C, *spatial), at least the key "sr"; where the spec says so, C
   are neighbouring slices with the one to enlarge in the middle;
 - ``encode(x) -> Tensor``: everything that happens on the input's grid, shape (N, F, *spatial);

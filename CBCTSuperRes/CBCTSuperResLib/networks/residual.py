@@ -95,12 +95,12 @@ class ResidualNet(nn.Module):
             scale=scale,
             channels=self.options["out_nc"],
             slices=self.slices,
-            halo=2 * len(self.blocks) + 2,
-            decode_halo=1,
-            outputs=("sr",),
-            flops_per_voxel=2.0 * weights,
-            bytes_per_voxel=4.0 * (4 * nf + 2),
-            decode_bytes_per_voxel=4.0 * (2 * nf + 3 * scale**2),
+            context=2 * len(self.blocks) + 2,
+            decode_context=1,
+            encode_flops=2.0 * (weights - self.tail.weight.numel()),
+            encode_bytes=4.0 * (4 * nf + 2),
+            decode_flops=2.0 * self.tail.weight.numel() / scale**2,
+            decode_bytes=4.0 * (2 * nf + 3 * scale**2) / scale**2,
         )
 
     @torch.no_grad()

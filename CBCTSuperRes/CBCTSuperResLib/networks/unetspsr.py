@@ -158,8 +158,9 @@ class UNetSPSR(nn.Module):
         return {"sr": self.fusion_out(lrelu(self.fusion_hr(fused))), "branch": self.branch_out(branch)}
 
     def describe(self) -> NetworkSpec:
-        """Facts that follow from the options; the halo of `encode` is left to calibration."""
+        """Facts that follow from the options; the context of `encode` is left to calibration."""
         nf, gc, scale = self.options["nf"], self.options["gc"], self.options["scale"]
+        encode_flops, decode_flops = self._flops_per_pixel()
         return NetworkSpec(
             network="unetspsr",
             options={**self.options, "taps": list(self.taps)},
@@ -167,20 +168,29 @@ class UNetSPSR(nn.Module):
             scale=scale,
             channels=1 if self.slices else self.options["in_nc"],
             slices=self.slices,
-            decode_halo=ceil(_decode_radius(scale) / scale),
-            outputs=("sr", "branch", "gradient"),
-            flops_per_voxel=self._flops_per_pixel(),
-            bytes_per_voxel=4.0 * (7 * nf + 2 * (2 * nf + 4 * gc) + 2 * nf),
-            decode_bytes_per_voxel=4.0 * scale**2 * (5 * nf + 2 * (2 * nf + 4 * gc)),
+            decode_context=ceil(_decode_radius(scale) / scale),
+            outputs={"sr": "image", "branch": "gradient", "gradient": "gradient"},
+            encode_flops=encode_flops,
+            encode_bytes=4.0 * (7 * nf + 2 * (2 * nf + 4 * gc) + 2 * nf),
+            decode_flops=decode_flops / scale**2,
+            decode_bytes=4.0 * (5 * nf + 2 * (2 * nf + 4 * gc)),
         )
 
-    def _flops_per_pixel(self) -> float:
-        """Two operations for each weight and each pixel that it is applied to, counted for one pixel of the input."""
-        scale, total = self.options["scale"], 0.0
+    def _flops_per_pixel(self) -> tuple[float, float]:
+        """Two operations for each weight and each pixel that it is applied to, counted for one pixel of the input.
+
+        Those of `encode`, then those of `decode`.
+        """
+        scale, encode, decode = self.options["scale"], 0.0, 0.0
         for name, layer in self.named_modules():
             if isinstance(layer, nn.Conv2d):
-                total += 2.0 * layer.weight.numel() * _enlargement(name, scale) ** 2
-        return total
+                part = name.removeprefix("branch_").partition(".")[0]
+                flops = 2.0 * layer.weight.numel() * _enlargement(name, scale) ** 2
+                if part in ("up", "hr0", "hr1", "out") or part.startswith("fusion"):
+                    decode += flops
+                else:
+                    encode += flops
+        return encode, decode
 
 
 def _upsampling_steps(scale: int) -> list[int]:

@@ -36,9 +36,8 @@ def cardHtml(card: ModelCard) -> str:
 def cardSummary(card: ModelCard) -> str:
     """What matters for choosing a model, in a line."""
     spec = card.spec
-    factor = f"x{spec.scale:g}" if spec.scale else "x{:g}-{:g}".format(*spec.scale_range)
     way = _("{factor} in slices") if spec.dimensions == 2 else _("{factor} in blocks")
-    facts = [way.format(factor=factor)]
+    facts = [way.format(factor=spec.scale_text)]
     if card.voxel_size_mm:
         smallest, largest = card.voxel_size_mm
         facts.append(_("trained for voxels of {lo:g} to {hi:g} mm").format(lo=smallest, hi=largest))
@@ -59,9 +58,11 @@ def _windowText(card: ModelCard) -> str:
 
 
 def _haloText(card: ModelCard) -> str:
-    if card.spec.halo is None:
+    if card.spec.context == "global":
+        return _("looks at the whole slice, or volume, at once")
+    if not card.spec.can_be_cut:
         return _("not measured, so that whole slices are computed at once")
-    return _("looks {voxels} voxels far").format(voxels=card.spec.halo)
+    return _("looks {voxels} voxels far").format(voxels=card.spec.context)
 
 
 def _results(results: list[dict]) -> str:

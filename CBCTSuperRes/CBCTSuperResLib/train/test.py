@@ -84,7 +84,7 @@ def _imported(path: Path, options: TrainingOptions, device: str) -> Model:
 
 def _check(model: Model, options: TrainingOptions) -> None:
     wanted = {"scale": options.scale, "in_nc": options.network_G.in_nc}
-    found = {"scale": model.spec.scale, "in_nc": model.spec.input_channels}
+    found = {"scale": (model.spec.scale or (None,))[-1], "in_nc": model.spec.input_channels}
     wrong = [f"its {name} is {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
     if wrong:
         raise ModelError(f"The model {model.name} does not fit the options: {', '.join(wrong)}.", "Correct either.")
@@ -259,7 +259,7 @@ class _SetTest:
 
     def _enlarged(self, images: Images) -> Iterator[tuple[ImagePair, np.ndarray]]:
         """Each image with its enlargement in units of the window; the files are written on the way."""
-        enlarge = Enlarger(self._model.network, self._device, self._model.spec.halo, self._cancelled)
+        enlarge = Enlarger(self._model.network, self._device, self._model.spec.context, self._cancelled)
         for item in tested_items(self._dataset, len(images)):
             if self._cancelled():
                 raise Cancelled

@@ -131,9 +131,9 @@ class Enlarger:
     network : torch.nn.Module
         In training or not, on any device.
     device : str
-    halo : int, optional
-        Its calibrated halo. Without one, an image is computed whole; only if it would not fit into memory, tiles with
-        `WIDE_HALO` are used.
+    context : int, "unknown" or "global"
+        Its calibrated context. Where it is unknown, an image is computed whole; only if it would not fit into memory,
+        tiles with `WIDE_HALO` are used.
     cancelled : callable, optional
         See `Engine`.
     """
@@ -142,12 +142,12 @@ class Enlarger:
         self,
         network: nn.Module,
         device: str = "cpu",
-        halo: int | None = None,
+        context: int | str = "unknown",
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
-        self.spec: NetworkSpec = replace(network.describe(), halo=halo)
+        self.spec: NetworkSpec = replace(network.describe(), context=context)
         self._network, self._device, self._cancelled = network, device, cancelled
-        self._engines: dict[tuple[str, int | None], Engine] = {}
+        self._engines: dict[tuple[str, int | str], Engine] = {}
 
     def __call__(self, image: np.ndarray, output: str = "sr") -> np.ndarray:
         """Enlarge an image in [0, 1]; `output` names one of the network's outputs of `decode`.
@@ -163,10 +163,10 @@ class Enlarger:
         """
         if image.ndim == 3 and not self.spec.slices:
             return self._whole(image, output)
-        factor = int(self.spec.scale)
-        axes = [Axis(length, 0, length, factor * length) for length in image.shape[-2:]]
+        sizes = zip(image.shape[-2:], self.spec.scale, strict=True)
+        axes = [Axis(length, 0, length, int(factor) * length) for length, factor in sizes]
         (whole,) = plan_tiles(axes, None, 0)
-        return self._engine(output, self._halo_for(image)).run(np.ascontiguousarray(image, np.float32), axes, whole)
+        return self._engine(output, self._context_for(image)).run(np.ascontiguousarray(image, np.float32), axes, whole)
 
     @torch.inference_mode()
     def _whole(self, image: np.ndarray, output: str) -> np.ndarray:
@@ -175,19 +175,19 @@ class Enlarger:
         batch = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].to(self._device)
         return network(batch)[output][0].float().cpu().numpy()
 
-    def _halo_for(self, image: np.ndarray) -> int | None:
-        if self.spec.halo is not None:
-            return self.spec.halo
-        need = image.size * self.spec.bytes_per_voxel
+    def _context_for(self, image: np.ndarray) -> int | str:
+        if self.spec.context != "unknown":
+            return self.spec.context
+        need = image.size * self.spec.encode_bytes
         fits = need <= MEMORY_SHARE * free_memory(torch.device(self._device))
-        return None if fits else WIDE_HALO
+        return "unknown" if fits else WIDE_HALO
 
-    def _engine(self, output: str, halo: int | None) -> Engine:
-        if (output, halo) not in self._engines:
+    def _engine(self, output: str, context: int | str) -> Engine:
+        if (output, context) not in self._engines:
             network = self._network if output == "sr" else _Output(self._network, output)
-            spec = replace(self.spec, halo=halo)
-            self._engines[output, halo] = Engine(network, spec, self._device, "fp32", cancelled=self._cancelled)
-        return self._engines[output, halo]
+            spec = replace(self.spec, context=context)
+            self._engines[output, context] = Engine(network, spec, self._device, "fp32", cancelled=self._cancelled)
+        return self._engines[output, context]
 
 
 class _Output(nn.Module):

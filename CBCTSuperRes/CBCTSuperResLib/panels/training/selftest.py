@@ -54,7 +54,7 @@ class TrainingSelfTest(SelfTest):
             self.assertEqual((report["step"], job.step, len(job.history)), (4, 4, 4))
             self.assertEqual([run.state for run in logic.runs(root)], ["finished"])
             model = logic.export(job.folder, f"{root}/small.safetensors").wait()["model"]
-            self.assertEqual(read_card(model).spec.scale, 2)
+            self.assertEqual(read_card(model).spec.scale, (2, 2))
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(scan), before)
 
     def test_every_shipped_model_can_be_used(self) -> None:
