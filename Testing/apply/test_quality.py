@@ -19,20 +19,12 @@ from CBCTSuperResLib.acquisition.phantom import (
 from CBCTSuperResLib.acquisition.scanner import ALL_AXES, Acquisition, gaussian_blur
 from CBCTSuperResLib.apply import plan as estimate
 from CBCTSuperResLib.apply.file import apply_to_file
-from CBCTSuperResLib.apply.quality import quality_card
+from CBCTSuperResLib.apply.quality import SLICES, quality_card
 from CBCTSuperResLib.apply.run import look
-from CBCTSuperResLib.apply.samples import (
-    SLICES,
-    Pair,
-    degraded,
-    edge_widths,
-    noise_of,
-    noise_pieces,
-    slab_weights,
-)
 from CBCTSuperResLib.apply.tiles import Axis
 from CBCTSuperResLib.cli.apply import result_text
 from CBCTSuperResLib.core.interpolate import enlarge_slice
+from CBCTSuperResLib.measure.slice_pairs import SlicePair, degraded, edge_widths, noise_of, noise_pieces, slab_weights
 from CBCTSuperResLib.scan.field_of_view import find_blanks
 from helpers import make_grid
 from stub_networks import CubicTwice, Sharpened, register, stub_model
@@ -74,7 +66,7 @@ def cubic(volume):
 
 def pair_of(coarse, fine, neighbour=None, window=(-1e9, 1e9)):
     coarse, fine = np.asarray(coarse, np.float32), np.asarray(fine, np.float32)
-    return Pair(
+    return SlicePair(
         coarse, coarse if neighbour is None else neighbour, fine[None], np.ones(1), np.ones(coarse.shape, bool), window
     )
 

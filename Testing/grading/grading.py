@@ -30,7 +30,7 @@ from CBCTSuperResLib.measure.catalogue import (
     Truth,
     View,
 )
-from CBCTSuperResLib.measure.resolution import edge_response
+from CBCTSuperResLib.measure.edges import edge_response
 from CBCTSuperResLib.measure.trust import negative_control
 from CBCTSuperResLib.models.model import Model
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from CBCTSuperResLib.acquisition.scanner import ALL_AXES, gaussian_blur
+from CBCTSuperResLib.measure.edges import edge_response
 from CBCTSuperResLib.measure.resolution import (
-    edge_response,
     fourier_shell_correlation,
     mean_frequency,
     noise_spectrum,

@@ -8,6 +8,7 @@ from CBCTSuperResLib.acquisition.anatomy import STANDARD_LEVELS
 from CBCTSuperResLib.acquisition.scanner import IN_PLANE, P2, gaussian_blur
 from CBCTSuperResLib.core.interpolate import enlarge_slice
 from CBCTSuperResLib.measure import trust
+from CBCTSuperResLib.measure.bone import bone_threshold
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,10 @@ def test_an_image_that_repeats_the_noise_is_closer_to_the_scan_than_the_truth(tr
 def test_otsu_separates_two_levels_and_agrees_with_scikit_image():
     rng = np.random.default_rng(1)
     image = np.where(rng.random((50, 50)) < 0.3, 0.8, 0.2) + rng.normal(0, 0.02, (50, 50))
-    assert 0.25 < trust.otsu(image) < 0.75
+    assert 0.25 < bone_threshold(image) < 0.75
     filters = pytest.importorskip("skimage.filters")
     smooth = rng.normal(0.4, 0.2, (50, 50)) + image
-    assert trust.otsu(smooth) == pytest.approx(filters.threshold_otsu(smooth), abs=0.02)
+    assert bone_threshold(smooth) == pytest.approx(filters.threshold_otsu(smooth), abs=0.02)
 
 
 def test_only_pieces_of_four_voxels_far_from_bone_are_spurious():

@@ -19,12 +19,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ..measure.slice_pairs import noise_of, noise_pieces
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
 from .engine import Engine
 from .finish import OVERSHOOT
 from .prepare import Prepared
-from .samples import noise_of, noise_pieces, pairs_of
+from .quality import pairs_of
 from .tiles import Axis, Tile, symmetries
 from .ways import Pass
 

@@ -43,18 +43,13 @@ disagreement ("grey values"), only if it was asked for
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
-from .samples import (
-    edge_widths,
-    noise_of,
-    noise_pieces,
-    pairs_of,
-    residual,
-)
+from ..measure.slice_pairs import SlicePair, edge_widths, noise_of, noise_pieces, residual, slab_weights
 from .tiles import Axis
 
 if TYPE_CHECKING:
@@ -65,6 +60,8 @@ if TYPE_CHECKING:
     from ..scan.window_choice import WindowChoice
 
 FORMAT = 1
+SLICES = 8
+MARGIN = 3  # coarse pixels next to blank regions and borders that are not compared
 DEFAULT_BLUR = 0.85  # pixels of a result of twice the sampling
 LEAST_NOISE = 0.005  # of the window: less is taken for this much
 FEWEST_EDGES = 20
@@ -111,6 +108,53 @@ def quality_card(
         "noise_share_of_window": measured.noise_share,
         "seconds": round(time.perf_counter() - start, 3),
     }
+
+
+def pairs_of(
+    voxels: np.ndarray,
+    result: np.ndarray,
+    axes: Sequence[Axis],
+    blanks: BlankRegion,
+    window: tuple[float, float],
+    blur: float,
+) -> Iterator[tuple[int, SlicePair]]:
+    """Up to `SLICES` slices k of a scan, each with what became of it.
+
+    Parameters
+    ----------
+    voxels, result : ndarray, shape (k, j, i)
+        Only the slices that are looked at are read.
+    axes : three Axis
+        From scan to result; what lies outside their region is left out.
+    window : (lo, hi)
+        Grey values between which the network works.
+    blur : float
+        Assumed blur across the slices, in those of the result.
+    """
+    box = tuple(slice(axis.start, axis.stop) for axis in axes[1:])
+    inside = np.zeros([part.stop - part.start for part in box], bool)
+    inside[MARGIN:-MARGIN, MARGIN:-MARGIN] = True
+    for k in _spread([k for k in range(axes[0].start, axes[0].stop) if not _is_empty(blanks, k)]):
+        part, weights = slab_weights(k - axes[0].start, axes[0].scale, axes[0].outputs, blur)
+        beside = k + 1 if k + 1 < len(voxels) and not _is_empty(blanks, k + 1) else max(0, k - 1)
+        coarse, neighbour = (voxels[n][box].astype(np.float32) for n in (k, beside))
+        blank = blanks.mask(k)
+        measured = np.ones(voxels.shape[1:], np.uint8) if blank is None else (~blank).astype(np.uint8)
+        measured = cv2.erode(measured, np.ones((2 * MARGIN + 1,) * 2, np.uint8))[box] > 0
+        yield k, SlicePair(coarse, neighbour, result[part], weights, inside & measured, window)
+
+
+def _spread(slices: Sequence[int]) -> list[int]:
+    """Up to `SLICES` of them, evenly, none at the very ends if there are enough."""
+    if len(slices) <= SLICES:
+        return list(slices)
+    places = (np.arange(SLICES) + 0.5) * len(slices) / SLICES
+    return [slices[int(place)] for place in places]
+
+
+def _is_empty(blanks: BlankRegion, k: int) -> bool:
+    mask = blanks.mask(k)
+    return mask is not None and bool(mask.all())
 
 
 def disagreement_figure(facts: dict, window: Window) -> dict:

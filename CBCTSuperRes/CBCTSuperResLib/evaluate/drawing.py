@@ -13,7 +13,7 @@ from html import escape
 import cv2
 import numpy as np
 
-from ..apply.samples import STEP, profiles_across, strongest_edges
+from ..measure.edges import STEP, profiles_across, strongest_edges
 from .study import Study
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito: told apart by everybody

@@ -1,7 +1,7 @@
 """Measures of bone: how much there is, how thick it is, and how far its surface is from where it should be.
 
 All in mm. Bone is what lies above a threshold, which is chosen once, on the truth, and is the same for every method
-(`trust.otsu`); so a method cannot look better by a threshold of its own.
+(`bone_threshold`); so a method cannot look better by a threshold of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
+
+from .statistics import otsu_cuts
 
 STEP = 1.18  # from one diameter to the next, the same in every image
 COMPACT_MM = 0.6  # thicker bone counts as compact (cortical), thinner as trabecular
@@ -35,6 +37,12 @@ class Thickness:
     def error(self) -> float:
         """Relative: +0.1 for bone that is 10 % too thick."""
         return self.image_mm / self.truth_mm - 1 if self.voxels else float("nan")
+
+
+def bone_threshold(image: np.ndarray) -> float:
+    """The threshold that separates bone from the rest best: Otsu's, from 256 bins over all values."""
+    counts, edges = np.histogram(image, 256)
+    return float(edges[otsu_cuts(counts, 2)[0]])
 
 
 def bone_volume_fraction(bone: np.ndarray, region: np.ndarray | None = None) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from ..acquisition.scanner import P2, Acquisition
 from .bone import (
     COMPACT_MM,
+    bone_threshold,
     bone_volume_fraction,
     dice,
     surface_distance,
@@ -30,7 +31,7 @@ from .fidelity import (
     ssim,
 )
 from .resolution import fourier_shell_correlation
-from .trust import consistency, otsu, spurious_bone
+from .trust import consistency, spurious_bone
 
 THICK_VOXELS = 2  # structures thinner than this on the fine grid do not count
 REGION = (32, 160, 160)  # voxels, around the middle of the bone, in which thickness is measured: balls take their time
@@ -54,7 +55,7 @@ class Truth:
     @cached_property
     def threshold(self) -> float:
         """Of bone (Otsu's), the same for every method."""
-        return otsu(self.image)
+        return bone_threshold(self.image)
 
     @cached_property
     def bone(self) -> np.ndarray:

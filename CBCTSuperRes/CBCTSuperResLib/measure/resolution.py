@@ -1,4 +1,4 @@
-"""Up to which frequency an image agrees with the truth, how sharp its edges are, and what its noise looks like."""
+"""Over frequency: up to which one an image agrees with the truth, and what its noise looks like."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-BIN = 0.25  # width of the bins of an edge profile, in pixels
 
 
 @dataclass(frozen=True)
@@ -36,28 +34,6 @@ class Curve:
         return float(f0 + (f1 - f0) * (v0 - level) / (v0 - v1))
 
 
-@dataclass(frozen=True)
-class EdgeResponse:
-    """Profile across an edge and what follows from it.
-
-    Attributes
-    ----------
-    position : ndarray
-        Pixels from the edge, outwards.
-    profile : ndarray
-        1 on the insert, 0 around it.
-    transfer : Curve
-        Modulation transfer; for a network, which is not linear, that of this contrast and noise only.
-    overshoot : float
-        How far the profile goes beyond the plateaus, in units of the step.
-    """
-
-    position: np.ndarray
-    profile: np.ndarray
-    transfer: Curve
-    overshoot: float
-
-
 def fourier_shell_correlation(
     image: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None, shells: int | None = None
 ) -> Curve:
@@ -80,7 +56,12 @@ def fourier_shell_correlation(
         fade = fade * np.expand_dims(np.hanning(length + 2)[1:-1], [a for a in range(image.ndim) if a != axis])
     a, b = (np.fft.rfftn((i - np.mean(i, dtype=np.float64)) * fade) for i in (image, truth))
     shells = shells or max(1, min(image.shape) // 2)
-    number = np.floor(_frequencies(image.shape, spacing) * shells).astype(np.int32)
+    steps = np.ones(image.ndim) if spacing is None else np.asarray(spacing, float)
+    parts = [np.fft.fftfreq(n, step) for n, step in zip(image.shape[:-1], steps[:-1], strict=True)]
+    parts.append(np.fft.rfftfreq(image.shape[-1], steps[-1]))
+    squared = sum(np.expand_dims(p**2, [a for a in range(image.ndim) if a != axis]) for axis, p in enumerate(parts))
+    radius = np.sqrt(squared) * 2 * steps.max()  # 1 where the worst sampled axis ends
+    number = np.floor(radius * shells).astype(np.int32)
     inside = number < shells
     number = number[inside]
 
@@ -91,42 +72,6 @@ def fourier_shell_correlation(
     together = summed((a * b.conj()).real)
     value = np.divide(together, np.sqrt(power), out=np.zeros(shells), where=power > 0)
     return Curve((np.arange(shells) + 0.5) / shells, value)
-
-
-def edge_response(image: np.ndarray, centre: Sequence[float], radius: float, reach: float = 6.0) -> EdgeResponse:
-    """How an image shows the edge of a round insert, from all pixels around it at once.
-
-    The distances of the pixels from the circle are finer spaced than the pixels, so that the profile across the edge
-    is sampled four times as finely as the image (as ISO 12233 does with a slanted edge).
-
-    Parameters
-    ----------
-    image : ndarray, shape (rows, columns)
-    centre : (row, column)
-        Of the insert, in pixels.
-    radius : float
-        Of the insert, in pixels.
-    reach : float
-        Pixels on either side of the edge that are looked at.
-    """
-    rows, columns = np.indices(image.shape)
-    distance = np.hypot(rows - centre[0], columns - centre[1]) - radius
-    near = np.abs(distance) < reach
-    bins = np.floor((distance[near] + reach) / BIN).astype(int)
-    count = np.bincount(bins)
-    profile = np.bincount(bins, image[near].astype(np.float64)) / np.maximum(count, 1)
-    position = (np.arange(len(count)) + 0.5) * BIN - reach
-    profile = np.interp(position, position[count > 0], profile[count > 0])
-    inner, outer = np.median(profile[: len(profile) // 4]), np.median(profile[-(len(profile) // 4) :])
-    if inner == outer:
-        return EdgeResponse(position, np.zeros_like(profile), Curve(np.array([0.0]), np.array([0.0])), 0.0)
-    unit = (profile - outer) / (inner - outer)
-    spread = -np.gradient(unit) * np.minimum(1, 2 * np.hanning(len(unit) + 2)[1:-1])
-    transfer = np.abs(np.fft.rfft(spread))
-    frequency = np.fft.rfftfreq(len(spread), BIN) * 2  # of the pixels' Nyquist frequency
-    kept = frequency <= 1
-    beyond = max(float(unit.max()) - 1, -float(unit.min()))
-    return EdgeResponse(position, unit, Curve(frequency[kept], transfer[kept] / transfer[0]), beyond)
 
 
 def noise_spectrum(flat: np.ndarray, bins: int = 32) -> Curve:
@@ -150,12 +95,3 @@ def mean_frequency(spectrum: Curve) -> float:
     weight = spectrum.value * spectrum.frequency  # as many pixels have a frequency as its circle is long
     total = float(weight.sum())
     return float((weight * spectrum.frequency).sum()) / total if total > 0 else 0.0
-
-
-def _frequencies(shape: Sequence[int], spacing: Sequence[float] | None) -> np.ndarray:
-    """Radial frequency of each coefficient of `rfftn`, 1 where the worst sampled axis ends."""
-    spacing = np.ones(len(shape)) if spacing is None else np.asarray(spacing, float)
-    parts = [np.fft.fftfreq(n, step) for n, step in zip(shape[:-1], spacing[:-1], strict=True)]
-    parts.append(np.fft.rfftfreq(shape[-1], spacing[-1]))
-    squared = sum(np.expand_dims(p**2, [a for a in range(len(shape)) if a != axis]) for axis, p in enumerate(parts))
-    return np.sqrt(squared) * 2 * spacing.max()

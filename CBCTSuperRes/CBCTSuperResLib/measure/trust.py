@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from ..acquisition.anatomy import STANDARD_LEVELS
 from ..acquisition.scanner import Acquisition
+from .bone import bone_threshold
 
 Enlarge = Callable[[np.ndarray], np.ndarray]
 SEEDS = range(10)
@@ -45,17 +46,6 @@ def consistency(
     return float(np.sqrt(np.mean(np.square(residual[seen], dtype=np.float64)))) / noise
 
 
-def otsu(image: np.ndarray) -> float:
-    """The threshold that separates two classes best (Otsu, 1979), from 256 bins."""
-    counts, edges = np.histogram(image, 256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
-    low = np.cumsum(counts * centres) / np.maximum(below, 1)
-    high = np.cumsum((counts * centres)[::-1])[::-1] / np.maximum(above, 1)
-    between = below[:-1] * above[1:] * (low[:-1] - high[1:]) ** 2
-    return float(edges[1 + int(np.argmax(between))])
-
-
 def spurious_bone(
     image: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float], distance_mm: float = 0.3
 ) -> float:
@@ -69,7 +59,7 @@ def spurious_bone(
     image, truth : ndarray, shape (k, j, i)
     spacing_mm : (i, j, k)
     """
-    threshold = otsu(truth)
+    threshold = bone_threshold(truth)
     bone = sitk.GetImageFromArray((truth > threshold).astype(np.uint8))
     bone.SetSpacing(spacing_mm)
     away = sitk.SignedMaurerDistanceMap(bone, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from ..core.errors import InputError
+from ..measure.statistics import otsu_cuts
 from .blank_region import BlankRegion
 from .window import Window
 
@@ -127,33 +128,10 @@ def _metal_threshold(sample: np.ndarray) -> float | None:
 
 
 def _otsu_thresholds(sample: np.ndarray, classes: int, bins: int = 256) -> np.ndarray:
-    """Grey values that cut a sample into the classes of least total variance within them.
-
-    N. Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9 (1979) 62-66, for several
-    thresholds by dynamic programming over a histogram. The histogram spans the data without its outermost 0.05 %.
-    """
+    """Grey values between Otsu's classes; the histogram spans the data without its outermost 0.05 %."""
     lo, hi = (float(bound) for bound in np.percentile(sample, (0.05, 99.95)))
     if lo == hi:
         lo, hi = float(sample.min()), float(sample.max())
     index = np.clip((sample - lo) * (bins / (hi - lo)), 0, bins - 1).astype(np.uint16)
-    counts = np.bincount(index, minlength=bins).astype(np.float64)
-    number = np.concatenate([[0], np.cumsum(counts)])
-    total = np.concatenate([[0], np.cumsum(counts * np.arange(bins))])
-
-    weight = number[None, :] - number[:, None]
-    gain = np.full((bins + 1, bins + 1), -np.inf)
-    filled = weight > 0
-    gain[filled] = (total[None, :] - total[:, None])[filled] ** 2 / weight[filled]
-    gain[weight == 0] = 0
-    gain[np.tril_indices(bins + 1, -1)] = -np.inf
-
-    best, cuts = gain[0], []
-    for _ in range(classes - 1):
-        options = best[:, None] + gain
-        cuts.append(np.argmax(options, axis=0))
-        best = np.max(options, axis=0)
-    edge, thresholds = bins, []
-    for cut in reversed(cuts):
-        edge = int(cut[edge])
-        thresholds.append(lo + edge * (hi - lo) / bins)
-    return np.array(thresholds[::-1])
+    cuts = otsu_cuts(np.bincount(index, minlength=bins), classes)
+    return np.array([lo + cut * (hi - lo) / bins for cut in cuts])
