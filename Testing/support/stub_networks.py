@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from CBCTSuperResLib.core.interpolate import cubic_weights
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.networks import NETWORKS, Registered, build_network
+from CBCTSuperResLib.networks.options import check_limits, option
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -139,6 +141,168 @@ class AnyScale(Stub):
         return (1 - (places.clamp(0, length - 1)[:, None] - nodes).abs()).clamp(min=0)
 
 
+@dataclass(frozen=True)
+class BlockOptions:
+    """Of `BlockNet`."""
+
+    nf: int = option(4, "Features.", minimum=1)
+    scale: int = option(2, "Factor of enlargement.", choices=(2, 4), derived=True)
+
+    def check(self) -> None:
+        check_limits(self)
+
+
+class BlockNet(nn.Module):
+    """(a) A 3-D network of a fixed factor that wants to be told the blur along each axis."""
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        self.options = BlockOptions(**options)
+        self.options.check()
+        nf = self.options.nf
+        self.head = nn.Conv3d(1, nf, 3, padding=1)
+        self.gain = nn.Linear(3, nf)
+        self.tail = nn.Conv3d(nf, 1, 3, padding=1)
+
+    def describe(self) -> NetworkSpec:
+        nf, scale = self.options.nf, self.options.scale
+        return NetworkSpec(
+            "stub_blocks", asdict(self.options), dimensions=3, scale=scale, context=1, decode_context=2,
+            conditions=("blur",), encode_flops=54.0 * nf, encode_bytes=8.0 * nf, decode_flops=54.0 * nf,
+            decode_bytes=8.0 * nf,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, conditions: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.decode(self.encode(x, conditions))
+
+    def encode(self, x: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+        gain = 1 + self.gain(conditions["blur"])
+        return F.relu(self.head(x)) * gain[..., None, None, None] + x
+
+    def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
+        fine = F.interpolate(features, scale_factor=float(self.options.scale), mode="trilinear")
+        return {"sr": self.tail(fine)}
+
+
+@dataclass(frozen=True)
+class PointOptions:
+    """Of `PointNet`."""
+
+    nf: int = option(4, "Features.", minimum=1)
+
+    def check(self) -> None:
+        check_limits(self)
+
+
+class PointNet(AnyScale):
+    """(b) A 3-D network of any real factor along each axis: features on the input's grid, sampled at positions."""
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        self.options = PointOptions(**options)
+        self.options.check()
+        self.head = nn.Conv3d(1, self.options.nf, 3, padding=1)
+        self.tail = nn.Conv3d(self.options.nf, 1, 1)
+
+    def describe(self) -> NetworkSpec:
+        nf = self.options.nf
+        return NetworkSpec(
+            "stub_points", asdict(self.options), dimensions=3, scale=None, scale_range=(1, 4), context=1,
+            decode_context=1, encode_flops=54.0 * nf, encode_bytes=8.0 * nf, decode_flops=2.0 * nf,
+            decode_bytes=8.0 * nf,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, positions: Sequence[Tensor]) -> dict[str, Tensor]:
+        return self.decode(self.encode(x), positions)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return F.relu(self.head(x)) + x
+
+    def decode(self, features: Tensor, positions: Sequence[Tensor]) -> dict[str, Tensor]:
+        return {"sr": self.tail(super().decode(features, positions)["sr"])}
+
+
+@dataclass(frozen=True)
+class UncertainOptions:
+    """Of `UncertainNet`."""
+
+    nf: int = option(8, "Features.", minimum=1)
+    dropout: float = option(0.5, "Share of the features that a draw leaves out.", minimum=0, maximum=0.9)
+
+    def check(self) -> None:
+        check_limits(self)
+
+
+class UncertainNet(nn.Module):
+    """(c) A 2-D network x4 that also gives the logarithm of its error's variance; its dropout can be drawn."""
+
+    stochastic_layers = ("dropout",)
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        self.options = UncertainOptions(**options)
+        self.options.check()
+        self.head = nn.Conv2d(1, self.options.nf, 3, padding=1)
+        self.dropout = nn.Dropout2d(self.options.dropout)
+        self.tail = nn.Conv2d(self.options.nf, 2, 3, padding=1)
+
+    def describe(self) -> NetworkSpec:
+        nf = self.options.nf
+        return NetworkSpec(
+            "stub_uncertain", asdict(self.options), scale=4, context=1, decode_context=1, stochastic=True,
+            outputs={"sr": "image", "log_variance": "log_variance"}, encode_flops=18.0 * nf, encode_bytes=8.0 * nf,
+            decode_flops=36.0 * nf, decode_bytes=8.0 * nf,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.decode(self.encode(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.dropout(F.relu(self.head(x))) + x
+
+    def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
+        image, spread = self.tail(F.interpolate(features, scale_factor=4.0)).split(1, 1)
+        return {"sr": image, "log_variance": spread - 6}
+
+
+@dataclass(frozen=True)
+class TranslatorOptions:
+    """Of `TranslatorNet`."""
+
+    nf: int = option(4, "Features.", minimum=1)
+
+    def check(self) -> None:
+        check_limits(self)
+
+
+class TranslatorNet(nn.Module):
+    """(d) A 2-D network x8 into another kind of image; instance normalisation makes it look at the whole slice."""
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        self.options = TranslatorOptions(**options)
+        self.options.check()
+        self.head = nn.Conv2d(1, self.options.nf, 3, padding=1)
+        self.norm = nn.InstanceNorm2d(self.options.nf, affine=True)
+        self.tail = nn.Conv2d(self.options.nf, 1, 3, padding=1)
+
+    def describe(self) -> NetworkSpec:
+        nf = self.options.nf
+        return NetworkSpec(
+            "stub_translator", asdict(self.options), scale=8, context="global", decode_context=1, domain="other",
+            encode_flops=18.0 * nf, encode_bytes=12.0 * nf, decode_flops=18.0 * nf, decode_bytes=8.0 * nf,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.decode(self.encode(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.head(x)))
+
+    def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
+        return {"sr": torch.sigmoid(self.tail(F.interpolate(features, scale_factor=8.0)))}
+
+
 STUBS = {
     "unchanged": Unchanged,
     "cubic": CubicTwice,
@@ -149,16 +313,26 @@ STUBS = {
     "linear_blocks": LinearBlocks,
     "any_scale": AnyScale,
 }
+FAMILIES = {
+    "stub_blocks": (BlockNet, BlockOptions),
+    "stub_points": (PointNet, PointOptions),
+    "stub_uncertain": (UncertainNet, UncertainOptions),
+    "stub_translator": (TranslatorNet, TranslatorOptions),
+}
 
 
 def register(monkeypatch) -> None:
     """Put the stubs into the registry of networks for one test."""
     for name, cls in STUBS.items():
         monkeypatch.setitem(NETWORKS, name, Registered(f"{__name__}:{cls.__name__}"))
+    for name, (cls, options) in FAMILIES.items():
+        monkeypatch.setitem(NETWORKS, name, Registered(f"{__name__}:{cls.__name__}", options))
 
 
 def stub_model(network: nn.Module, **card) -> Model:
     """A model around a network; window [0, 1000] unless the card says otherwise."""
+    if network.describe().domain == "other":
+        card = {"output_window": (0.0, 255.0), **card}
     context = card.pop("context", network.describe().context)
     spec = replace(network.describe(), context=context)
     return Model(network, ModelCard(**{"name": "stub", "spec": spec, "window": (0.0, 1000.0), **card}))

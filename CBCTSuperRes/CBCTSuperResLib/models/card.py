@@ -44,6 +44,8 @@ class ModelCard:
         Grey values that the training data was normalised with.
     levels : TissueLevels or None
         Air, soft tissue and bone in units of that window.
+    output_window : (lo, hi) or None
+        Grey values of the output's 0 and 1, where the network leads into another domain (`spec.domain`).
     smooth : float
         Standard deviation, in pixels, of the Gaussian that the training data was smoothed with.
     voxel_size_mm : (min, max) or None
@@ -69,6 +71,7 @@ class ModelCard:
     licence: str = "unknown"
     window: tuple[float, float] | None = None
     levels: TissueLevels | None = None
+    output_window: tuple[float, float] | None = None
     smooth: float = 0.0
     voxel_size_mm: tuple[float, float] | None = None
     training: dict = field(default_factory=dict)
@@ -118,7 +121,7 @@ class ModelCard:
             spec = NetworkSpec.from_json(values.pop("spec"))
             levels = values.pop("levels", None)
             levels = TissueLevels(**{key: float(value) for key, value in levels.items()}) if levels else None
-            for key in ("window", "voxel_size_mm"):
+            for key in ("window", "output_window", "voxel_size_mm"):
                 if values.get(key) is not None:
                     values[key] = tuple(float(number) for number in values[key])
             return ModelCard(spec=spec, levels=levels, path=path, **values)
@@ -140,12 +143,15 @@ class ModelCard:
                 return f"{name} is not a text"
         if not self.name.strip():
             return "it has no name"
-        for name in ("window", "voxel_size_mm"):
+        for name in ("window", "output_window", "voxel_size_mm"):
             pair = getattr(self, name)
             if pair is not None and not (len(pair) == 2 and all(map(isfinite, pair)) and pair[0] <= pair[1]):
                 return f"{name} is not a pair of ascending numbers"
-        if self.window is not None and self.window[0] == self.window[1]:
-            return "window is empty"
+        for name in ("window", "output_window"):
+            if getattr(self, name) is not None and getattr(self, name)[0] == getattr(self, name)[1]:
+                return f"{name} is empty"
+        if (self.output_window is None) is (self.spec.domain == "other"):
+            return "output_window and the domain of the network's output do not fit"
         if isinstance(self.smooth, bool) or not isinstance(self.smooth, int | float) or not 0 <= self.smooth <= 5:
             return "smooth is not a number of pixels from 0 to 5"
         if not isinstance(self.training, dict) or not isinstance(self.self_check, dict):

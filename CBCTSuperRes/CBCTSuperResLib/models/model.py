@@ -52,7 +52,16 @@ def describe_outputs(network: nn.Module, spec: NetworkSpec) -> dict:
     ModelError
         If an output is not finite: the weights are useless.
     """
-    outputs = network(probe(spec))
+    x = probe(spec)
+    told = {}
+    if spec.conditions:
+        values = {"blur": [0.5] * spec.dimensions, "noise": [0.02]}
+        told["conditions"] = {name: torch.tensor([values[name]]) for name in spec.conditions}
+    if spec.scale is None:
+        factors = [min(max(2.0, smallest), largest) for smallest, largest in spec.scale_range]
+        sizes = zip(x.shape[2:], factors, strict=True)
+        told["positions"] = [(torch.arange(round(n * factor)) + 0.5) / factor - 0.5 for n, factor in sizes]
+    outputs = network(x, **told)
     wrong = [name for name, tensor in outputs.items() if not torch.isfinite(tensor).all()]
     if wrong:
         raise ModelError(f"The network's outputs {', '.join(wrong)} are not finite, although its weights are.")

@@ -4,14 +4,19 @@ A network is a `torch.nn.Module` that is built from keyword options and offers
 
 - ``describe() -> NetworkSpec``: the facts that follow from its options (of the context only a bound, if there is one:
   it is calibrated);
-- ``forward(x) -> dict[str, Tensor]``: x of shape (N, C, *spatial), at least the key "sr"; where the spec says so, C
-  are neighbouring slices with the one to enlarge in the middle;
-- ``encode(x) -> Tensor``: everything that happens on the input's grid, shape (N, F, *spatial);
-- ``decode(features, positions=None) -> dict[str, Tensor]``: the rest. A network of one fixed factor ignores `positions`
-  and returns the whole enlarged tile; a network of any real scale samples it at `positions`, one 1-D tensor per
-  spatial axis, in voxels of the tile (0 is the centre of its first voxel).
+- ``encode(x[, conditions]) -> Tensor``: everything that happens on the input's grid, shape (N, F, *spatial). x has
+  the shape (N, C, *spatial); where the spec says so, C are neighbouring slices with the one to enlarge in the middle.
+  A network that its spec gives conditions takes them as a dict of tensors: "blur" (N, spatial axes), "noise" (N, 1);
+- ``decode(features, positions=None) -> dict[str, Tensor]``: the rest, with the outputs that the spec names. A network
+  of a fixed factor ignores `positions` and returns the whole enlarged tile; a network of any real factor samples it at
+  `positions`, one 1-D tensor per spatial axis, in voxels of the tile (0 is the centre of its first voxel);
+- ``forward(x[, conditions][, positions]) -> dict[str, Tensor]``: both, for training; it may give outputs of its own.
 
-It may name, in ``full_precision``, modules whose rounding would show and which therefore stay in float32.
+It may have
+
+- ``full_precision``: names of modules whose rounding would show and which therefore stay in float32;
+- ``stochastic_layers``: names of modules that draw anew in training mode, such as dropout;
+- ``prepare_for_inference(device)``: called once on the copy that will run, in evaluation mode and never trained.
 """
 
 from __future__ import annotations
