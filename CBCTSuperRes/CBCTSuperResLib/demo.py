@@ -20,8 +20,10 @@ from .acquisition.phantom import WINDOW, cylinder, jaw_scans
 from .cli.terminal import Progress
 from .core.interpolate import enlarge_slice
 from .core.memory import readable
+from .evaluate.drawing import liveliest
 from .io.volume import Volume
 from .measure.fidelity import psnr, ssim
+from .scan.window import Window
 from .scene.logic import SuperResLogic
 from .scene.nodes import updateNode, volumeFromNode
 
@@ -73,7 +75,7 @@ def save(node: slicer.vtkMRMLScalarVolumeNode, path: Path) -> Path:
 
 def in_window_units(scan: Volume, result: Volume, truth: Volume) -> dict:
     """The images to compare, in units of the window, and their agreement with the truth inside the field of view."""
-    coarse, found, fine = (_unit(v.voxels) for v in (scan, result, truth))
+    coarse, found, fine = (Window(*WINDOW).to_unit(v.voxels) for v in (scan, result, truth))
     cubic = np.stack([enlarge_slice(image, fine.shape[1:]) for image in coarse])
     mask = cylinder(fine.shape, fill=0.95)
     images = {"coarse scan": coarse, "cubic": np.clip(cubic, 0, 1), "super-resolved": found, "truth": fine}
@@ -100,7 +102,7 @@ def draw(images: dict, scan: Volume, path: Path) -> None:
         ("cubic - truth", images["cubic"][middle] - fine),
         ("super-resolved - truth", images["super-resolved"][middle] - fine),
     ]
-    detail = richest_part(fine, int(ZOOM_MM / (scan.spacing[0] / 2)))
+    detail = liveliest(fine, int(ZOOM_MM / (scan.spacing[0] / 2)))
     figure, axes = pyplot.subplots(2, len(panels), figsize=(3.1 * len(panels), 6.6), layout="constrained")
     for column, (title, image) in enumerate(panels):
         look = (
@@ -119,15 +121,6 @@ def draw(images: dict, scan: Volume, path: Path) -> None:
     )
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-
-
-def richest_part(image: np.ndarray, edge: int) -> tuple[slice, slice]:
-    """The square with the most structure, by its gradients."""
-    rows, columns = np.gradient(image)
-    energy = np.pad(np.cumsum(np.cumsum(rows**2 + columns**2, 0), 1), ((1, 0), (1, 0)))
-    inside = energy[edge:, edge:] - energy[:-edge, edge:] - energy[edge:, :-edge] + energy[:-edge, :-edge]
-    row, column = np.unravel_index(np.argmax(inside), inside.shape)
-    return slice(row, row + edge), slice(column, column + edge)
 
 
 def figures(scan: Volume, result: Volume, images: dict, node: slicer.vtkMRMLScalarVolumeNode, seconds: float) -> str:
@@ -157,11 +150,6 @@ def _caption(title: str, images: dict) -> str:
 def _facts(volume: Volume) -> str:
     size = " x ".join(map(str, volume.grid.size))
     return f"{size} voxels of {' x '.join(f'{s:.4g}' for s in volume.spacing)} mm, {volume.voxels.dtype}"
-
-
-def _unit(voxels: np.ndarray) -> np.ndarray:
-    low, high = WINDOW
-    return np.clip((voxels.astype(np.float32) - low) / (high - low), 0, 1)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,17 @@ from CBCTSuperResLib.acquisition.scanner import P2
 from CBCTSuperResLib.apply import plan as estimate
 from CBCTSuperResLib.core.errors import InputError
 from CBCTSuperResLib.core.interpolate import cubic
+from CBCTSuperResLib.evaluate.common_region import (
+    at_points,
+    common_box,
+    cropped,
+    have_the_same_points,
+)
 from CBCTSuperResLib.evaluate.drawing import (
     chart,
     difference_picture,
     png_address,
     ticks,
-)
-from CBCTSuperResLib.evaluate.study import (
-    at_points,
-    common_box,
-    cropped,
-    have_the_same_points,
 )
 from CBCTSuperResLib.measure.fidelity import psnr
 from CBCTSuperResLib.measure.statistics import mean_difference, mean_with_interval

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..acquisition.scanner import AXES, P2, Acquisition
+from ..core.atomic import write_text
 from ..core.errors import OptionError
 from ..core.options import ENSEMBLES
 from ..core.progress import part_of
+from ..io.formats import stem_of
 from ..scan.window import PRESETS
 from .apply import WindowAction, box_from_numbers
 from .terminal import NOTICE, Progress, add_command
+
+if TYPE_CHECKING:
+    from ..evaluate.study import Settings
 
 HTML, TABLE, FACTS = "report.html", "values.csv", "report.json"
 PROTOCOLS = {"P2": "axial", "P3": "isotropic"}
@@ -100,42 +106,65 @@ def evaluate(parsed: argparse.Namespace, progress: Callable[[float, str], None])
     ------
     SuperResError
     """
-    from ..evaluate.contenders import (
-        check_names,
-        file_contender,
-        files_for,
-        load_model,
-    )
+    from ..evaluate.contenders import FileContender, ModelContender, check_names, matched
     from ..evaluate.report import StudyText, report_html, summary
-    from ..evaluate.study import Settings, rows_of, study
+    from ..evaluate.study import rows_of, study
     from ..jobs.queue import find_scans
 
-    settings = Settings(**_settings(parsed))
+    settings = _settings(parsed)
     references = find_scans(parsed.hr)
-    contenders = [load_model(given, parsed.device, parsed.ensemble) for given in parsed.model]
-    contenders += [file_contender(references, given) for given in parsed.sr]
+    contenders = [ModelContender.load(given, parsed.device, parsed.ensemble) for given in parsed.model]
+    for given in parsed.sr:
+        name, _, place = given.rpartition("=")
+        files = matched(references, find_scans(place), f"{place} (--sr)")
+        contenders.append(FileContender(name or stem_of(place), files))
     check_names(contenders)
-    coarse = [None] * len(references) if parsed.lr is None else files_for(references, parsed.lr, "--lr")
-    texts, rows, facts = [], [], []
+    coarse = [None] * len(references)
+    if parsed.lr is not None:
+        coarse = matched(references, find_scans(parsed.lr), f"{parsed.lr} (--lr)")
+
+    texts, rows, scans = [], [], []
     for number, (reference, scan) in enumerate(zip(references, coarse, strict=True)):
         share = part_of(progress, number / len(references), (number + 1) / len(references))
         found = study(number, reference, contenders, settings, scan, share)
         texts.append(StudyText(found, settings.measures))
         rows += rows_of(found, settings.measures)
-        facts.append(_facts(found))
+        curves = {
+            name: {
+                "frequency": [round(float(f), 4) for f in curve.frequency],
+                "correlation": [round(float(v), 4) for v in curve.value],
+            }
+            for name, curve in found.curves.items()
+        }
+        scans.append({**found.facts, "notes": found.notes, "fsc": curves, "quality": found.cards})
     report = {
         "program": f"CBCT Super-Resolution {__version__}",
         "methods": texts[0].methods,
-        "scans": facts,
+        "scans": scans,
         "summary": summary(texts, settings.measures),
         "values": rows,
         "notice": NOTICE,
     }
-    _write(parsed.out, report_html(texts, settings.measures, _title(parsed, references)), rows, report)
+
+    title = f"Evaluation of {Path(parsed.hr).name}" + (f" ({len(references)} scans)" if len(references) > 1 else "")
+    write_text(parsed.out / HTML, report_html(texts, settings.measures, title))
+    table = StringIO()
+    writer = csv.DictWriter(table, rows[0].keys() if rows else ["scan"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(parsed.out / TABLE, table.getvalue())
+    write_text(parsed.out / FACTS, json.dumps(report, indent=1, ensure_ascii=False))
     return report
 
 
-def _settings(parsed: argparse.Namespace) -> dict:
+def _settings(parsed: argparse.Namespace) -> Settings:
+    """How to compare, as the arguments say.
+
+    Raises
+    ------
+    OptionError
+    """
+    from ..evaluate.study import Settings
     from ..measure.catalogue import MEASURES
 
     if parsed.lr is not None and parsed.simulate:
@@ -144,48 +173,20 @@ def _settings(parsed: argparse.Namespace) -> dict:
         raise OptionError("--planes is for a given coarse scan.", "Choose --simulate P2 or P3 instead.")
     if not 0 <= parsed.noise <= 0.5 or not 0 < parsed.blur <= 5:
         raise OptionError(f"Noise {parsed.noise:g} or blur {parsed.blur:g} is out of range.", "Noise 0-0.5, blur 0-5.")
-    planes = parsed.planes or PROTOCOLS[parsed.simulate or "P2"]
     known = [measure.name for measure in MEASURES]
     unknown = sorted(set(parsed.measures or ()) - set(known))
     if unknown:
         raise OptionError(f"There is no measure {', '.join(unknown)}.", f"Choose among {', '.join(known)}.")
-    return {
-        "measures": [measure for measure in MEASURES if parsed.measures is None or measure.name in parsed.measures],
-        "acquisition": Acquisition(planes, parsed.blur, parsed.noise),
-        "window": parsed.preset or parsed.window,
-        "seed": parsed.seed,
-        "spacing": parsed.spacing,
-        "series": parsed.series,
-        "box": box_from_numbers(parsed.box),
-    }
-
-
-def _facts(found) -> dict:
-    curves = {
-        name: {
-            "frequency": [round(float(f), 4) for f in c.frequency],
-            "correlation": [round(float(v), 4) for v in c.value],
-        }
-        for name, c in found.curves.items()
-    }
-    return {**found.facts, "notes": found.notes, "fsc": curves, "quality": found.cards}
-
-
-def _title(parsed: argparse.Namespace, references: Sequence[Path]) -> str:
-    return f"Evaluation of {Path(parsed.hr).name}" + (f" ({len(references)} scans)" if len(references) > 1 else "")
-
-
-def _write(folder: Path, html: str, rows: Sequence[dict], report: dict) -> None:
-    from ..core.atomic import replacing
-
-    table = StringIO()
-    writer = csv.DictWriter(table, rows[0].keys() if rows else ["scan"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    texts = {HTML: html, TABLE: table.getvalue(), FACTS: json.dumps(report, indent=1, ensure_ascii=False)}
-    for name, text in texts.items():
-        with replacing(folder / name) as scratch:
-            scratch.write_text(text, encoding="utf-8")
+    planes = parsed.planes or PROTOCOLS[parsed.simulate or "P2"]
+    return Settings(
+        acquisition=Acquisition(planes, parsed.blur, parsed.noise),
+        window=parsed.preset or parsed.window,
+        seed=parsed.seed,
+        spacing=parsed.spacing,
+        series=parsed.series,
+        box=box_from_numbers(parsed.box),
+        measures=[measure for measure in MEASURES if parsed.measures is None or measure.name in parsed.measures],
+    )
 
 
 def _text(report: dict, folder: Path) -> str:

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +58,42 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 scratch.unlink()
 
 
+@contextmanager
+def replacing_folder(folder: str | Path) -> Iterator[Path]:
+    """A fresh hidden folder beside `folder` that takes its place if all goes well, and vanishes otherwise.
+
+    >>> with replacing_folder("pairs") as scratch:
+    ...     (scratch / "report.json").write_text("{}")
+
+    Raises
+    ------
+    OutputError
+        If `folder` exists and is not an empty folder, or the writing fails.
+    """
+    folder = Path(folder).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file.", "Name a folder to be made.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise OutputError(f"{folder} exists and is not empty.", "Choose another folder, or remove it first.")
+    scratch: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        while scratch is None:
+            fresh = _hidden_beside(folder)
+            with suppress(FileExistsError):
+                fresh.mkdir()
+                scratch = fresh
+        yield scratch
+        if folder.exists():
+            folder.rmdir()
+        _rename(scratch, folder)
+    except OSError as error:
+        raise OutputError(f"Writing {folder} failed: {error}.", "Check the disk, or choose another folder.") from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write a UTF-8 text with `replacing`.
 
@@ -88,10 +125,15 @@ def fresh_file(path: Path) -> Path:
         If the folder cannot be written.
     """
     while True:
-        fresh = path.with_name(f".{secrets.token_hex(8)}.{path.name[-100:]}")
+        fresh = _hidden_beside(path)
         with suppress(FileExistsError):
             os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             return fresh
+
+
+def _hidden_beside(path: Path) -> Path:
+    """A hidden name that nobody can foretell and that ends as `path` does."""
+    return path.with_name(f".{secrets.token_hex(8)}.{path.name[-100:]}")
 
 
 def _flush(path: Path) -> None:

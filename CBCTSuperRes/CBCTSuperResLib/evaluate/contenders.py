@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ..apply.run import super_resolve
 from ..core.errors import InputError, OptionError
-from ..core.interpolate import cubic
 from ..core.options import Options
-from ..core.volume import scaled_size
+from ..io.formats import stem_of
 from ..io.volume import Volume
-from ..jobs.queue import find_scans
-
-if TYPE_CHECKING:
-    from ..models.model import Model
+from ..models.model import Model
 
 CUBIC = "cubic"
 
@@ -39,13 +33,16 @@ class ModelContender:
     device: str = "auto"
     ensemble: int = 1
 
-    def enlarge(self, scan: Volume, planes: str, **options) -> Volume:
-        """The result, with its report."""
-        from ..apply.run import super_resolve
+    @staticmethod
+    def load(given: str, device: str, ensemble: int) -> ModelContender:
+        """A model by name or file, or NAME=FILE."""
+        name, _, file = given.rpartition("=")
+        model = Model.load(file)
+        return ModelContender(name or model.name, model, device, ensemble)
 
-        return super_resolve(
-            scan, self.model, Options(planes=planes, device=self.device, ensemble=self.ensemble, **options)
-        )
+    def super_resolve(self, scan: Volume, **options) -> Volume:
+        """The result, with its report."""
+        return super_resolve(scan, self.model, Options(device=self.device, ensemble=self.ensemble, **options))
 
 
 @dataclass(frozen=True)
@@ -63,41 +60,31 @@ class FileContender:
     files: tuple[Path, ...]
 
 
-def load_model(given: str, device: str, ensemble: int) -> ModelContender:
-    """A model by name or file, or NAME=FILE."""
-    from ..models.model import Model
+def matched(references: Sequence[Path], found: Sequence[Path], said: str) -> tuple[Path, ...]:
+    """The file of each reference: the one that is there, or those whose names begin alike, or all by their order.
 
-    name, _, file = given.rpartition("=")
-    model = Model.load(file)
-    return ModelContender(name or model.name, model, device, ensemble)
-
-
-def files_for(references: Sequence[Path], given: str, what: str) -> tuple[Path, ...]:
-    """The file of each reference: the one that is given, or those of a folder, by name or else by order.
+    Parameters
+    ----------
+    found : sequence of Path
+        What was found where the user pointed.
+    said : str
+        Where that was, for the message.
 
     Raises
     ------
     InputError
         If there are not as many as references.
     """
-    found = find_scans(given)
     if len(found) != len(references):
         raise InputError(
-            f"There are {len(references)} references and {len(found)} files in {given} ({what}).",
+            f"There are {len(references)} references and {len(found)} files in {said}.",
             "Give one for each, in folders of the same order or with names that begin alike.",
         )
-    if len(found) == 1:
-        return tuple(found)
-    by_name = [[path for path in found if path.name.startswith(_stem(reference))] for reference in references]
-    if all(len(paths) == 1 for paths in by_name):
-        return tuple(paths[0] for paths in by_name)
+    if len(found) > 1:
+        by_name = [[path for path in found if path.name.startswith(stem_of(reference))] for reference in references]
+        if all(len(paths) == 1 for paths in by_name):
+            return tuple(paths[0] for paths in by_name)
     return tuple(found)
-
-
-def file_contender(references: Sequence[Path], given: str) -> FileContender:
-    """Results from a file or folder, which may be named: NAME=FILE."""
-    name, _, place = given.rpartition("=")
-    return FileContender(name or _stem(Path(place)), files_for(references, place, "--sr"))
 
 
 def check_names(contenders: Sequence[ModelContender | FileContender]) -> None:
@@ -111,20 +98,3 @@ def check_names(contenders: Sequence[ModelContender | FileContender]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise OptionError(f"Two results are called {name!r}.", "Give one of them another name: NAME=FILE.")
-
-
-def cubic_volume(scan: Volume, factors: Sequence[float]) -> Volume:
-    """Cubic interpolation of a scan; `factors` along (i, j, k)."""
-    size = scaled_size(scan.grid.size, factors)
-    along = [
-        None if n == m else (np.arange(m) + 0.5) * n / m - 0.5 for n, m in zip(scan.grid.shape, size[::-1], strict=True)
-    ]
-    return Volume(cubic(scan.voxels.astype(np.float32), along), scan.grid.resampled(size))
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in (".nii.gz", path.suffix):
-        if suffix and name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name

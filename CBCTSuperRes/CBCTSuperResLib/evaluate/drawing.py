@@ -1,7 +1,4 @@
-"""Curves and pictures as text that can stand in an HTML file: SVG, and PNG as data address. No plotting library.
-
-The pictures and curves of one study, ready for an HTML report.
-"""
+"""The pictures and curves of one study, as text that can stand in an HTML file: SVG, and PNG as data address."""
 
 from __future__ import annotations
 
@@ -20,6 +17,15 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # O
 TRUTH_COLOR = "#555555"
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 44
+DETAIL = 96  # voxels of the reference along the edge of a detail
+REACH = 0.2  # of the window: difference that is drawn in full color
+OVERVIEW = 360  # pixels
+PROFILE_REACH = 10.0  # voxels
+LEAST_SPAN = 0.05
+EDGES = 40  # strongest ones, of which the clearest is shown
+LINE_COLOR = (86, 180, 233)
+TRUTH, SCAN = "truth", "scan"
+LEAST_DEPTH = 24  # slices from which on a plane across them is worth a picture
 
 
 def png_address(picture: np.ndarray) -> str:
@@ -135,17 +141,6 @@ def _legend(names: Sequence[str], colors: Mapping[str, str]) -> str:
     return f'<div class="legend">{"".join(items)}</div>'
 
 
-DETAIL = 96  # voxels of the reference along the edge of a detail
-REACH = 0.2  # of the window: difference that is drawn in full color
-OVERVIEW = 360  # pixels
-PROFILE_REACH = 10.0  # voxels
-LEAST_SPAN = 0.05
-EDGES = 40  # strongest ones, of which the clearest is shown
-LINE_COLOR = (86, 180, 233)
-TRUTH, SCAN = "truth", "scan"
-LEAST_DEPTH = 24  # slices from which on a plane across them is worth a picture
-
-
 @dataclass(frozen=True)
 class Picture:
     """One picture of a row.
@@ -171,29 +166,39 @@ def picture_rows(study: Study) -> list[tuple[str, list[Picture | None]]]:
 
     Where the detail is, before, after and truth; below them the differences from the truth; in one or two planes.
     """
-    planes = [("slice", 0)]
-    if len(study.truth) >= LEAST_DEPTH:
-        planes.append(("plane across the slices", 1))
+    volumes = {} if study.scan is None else {SCAN: study.scan}
+    volumes |= {**study.images, TRUTH: study.truth}
+    size = f"{DETAIL} voxels" if study.spacing is None else f"{DETAIL * study.spacing[2]:.3g} mm"
     rows = []
-    for name, axis in planes:
-        place = study.truth.shape[axis] // 2
-        slices = {key: volume.take(place, axis) for key, volume in _volumes(study).items()}
-        ratio = _ratio(study, axis)
-        slices, low, high = _in_range(slices)
+    for axis, name in enumerate(("slice", "plane across the slices")):
+        if axis == 1 and len(study.truth) < LEAST_DEPTH:
+            break
+        ratio = (1.0, 1.0)  # by which rows and columns are stretched to have the same scale
+        if study.spacing is not None:
+            steps = [step for n, step in enumerate(study.spacing) if n != axis]
+            ratio = steps[0] / min(steps), steps[1] / min(steps)
+        slices = {key: volume.take(study.truth.shape[axis] // 2, axis) for key, volume in volumes.items()}
+        low, high = (float(value) for value in np.percentile(slices[TRUTH], (0.5, 99.5)))
+        if high - low < LEAST_SPAN:
+            low, high = 0.0, 1.0
+        slices = {key: (image - low) / (high - low) for key, image in slices.items()}
         detail = liveliest(slices[TRUTH], DETAIL)
-        overview = _overview(slices[TRUTH], detail, clearest_edge(study) if axis == 0 else None, ratio)
         shown = {key: image[detail] for key, image in slices.items()}
-        size = f"{DETAIL} voxels" if study.spacing is None else f"{DETAIL * study.spacing[2]:.3g} mm"
-        rows.append(
-            (
-                f"Middle {name}, and a detail of {size}; grey from {low:.2g} to {high:.2g} of the window",
-                [overview, *_details(shown, ratio)],
-            )
-        )
+
+        overview = _overview(slices[TRUTH], detail, clearest_edge(study) if axis == 0 else None, ratio)
+        details = [Picture(key, _enlarged(grey_picture(image), ratio)) for key, image in shown.items()]
+        title = f"Middle {name}, and a detail of {size}; grey from {low:.2g} to {high:.2g} of the window"
+        rows.append((title, [overview, *details]))
+
+        differences = []
+        for key, image in shown.items():
+            picture = difference_picture((high - low) * (image - shown[TRUTH]), REACH)
+            picture = Picture(f"{key} \u2212 truth", _enlarged(picture, ratio))
+            differences.append(None if key in (TRUTH, SCAN) else picture)
         title = (
             f"Difference from the truth, {name}: red too bright, blue too dark, up to {100 * REACH:g} % of the window"
         )
-        rows.append((title, [None, *_differences(shown, ratio, high - low)]))
+        rows.append((title, [None, *differences]))
     return rows
 
 
@@ -222,7 +227,9 @@ def clearest_edge(study: Study) -> Edge | None:
         return None
     images = {TRUTH: truth, **{name: np.ascontiguousarray(v[middle]) for name, v in study.images.items()}}
     lines = {name: profiles_across(image, places, normals, reach=PROFILE_REACH) for name, image in images.items()}
-    best = int(np.argmax([_clarity(line) for line in lines[TRUTH]]))
+    quarter = lines[TRUTH].shape[1] // 4
+    low, high = lines[TRUTH][:, :quarter], lines[TRUTH][:, -quarter:]
+    best = int(np.argmax(high.mean(1) - low.mean(1) - 2 * (high.std(1) + low.std(1))))
     return Edge(places[best], normals[best], {name: line[best] for name, line in lines.items()})
 
 
@@ -248,31 +255,11 @@ def profile_chart(study: Study) -> str:
     return chart(curves, label, "grey value, share of the window", colors=colors_of(list(study.images)), dashed=[TRUTH])
 
 
-def _volumes(study: Study) -> dict[str, np.ndarray]:
-    scan = {} if study.scan is None else {SCAN: study.scan}
-    return {**scan, **study.images, TRUTH: study.truth}
-
-
-def _ratio(study: Study, axis: int) -> tuple[float, float]:
-    """How much rows and columns must be stretched to have the same scale."""
-    if study.spacing is None:
-        return 1.0, 1.0
-    kept = [step for n, step in enumerate(study.spacing) if n != axis]
-    return kept[0] / min(kept), kept[1] / min(kept)
-
-
-def _clarity(line: np.ndarray) -> float:
-    """High for one clear step between two plateaus."""
-    quarter = len(line) // 4
-    step = line[-quarter:].mean() - line[:quarter].mean()
-    return float(step - 2 * (line[-quarter:].std() + line[:quarter].std()))
-
-
-def _stretched(picture: np.ndarray, ratio: tuple[float, float], least: int) -> np.ndarray:
-    """Whole pixels, repeated until the picture is `least` wide, and square where voxels are not."""
-    times = max(1, round(least / picture.shape[1]))
+def _enlarged(picture: np.ndarray, ratio: tuple[float, float]) -> str:
+    """The address of a detail whose pixels are repeated, and square where voxels are not."""
+    times = max(1, round(2 * DETAIL / picture.shape[1]))
     size = (round(picture.shape[1] * ratio[1] * times), round(picture.shape[0] * ratio[0] * times))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
+    return png_address(cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST))
 
 
 def _overview(image: np.ndarray, detail: tuple[slice, slice], edge: Edge | None, ratio: tuple[float, float]) -> Picture:
@@ -285,33 +272,6 @@ def _overview(image: np.ndarray, detail: tuple[slice, slice], edge: Edge | None,
     size = [max(1, round(n * r * shrink)) for n, r in zip(marked.shape[:2], ratio, strict=True)]
     words = "where it is" if edge is None else "where detail (box) and edge (line) are"
     return Picture(words, png_address(cv2.resize(marked, size[::-1], interpolation=cv2.INTER_AREA)))
-
-
-def _details(shown: dict[str, np.ndarray], ratio: tuple[float, float]) -> list[Picture]:
-    return [
-        Picture(name, png_address(_stretched(grey_picture(image), ratio, 2 * DETAIL))) for name, image in shown.items()
-    ]
-
-
-def _in_range(slices: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float, float]:
-    """The same slices with what the truth spans, but for a few voxels, as 0 to 1; and that span."""
-    low, high = (float(value) for value in np.percentile(slices[TRUTH], (0.5, 99.5)))
-    if high - low < LEAST_SPAN:
-        low, high = 0.0, 1.0
-    return {name: (image - low) / (high - low) for name, image in slices.items()}, low, high
-
-
-def _differences(shown: dict[str, np.ndarray], ratio: tuple[float, float], span: float) -> list[Picture | None]:
-    """In the order of the details, `span` wide in the window; the scan and the truth have none."""
-    return [
-        None if name in (TRUTH, SCAN) else _difference(name, span * (image - shown[TRUTH]), ratio)
-        for name, image in shown.items()
-    ]
-
-
-def _difference(name: str, difference: np.ndarray, ratio: tuple[float, float]) -> Picture:
-    picture = _stretched(difference_picture(difference, REACH), ratio, 2 * DETAIL)
-    return Picture(f"{name} \u2212 truth", png_address(picture))
 
 
 def liveliest(image: np.ndarray, edge: int) -> tuple[slice, slice]:

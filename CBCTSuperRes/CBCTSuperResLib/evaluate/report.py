@@ -54,12 +54,17 @@ class StudyText:
 
 def report_html(studies: Sequence[StudyText], measures: Sequence[Measure], title: str = "Evaluation") -> str:
     """The whole file."""
-    body = [f"<h1>{escape(title)}</h1>", f'<p class="notice">{NOTICE}</p>', _in_words(studies)]
+    body = [f"<h1>{escape(title)}</h1>", f'<p class="notice">{NOTICE}</p>']
+    methods = studies[0].methods
+    if CUBIC in methods:
+        sentences = [s for method in methods if method != CUBIC for s in _sentences(studies, method)]
+        body.append(f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>")
     if len(studies) > 1:
         body += ["<h2>All scans</h2>", _means_table(studies, measures), *_scan_tables(studies, measures)]
     for study in studies:
         body.append(f"<h2>{escape(study.name)}</h2>{study}")
-    body.append(f"<h2>What the figures mean</h2>{_glossary(measures)}")
+    meanings = "".join(f"<li><b>{escape(m.label)}</b>: {escape(m.hint)}</li>" for m in measures)
+    body.append(f"<h2>What the figures mean</h2><ul>{meanings}</ul>")
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -85,7 +90,12 @@ def _column(studies: Sequence[StudyText], measure: Measure, method: str) -> list
 
 
 def _study_parts(study: Study, measures: Sequence[Measure]) -> Iterable[str]:
-    yield _facts(study)
+    facts = study.facts
+    size = " x ".join(map(str, facts["size"]))
+    spacing = "" if study.spacing is None else f" of {' x '.join(f'{s:.4g}' for s in facts['spacing_mm'])} mm"
+    first = f"Compared: {size} voxels{spacing}, grey values {facts['window'][0]:g} to {facts['window'][1]:g} as 0 to 1."
+    lines = [first, facts["window_reason"], *study.notes]
+    yield f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
     for title, pictures in picture_rows(study):
         figures = "".join(map(_figure, pictures))
         yield f'<h3>{escape(title)}</h3><div class="row" style="--columns:{len(pictures)}">{figures}</div>'
@@ -105,15 +115,6 @@ def _figure(picture: Picture | None) -> str:
         return "<span></span>"
     caption = escape(picture.caption)
     return f'<figure><img src="{picture.address}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-
-
-def _facts(study: Study) -> str:
-    facts = study.facts
-    size = " x ".join(map(str, facts["size"]))
-    spacing = "" if study.spacing is None else f" of {' x '.join(f'{s:.4g}' for s in facts['spacing_mm'])} mm"
-    first = f"Compared: {size} voxels{spacing}, grey values {facts['window'][0]:g} to {facts['window'][1]:g} as 0 to 1."
-    lines = [first, facts["window_reason"], *study.notes]
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
 def _measures_table(study: Study, measures: Sequence[Measure]) -> str:
@@ -183,16 +184,9 @@ def _scan_tables(studies: Sequence[StudyText], measures: Sequence[Measure]) -> I
         yield f'<div class="wide"><table>{"".join(rows)}</table></div>'
 
 
-def _in_words(studies: Sequence[StudyText]) -> str:
-    """What came out, in sentences."""
-    methods = studies[0].methods
-    if CUBIC not in methods:
-        return ""
-    sentences = [s for method in methods if method != CUBIC for s in _sentences(studies, method)]
-    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
-
-
 def _sentences(studies: Sequence[StudyText], method: str) -> Iterable[str]:
+    """What came out for a method, in words."""
+
     def mean(name: str, of: str = method) -> float:
         values = [s.values[name][of] for s in studies if name in s.values and np.isfinite(s.values[name][of])]
         return float(np.mean(values)) if values else float("nan")
@@ -203,7 +197,8 @@ def _sentences(studies: Sequence[StudyText], method: str) -> Iterable[str]:
         yield f"{method} is {word} the truth than cubic interpolation: PSNR {gain:+.2f} dB."
     ours, theirs = mean("thickness"), mean("thickness", CUBIC)
     if np.isfinite(ours) and np.isfinite(theirs):
-        yield f"{method} measures bone {_off(ours)}; cubic interpolation {_off(theirs)}."
+        off, by_cubic = (f"{abs(e):.1f} % too {'thick' if e > 0 else 'thin'}" for e in (ours, theirs))
+        yield f"{method} measures bone {off}; cubic interpolation {by_cubic}."
     ours, theirs = mean("fsc"), mean("fsc", CUBIC)
     if np.isfinite(ours) and np.isfinite(theirs):
         yield (
@@ -217,15 +212,6 @@ def _sentences(studies: Sequence[StudyText], method: str) -> Iterable[str]:
     ours = mean("spurious")
     if np.isfinite(ours):
         yield f"{method} shows {ours:.1f} pieces of bone per cm3 that are not there."
-
-
-def _off(percent: float) -> str:
-    return f"{abs(percent):.1f} % too {'thick' if percent > 0 else 'thin'}"
-
-
-def _glossary(measures: Sequence[Measure]) -> str:
-    lines = (f"<li><b>{escape(m.label)}</b>: {escape(m.hint)}</li>" for m in measures)
-    return f"<ul>{''.join(lines)}</ul>"
 
 
 def _best(measure: Measure, values: Mapping[str, float]) -> set[str]:

@@ -5,12 +5,12 @@ parabola to a fraction of a voxel. Registration maximised mutual information of 
 or a wrong spacing shows here as blocks that lie elsewhere. Blocks without structure along some axis say nothing and are
 left out.
 
-When a registration plainly failed, and what the user should know of one that did not.
+Then the judgement: what plainly failed is refused, and of the rest is said what the user should know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 
@@ -32,6 +32,12 @@ _SLAB, _MARGIN = 32, 5  # slices
 _LEAST_SCORE = 0.5
 _LEAST_CURVATURE = 0.02  # of the correlation, per in-plane voxel squared
 _LEAST_CONTRAST = 0.02  # standard deviation of a block, in units of the window
+_LEAST_MATCHED = 0.7  # share of the blocks with structure that must be found again
+_RATIO_TOLERANCE = 1.15
+ADVICE = (
+    "Check that both are of one patient. If they are, align them roughly in Slicer (Transforms, or Landmark "
+    "Registration) and give the transform of the LR volume as the initial transform."
+)
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,8 @@ def measure_alignment(
         mean_mm=tuple(float(s) for s in shifts.mean(0)[::-1]),
         blocks=blocks,
         matched=len(found),
-        correlation=_correlation(hr, lr, measured),
-        gradient_correlation=_gradient_correlation(hr, lr, measured, steps),
+        correlation=_correlation((a[m], b[m]) for a, b, m in zip(hr, lr, measured, strict=True)),
+        gradient_correlation=_correlation(_gradient_sizes(hr, lr, measured, steps)),
     )
 
 
@@ -168,56 +174,31 @@ def _peak(scores: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, bool | Non
     return (shift, None) if curvatures.min() < _LEAST_CURVATURE else (shift, True)
 
 
-def _correlation(hr: np.ndarray, lr: np.ndarray, measured: np.ndarray) -> float:
-    total = _Moments()
-    for fine, coarse, mask in zip(hr, lr, measured, strict=True):
-        total.add(fine[mask], coarse[mask])
-    return total.correlation
+def _correlation(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Pearson correlation of values that come in parts, pair by pair; 0 if one side is constant."""
+    sums = np.zeros(6)
+    for a, b in parts:
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        sums += [a.size, a.sum(), b.sum(), a @ a, b @ b, a @ b]
+    n, a, b, aa, bb, ab = sums
+    spread = (aa - a * a / max(n, 1)) * (bb - b * b / max(n, 1))
+    return float((ab - a * b / max(n, 1)) / np.sqrt(spread)) if spread > 0 else 0.0
 
 
-def _gradient_correlation(hr: np.ndarray, lr: np.ndarray, measured: np.ndarray, steps: np.ndarray) -> float:
-    """Correlation of the gradient magnitudes, slab by slab: whole images of gradients would fill the memory."""
+def _gradient_sizes(
+    hr: np.ndarray, lr: np.ndarray, measured: np.ndarray, steps: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Gradient magnitudes of both images, slab by slab: whole images of gradients would fill the memory."""
     if min(hr.shape) < 2:
-        return 0.0
+        return
     inner = without_rim(without_rim(measured))
     inner = inner if inner.any() else measured
-    total = _Moments()
     for first in range(0, len(hr), _SLAB):
         last = min(first + _SLAB, len(hr))
         wide = slice(max(0, first - _MARGIN), min(len(hr), last + _MARGIN))
         own = slice(first - wide.start, last - wide.start)
-        sizes = [_gradient_size(image[wide], steps)[own] for image in (hr, lr)]
-        total.add(*(size[inner[first:last]] for size in sizes))
-    return total.correlation
-
-
-def _gradient_size(image: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    return np.sqrt(sum(g**2 for g in np.gradient(gaussian_blur(image, _SMOOTH, ALL_AXES), *steps)))
-
-
-class _Moments:
-    """Sums of pairs of values, for their correlation."""
-
-    def __init__(self) -> None:
-        self._sums = np.zeros(6)
-
-    def add(self, a: np.ndarray, b: np.ndarray) -> None:
-        a, b = a.astype(np.float64), b.astype(np.float64)
-        self._sums += [a.size, a.sum(), b.sum(), a @ a, b @ b, a @ b]
-
-    @property
-    def correlation(self) -> float:
-        n, a, b, aa, bb, ab = self._sums
-        spread = (aa - a * a / max(n, 1)) * (bb - b * b / max(n, 1))
-        return float((ab - a * b / max(n, 1)) / np.sqrt(spread)) if spread > 0 else 0.0
-
-
-_LEAST_MATCHED = 0.7  # share of the blocks with structure that must be found again
-_RATIO_TOLERANCE = 1.15
-ADVICE = (
-    "Check that both are of one patient. If they are, align them roughly in Slicer (Transforms, or Landmark "
-    "Registration) and give the transform of the LR volume as the initial transform."
-)
+        slopes = (np.gradient(gaussian_blur(image[wide], _SMOOTH, ALL_AXES), *steps) for image in (hr, lr))
+        yield tuple(np.sqrt(sum(g**2 for g in slope))[own][inner[first:last]] for slope in slopes)
 
 
 def check_movement(found: Registration, hr: Grid, options: PrepareOptions) -> None:
@@ -235,7 +216,10 @@ def check_movement(found: Registration, hr: Grid, options: PrepareOptions) -> No
             f"({-found.metric_at_start:.3f}).",
             ADVICE,
         )
-    turned, moved, furthest = *movement(found), limit_mm(hr, options)
+    turned, moved = movement(found)
+    furthest = options.max_shift_mm
+    if furthest is None:
+        furthest = float(np.linalg.norm(np.asarray(hr.size) * hr.spacing) / 2)
     if turned > options.max_rotation_deg or moved > furthest:
         raise InputError(
             f"Registration failed: it turned the LR scan by {turned:.1f} degrees and moved it by {moved:.1f} mm, "
@@ -251,14 +235,10 @@ def movement(found: Registration) -> tuple[float, float]:
     return angle_deg(found.matrix @ np.linalg.inv(found.start)), moved
 
 
-def limit_mm(hr: Grid, options: PrepareOptions) -> float:
-    """How far registration may move the LR scan, in mm."""
-    half = float(np.linalg.norm(np.asarray(hr.size) * hr.spacing) / 2)
-    return half if options.max_shift_mm is None else options.max_shift_mm
-
-
 def check_overlap(overlap: float, options: PrepareOptions) -> None:
-    """Raises
+    """Refuse scans that show too little in common.
+
+    Raises
     ------
     InputError
     """

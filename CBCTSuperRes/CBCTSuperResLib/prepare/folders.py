@@ -6,31 +6,19 @@ import hashlib
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ..core.atomic import replacing_folder, write_json
 from ..core.errors import InputError, OptionError
 from ..core.progress import Report, part_of
 from ..io.read import VOLUME_FORMATS
 from .images import stop_if
 from .options import PrepareOptions
-from .pair import (
-    DATASETS,
-    PICTURE,
-    REPORT,
-    TRANSFORM,
-    check_free,
-    dataset,
-    safe_name,
-    scan_name,
-    whole_folder,
-    write_json,
-    write_pair,
-)
+from .pair import DATASETS, PICTURE, REPORT, TRANSFORM, dataset, safe_name, scan_name, write_pair
 
 SETS = ("train", "val")
 _SIDE = re.compile(r"(?:^(?:lr|hr)[ _.-]+)|(?:[ _.-]+(?:lr|hr)$)", re.IGNORECASE)
@@ -85,33 +73,55 @@ def prepare_folders(
     """
     options = options or PrepareOptions()
     out = Path(out).expanduser().absolute()
-    check_free(out)
-    items, unpaired = find_pairs(Path(lr), Path(hr), options.patient_pattern)
-    with whole_folder(out) as folder:
-        made, failed = _all_pairs(items, folder, options, progress, cancelled)
+    with replacing_folder(out) as folder:
+        items, unpaired = find_pairs(Path(lr), Path(hr), options.patient_pattern)
+        made, failed = {}, []  # reports of the pairs that succeeded, by name; the others
+        for number, item in enumerate(items):
+            stop_if(cancelled)
+            step = part_of(progress, number / len(items), (number + 1) / len(items))
+            target = folder / "pairs" / item.name
+            target.mkdir(parents=True)
+            try:
+                made[item.name] = write_pair(
+                    item.lr,
+                    item.hr,
+                    target,
+                    replace(options, initial=_initial(options.initial, item.name)),
+                    item.name,
+                    lambda fraction, message, step=step, item=item: step(fraction, f"{item.name}: {message}"),
+                    cancelled,
+                )
+            except InputError as error:
+                failed.append({"name": item.name, "what": error.what, "advice": error.advice})
+                shutil.rmtree(target)
         if not made:
             raise InputError(
                 f"All {len(items)} pairs failed. {items[0].name}: {failed[0]['what']}", failed[0]["advice"]
             )
-        sets = split_patients([item.patient for item in items if item.name in made], options.val_share, options.seed)
+
+        items = [item for item in items if item.name in made]
+        sets = split_patients([item.patient for item in items], options.val_share, options.seed)
         for item in items:
-            if item.name in made:
-                _sort_in(folder, item.name, sets[item.patient])
+            _sort_in(folder, item.name, sets[item.patient])
         shutil.rmtree(folder / "pairs")
+        pairs = [
+            {"name": i.name, "patient": i.patient, "set": sets[i.patient], **_summary(made[i.name])} for i in items
+        ]
+        warnings = [f"{failure['name']} failed: {failure['what']}" for failure in failed]
+        if unpaired:
+            warnings.append(f"{len(unpaired)} scans have no partner, for instance {Path(unpaired[0]).name}.")
+        if "val" not in sets.values():
+            warnings.append("There is nothing to validate with: only one patient, or a val_share of 0.")
         report = {
-            "pairs": [
-                {"name": i.name, "patient": i.patient, "set": sets[i.patient], **_summary(made[i.name])}
-                for i in items
-                if i.name in made
-            ],
+            "pairs": pairs,
             "failed": failed,
             "unpaired": unpaired,
             "patients": sets,
-            "warnings": _warnings(sets, failed, unpaired),
+            "warnings": warnings,
             "options": options.to_json(),
         }
         write_json(folder / REPORT, report)
-        write_json(folder / DATASETS, _datasets(report["pairs"], made, out, options.format))
+        write_json(folder / DATASETS, _datasets(pairs, made, out, options.format))
     part_of(progress, 0, 1)(1.0, "Done")
     return report
 
@@ -193,36 +203,6 @@ def scans_in(folder: Path) -> list[Path]:
     return scans
 
 
-def _all_pairs(
-    items: Sequence[Item],
-    folder: Path,
-    options: PrepareOptions,
-    progress: Report | None,
-    cancelled: Callable[[], bool] | None,
-) -> tuple[dict[str, dict], list[dict]]:
-    """Reports of the pairs that succeeded, by name, and the failures."""
-    made, failed = {}, []
-    for number, item in enumerate(items):
-        stop_if(cancelled)
-        step = part_of(progress, number / len(items), (number + 1) / len(items))
-        target = folder / "pairs" / item.name
-        target.mkdir(parents=True)
-        try:
-            made[item.name] = write_pair(
-                item.lr,
-                item.hr,
-                target,
-                replace(options, initial=_initial(options.initial, item.name)),
-                item.name,
-                lambda fraction, message, step=step, item=item: step(fraction, f"{item.name}: {message}"),
-                cancelled,
-            )
-        except InputError as error:
-            failed.append({"name": item.name, "what": error.what, "advice": error.advice})
-            shutil.rmtree(target)
-    return made, failed
-
-
 def _initial(initial: str | None, name: str) -> str | None:
     if initial is None or not Path(initial).is_dir():
         return initial
@@ -253,15 +233,6 @@ def _summary(report: Mapping) -> dict:
         "hr_spacing_mm": report["region"]["hr_spacing_mm"],
         "warnings": report["warnings"],
     }
-
-
-def _warnings(sets: Mapping[str, str], failed: Sequence[dict], unpaired: Sequence[str]) -> list[str]:
-    warnings = [f"{f['name']} failed: {f['what']}" for f in failed]
-    if unpaired:
-        warnings.append(f"{len(unpaired)} scans have no partner, for instance {Path(unpaired[0]).name}.")
-    if "val" not in Counter(sets.values()):
-        warnings.append("There is nothing to validate with: only one patient, or a val_share of 0.")
-    return warnings
 
 
 def _datasets(pairs: Sequence[dict], made: Mapping[str, dict], out: Path, form: str) -> dict:

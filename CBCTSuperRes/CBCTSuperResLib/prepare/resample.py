@@ -1,4 +1,4 @@
-"""The LR scan on the grid of the pair.
+"""The voxels of a pair: the HR scan as measured, the LR scan resampled; windows, and what they cut off.
 
 The HR scan is the truth that a network learns, so its voxels are kept as they were measured: the HR grid is cropped,
 never resampled. The LR scan is resampled once, through the rigid transform, onto a grid that covers exactly the same
@@ -10,9 +10,7 @@ The ratio of the scans' own voxel sizes need not be `scale`. Where the LR scan i
 interpolated and shows less than the grid could hold. Where it is finer, it is blurred first, so that a voxel is as wide
 as it would have been measured: a Gaussian of the variance (coarse^2 - fine^2) / 12 that a wider box has in addition.
 
-Windows of the two scans, and what was cut off by them.
-
-The voxels of a pair: HR as measured, LR resampled; filled where nothing was measured.
+What neither scan measured is filled alike in both images.
 """
 
 from __future__ import annotations
@@ -33,8 +31,12 @@ from .images import Scan, block_means, empty_image, stop_if, to_image
 from .options import PrepareOptions
 from .region import Region
 
+UINT16 = 65535
+_SLAB = 32  # slices that are resampled at a time
 _MARGIN = 12  # voxels; a B-spline's reach decays by a factor of 0.27 a voxel
 _LEAST_SIGMA = 0.2  # voxels
+_TOLERANCE = 0.02  # of the window: below it two scans count as of one grey scale
+_SHARE = 0.1  # of the voxels, those farthest from the line, that it disregards
 
 
 def native_ratio(hr: Grid, lr: Grid, matrix: np.ndarray) -> tuple[float, float, float]:
@@ -78,6 +80,21 @@ class LowResolution:
         image = sitk.Resample(self._image, empty_image(grid), transform, how, self._outside, sitk.sitkFloat32)
         return sitk.GetArrayFromImage(image)
 
+    def sample_region(
+        self, region: Region, transform: sitk.Transform, cancelled: Callable[[], bool] | None
+    ) -> np.ndarray:
+        """Grey values (k, j, i) on the pair's grid, float32; filled where nothing was measured."""
+        grid, filler = region.lr_grid, _filler(region.measured)
+        grey = np.empty(grid.shape, np.float32)
+        for first in range(0, len(grey), _SLAB):
+            stop_if(cancelled)
+            last = min(first + _SLAB, len(grey))
+            grey[first:last] = self.sample(grid.cropped((0, 0, first), (*grid.size[:2], last)), transform)
+        if filler:
+            for k in range(len(grey)):
+                grey[k] = filler.fill(grey[k], k)
+        return grey
+
 
 def _needed(lr: Grid, target: Grid, matrices: Sequence[np.ndarray]) -> tuple[list[int], list[int]]:
     """The box of LR voxels (i, j, k) around everything that will be sampled; never empty."""
@@ -100,11 +117,6 @@ def _widened(image: sitk.Image, target: Grid, lr: Grid, matrix: np.ndarray) -> s
     if all(v < (_LEAST_SIGMA * s) ** 2 for v, s in zip(variances, lr.spacing, strict=True)):
         return image
     return sitk.DiscreteGaussian(image, variances, maximumKernelWidth=64, maximumError=0.002, useImageSpacing=True)
-
-
-_TOLERANCE = 0.02  # of the window: below it two scans count as of one grey scale
-_SHARE = 0.1  # of the voxels, those farthest from the line, that it disregards
-UINT16 = 65535
 
 
 @dataclass(frozen=True)
@@ -164,25 +176,6 @@ def to_uint16(values: np.ndarray, window: Window) -> np.ndarray:
     return np.rint(window.to_unit(values) * np.float32(UINT16)).astype(np.uint16)
 
 
-_SLAB = 32
-
-
-def sampled(
-    sampler: LowResolution, region: Region, transform: sitk.Transform, cancelled: Callable[[], bool] | None
-) -> np.ndarray:
-    """The LR scan on the pair's grid, filled where nothing was measured; grey values, float32."""
-    grid, filler = region.lr_grid, _filler(region.measured)
-    grey = np.empty(grid.shape, np.float32)
-    for first in range(0, len(grey), _SLAB):
-        stop_if(cancelled)
-        last = min(first + _SLAB, len(grey))
-        grey[first:last] = sampler.sample(_slices(grid, first, last), transform)
-    if filler:
-        for k in range(len(grey)):
-            grey[k] = filler.fill(grey[k], k)
-    return grey
-
-
 def hr_voxels(
     hr: Scan, region: Region, window: Window, cancelled: Callable[[], bool] | None
 ) -> tuple[np.ndarray, float]:
@@ -209,7 +202,3 @@ def _filler(measured: np.ndarray) -> BlankFiller | None:
         return None
     region = BlankRegion("values", "", 1.0, voxels=(~measured).astype(np.uint8))
     return BlankFiller(region, measured.shape)
-
-
-def _slices(grid: Grid, first: int, last: int) -> Grid:
-    return grid.cropped((0, 0, first), (*grid.size[:2], last))
