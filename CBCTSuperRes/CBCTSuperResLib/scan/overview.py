@@ -1,4 +1,4 @@
-"""A quick look at a scan for a panel: where it is blank, its tissue levels and its histogram, from a lattice of voxels.
+"""An overview of a scan for a panel: where it is blank, its tissue levels and its histogram, from a lattice of voxels.
 
 What is computed later looks at all voxels; the lattice is for what is shown before, in a tenth of a second.
 """
@@ -14,18 +14,16 @@ import numpy as np
 from ..core.volume import Grid
 from ..io.checks import check_voxels
 from ..io.volume import Volume
-from .blank_region import BlankRegion
+from .blank_region import BlankRegion, Box
 from .field_of_view import find_blanks
 from .tissue import TissueLevels, levels_of, sample_voxels
 
 MOST_VOXELS = 1_500_000
 ROBUST = (0.1, 99.9)
 
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-
 
 @dataclass(frozen=True, eq=False)
-class Glance:
+class Overview:
     """What a lattice of a scan's voxels shows.
 
     Attributes
@@ -71,7 +69,8 @@ class Glance:
     @property
     def measured(self) -> Box:
         """The voxels of the scan, half-open along (i, j, k), that enclose what is not blank; rather too many."""
-        ranges = [list(pair) for pair in self.blanks.box] if self.blanks else [[0, n] for n in self._lattice]
+        lattice = [-(-n // self.step) for n in self.size[::-1]]
+        ranges = [list(pair) for pair in self.blanks.box] if self.blanks else [[0, n] for n in lattice]
         if self.blanks.axis is not None:
             across = [axis for axis in range(3) if axis != self.blanks.axis]
             for axis, centre, radius in zip(across, self.blanks.centre, self.blanks.radii, strict=True):
@@ -80,14 +79,9 @@ class Glance:
         pairs = zip(ranges[::-1], self.size, strict=True)
         return tuple((max(0, (a - 1) * self.step + 1), min(n, b * self.step)) for (a, b), n in pairs)
 
-    @property
-    def _lattice(self) -> list[int]:
-        """Size of the lattice along (k, j, i)."""
-        return [-(-n // self.step) for n in self.size[::-1]]
 
-
-def glance(volume: Volume, blank: str | float = "auto") -> Glance:
-    """Look at a scan.
+def overview_of(volume: Volume, blank: str | float = "auto") -> Overview:
+    """Look at every so many voxels of a scan.
 
     Parameters
     ----------
@@ -106,4 +100,4 @@ def glance(volume: Volume, blank: str | float = "auto") -> Glance:
     check_voxels(voxels)
     grid = Grid(voxels.shape[::-1], tuple(step * s for s in volume.spacing), volume.origin, volume.direction)
     blanks = find_blanks(Volume(voxels, grid, volume.padding_value), blank)
-    return Glance(volume.grid.size, step, blanks, sample_voxels(voxels, blanks))
+    return Overview(volume.grid.size, step, blanks, sample_voxels(voxels, blanks))

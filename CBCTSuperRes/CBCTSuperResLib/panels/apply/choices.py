@@ -11,7 +11,7 @@ from ...core.options import Options
 from ...io.volume import Volume
 from ...models.card import ModelCard
 from ...models.folder import list_models
-from ...scan.overview import Glance, glance
+from ...scan.overview import Overview, overview_of
 from ...scan.window_choice import WindowChoice, choose_window_for_sample
 from ...scene.nodes import roiBox, volumeFromNode
 from ..widgets import modelsFolder
@@ -38,7 +38,7 @@ class Choices:
         self.isLocked = False
         self.cards: list[ModelCard] = []
         self._volume: tuple[tuple, Volume] | None = None
-        self._glance: tuple[tuple, Glance] | None = None
+        self._glance: tuple[tuple, Overview] | None = None
         self._window: tuple[tuple, WindowChoice] | None = None
         self.listModels()
 
@@ -78,7 +78,7 @@ class Choices:
             self._volume = (key, volume)
         return self._volume[1]
 
-    def glance(self) -> Glance:
+    def glance(self) -> Overview:
         """A quick look at the input volume.
 
         Raises
@@ -89,7 +89,7 @@ class Choices:
         key = (self._volumeKey(), self._blank())
         if self._glance is None or self._glance[0] != key:
             self._glance = None
-            self._glance = (key, glance(self.volume(), self._blank()))
+            self._glance = (key, overview_of(self.volume(), self._blank()))
         return self._glance[1]
 
     def card(self) -> ModelCard | None:

@@ -13,7 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
-from ...scan.overview import Glance
+from ...scan.overview import Overview
 from ...scan.window import Window
 from ...scan.window_choice import WindowChoice
 from ..widgets import Section
@@ -24,13 +24,13 @@ BINS = 160
 HEIGHT = 56
 
 
-def drawHistogram(label, seen: Glance, limits: tuple[float, float], window: tuple[float, float]) -> None:
+def drawHistogram(label, seen: Overview, limits: tuple[float, float], window: tuple[float, float]) -> None:
     """Draw the histogram between two grey values onto a label, in the colors of its palette.
 
     Parameters
     ----------
     label : QLabel
-    seen : Glance
+    seen : Overview
     limits : (low, high)
         Grey values at the left and right edge.
     window : (low, high)
@@ -61,7 +61,7 @@ class WindowSection(Section):
     def __init__(self, ui, choices: Choices) -> None:
         super().__init__(ui)
         self.choices = choices
-        self._limits: tuple[Glance, float, float] | None = None
+        self._limits: tuple[Overview, float, float] | None = None
         self.ui.windowRange.connect("valuesChanged(double,double)", self.onRangeMoved)
 
     def refresh(self) -> None:
@@ -90,7 +90,7 @@ class WindowSection(Section):
             return None, str(error)
         return choice, "\n".join([choice.reason, clippedText(choice), *choice.warnings])
 
-    def _show(self, choice: WindowChoice, seen: Glance) -> None:
+    def _show(self, choice: WindowChoice, seen: Overview) -> None:
         window, widget = choice.window, self.ui.windowRange
         low, high = self._sliderLimits(seen, window)
         wasBlocked = widget.blockSignals(True)
@@ -101,7 +101,7 @@ class WindowSection(Section):
         widget.blockSignals(wasBlocked)
         drawHistogram(self.ui.histogramLabel, seen, (low, high), (window.lo, window.hi))
 
-    def _sliderLimits(self, seen: Glance, window: Window) -> tuple[float, float]:
+    def _sliderLimits(self, seen: Overview, window: Window) -> tuple[float, float]:
         """What the slider spans; kept while the same scan is shown, so that nothing moves under the user's mouse."""
         if self._limits is None or self._limits[0] is not seen:
             self._limits = (seen, *sliderLimits(seen.limits, window))

@@ -1,4 +1,4 @@
-"""The quick look at a scan that a panel takes, against the look at all voxels."""
+"""The overview of a scan that a panel shows, against the look at all voxels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from CBCTSuperResLib.core.errors import InputError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.scan.field_of_view import find_blanks
-from CBCTSuperResLib.scan.overview import glance
+from CBCTSuperResLib.scan.overview import overview_of
 from CBCTSuperResLib.scan.window_choice import choose_window, choose_window_for_sample
 
 
 def cylinder(size=(150, 160, 110), radius=55, centre=(72, 80)) -> Volume:
-    """Tissue of three kinds in a cylinder along k, blank outside; more voxels than a glance takes."""
+    """Tissue of three kinds in a cylinder along k, blank outside; more voxels than an overview takes."""
     ni, nj, nk = size
     k, j, i = np.meshgrid(np.arange(nk), np.arange(nj), np.arange(ni), indexing="ij", sparse=True)
     noise = np.random.default_rng(0).integers(-40, 40, (nk, nj, ni))
@@ -25,7 +25,7 @@ def cylinder(size=(150, 160, 110), radius=55, centre=(72, 80)) -> Volume:
 
 def test_the_measured_box_encloses_the_field_of_view_closely():
     volume = cylinder()
-    seen = glance(volume)
+    seen = overview_of(volume)
     assert seen.step == 2 and seen.blanks
     for (start, stop), (first, end), slack in zip(
         seen.measured, ((17, 128), (25, 136), (0, 110)), (2 * seen.step + 2,) * 3, strict=True
@@ -35,12 +35,12 @@ def test_the_measured_box_encloses_the_field_of_view_closely():
 
 def test_without_blanks_the_measured_box_is_the_volume():
     voxels = np.random.default_rng(0).integers(0, 3000, (7, 9, 11)).astype(np.uint16)
-    assert glance(Volume(voxels, Grid((11, 9, 7)))).measured == ((0, 11), (0, 9), (0, 7))
+    assert overview_of(Volume(voxels, Grid((11, 9, 7)))).measured == ((0, 11), (0, 9), (0, 7))
 
 
-def test_the_window_of_a_glance_is_nearly_that_of_the_whole_scan():
+def test_the_window_of_an_overview_is_nearly_that_of_the_whole_scan():
     volume = cylinder()
-    seen = glance(volume)
+    seen = overview_of(volume)
     quick = choose_window_for_sample(seen.sample, seen.levels, None, None)
     thorough = choose_window(volume.voxels, find_blanks(volume), None, None)
     assert quick.window.lo == pytest.approx(thorough.window.lo, abs=0.02 * thorough.window.width)
@@ -51,15 +51,15 @@ def test_the_window_of_a_glance_is_nearly_that_of_the_whole_scan():
 def test_limits_leave_out_what_hardly_ever_occurs():
     voxels = np.random.default_rng(0).integers(0, 1000, (10, 100, 100)).astype(np.int32)
     voxels[5, 50, 50] = 1_000_000
-    seen = glance(Volume(voxels, Grid((100, 100, 10))))
+    seen = overview_of(Volume(voxels, Grid((100, 100, 10))))
     lo, hi = seen.limits
     assert 0 <= lo < 10 and 990 < hi < 1000
     assert seen.histogram(lo, hi, 32).sum() == pytest.approx(voxels.size, rel=0.01)
 
 
-def test_what_is_no_scan_is_refused_at_a_glance():
+def test_what_is_no_scan_is_refused_at_a_overview_of():
     with pytest.raises(InputError, match="label"):
-        glance(Volume((np.indices((20, 20, 20)).sum(0) // 15).astype(np.uint8), Grid((20, 20, 20))))
+        overview_of(Volume((np.indices((20, 20, 20)).sum(0) // 15).astype(np.uint8), Grid((20, 20, 20))))
 
 
 @pytest.mark.parametrize(("spacing", "suspicious"), [((1, 1, 1), True), ((1, 1, 1.2), False), ((0.2, 0.2, 0.2), False)])
