@@ -58,7 +58,7 @@ def remove_pieces(path: str | Path) -> Iterator[None]:
     """
     path = Path(path)
     with suppress(OSError):
-        _grid_file(path).unlink(missing_ok=True)
+        grid_file(path).unlink(missing_ok=True)
         for size in range(path.stat().st_size - PIECE_BYTES, 0, -PIECE_BYTES):
             os.truncate(path, size)
             yield
@@ -67,7 +67,7 @@ def remove_pieces(path: str | Path) -> Iterator[None]:
 
 def remove_exchange(path: str | Path) -> None:
     """Remove a saved volume at once; others that have it mapped keep what they see, or (on Windows) its file."""
-    for file in (_grid_file(Path(path)), Path(path)):
+    for file in (grid_file(Path(path)), Path(path)):
         with suppress(OSError):
             file.unlink(missing_ok=True)
 
@@ -81,7 +81,7 @@ def read_exchange(path: str | Path) -> Volume:
         If it is missing, was never finished, or is damaged.
     """
     try:
-        facts = json.loads(_grid_file(Path(path)).read_text(encoding="utf-8"))
+        facts = json.loads(grid_file(Path(path)).read_text(encoding="utf-8"))
         voxels = np.load(path, mmap_mode="r", allow_pickle=False)
         return Volume(voxels, Grid(**facts["grid"]), facts["padding_value"], facts["report"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
@@ -131,12 +131,20 @@ class ExchangeOutput:
 
     def publish(self, volume: Volume) -> None:
         """Declare the allocated voxels, or any others, to be whole."""
+        self.complete(volume)
+        self.declare_whole(volume)
+
+    def complete(self, volume: Volume) -> None:
+        """Have all voxels in the file; they are not read before they are declared to be whole."""
         if self._mapped is None or not np.shares_memory(volume.voxels, self._mapped):
             for _ in self.save(volume.voxels):
                 pass
         else:
             self._mapped.flush()
-        self.declare_whole(volume)
+
+    def keep(self) -> None:
+        """The grid was written by somebody else, so that leaving keeps the voxels."""
+        self._published = True
 
     def save(self, voxels: np.ndarray) -> Iterator[float]:
         """Write voxels slab by slab; plainly, because a full disk is then an error that can be caught."""
@@ -155,18 +163,7 @@ class ExchangeOutput:
 
     def declare_whole(self, volume: Volume) -> None:
         """Write the grid, without which the voxels are not read."""
-        grid = volume.grid
-        facts = {
-            "grid": {
-                "size": grid.size,
-                "spacing": grid.spacing,
-                "origin": grid.origin,
-                "direction": grid.direction.tolist(),
-            },
-            "padding_value": volume.padding_value,
-            "report": volume.report,
-        }
-        write_json(_grid_file(self._path), facts, indent=None)
+        write_json(grid_file(self._path), grid_facts(volume), indent=None)
         self._published = True
 
     def _remove(self) -> None:
@@ -182,5 +179,21 @@ def _refused(path: Path, error: OSError) -> OutputError:
     return OutputError(f"Writing {path} failed: {error}.", "Check the disk of temporary files.")
 
 
-def _grid_file(path: Path) -> Path:
+def grid_file(path: Path) -> Path:
+    """Beside the voxels; they are whole if it is there."""
     return path.with_name(path.name + ".grid.json")
+
+
+def grid_facts(volume: Volume) -> dict:
+    """What `grid_file` holds of a volume."""
+    grid = volume.grid
+    return {
+        "grid": {
+            "size": grid.size,
+            "spacing": grid.spacing,
+            "origin": grid.origin,
+            "direction": grid.direction.tolist(),
+        },
+        "padding_value": volume.padding_value,
+        "report": volume.report,
+    }
