@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,22 +21,79 @@ from ..core.memory import memory_for
 from ..core.options import Options
 from ..core.progress import Report, part_of
 from ..core.volume import Grid
-from ..io.exchange import ExchangeOutput, grid_facts, grid_file, is_exchange
+from ..io.exchange import ExchangeOutput, is_exchange
 from ..io.formats import stem_of
 from ..io.images import allocate
 from ..io.volume import Volume
 from ..io.write import check_output, write_into
 from ..models.folder import DEFAULT_MODEL
-from .plan import Plan, make_plan
+from .plan import make_plan
 from .report import facts_of, report_path, versions
 
 if TYPE_CHECKING:
     from ..models.model import Model
+
+RESULT, DISAGREEMENT, MASK = "result", "model disagreement", "model disagreement mask"
+READ, WRITE = 0.04, 0.96  # shares of the progress at which computing and writing begin
+
+
+def apply_to_file(
+    input_path: str | Path,
+    output_path: str | Path,
+    model: str | Path | Model | None = None,
+    options: Options | None = None,
+    progress: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    *,
+    compress: bool = False,
+    spacing: Sequence[float] | None = None,
+    series: str | None = None,
+) -> dict:
+    """Super-resolve a scan on disk; the result and its report appear together or not at all.
+
+    Parameters
+    ----------
+    input_path : path
+        Whatever `read_volume` reads, or a volume in exchange format (.npy).
+    output_path : path
+        File to write; its extension chooses the format. The report is written beside it as `<output>.json`, and what
+        else is asked for as `<output> model disagreement` and `<output> model disagreement mask`.
+    model : Model, path, name or None
+        The model, its file, the name of an installed one; None takes the default model.
+    progress : callable (fraction, message), optional
+    cancelled : callable, optional
+        Asked between tiles; True ends the work with `Cancelled` and leaves nothing behind.
+    spacing, series : optional
+        For inputs that do not say: see `read_volume`.
+
+    Returns
+    -------
+    dict
+        The report: what was computed from what, how, with which versions, how long each stage took, and what
+        the result says of itself (see `quality`).
+
+    Raises
+    ------
+    SuperResError
+        One of its subclasses; no file is left or changed then.
+    """
+    from ..models.model import Model
     from .run import super_resolve
 
     input_path, output_path, options = Path(input_path), Path(output_path), options or Options()
-    paths = _paths(output_path, options)
-    _check_paths(paths, input_path, {words: Volume(np.zeros((1, 1, 1), np.uint8), Grid((1, 1, 1))) for words in paths})
+    paths = {RESULT: output_path}
+    if options.disagreement_above is not None and not is_exchange(output_path):
+        paths = {MASK: path_beside(output_path, MASK), **paths}
+    if options.uncertainty:
+        paths = {DISAGREEMENT: path_beside(output_path, DISAGREEMENT), **paths}
+    folder, report_file = output_path.absolute().parent, report_path(output_path)
+    if input_path.is_dir() and folder.is_dir() and folder.samefile(input_path):
+        raise OutputError("The output would lie among the input slices.", "Choose another folder.")
+    for path in paths.values():
+        _check_output(path, Grid((1, 1, 1)), np.dtype(np.uint8), input_path)
+    if report_file.is_dir():
+        raise OutputError(f"The report cannot be written: {report_file} is a folder.", "Choose another name.")
+
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -48,3 +104,114 @@ if TYPE_CHECKING:
         yield
         seconds[name] = round(time.perf_counter() - start, 3)
 
+    with _sole_writer(output_path), ExitStack() as stack:
+        with stage("reading"), memory_for(f"reading {input_path}", "Close other programs, or crop the volume first."):
+            part_of(progress, 0, READ)(0, "Reading")
+            volume = Volume.read(input_path, spacing=spacing, series=series)
+        with stage("loading the model"), memory_for("the model", "Close other programs, or choose a lighter model."):
+            part_of(progress, 0, READ)(0.5, "Loading the model")
+            if not isinstance(model, Model):
+                model = Model.load(DEFAULT_MODEL if model is None else model)
+        with stage("looking"):
+            part_of(progress, READ, WRITE)(0, "Looking at the scan")
+            plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options)
+            plan.check_memory()
+            plan.check_disk(output_path)
+            types = {RESULT: plan.dtype, DISAGREEMENT: np.dtype(np.float32), MASK: np.dtype(np.uint8)}
+            for name, path in paths.items():
+                _check_output(path, plan.grid, types[name], input_path)
+            plan = plan.with_scan(volume, is_checked=True)
+        with stage("computing"):
+            outputs = {
+                name: stack.enter_context(ExchangeOutput(path) if is_exchange(path) else FileOutput(path, compress))
+                for name, path in paths.items()
+            }
+            memory = {"allocate": outputs[RESULT].allocate}
+            if DISAGREEMENT in outputs:
+                memory["allocate_disagreement"] = outputs[DISAGREEMENT].allocate
+            computing = part_of(progress, READ, WRITE)
+            result = super_resolve(volume, model, options, computing, cancelled=cancelled, plan=plan, **memory)
+        with replacing_all([report_file, *(output.announcement for output in outputs.values())]) as scratches:
+            with stage("writing"), memory_for("writing the result", "Close other programs, or choose an ROI."):
+                part_of(progress, WRITE, 1)(0, "Writing")
+                volumes = {RESULT: result, DISAGREEMENT: result.disagreement}
+                if MASK in outputs:
+                    volumes[MASK] = mask_of(result.disagreement, options.disagreement_above)
+                for (name, output), scratch in zip(outputs.items(), scratches[1:], strict=True):
+                    output.write(volumes[name], scratch)
+            beside = {name: str(path) for name, path in paths.items() if name != RESULT}
+            written = output_path if is_exchange(output_path) else scratches[-1]
+            report = {
+                "input": facts_of(input_path, volume),
+                "output": {**facts_of(written, result), "path": str(output_path.absolute())},
+                **({"beside": beside} if beside else {}),
+                "options": options.to_json(),
+                "reading": {"spacing": spacing and list(spacing), "series": series},
+                "versions": versions(),
+                "seconds": seconds,
+                "warnings": list(result.report["warnings"]),
+                "super_resolution": result.report,
+            }
+            scratches[0].write_text(json.dumps(report, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+        for output in outputs.values():
+            output.keep()
+    part_of(progress, WRITE, 1)(1, "Done")
+    return report
+
+
+class FileOutput:
+    """A volume that is computed in memory and then written; the counterpart of `ExchangeOutput`."""
+
+    def __init__(self, path: Path, compress: bool) -> None:
+        self.announcement, self._compress = path, compress
+        self.allocate = allocate
+
+    def __enter__(self) -> FileOutput:
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Nothing is open, and nothing of the file is there before it is whole."""
+
+    def write(self, volume: Volume, scratch: Path) -> None:
+        """Write what will be renamed to `announcement`."""
+        write_into(scratch, volume, self._compress, name=self.announcement)
+        flush_file(scratch)
+
+    def keep(self) -> None:
+        """Nothing of it would be removed."""
+
+
+def mask_of(disagreement: Volume, above: float) -> Volume:
+    """1 where the disagreement is larger than `above` grey values, 0 elsewhere."""
+    return Volume((disagreement.voxels > above).astype(np.uint8), disagreement.grid)
+
+
+def path_beside(output_path: str | Path, words: str) -> Path:
+    """`result.nii.gz` -> `result model disagreement.nii.gz`."""
+    path = Path(output_path)
+    stem = stem_of(path)
+    return path.with_name(f"{stem} {words}{path.name[len(stem) :]}")
+
+
+def _check_output(path: Path, grid: Grid, dtype: np.dtype, source: Path) -> None:
+    """Refuse a file that cannot be written; one in exchange format says so itself, when it is allocated."""
+    if not is_exchange(path):
+        check_output(path, grid, dtype, source=source)
+
+
+@contextmanager
+def _sole_writer(output_path: Path) -> Iterator[None]:
+    """Hold the output's lock, which also proves that its folder can be written."""
+    lock = FileLock(output_path.with_name(f".{output_path.name}.lock"))
+    try:
+        free = lock.acquire()
+    except OSError as error:
+        raise OutputError(
+            f"The folder {output_path.absolute().parent} cannot be written: {error.strerror}.", "Choose another folder."
+        ) from error
+    if not free:
+        raise OutputError(f"Another run is writing {output_path}.", "Wait for it to end or choose another name.")
+    try:
+        yield
+    finally:
+        lock.release()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.atomic import write_json
+from ..core.atomic import replacing
 from ..core.errors import InputError, OutputError
 from ..core.volume import Grid, Volume
 from .write import check_disk
@@ -48,7 +48,7 @@ def write_slabs(volume: Volume, path: str | Path) -> Iterator[float]:
     """
     with ExchangeOutput(path) as output:
         yield from output.save(volume.voxels)
-        output.declare_whole(volume)
+        output.publish(volume)
 
 
 def remove_pieces(path: str | Path) -> Iterator[None]:
@@ -58,7 +58,7 @@ def remove_pieces(path: str | Path) -> Iterator[None]:
     """
     path = Path(path)
     with suppress(OSError):
-        grid_file(path).unlink(missing_ok=True)
+        _grid_file(path).unlink(missing_ok=True)
         for size in range(path.stat().st_size - PIECE_BYTES, 0, -PIECE_BYTES):
             os.truncate(path, size)
             yield
@@ -67,7 +67,7 @@ def remove_pieces(path: str | Path) -> Iterator[None]:
 
 def remove_exchange(path: str | Path) -> None:
     """Remove a saved volume at once; others that have it mapped keep what they see, or (on Windows) its file."""
-    for file in (grid_file(Path(path)), Path(path)):
+    for file in (_grid_file(Path(path)), Path(path)):
         with suppress(OSError):
             file.unlink(missing_ok=True)
 
@@ -81,7 +81,7 @@ def read_exchange(path: str | Path) -> Volume:
         If it is missing, was never finished, or is damaged.
     """
     try:
-        facts = json.loads(grid_file(Path(path)).read_text(encoding="utf-8"))
+        facts = json.loads(_grid_file(Path(path)).read_text(encoding="utf-8"))
         voxels = np.load(path, mmap_mode="r", allow_pickle=False)
         return Volume(voxels, Grid(**facts["grid"]), facts["padding_value"], facts["report"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
@@ -94,20 +94,26 @@ class ExchangeOutput:
     >>> with ExchangeOutput(path) as output:
     ...     result = super_resolve(volume, model, allocate=output.allocate)
     ...     output.publish(result)
+
+    Attributes
+    ----------
+    announcement : Path
+        The file of the grid, whose appearance tells that the voxels are whole.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._mapped: np.memmap | None = None
-        self._published = False
+        self.announcement = _grid_file(self._path)
+        self._inside: np.ndarray | None = None  # voxels that are in the file
+        self._is_kept = False
 
     def __enter__(self) -> ExchangeOutput:
         return self
 
     def __exit__(self, *_) -> None:
-        self._mapped = None
-        if not self._published:
-            self._remove()
+        self._inside = None
+        if not self._is_kept:
+            remove_exchange(self._path)
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype | str) -> np.ndarray:
         """Voxels whose memory is the file; its room on the disk is taken at once.
@@ -119,37 +125,50 @@ class ExchangeOutput:
         """
         nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         check_disk(self._path.parent, nbytes)
-        self._remove()
+        remove_exchange(self._path)
         try:
-            self._mapped = np.lib.format.open_memmap(self._path, "w+", np.dtype(dtype), tuple(shape))
+            self._inside = np.lib.format.open_memmap(self._path, "w+", np.dtype(dtype), tuple(shape))
             if hasattr(os, "posix_fallocate"):
                 with open(self._path, "rb+") as stream:
                     os.posix_fallocate(stream.fileno(), 0, self._path.stat().st_size)
         except OSError as error:
             raise _refused(self._path, error) from error
-        return self._mapped
+        return self._inside
 
     def publish(self, volume: Volume) -> None:
         """Declare the allocated voxels, or any others, to be whole."""
-        self.complete(volume)
-        self.declare_whole(volume)
+        with replacing(self.announcement) as scratch:
+            self.write(volume, scratch)
+        self.keep()
 
-    def complete(self, volume: Volume) -> None:
-        """Have all voxels in the file; they are not read before they are declared to be whole."""
-        if self._mapped is None or not np.shares_memory(volume.voxels, self._mapped):
+    def write(self, volume: Volume, scratch: Path) -> None:
+        """Have all voxels in the file, and in `scratch` what will be renamed to `announcement`."""
+        if self._inside is None or not np.shares_memory(volume.voxels, self._inside):
             for _ in self.save(volume.voxels):
                 pass
-        else:
-            self._mapped.flush()
+        elif isinstance(self._inside, np.memmap):
+            self._inside.flush()
+        grid = volume.grid
+        facts = {
+            "grid": {
+                "size": grid.size,
+                "spacing": grid.spacing,
+                "origin": grid.origin,
+                "direction": grid.direction.tolist(),
+            },
+            "padding_value": volume.padding_value,
+            "report": volume.report,
+        }
+        scratch.write_text(json.dumps(facts, ensure_ascii=False, default=str), encoding="utf-8")
 
     def keep(self) -> None:
-        """The grid was written by somebody else, so that leaving keeps the voxels."""
-        self._published = True
+        """From now on, leaving does not remove the voxels."""
+        self._is_kept = True
 
     def save(self, voxels: np.ndarray) -> Iterator[float]:
         """Write voxels slab by slab; plainly, because a full disk is then an error that can be caught."""
         check_disk(self._path.parent, voxels.nbytes)
-        self._remove()
+        remove_exchange(self._path)
         form = {"descr": np.lib.format.dtype_to_descr(voxels.dtype), "fortran_order": False, "shape": voxels.shape}
         depth = slab_depth(voxels)
         try:
@@ -160,14 +179,7 @@ class ExchangeOutput:
                     yield min(1.0, (start + depth) / len(voxels))
         except OSError as error:
             raise _refused(self._path, error) from error
-
-    def declare_whole(self, volume: Volume) -> None:
-        """Write the grid, without which the voxels are not read."""
-        write_json(grid_file(self._path), grid_facts(volume), indent=None)
-        self._published = True
-
-    def _remove(self) -> None:
-        remove_exchange(self._path)
+        self._inside = voxels
 
 
 def slab_depth(voxels: np.ndarray) -> int:
@@ -179,21 +191,5 @@ def _refused(path: Path, error: OSError) -> OutputError:
     return OutputError(f"Writing {path} failed: {error}.", "Check the disk of temporary files.")
 
 
-def grid_file(path: Path) -> Path:
-    """Beside the voxels; they are whole if it is there."""
+def _grid_file(path: Path) -> Path:
     return path.with_name(path.name + ".grid.json")
-
-
-def grid_facts(volume: Volume) -> dict:
-    """What `grid_file` holds of a volume."""
-    grid = volume.grid
-    return {
-        "grid": {
-            "size": grid.size,
-            "spacing": grid.spacing,
-            "origin": grid.origin,
-            "direction": grid.direction.tolist(),
-        },
-        "padding_value": volume.padding_value,
-        "report": volume.report,
-    }

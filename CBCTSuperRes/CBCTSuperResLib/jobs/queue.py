@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..apply.file import identity, report_path
+from ..apply.report import identity, report_path
 from ..apply.plan import scales
 from ..core.errors import InputError
 from ..core.options import Options

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..apply.file import DISAGREEMENT, beside_path
+from ..apply.file import DISAGREEMENT, path_beside
 from ..apply.plan import scales
 from ..core.errors import Cancelled, ResourceError, SuperResError
 from ..core.options import Options
@@ -254,7 +254,7 @@ class SuperResJob(VolumeJob):
         task = {"kind": "apply", "model": str(card.path.absolute()), "options": options.to_json()}
         super().__init__({"input": inputVolume}, outputVolume, task, worker, folder)
         if self._isDisagreementWanted:
-            self._files.append(beside_path(self._outputFile, DISAGREEMENT))
+            self._files.append(path_beside(self._outputFile, DISAGREEMENT))
 
     def newOutput(self) -> slicer.vtkMRMLScalarVolumeNode:
         return createOutputNode(self._sources[0], self._name)
