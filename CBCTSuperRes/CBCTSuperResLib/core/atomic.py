@@ -77,7 +77,7 @@ def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             scratches.append(fresh_file(path))
         yield scratches
-        for path, scratch in zip(paths, scratches, strict=True):
+        for scratch in scratches:
             flush_file(scratch)
         try:
             for path, scratch in zip(paths, scratches, strict=True):

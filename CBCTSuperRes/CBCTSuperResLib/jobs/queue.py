@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..apply.report import identity, report_path
 from ..apply.plan import scales
+from ..apply.report import identity, report_path
 from ..core.errors import InputError
 from ..core.options import Options
 from ..models.card import ModelCard
