@@ -10,10 +10,9 @@ import pytest
 import SimpleITK as sitk
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.acquisition.phantom import WINDOW, cylinder, jaw_scans
-from CBCTSuperResLib.apply import plan as estimate
-from CBCTSuperResLib.apply.file import DISAGREEMENT, MASK, apply_to_file, beside_path
+from CBCTSuperResLib.apply.file import DISAGREEMENT, MASK, apply_to_file, path_beside
 from CBCTSuperResLib.apply.maps import SHARE_OF_NOISE, Disagreement, added_noise
-from CBCTSuperResLib.apply.run import look
+from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.tiles import Axis
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments, result_text
@@ -48,11 +47,6 @@ def spread(volume, model, options=OPTIONS):
     return super_resolve(volume, model, options).disagreement.voxels
 
 
-@pytest.fixture(autouse=True)
-def _own_speed_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path)
-
-
 def test_without_being_asked_for_there_is_none():
     assert super_resolve(scan(), stub_model(CubicTwice()), replace(OPTIONS, uncertainty=0)).disagreement is None
 
@@ -71,8 +65,9 @@ def test_noise_goes_through_as_the_network_lets_it():
     """Linear enlargement in blocks makes noise smaller by a known factor; a quarter of the scan's was added."""
     volume = scan((40, 48, 44), noise=20)
     axes = [Axis(n, 0, n, 2 * n) for n in volume.voxels.shape]
-    looked = look(volume, OPTIONS, stub_model(LinearBlocks()).card)
-    noise = added_noise(volume.voxels, axes, looked.choice.window, looked.blanks)
+    card = stub_model(LinearBlocks()).card
+    plan = make_plan(volume.grid, volume.voxels.dtype, card, OPTIONS).with_scan(volume)
+    noise = added_noise(volume.voxels, axes, plan.choice.window, plan.blanks)
     assert noise == pytest.approx(SHARE_OF_NOISE * 20 / 1000, rel=0.1)
     many = spread(volume, stub_model(LinearBlocks()), replace(OPTIONS, uncertainty=16))
     rms = float(np.sqrt(np.mean(np.square(many))))
@@ -153,11 +148,11 @@ def test_progress_and_estimate_count_its_passes():
     super_resolve(volume, model, replace(OPTIONS, ensemble=2), lambda fraction, text: seen.append((fraction, text)))
     assert ("Network: 24 of 24" in [text for _, text in seen]) and [f for f, _ in seen] == sorted(f for f, _ in seen)
     one, five = (
-        estimate.estimate(volume.grid, np.dtype("uint16"), model.card, Options(uncertainty=passes)) for passes in (0, 4)
+        make_plan(volume.grid, np.dtype("uint16"), model.card, Options(uncertainty=passes)) for passes in (0, 4)
     )
     assert five.seconds == pytest.approx(5 * one.seconds)
-    assert five.beside_bytes == 2 * five.output_bytes and one.beside_bytes == 0
-    assert five.memory_bytes >= one.memory_bytes + five.beside_bytes
+    assert five.map_bytes == 2 * five.output_bytes and one.map_bytes == 0
+    assert five.memory_bytes >= one.memory_bytes + five.map_bytes
 
 
 def test_a_pass_is_run_in_its_position_only():
@@ -189,7 +184,7 @@ def test_what_makes_no_sense_is_refused(options):
      ("Zähne 1.5.mha", "Zähne 1.5 model disagreement.mha"), ("r.npy", "r model disagreement.npy")],
 )  # fmt: skip
 def test_the_second_file_is_named_after_the_first(path, expected):
-    assert beside_path(path, DISAGREEMENT).name == expected
+    assert path_beside(path, DISAGREEMENT).name == expected
 
 
 def test_files_are_written_beside_the_result(tmp_path):
@@ -197,39 +192,39 @@ def test_files_are_written_beside_the_result(tmp_path):
     target = tmp_path / "Kiefer é.nrrd"
     options = Options(window=(0, 1000), device="cpu", uncertainty=2, disagreement_above=30.0)
     report = apply_to_file(tmp_path / "scan.nrrd", target, stub_model(Lopsided()), options)
-    disagreement = Volume.read(beside_path(target, DISAGREEMENT))
-    mask = sitk.GetArrayFromImage(sitk.ReadImage(beside_path(target, MASK)))
+    disagreement = Volume.read(path_beside(target, DISAGREEMENT))
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(path_beside(target, MASK)))
     result = Volume.read(target)
     assert disagreement.voxels.dtype == np.float32 and disagreement.voxels.shape == result.voxels.shape
     assert np.allclose(disagreement.grid.index_to_point, result.grid.index_to_point, atol=1e-6)
     assert np.array_equal(mask, disagreement.voxels > 30) and 0 < mask.mean() < 1
     assert report["beside"] == {
-        DISAGREEMENT: str(beside_path(target, DISAGREEMENT)),
-        MASK: str(beside_path(target, MASK)),
+        DISAGREEMENT: str(path_beside(target, DISAGREEMENT)),
+        MASK: str(path_beside(target, MASK)),
     }
     printed = result_text(report, str(target))
-    assert f"Model disagreement in {beside_path(target, DISAGREEMENT)}" in printed
+    assert f"Model disagreement in {path_beside(target, DISAGREEMENT)}" in printed
     assert sorted(p.name for p in tmp_path.iterdir() if "scan" not in p.name) == sorted(
-        [target.name, f"{target.name}.json", beside_path(target, DISAGREEMENT).name, beside_path(target, MASK).name]
+        [target.name, f"{target.name}.json", path_beside(target, DISAGREEMENT).name, path_beside(target, MASK).name]
     )
 
 
 def test_if_the_result_cannot_be_written_nothing_stays(tmp_path, monkeypatch):
     scan(noise=60).write(tmp_path / "scan.nrrd")
-    from CBCTSuperResLib.apply import file as beside
+    from CBCTSuperResLib.apply import file
 
-    write = beside.FileOutput.publish
+    write = file.write_into
 
-    def fail(self, volume):
-        if "model" in str(self._path):
-            return write(self, volume)
+    def fail(path, volume, compress, name):
+        if "model" in name.name:
+            return write(path, volume, compress, name)
         raise OutputError("The disk is full.")
 
-    monkeypatch.setattr(beside.FileOutput, "publish", fail)
+    monkeypatch.setattr(file, "write_into", fail)
     options = Options(window=(0, 1000), device="cpu", uncertainty=2, disagreement_above=1.0)
     with pytest.raises(OutputError):
         apply_to_file(tmp_path / "scan.nrrd", tmp_path / "result.nrrd", stub_model(CubicTwice()), options)
-    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".nrrd"] == ["scan.nrrd"]
+    assert [p.name for p in tmp_path.iterdir()] == ["scan.nrrd"]
 
 
 def test_processes_exchange_it_in_a_file_of_its_own(tmp_path):

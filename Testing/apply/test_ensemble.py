@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
-from CBCTSuperResLib.apply import plan as estimate
 from CBCTSuperResLib.apply.engine import Engine
+from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.tiles import Axis, Context, plan_tiles, symmetries
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.core.errors import OptionError
@@ -31,11 +31,6 @@ def enlarged(engine, image, scale=2):
 
 def scan(shape=(3, 40, 33), seed=0) -> Volume:
     return Volume((1000 * image_of(*shape, seed=seed)).astype(np.float32), make_grid(shape[::-1], (0.25, 0.25, 0.25)))
-
-
-@pytest.fixture(autouse=True)
-def _own_speed_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +170,7 @@ def test_progress_counts_every_position(planes):
 
 def test_estimate_and_report_know_of_it():
     volume, model = scan(), stub_model(CubicTwice())
-    one, four = (
-        estimate.estimate(volume.grid, volume.voxels.dtype, model.card, Options(ensemble=count)) for count in (1, 4)
-    )
+    one, four = (make_plan(volume.grid, volume.voxels.dtype, model.card, Options(ensemble=count)) for count in (1, 4))
     assert four.seconds == pytest.approx(4 * one.seconds) and four.output_bytes == one.output_bytes
     assert four.memory_bytes >= one.memory_bytes
     report = super_resolve(volume, model, replace(PLAIN, ensemble=2)).report

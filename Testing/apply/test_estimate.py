@@ -13,17 +13,12 @@ from CBCTSuperResLib import (
     Volume,
     super_resolve,
 )
-from CBCTSuperResLib.apply import plan as estimate
-from CBCTSuperResLib.apply.plan import (
-    check_resources,
-    output_grid,
-    output_type,
-    record_speed,
-    region,
-    scales,
-)
+from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply.plan import make_plan, scales
+from CBCTSuperResLib.apply.speed import record_speed
 from CBCTSuperResLib.core.errors import InputError, OptionError, ResourceError
 from CBCTSuperResLib.models.card import ModelCard
+from CBCTSuperResLib.models.folder import user_models_folder
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from helpers import make_grid, position_error_mm
 from stub_networks import CubicTwice, stub_model
@@ -33,17 +28,18 @@ BLOCKS = NetworkSpec("blocks", dimensions=3, scale=None, scale_range=(1.5, 4.0),
 GRID = Grid((400, 380, 300), (0.25, 0.25, 0.25))
 
 
-@pytest.fixture(autouse=True)
-def _own_speed_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path)
-
-
 def card(spec=SLICES, **values) -> ModelCard:
     return ModelCard(**{"name": "light", "spec": spec, "weights_sha256": "0" * 64, **values})
 
 
+def report(model="0" * 64, voxels=10**6, seconds=10.0, device="cpu (2 of 2 cores)", roi=None, pieces=9) -> dict:
+    """What `record_speed` reads of the report of a run."""
+    run = {"model_sha256": model, "network_voxels": voxels, "seconds": {"computing": seconds}, "device": device}
+    return {"super_resolution": {**run, "roi": roi, "pieces": pieces}}
+
+
 def free(monkeypatch, memory):
-    monkeypatch.setattr(estimate, "available_memory", lambda: int(memory))
+    monkeypatch.setattr(planning, "available_memory", lambda: int(memory))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +54,7 @@ def free(monkeypatch, memory):
     ],
 )
 def test_the_size_of_the_result_is_known_before(spec, options, size, factors):
-    found = estimate.estimate(GRID, np.dtype("uint16"), card(spec), Options(**options))
+    found = make_plan(GRID, np.dtype("uint16"), card(spec), Options(**options))
     assert found.grid.size == size and scales(card(spec), Options(**options)) == factors
     assert found.output_bytes == 2 * np.prod(size)
 
@@ -66,25 +62,25 @@ def test_the_size_of_the_result_is_known_before(spec, options, size, factors):
 def test_the_grid_of_the_result_covers_the_roi():
     grid, roi = make_grid((40, 50, 60)), ((3, 17), (5, 50), (10, 21))
     cropped = grid.cropped([a for a, _ in roi], [b for _, b in roi])
-    found = output_grid(grid, card(), Options(roi=roi))
-    assert position_error_mm(found, cropped.resampled((28, 90, 11))) <= 1e-9
+    found = make_plan(grid, np.dtype("int16"), card(), Options(roi=roi))
+    assert position_error_mm(found.grid, cropped.resampled((28, 90, 11))) <= 1e-9
 
 
 def test_the_type_of_the_result_is_the_inputs_unless_one_is_chosen():
-    assert output_type(np.dtype("int16"), Options()) == np.int16
-    assert output_type(np.dtype("int16"), Options(dtype="float32")) == np.float32
+    assert make_plan(GRID, np.dtype("int16"), card()).dtype == np.int16
+    assert make_plan(GRID, np.dtype("int16"), card(), Options(dtype="float32")).dtype == np.float32
 
 
 def test_the_memory_is_that_of_input_result_and_one_tile():
-    found = estimate.estimate(GRID, np.dtype("uint16"), card())
+    found = make_plan(GRID, np.dtype("uint16"), card())
     both = 2 * 400 * 380 * 300 * (1 + 4)
     assert both < found.memory_bytes < both + 2.5e9
-    assert found.grid.size == (800, 760, 300) and not found.measured
+    assert found.grid.size == (800, 760, 300) and not found.seconds_are_measured
 
 
 def test_a_roi_needs_less_memory():
     roi = Options(roi=((0, 20), (0, 20), (0, 20)))
-    whole, part = (estimate.estimate(GRID, np.dtype("uint16"), card(), o) for o in (Options(), roi))
+    whole, part = (make_plan(GRID, np.dtype("uint16"), card(), o) for o in (Options(), roi))
     assert part.memory_bytes < 0.9e9 + 2 * 400 * 380 * 300 < whole.memory_bytes
     assert part.seconds < whole.seconds / 1000
 
@@ -92,23 +88,25 @@ def test_a_roi_needs_less_memory():
 def test_a_model_of_unknown_context_needs_memory_for_everything_at_once():
     open_spec = replace(SLICES, context="unknown")
     options = Options(planes="isotropic")
-    known, unknown = (estimate.estimate(GRID, np.dtype("uint16"), card(s), options) for s in (SLICES, open_spec))
+    known, unknown = (make_plan(GRID, np.dtype("uint16"), card(s), options) for s in (SLICES, open_spec))
     assert unknown.memory_bytes > known.memory_bytes + 8e9
 
 
-def volume_of_nothing(shape, dtype="uint16") -> Volume:
-    """A volume of any size that takes no memory."""
-    return Volume(np.broadcast_to(np.zeros(1, dtype), shape), Grid(shape[::-1], (0.1, 0.1, 0.1)))
+def plan_of(shape, **options):
+    """The plan for a scan of 16-bit voxels of this shape (k, j, i)."""
+    return make_plan(Grid(shape[::-1], (0.1, 0.1, 0.1)), np.dtype("uint16"), card(), Options(**options))
 
 
 def test_a_result_that_does_not_fit_into_memory_is_refused_with_the_numbers(monkeypatch):
     free(monkeypatch, 5e9)
     with pytest.raises(ResourceError) as error:
-        check_resources(volume_of_nothing((800, 800, 800)), card(), Options(planes="isotropic"))
+        plan_of((800, 800, 800), planes="isotropic").check_memory()
     for words in ("1600 x 1600 x 1600", "uint16", "8.2 GB", "5.0 GB", "ROI", "axial"):
         assert words in str(error.value)
     free(monkeypatch, 50e9)
-    assert check_resources(volume_of_nothing((800, 800, 800)), card(), Options()).output_bytes == 2 * 4 * 800**3
+    fitting = plan_of((800, 800, 800))
+    fitting.check_memory()
+    assert fitting.output_bytes == 2 * 4 * 800**3
 
 
 def test_super_resolve_refuses_it_before_it_allocates(monkeypatch):
@@ -121,53 +119,54 @@ def test_super_resolve_refuses_it_before_it_allocates(monkeypatch):
 def test_a_result_that_does_not_fit_onto_the_disk_is_refused_with_the_numbers(monkeypatch, tmp_path):
     free(monkeypatch, 1e12)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda folder: usage(0, 0, int(3e8)))
+    monkeypatch.setattr(planning.shutil, "disk_usage", lambda folder: usage(0, 0, int(3e8)))
     with pytest.raises(ResourceError) as error:
-        check_resources(volume_of_nothing((300, 400, 400)), card(), Options(), tmp_path / "out.nrrd")
+        plan_of((300, 400, 400)).check_disk(tmp_path / "out.nrrd")
     for words in ("384 MB", "300 MB", str(tmp_path), "another disk"):
         assert words in str(error.value)
-    check_resources(volume_of_nothing((100, 400, 400)), card(), Options(), tmp_path / "out.nrrd")
+    plan_of((100, 400, 400)).check_disk(tmp_path / "out.nrrd")
 
 
 @pytest.mark.parametrize("roi", [((0, 0), (0, 5), (0, 5)), ((5, 3), (0, 5), (0, 5)), ((-1, 5), (0, 5), (0, 5))])
 def test_an_empty_or_outlying_roi_is_refused(roi):
     with pytest.raises(OptionError, match="along i"):
-        region(GRID, Options(roi=roi))
+        make_plan(GRID, np.dtype("int16"), card(), Options(roi=roi))
     with pytest.raises(OptionError, match="0:300"):
-        region(GRID, Options(roi=((0, 5), (0, 5), (299, 301))))
+        make_plan(GRID, np.dtype("int16"), card(), Options(roi=((0, 5), (0, 5), (299, 301))))
 
 
 @pytest.mark.parametrize(("spec", "scale", "words"), [(SLICES, 3.0, "by 2, not by 3"), (BLOCKS, 4.1, "1.5 to 4")])
 def test_a_scale_that_the_model_does_not_offer_is_refused(spec, scale, words):
     with pytest.raises(OptionError, match=words):
-        estimate.estimate(GRID, np.dtype("int16"), card(spec), Options(scale=scale))
+        make_plan(GRID, np.dtype("int16"), card(spec), Options(scale=scale))
 
 
 def test_three_planes_need_nearly_cubic_voxels_and_a_whole_factor():
     far_apart = Grid((40, 40, 40), (0.2, 0.2, 0.301))
     with pytest.raises(InputError, match=r"1\.5"):
-        output_grid(far_apart, card(), Options(planes="isotropic"))
-    output_grid(far_apart, card(BLOCKS), Options(planes="isotropic"))
+        make_plan(far_apart, np.dtype("int16"), card(), Options(planes="isotropic"))
+    make_plan(far_apart, np.dtype("int16"), card(BLOCKS), Options(planes="isotropic"))
     any_slices = NetworkSpec("slices", scale=None, scale_range=(1.5, 4.0))
     with pytest.raises(OptionError, match="whole factors"):
-        output_grid(GRID, card(any_slices), Options(planes="isotropic", scale=2.5))
+        make_plan(GRID, np.dtype("int16"), card(any_slices), Options(planes="isotropic", scale=2.5))
 
 
 def test_the_time_is_learned_from_earlier_runs():
-    guessed = estimate.estimate(GRID, np.dtype("int16"), card())
-    record_speed(card(), "cpu", voxels=1e6, seconds=10.0)
-    learned = estimate.estimate(GRID, np.dtype("int16"), card())
-    assert not guessed.measured and learned.measured
+    guessed = make_plan(GRID, np.dtype("int16"), card())
+    record_speed(report())
+    learned = make_plan(GRID, np.dtype("int16"), card())
+    assert not guessed.seconds_are_measured and learned.seconds_are_measured
     assert learned.seconds == pytest.approx(400 * 380 * 300 / 1e5)
-    three = estimate.estimate(GRID, np.dtype("int16"), card(), Options(planes="isotropic"))
+    three = make_plan(GRID, np.dtype("int16"), card(), Options(planes="isotropic"))
     assert three.seconds == pytest.approx(3 * learned.seconds)
-    other = estimate.estimate(GRID, np.dtype("int16"), card(weights_sha256="1" * 64))
-    assert not other.measured
+    other = make_plan(GRID, np.dtype("int16"), card(weights_sha256="1" * 64))
+    assert not other.seconds_are_measured
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": "b"}', "{"])
-def test_a_damaged_record_of_speeds_is_no_failure(tmp_path, text):
-    (tmp_path / "speed.json").write_text(text, encoding="utf-8")
-    assert not estimate.estimate(GRID, np.dtype("int16"), card()).measured
-    record_speed(card(), "cpu", 1e6, 10.0)
-    assert estimate.estimate(GRID, np.dtype("int16"), card()).measured
+def test_a_damaged_record_of_speeds_is_no_failure(text):
+    user_models_folder().mkdir()
+    (user_models_folder() / "speed.json").write_text(text, encoding="utf-8")
+    assert not make_plan(GRID, np.dtype("int16"), card()).seconds_are_measured
+    record_speed(report())
+    assert make_plan(GRID, np.dtype("int16"), card()).seconds_are_measured

@@ -19,7 +19,6 @@ from CBCTSuperResLib.acquisition.scanner import (
     P3,
     gaussian_blur,
 )
-from CBCTSuperResLib.apply import plan as estimate
 from CBCTSuperResLib.apply import ways as passes
 from CBCTSuperResLib.apply.fusion import REACH, PlaneFusion, plane_kernels
 from CBCTSuperResLib.apply.tiles import Axis
@@ -32,11 +31,6 @@ from helpers import position_error_mm
 from stub_networks import CubicTwice, Sharpened, stub_model, tiny_model
 
 FINE = 80
-
-
-@pytest.fixture(autouse=True)
-def _own_speed_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path / "models")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
+from CBCTSuperResLib.apply import plan as planning
 from CBCTSuperResLib.apply import preview as areas
 from CBCTSuperResLib.apply.preview import CUT_ACROSS, Canvas, Filled, Scan, growing
 from CBCTSuperResLib.core.errors import Cancelled, ModelError
@@ -197,10 +198,13 @@ def test_what_takes_many_passes_is_left_to_the_run_itself(scan, volume, model, t
 
 
 def test_a_scan_is_looked_at_once_for_all_previews(scan, model, monkeypatch):
-    first = scan.look(PLAIN, model.card)
-    assert scan.look(PLAIN, model.card) is first
-    other = scan.look(replace(PLAIN, window=(0.0, 2000.0)), model.card)
-    assert other.choice.window.hi == 2000 and other.blanks is first.blanks
+    _, first = scan.plan(PLAIN, model.card, (0, 1, 2))
+    monkeypatch.setattr(planning, "find_blanks", None)
+    _, other = scan.plan(replace(PLAIN, window=(0.0, 2000.0)), model.card, (0, 1, 2))
+    assert other.choice.window.hi == 2000 and other.blanks.rule == first.blanks.rule
+    monkeypatch.setattr(planning, "choose_window", None)
+    _, again = scan.plan(PLAIN, model.card, (1, 2, 0))
+    assert again.choice is first.choice
 
 
 def write_request(folder, number: int, message: dict) -> None:

@@ -17,10 +17,9 @@ from CBCTSuperResLib.acquisition.phantom import (
     to_grey,
 )
 from CBCTSuperResLib.acquisition.scanner import ALL_AXES, Acquisition, gaussian_blur
-from CBCTSuperResLib.apply import plan as estimate
 from CBCTSuperResLib.apply.file import apply_to_file
+from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.quality import SLICES, quality_card
-from CBCTSuperResLib.apply.run import look
 from CBCTSuperResLib.apply.tiles import Axis
 from CBCTSuperResLib.cli.apply import result_text
 from CBCTSuperResLib.core.interpolate import enlarge_slice
@@ -36,11 +35,6 @@ MODEL = stub_model(CubicTwice(), window=WINDOW)
 SHAPE, SPACING, NOISE = (12, 224, 224), 0.12, 0.02
 
 
-@pytest.fixture(autouse=True)
-def _own_speed_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path)
-
-
 @pytest.fixture(scope="module")
 def scans():
     return jaw_scans(SHAPE, SPACING, seed=3, noise=NOISE)
@@ -51,8 +45,8 @@ def axes_of(volume, result):
 
 
 def card_of(volume, result, model=MODEL, options=OPTIONS):
-    looked = look(volume, options, model.card)
-    return quality_card(volume, result, axes_of(volume, result), looked.choice, looked.blanks, model.card)
+    plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options).with_scan(volume)
+    return quality_card(volume, result, axes_of(volume, result), plan.choice, plan.blanks, model.card)
 
 
 def figures(card):

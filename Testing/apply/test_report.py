@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from CBCTSuperResLib.apply.plan import warnings_for
-from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.core.volume import Grid
-from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.networks.spec import NetworkSpec
 
@@ -26,12 +26,11 @@ CARD = ModelCard("m", NetworkSpec("unetspsr"), voxel_size_mm=(0.1, 0.4))
     ],
 )
 def test_what_speaks_against_a_model_is_said_and_nothing_else(spacing, words):
-    volume = Volume(np.zeros((2, 3, 4), np.int16), Grid((4, 3, 2), spacing))
-    found = warnings_for(volume, CARD, Options())
+    found = make_plan(Grid((4, 3, 2), spacing), np.dtype("int16"), CARD).warnings
     assert len(found) == len(words)
     assert all(word in text for word, text in zip(words, found, strict=True))
 
 
 def test_distant_slices_are_no_matter_where_all_axes_are_enlarged():
-    volume = Volume(np.zeros((2, 3, 4), np.int16), Grid((4, 3, 2), (0.2, 0.2, 1.0)))
-    assert not warnings_for(volume, CARD, Options(planes="isotropic"))
+    blocks = replace(CARD, spec=NetworkSpec("blocks", dimensions=3, scale=(2, 2, 2)))
+    assert not make_plan(Grid((4, 3, 2), (0.2, 0.2, 1.0)), np.dtype("int16"), blocks).warnings

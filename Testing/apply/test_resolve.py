@@ -14,9 +14,9 @@ from CBCTSuperResLib import (
     super_resolve,
 )
 from CBCTSuperResLib.acquisition.phantom import jaw_scans
-from CBCTSuperResLib.apply import plan as estimate
-from CBCTSuperResLib.apply import run as resolve
-from CBCTSuperResLib.apply.run import look
+from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply.plan import make_plan
+from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
 from CBCTSuperResLib.core.resources import resource_folder
 from CBCTSuperResLib.measure.fidelity import psnr
@@ -38,9 +38,8 @@ def scan(shape=(7, 46, 50), blank=True, seed=0, dtype="uint16") -> Volume:
     return Volume(values.astype(dtype), make_grid(shape[::-1], (0.25, 0.25, 0.3)))
 
 
-@pytest.fixture(autouse=True)
-def _own_speed_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path / "models")
+def plan_of(volume, model, options=PLAIN):
+    return make_plan(volume.grid, volume.voxels.dtype, model.card, options)
 
 
 @pytest.fixture(scope="module")
@@ -215,25 +214,27 @@ def test_the_padding_value_stays_with_the_volume(volume, model):
 
 
 def test_a_scan_that_was_looked_at_once_is_not_looked_at_again(volume, model, full, monkeypatch):
-    looked = look(volume, PLAIN, model.card)
-    monkeypatch.setattr(resolve, "look", None)
-    np.testing.assert_array_equal(super_resolve(volume, model, PLAIN, looked=looked).voxels, full.voxels)
+    plan = plan_of(volume, model).with_scan(volume)
+    for name in ("check_voxels", "find_blanks", "choose_window"):
+        monkeypatch.setattr(planning, name, None)
+    np.testing.assert_array_equal(super_resolve(volume, model, plan=plan).voxels, full.voxels)
 
 
 def test_known_blanks_leave_only_the_window_to_be_chosen(volume, model, monkeypatch):
-    known = look(volume, PLAIN, model.card)
-    monkeypatch.setattr(resolve, "find_blanks", None)
-    again = look(volume, Options(window=(0.0, 2000.0)), model.card, known.blanks)
+    known = plan_of(volume, model).with_scan(volume)
+    monkeypatch.setattr(planning, "find_blanks", None)
+    again = plan_of(volume, model, Options(window=(0.0, 2000.0))).with_scan(volume, blanks=known.blanks)
     assert again.blanks is known.blanks and again.choice.window.hi == 2000
 
 
-def test_a_lone_piece_of_a_roi_says_nothing_of_the_speed(volume, model, monkeypatch):
-    recorded = []
-    monkeypatch.setattr(resolve, "record_speed", lambda card, device, voxels, seconds: recorded.append(voxels))
-    super_resolve(volume, model, Options(window=WINDOW, roi=((10, 30), (10, 30), (3, 4)), device="cpu"))
-    assert recorded == []
-    super_resolve(volume, model, Options(window=WINDOW, roi=((10, 30), (10, 30), (3, 5)), device="cpu"))
-    assert recorded == [800]
+def test_a_lone_piece_of_a_roi_says_nothing_of_the_speed(volume, monkeypatch):
+    model = stub_model(CubicTwice(), weights_sha256="a" * 64)
+    for last, expected in ((4, None), (5, 100.0)):
+        options = Options(window=WINDOW, roi=((10, 30), (10, 30), (3, last)), device="cpu")
+        report = super_resolve(volume, model, options).report
+        report["seconds"]["computing"] = 8.0
+        record_speed({"super_resolution": report})
+        assert known_speed(model.card, "cpu") == expected
 
 
 def test_opencv_gets_its_threads_back(volume, model):

@@ -12,7 +12,6 @@ import pytest
 from CBCTSuperResLib import Grid, Volume, cli
 from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
 from CBCTSuperResLib.acquisition.scanner import P2
-from CBCTSuperResLib.apply import plan as estimate
 from CBCTSuperResLib.core.errors import InputError
 from CBCTSuperResLib.core.interpolate import cubic
 from CBCTSuperResLib.evaluate.common_region import (
@@ -38,8 +37,7 @@ SHAPE = (8, 96, 112)
 
 
 @pytest.fixture(autouse=True)
-def _own_speed_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "user_models_folder", lambda: tmp_path / "models")
+def _stub_networks(monkeypatch):
     register(monkeypatch)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from CBCTSuperResLib import batch
-from CBCTSuperResLib.apply.file import identity, report_path
+from CBCTSuperResLib.apply.report import identity, report_path
 from CBCTSuperResLib.batch import main, make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments
 from CBCTSuperResLib.core.errors import (

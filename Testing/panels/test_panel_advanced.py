@@ -67,9 +67,9 @@ def test_blank_voxels_can_be_those_of_a_grey_value(panel):
 
 
 def test_better_quality_takes_as_many_times_longer(panel):
-    before = panel.choices.estimate().seconds
+    before = panel.choices.plan().seconds
     choose(panel.ui.qualitySelector, "Best")
-    assert panel.choices.estimate().seconds == pytest.approx(8 * before)
+    assert panel.choices.plan().seconds == pytest.approx(8 * before)
 
 
 def test_versions_are_told_without_importing_torch(panel):

@@ -58,9 +58,9 @@ def test_apply_says_why_it_is_disabled(panel, scene):
 
 
 def test_a_result_that_does_not_fit_into_the_memory_is_refused_with_the_numbers(panel, monkeypatch):
-    from CBCTSuperResLib.apply import plan as estimate
+    from CBCTSuperResLib.apply import plan
 
-    monkeypatch.setattr(estimate, "available_memory", lambda: 10_000_000)
+    monkeypatch.setattr(plan, "available_memory", lambda: 10_000_000)
     panel.refresh()
     assert not panel.ui.applyButton.enabled
     assert "only 10 MB are free" in panel.ui.applyButton.toolTip and "ROI" in panel.ui.applyButton.toolTip

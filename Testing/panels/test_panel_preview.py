@@ -55,7 +55,7 @@ class FakeSession:
         """Let a picture of one grey value come, or a part of it."""
         from dataclasses import replace
 
-        from CBCTSuperResLib.apply.plan import output_grid
+        from CBCTSuperResLib.apply.plan import make_plan
         from CBCTSuperResLib.models.card import read_card
 
         request = self.asked[-1][1]
@@ -63,7 +63,7 @@ class FakeSession:
         order = ((1, 2, 0), (0, 2, 1), (0, 1, 2))[request.normal]
         turned = self._volume.grid.permuted(order)
         options = replace(request.options, roi=tuple(slice_box[axis] for axis in order))
-        grid = output_grid(turned, read_card(request.model), options)
+        grid = make_plan(turned, self._volume.voxels.dtype, read_card(request.model), options).grid
         canvas = Volume(np.full(grid.shape, value, self._volume.voxels.dtype), grid)
         self.is_starting = False
         self.events = [{"event": "canvas", "canvas": canvas}]

@@ -1,63 +1,252 @@
-"""What a run will need and give, before anything is computed.
+"""THE plan of a super-resolution: what will come out, how, at what cost, and what speaks against it, decided once.
 
-What speaks against using a model for a volume, before anything runs. Needs no torch.
+Panel, `info`, run and report read the same `Plan`. `make_plan` needs no more than a scan's headers, takes microseconds
+and no torch; `Plan.with_scan` adds what only the voxels tell, the blank region and the window.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import InputError, OptionError, ResourceError
 from ..core.memory import available_memory, readable
-from ..core.options import Options
+from ..core.options import Options, Ranges
 from ..core.volume import Grid, scaled_size
+from ..io.checks import check_voxels
 from ..io.volume import Volume
 from ..models.card import ModelCard
-from ..models.folder import user_models_folder
+from ..scan.blank_region import BlankRegion
+from ..scan.field_of_view import find_blanks
+from ..scan.window_choice import WindowChoice, choose_window
+from .speed import known_speed
+from .tiles import Axis
 
 PROGRAM_MEMORY = 0.6e9
 GUESSED_FLOPS_PER_CORE = 30e9
 LARGEST_SPACING_RATIO = 1.5
+NEAR = 1.25  # slices so many pixels apart still help each other: measured on drawn trabecular bone
 UNKNOWN_HALO = 32
 MOST_FOR_TILES = 1.2e9
 MOST_FOR_BLOCKS = 2.0e9
 BYTES_OF_BLOCKS = 40
+SMALLER = "Choose an ROI, planes axial, or a smaller output type such as int16."
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Needs of a run.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What one super-resolution will do.
 
     Attributes
     ----------
+    card : ModelCard
+    options : Options
+    scan_grid, scan_dtype
+        Of the scan.
+    roi : three pairs of int
+        What of the scan is computed: half-open, along (i, j, k).
+    scales : three float
+        Factors along (i, j, k).
     grid : Grid
-        Where the result's voxels will be.
+        Where the result's voxels will be: the physical extent of the ROI, more finely sampled.
     dtype : numpy.dtype
         Type of the result.
-    output_bytes, memory_bytes : int
-        Size of the result, and of everything the worker holds at its peak.
+    way : "slices", "planes" or "blocks"
+        Slice by slice, in three planes whose results are joined, or block by block.
+    passes : int
+        How often each voxel of the scan goes through the network.
+    smooth : float
+        Standard deviation, in pixels, of the mild Gaussian before the network.
+    output_bytes, map_bytes, memory_bytes : int
+        Size of the result, of the map of disagreement if it is asked for, and of everything at the peak.
     seconds : float
-        Time to compute; from earlier runs of this model on this machine, otherwise guessed.
-    measured : bool
-        Whether `seconds` comes from earlier runs.
-    beside_bytes : int
-        Size of the second volume, if disagreement is to be measured.
+        Time to compute.
+    seconds_are_measured : bool
+        Whether `seconds` comes from earlier runs of this model on this machine; otherwise it is a guess.
+    warnings : tuple of str
+        What to beware of, in words for the user.
+    blanks : BlankRegion or None
+    choice : WindowChoice or None
+        The window, and why. Both are None before `with_scan`.
     """
 
+    card: ModelCard
+    options: Options
+    scan_grid: Grid
+    scan_dtype: np.dtype
+    roi: Ranges
+    scales: tuple[float, float, float]
     grid: Grid
     dtype: np.dtype
+    way: str
+    passes: int
+    smooth: float
     output_bytes: int
+    map_bytes: int
     memory_bytes: int
     seconds: float
-    measured: bool
-    beside_bytes: int = 0
+    seconds_are_measured: bool
+    warnings: tuple[str, ...]
+    blanks: BlankRegion | None = None
+    choice: WindowChoice | None = None
+
+    @property
+    def axes(self) -> list[Axis]:
+        """The relation of the scan's and the result's voxels along (k, j, i)."""
+        ends = zip(self.scan_grid.size, self.roi, self.grid.size, strict=True)
+        return [Axis(length, start, stop, outputs) for length, (start, stop), outputs in ends][::-1]
+
+    @property
+    def slices_are_near(self) -> bool:
+        """Whether a slice's neighbours show so much of the same anatomy that a network had better see them."""
+        *in_plane, between = self.scan_grid.spacing
+        return between <= NEAR * max(in_plane)
+
+    def with_scan(
+        self,
+        volume: Volume,
+        *,
+        blanks: BlankRegion | None = None,
+        choice: WindowChoice | None = None,
+        is_checked: bool = False,
+    ) -> Plan:
+        """This plan and what the scan's voxels tell.
+
+        Parameters
+        ----------
+        volume : Volume
+            The whole scan, ROI or not.
+        blanks, choice : optional
+            The scan's, if they are known already.
+        is_checked : bool
+            Whether `check_voxels` has seen the voxels, as `Volume.read` does; known blanks mean that, too.
+
+        Raises
+        ------
+        InputError
+            If this is no scan.
+        OptionError
+            If the blank value or the window that is asked for is none.
+        """
+        if blanks is None:
+            if not is_checked:
+                check_voxels(volume.voxels)
+            blanks = find_blanks(volume, self.options.blank)
+        choice = choice or choose_window(volume.voxels, blanks, self.options.window, self.card)
+        found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings)
+        return replace(self, blanks=blanks, choice=choice, warnings=found)
+
+    def within(self, roi: Ranges) -> Plan:
+        """The plan for another part of the same scan, with the same window.
+
+        Raises
+        ------
+        OptionError
+            If the ROI is empty or lies outside the volume.
+        """
+        part = make_plan(self.scan_grid, self.scan_dtype, self.card, replace(self.options, roi=roi))
+        return replace(part, blanks=self.blanks, choice=self.choice, warnings=self.warnings)
+
+    def check_memory(self) -> None:
+        """Refuse, with the numbers, a run whose result would not fit into memory; the scan is there already.
+
+        Raises
+        ------
+        ResourceError
+        """
+        to_come = self.memory_bytes - prod(self.scan_grid.size) * self.scan_dtype.itemsize
+        free = available_memory()
+        if to_come > free:
+            raise ResourceError(
+                f"The result, {self.result_text}, needs about {readable(to_come)} of memory, but only {readable(free)} "
+                "are free.",
+                SMALLER,
+            )
+
+    def check_disk(self, output_path: str | Path) -> None:
+        """Refuse, with the numbers, a result that does not fit onto the disk together with what goes beside it.
+
+        Raises
+        ------
+        ResourceError
+        """
+        folder = Path(output_path).absolute().parent
+        free, wanted = shutil.disk_usage(folder).free, self.output_bytes + self.map_bytes
+        if wanted > free:
+            raise ResourceError(
+                f"The result takes {readable(wanted)} on disk, but only {readable(free)} are free in {folder}.",
+                f"{SMALLER} Or choose another disk.",
+            )
+
+    @property
+    def result_text(self) -> str:
+        """ "1600 x 1600 x 1600 voxels of uint16 (8.2 GB)"."""
+        return f"{' x '.join(map(str, self.grid.size))} voxels of {self.dtype} ({readable(self.output_bytes)})"
+
+
+def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = Options()) -> Plan:
+    """Plan a super-resolution from what a scan's headers say.
+
+    Parameters
+    ----------
+    grid, dtype
+        Of the scan.
+    card : ModelCard
+    options : Options
+
+    Raises
+    ------
+    OptionError, InputError
+        If the options do not fit the model or the scan.
+    """
+    spec, dtype = card.spec, np.dtype(dtype)
+    factors = scales(card, options)
+    way = "blocks" if spec.dimensions == 3 else "planes" if options.planes == "isotropic" else "slices"
+    if way == "planes":
+        _check_three_planes(grid, factors)
+
+    roi = options.roi or tuple((0, n) for n in grid.size)
+    for name, (start, stop), n in zip("ijk", roi, grid.size, strict=True):
+        if not 0 <= start < stop <= n:
+            raise OptionError(
+                f"The ROI's range {start}:{stop} along {name} is empty or outside the volume (0:{n}).",
+                "Give a box inside the volume.",
+            )
+    cropped = grid.cropped([start for start, _ in roi], [stop for _, stop in roi])
+    result = cropped.resampled(scaled_size(cropped.size, factors))
+    result_dtype = np.dtype(options.dtype).newbyteorder("=") if options.dtype else dtype
+
+    passes = (3 if way == "planes" else 1) * (options.ensemble + options.uncertainty)
+    output_bytes = prod(result.size) * result_dtype.itemsize
+    map_bytes = prod(result.size) * 4 if options.uncertainty else 0
+    working = _working_memory(grid, roi, card, factors, way, passes)
+    speed = known_speed(card, options.device)
+    operations = max(spec.flops_per_voxel(factors[: spec.dimensions]), 1e4)
+    guess = GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1) / operations
+    return Plan(
+        card=card,
+        options=options,
+        scan_grid=grid,
+        scan_dtype=dtype,
+        roi=roi,
+        scales=factors,
+        grid=result,
+        dtype=result_dtype,
+        way=way,
+        passes=passes,
+        smooth=card.smooth if options.smooth is None else options.smooth,
+        output_bytes=output_bytes,
+        map_bytes=map_bytes,
+        memory_bytes=prod(grid.size) * dtype.itemsize + output_bytes + map_bytes + working + int(PROGRAM_MEMORY),
+        seconds=prod(cropped.size) * passes / (speed or guess),
+        seconds_are_measured=speed is not None,
+        warnings=tuple(_warnings(grid, card, way)),
+    )
 
 
 def scales(card: ModelCard, options: Options) -> tuple[float, float, float]:
@@ -66,184 +255,49 @@ def scales(card: ModelCard, options: Options) -> tuple[float, float, float]:
     Raises
     ------
     OptionError
-        If the model does not offer the factor that is asked for.
+        If the model does not offer the factors that are asked for.
     """
     spec = card.spec
-    factor = spec.scale and spec.scale[-1]
-    if factor is None:
-        lowest, highest = spec.scale_range[-1]
-        factor = min(max(2.0, lowest), highest) if options.scale is None else options.scale
-        if not lowest <= factor <= highest:
-            raise OptionError(f"The model {card.name} offers factors from {lowest:g} to {highest:g}, not {factor:g}.")
-    elif options.scale not in (None, factor):
+    offered = [(f, f) for f in spec.scale] if spec.scale else list(spec.scale_range)
+    offered = offered[::-1] if spec.dimensions == 3 else [*offered[::-1], (1.0, 1.0)]
+    if spec.dimensions == 2 and options.planes == "isotropic":
+        offered[2] = offered[0]
+    asked = options.scale
+    if asked is None:
+        return tuple(float(min(max(2.0, lowest), highest)) for lowest, highest in offered)
+    if not isinstance(asked, tuple):
+        asked = tuple(1.0 if pair == (1.0, 1.0) and axis == 2 else asked for axis, pair in enumerate(offered))
+    if all(lowest <= factor <= highest for factor, (lowest, highest) in zip(asked, offered, strict=True)):
+        return tuple(map(float, asked))
+    if spec.scale:
         raise OptionError(
-            f"The model {card.name} enlarges by {factor:g}, not by {options.scale:g}.", "Leave the factor out."
+            f"The model {card.name} enlarges by {_factors_text([f for f, _ in offered])}, not by "
+            f"{_factors_text(asked)}.",
+            "Leave the factor out.",
         )
-    if spec.dimensions == 3 or options.planes == "isotropic":
-        return (float(factor),) * 3
-    return (float(factor), float(factor), 1.0)
+    lowest, highest = (_factors_text(ends) for ends in zip(*offered, strict=True))
+    raise OptionError(f"The model {card.name} offers factors from {lowest} to {highest}, not {_factors_text(asked)}.")
 
 
-def region(grid: Grid, options: Options) -> tuple[tuple[int, int], ...]:
-    """The ROI along (i, j, k), or the whole volume.
-
-    Raises
-    ------
-    OptionError
-        If the ROI is empty or lies outside the volume.
-    """
-    if options.roi is None:
-        return tuple((0, n) for n in grid.size)
-    for name, (start, stop), n in zip("ijk", options.roi, grid.size, strict=True):
-        if not 0 <= start < stop <= n:
-            raise OptionError(
-                f"The ROI's range {start}:{stop} along {name} is empty or outside the volume (0:{n}).",
-                "Give a box inside the volume.",
-            )
-    return options.roi
+def spacing_suspicion(grid: Grid) -> str:
+    """A sentence if the voxel size looks as if it had been lost on the way; "" otherwise."""
+    if not np.allclose(grid.spacing, 1.0, atol=1e-6):
+        return ""
+    return "The spacing is exactly 1 x 1 x 1 mm, as in files that have lost theirs: set it in the module Volumes."
 
 
-def output_grid(grid: Grid, card: ModelCard, options: Options) -> Grid:
-    """Grid of the result: the ROI's physical extent, more finely sampled.
-
-    Raises
-    ------
-    OptionError, InputError
-        If the options do not fit the model or the volume.
-    """
-    if options.planes == "isotropic" and card.spec.dimensions == 2:
-        _check_isotropic(grid, scales(card, options)[0])
-    box = region(grid, options)
-    cropped = grid.cropped([start for start, _ in box], [stop for _, stop in box])
-    return cropped.resampled(scaled_size(cropped.size, scales(card, options)))
+def _factors_text(factors) -> str:
+    """ "2", or "2 x 2 x 3" where the axes differ; an axis that is not enlarged at the end is not named."""
+    factors = [*factors]
+    factors = factors[:2] if factors[2] == 1 and len(set(factors[:2])) == 1 else factors
+    return f"{factors[0]:g}" if len(set(factors)) == 1 else " x ".join(f"{f:g}" for f in factors)
 
 
-def output_type(dtype: np.dtype, options: Options) -> np.dtype:
-    """Type of the result: what was asked for, otherwise the input's."""
-    return np.dtype(options.dtype) if options.dtype else np.dtype(dtype)
-
-
-def estimate(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = Options()) -> Estimate:
-    """Predict the result and what it costs.
-
-    Raises
-    ------
-    OptionError, InputError
-        If the options do not fit the model or the volume.
-    """
-    result = output_grid(grid, card, options)
-    kind = output_type(dtype, options)
-    output_bytes = int(np.prod(result.size, dtype=np.int64)) * kind.itemsize
-    input_bytes = int(np.prod(grid.size, dtype=np.int64)) * np.dtype(dtype).itemsize
-    seconds, measured = _seconds(grid, card, options)
-    beside_bytes = output_bytes // kind.itemsize * 4 if options.uncertainty else 0
-    memory = input_bytes + output_bytes + beside_bytes + _working_memory(grid, card, options) + int(PROGRAM_MEMORY)
-    return Estimate(result, kind, output_bytes, memory, seconds, measured, beside_bytes)
-
-
-def check_resources(
-    volume: Volume, card: ModelCard, options: Options, output_path: str | Path | None = None
-) -> Estimate:
-    """Refuse, with the numbers, a run whose result would not fit into memory or onto the disk.
-
-    Raises
-    ------
-    ResourceError
-    """
-    need = estimate(volume.grid, volume.voxels.dtype, card, options)
-    advice = "Choose an ROI, planes axial, or a smaller output type such as int16."
-    to_come = need.memory_bytes - volume.voxels.nbytes
-    if to_come > available_memory():
-        raise ResourceError(
-            f"The result, {_size_text(need.grid)} voxels of {need.dtype} ({readable(need.output_bytes)}), needs about "
-            f"{readable(to_come)} of memory, but only {readable(available_memory())} are free.",
-            advice,
-        )
-    if output_path is not None:
-        free = shutil.disk_usage(Path(output_path).absolute().parent).free
-        wanted = need.output_bytes + need.beside_bytes
-        if wanted > free:
-            raise ResourceError(
-                f"The result takes {readable(wanted)} on disk, but only {readable(free)} are free in "
-                f"{Path(output_path).absolute().parent}.",
-                f"{advice} Or choose another disk.",
-            )
-    return need
-
-
-def record_speed(card: ModelCard, device: str, voxels: float, seconds: float) -> None:
-    """Remember how fast a model was, so that the next estimate is better. Failing to is no failure."""
-    if seconds < 0.5 or not card.weights_sha256:
-        return
-    path = _speed_file()
-    try:
-        known = _known_speeds()
-        known[_speed_key(card, device)] = voxels / seconds
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        warnings.warn(f"The speed could not be recorded: {error}", stacklevel=2)
-
-
-def passes_over(card: ModelCard, options: Options) -> int:
-    """How often each voxel goes through the network."""
-    return _planes(card, options) * (options.ensemble + options.uncertainty)
-
-
-def _planes(card: ModelCard, options: Options) -> int:
-    """In how many planes each voxel is looked at."""
-    return 3 if options.planes == "isotropic" and card.spec.dimensions == 2 else 1
-
-
-def _seconds(grid: Grid, card: ModelCard, options: Options) -> tuple[float, bool]:
-    voxels = float(np.prod([stop - start for start, stop in region(grid, options)])) * passes_over(card, options)
-    device = "cpu" if options.device == "cpu" else "any"
-    speeds = _known_speeds()
-    rates = [speeds[key] for key in (_speed_key(card, device), _speed_key(card, "cpu")) if key in speeds]
-    if rates:
-        return voxels / rates[0], True
-    flops = max(card.spec.flops_per_voxel(scales(card, options)[: card.spec.dimensions]), 1e4)
-    return voxels * flops / (GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1)), False
-
-
-def _known_speeds() -> dict[str, float]:
-    try:
-        return {str(key): float(value) for key, value in json.loads(_speed_file().read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-
-
-def _speed_file() -> Path:
-    return user_models_folder() / "speed.json"
-
-
-def _speed_key(card: ModelCard, device: str) -> str:
-    return f"{card.weights_sha256[:16]} {'cpu' if device == 'cpu' else 'any'}"
-
-
-def _working_memory(grid: Grid, card: ModelCard, options: Options) -> int:
-    """One tile or block, and a few slices of the result."""
-    spec, factor = card.spec, scales(card, options)[0]
-    context = 2 * (spec.context if spec.can_be_cut else UNKNOWN_HALO)
-    i, j, k = (
-        min(n, stop - start + context) for n, (start, stop) in zip(grid.size, region(grid, options), strict=True)
-    )
-    piece = i * j * (k if spec.dimensions == 3 else 1)
-    encode, decode = piece * spec.encode_bytes, piece * spec.decode_bytes * factor**spec.dimensions
-    tile = min(encode + decode, MOST_FOR_TILES) if spec.can_be_cut else encode + min(decode, MOST_FOR_TILES)
-    slices = (8 if passes_over(card, options) == 1 else 14) * 4 * i * j * factor**2
-    if _planes(card, options) == 1 and spec.dimensions == 2:
-        return int(tile + slices)
-    whole = i * j * k * factor**3 * BYTES_OF_BLOCKS
-    return int(tile + slices + (min(MOST_FOR_BLOCKS, whole) if spec.can_be_cut else whole))
-
-
-def _check_isotropic(grid: Grid, factor: float) -> None:
-    if factor != int(factor):
+def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None:
+    if len(set(factors)) > 1 or factors[0] != int(factors[0]):
         raise OptionError(
-            f"Three planes can be joined only for whole factors, not for {factor:g}.", "Choose planes axial."
+            f"Three planes can be joined only for whole factors, not for {_factors_text(factors)}.",
+            "Choose planes axial.",
         )
     ratio = max(grid.spacing) / min(grid.spacing)
     if ratio > LARGEST_SPACING_RATIO:
@@ -255,14 +309,28 @@ def _check_isotropic(grid: Grid, factor: float) -> None:
         )
 
 
-def _size_text(grid: Grid) -> str:
-    return " x ".join(str(n) for n in grid.size)
+def _working_memory(
+    grid: Grid, roi: Ranges, card: ModelCard, factors: tuple[float, float, float], way: str, passes: int
+) -> int:
+    """One tile or block, and a few slices of the result; a network that cannot be cut takes everything at once."""
+    spec = card.spec
+    context = 2 * (spec.context if spec.can_be_cut else max(grid.size))
+    i, j, k = (min(n, stop - start + context) for n, (start, stop) in zip(grid.size, roi, strict=True))
+    piece = i * j * (k if way == "blocks" else 1)
+    encode = piece * spec.encode_bytes
+    decode = piece * spec.decode_bytes * prod(factors[: spec.dimensions])
+    tile = min(encode + decode, MOST_FOR_TILES) if spec.can_be_cut else encode + min(decode, MOST_FOR_TILES)
+    slices = (8 if passes == 1 else 14) * 4 * i * j * factors[0] * factors[1]
+    if way == "slices":
+        return int(tile + slices)
+    whole = i * j * k * prod(factors) * BYTES_OF_BLOCKS
+    return int(tile + slices + (min(MOST_FOR_BLOCKS, whole) if spec.can_be_cut else whole))
 
 
-def warnings_for(volume: Volume, card: ModelCard, options: Options) -> list[str]:
-    """What speaks against using a model for a volume, in words for the user."""
+def _warnings(grid: Grid, card: ModelCard, way: str) -> list[str]:
+    """What speaks against using a model for a scan, as far as its grid tells."""
     found = []
-    *in_plane, between = volume.spacing
+    *in_plane, between = grid.spacing
     if card.voxel_size_mm:
         smallest, largest = card.voxel_size_mm
         if min(in_plane) < 0.95 * smallest or max(in_plane) > 1.05 * largest:
@@ -272,14 +340,6 @@ def warnings_for(volume: Volume, card: ModelCard, options: Options) -> list[str]
             )
     if max(in_plane) > 1.05 * min(in_plane):
         found.append("The pixels are not square; the network learned from square ones.")
-    slicewise = options.planes == "axial" and card.spec.dimensions == 2
-    if slicewise and between > LARGEST_SPACING_RATIO * max(in_plane):
+    if way == "slices" and between > LARGEST_SPACING_RATIO * max(in_plane):
         found.append(f"The slices are {between:.3g} mm apart; only their plane gets sharper.")
     return found
-
-
-def spacing_suspicion(grid: Grid) -> str:
-    """A sentence if the voxel size looks as if it had been lost on the way; "" otherwise."""
-    if not np.allclose(grid.spacing, 1.0, atol=1e-6):
-        return ""
-    return "The spacing is exactly 1 x 1 x 1 mm, as in files that have lost theirs: set it in the module Volumes."

@@ -21,10 +21,11 @@ from ..io.volume import Volume
 from ..models.card import ModelCard
 from ..models.model import Model
 from ..scan.blank_region import BlankRegion
+from ..scan.window_choice import WindowChoice
 from .finish import limits_of
-from .plan import output_grid, output_type
+from .plan import Plan, make_plan
 from .prepare import arithmetic_type
-from .run import Looked, look, super_resolve
+from .run import super_resolve
 from .tiles import Axis, Box
 
 Range = tuple[int, int]
@@ -129,24 +130,24 @@ class Scan:
         self.path = str(path)
         self.volume = read_exchange(path)
         self._blanks: dict[str | float, BlankRegion] = {}
-        self._looks: dict[tuple, Looked] = {}
+        self._choices: dict[tuple, WindowChoice] = {}
 
-    def look(self, options: Options, card: ModelCard) -> Looked:
-        """What the whole scan shows.
+    def plan(self, options: Options, card: ModelCard, order: Sequence[int]) -> tuple[Volume, Plan]:
+        """The volume cut into slices across another axis, and the plan for it; `order` is as of `Grid.permuted`.
 
         Raises
         ------
         InputError, OptionError
         """
+        dtype, volume = self.volume.voxels.dtype, self.volume.permuted(order)
         key = (options.blank, options.window, card.weights_sha256)
-        if key not in self._looks:
-            self._looks[key] = look(self.volume, options, card, self._blanks.get(options.blank))
-            self._blanks[options.blank] = self._looks[key].blanks
-        return self._looks[key]
-
-    def cut(self, order: Sequence[int], looked: Looked) -> tuple[Volume, Looked]:
-        """Volume and look as they are for slices across another axis; `order` is as of `Grid.permuted`."""
-        return self.volume.permuted(order), replace(looked, blanks=looked.blanks.permuted(axes_of(order)))
+        if key not in self._choices:
+            plain = make_plan(self.volume.grid, dtype, card, replace(options, roi=None, planes="axial"))
+            seen = plain.with_scan(self.volume, blanks=self._blanks.get(options.blank))
+            self._choices[key], self._blanks[options.blank] = seen.choice, seen.blanks
+        blanks = self._blanks[options.blank].permuted(axes_of(order))
+        plan = make_plan(volume.grid, dtype, card, options)
+        return volume, plan.with_scan(volume, blanks=blanks, choice=self._choices[key])
 
 
 CUT_ACROSS = ((1, 2, 0), (0, 2, 1), (0, 1, 2))  # `Grid.permuted` for slices across i, j, k
@@ -176,19 +177,16 @@ class Canvas:
         self.path, self._model = path, model
         self._order = CUT_ACROSS[request.normal] if model.spec.dimensions == 2 else (0, 1, 2)
         self._normal = self._order.index(request.normal)
-        self._volume, self._looked = scan.cut(self._order, scan.look(request.options, model.card))
         self._slice = self._turned(request.slice_of(scan.volume.grid.size))
-        self._options = replace(
-            request.options, roi=self._slice, planes="axial", uncertainty=0, disagreement_above=None
-        )
-        grid = output_grid(self._volume.grid, model.card, self._options)
-        boxes = zip(self._volume.grid.size, self._slice, grid.size, strict=True)
-        self._axes = [Axis(length, start, stop, outputs) for length, (start, stop), outputs in boxes]
+        options = replace(request.options, roi=self._slice, planes="axial", uncertainty=0, disagreement_above=None)
+        self._volume, self._plan = scan.plan(options, model.card, self._order)
+        self._plan.check_memory()
+        self._axes = self._plan.axes[::-1]
         self._filled = Filled(self._area_of(self._slice))
         with ExchangeOutput(path) as output:
-            self._voxels = output.allocate(grid.shape, output_type(self._volume.voxels.dtype, self._options))
+            self._voxels = output.allocate(self._plan.grid.shape, self._plan.dtype)
             self._interpolate()
-            output.publish(Volume(self._voxels, grid))
+            output.publish(Volume(self._voxels, self._plan.grid))
 
     @property
     def is_empty(self) -> bool:
@@ -225,16 +223,15 @@ class Canvas:
         super_resolve(
             self._volume,
             self._model,
-            replace(self._options, roi=part),
             cancelled=cancelled,
             allocate=lambda shape, dtype: self._voxels[target],
-            looked=self._looked,
+            plan=self._plan.within(part),
         )
         self._filled.add(area)
         return target
 
     def _interpolate(self) -> None:
-        kind = arithmetic_type(self._voxels.dtype, self._looked.choice.window)
+        kind = arithmetic_type(self._voxels.dtype, self._plan.choice.window)
         values = _interpolated(self._volume.voxels, self._axes[::-1], kind)
         if self._voxels.dtype.kind != "f":
             np.rint(values, out=values)

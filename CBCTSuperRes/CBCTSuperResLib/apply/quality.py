@@ -110,6 +110,12 @@ def quality_card(
     }
 
 
+def card_of_failure() -> dict:
+    """The card of a result that could not be measured."""
+    names = ("assumptions", "slices", "blur_pixels", "noise_share_of_window", "seconds")
+    return {"format": FORMAT, "figures": [], "warnings": [], **dict(zip(names, ("", [], None, None, 0.0), strict=True))}
+
+
 def pairs_of(
     voxels: np.ndarray,
     result: np.ndarray,

@@ -1,65 +1,85 @@
-"""The account of a run that goes with its result."""
+"""The account of a run that goes with its result, in memory and beside a file; ready for JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import platform
+from importlib import metadata
+from pathlib import Path
 
-from ..core.devices import describe_device
+from .. import __version__
 from ..core.memory import peak_memory
-from ..core.options import Options
-from ..core.volume import Grid
 from ..io.volume import Volume
-from .plan import scales, warnings_for
+from .plan import Plan
 
-if TYPE_CHECKING:
-    from ..models.model import Model
-    from ..scan.blank_region import BlankRegion
-    from ..scan.window_choice import WindowChoice
-    from .engine import Engine
+NOTICE = "Fine detail is predicted by a network; not for diagnosis."
 
 
-def make_report(
-    volume: Volume,
-    grid: Grid,
-    model: Model,
-    options: Options,
-    choice: WindowChoice,
-    blanks: BlankRegion,
-    engine: Engine,
-    smooth: float,
-    pieces: int,
-    seconds: dict[str, float],
-) -> dict:
-    """What was done, by what, with which choices, and what to beware of; ready for JSON."""
-    spec = model.card.spec
+def make_report(plan: Plan, **measured) -> dict:
+    """What was done, by what, with which choices, and what to beware of.
+
+    Parameters
+    ----------
+    plan : Plan
+        With the scan's facts.
+    **measured
+        What only the run knows: device, precision, tile, notes, pieces, seconds and whatever else is to be told; by
+        its keys in the report.
+    """
+    spec, choice = plan.card.spec, plan.choice
     return {
-        "model": model.card.name,
-        "model_sha256": model.card.weights_sha256,
+        "model": plan.card.name,
+        "model_sha256": plan.card.weights_sha256,
         "network": spec.network,
-        "planes": options.planes if spec.dimensions == 2 else "blocks",
-        "scale": list(scales(model.card, options)),
-        "roi": options.roi,
+        "planes": "blocks" if plan.way == "blocks" else plan.options.planes,
+        "scale": list(plan.scales),
+        "roi": plan.options.roi,
         "window": [choice.window.lo, choice.window.hi],
         "window_reason": choice.reason,
         "clipped_share": round(choice.clipped_share, 5),
         "tissue_levels": {name: getattr(choice.levels, name) for name in ("air", "soft", "bone")},
-        "blank": blanks.to_json(),
-        "smooth_pixels": smooth,
-        "device": describe_device(engine.device),
-        "precision": engine.precision,
-        "tile": engine.tile,
+        "blank": plan.blanks.to_json(),
+        "smooth_pixels": plan.smooth,
         "halo": spec.context if spec.can_be_cut else None,
-        "ensemble": options.ensemble,
-        "pieces": pieces,
-        "notes": list(engine.notes),
-        "warnings": [
-            *volume.report.get("warnings", ()),
-            *choice.warnings,
-            *warnings_for(volume, model.card, options),
-        ],
-        "output_size": list(grid.size),
-        "output_spacing_mm": list(grid.spacing),
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "ensemble": plan.options.ensemble,
+        "warnings": list(plan.warnings),
+        "output_size": list(plan.grid.size),
+        "output_spacing_mm": list(plan.grid.spacing),
         "peak_memory_bytes": peak_memory(),
-        "notice": "Fine detail is predicted by a network; not for diagnosis.",
+        "notice": NOTICE,
+        **measured,
     }
+
+
+def report_path(output_path: str | Path) -> Path:
+    """Where the report of an output lies."""
+    return Path(f"{output_path}.json")
+
+
+def identity(path: str | Path) -> dict:
+    """What tells whether a file, or a folder of slices, is still the one that a report speaks of."""
+    path = Path(path)
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    facts = [p.stat() for p in files]
+    return {
+        "path": str(path.absolute()),
+        "files": len(files),
+        "bytes": sum(f.st_size for f in facts),
+        "modified": max((f.st_mtime for f in facts), default=0.0),
+    }
+
+
+def facts_of(path: str | Path, volume: Volume) -> dict:
+    """What a report says of a volume in a file."""
+    grid = volume.grid
+    return {**identity(path), "size": grid.size, "spacing_mm": grid.spacing, "type": str(volume.voxels.dtype)}
+
+
+def versions() -> dict[str, str]:
+    """Versions of this library, of Python and of the packages that shape the result."""
+    found = {"CBCTSuperResLib": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "numpy", "SimpleITK", "safetensors"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from ..apply.plan import estimate
+from ..apply.plan import make_plan
+from ..apply.speed import record_speed
 from ..core.errors import OptionError
 from ..core.memory import available_memory, readable
 from ..core.options import ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, Options
@@ -16,9 +17,7 @@ from ..core.progress import duration_text
 from ..io.volume import Volume
 from ..models.card import read_card
 from ..models.folder import DEFAULT_MODEL, find_model
-from ..scan.field_of_view import find_blanks
 from ..scan.window import PRESETS, Window
-from ..scan.window_choice import choose_window
 from .terminal import NOTICE, Progress, add_command
 
 
@@ -169,6 +168,7 @@ def run_apply(parsed: argparse.Namespace) -> None:
             spacing=parsed.spacing,
             series=parsed.series,
         )
+    record_speed(report)
     if not parsed.quiet:
         print(result_text(report, parsed.output))
 
@@ -213,10 +213,8 @@ def facts_of_scan(
         As a run would.
     """
     volume = Volume.read(path, spacing=spacing, series=series)
-    card = read_card(find_model(model or DEFAULT_MODEL))
-    blanks = find_blanks(volume, options.blank)
-    choice = choose_window(volume.voxels, blanks, options.window, card)
-    need = estimate(volume.grid, volume.voxels.dtype, card, options)
+    plan = make_plan(volume.grid, volume.voxels.dtype, read_card(find_model(model or DEFAULT_MODEL)), options)
+    plan = plan.with_scan(volume, is_checked=True)
     return {
         "scan": str(path),
         "size": list(volume.grid.size),
@@ -224,19 +222,19 @@ def facts_of_scan(
         "type": str(volume.voxels.dtype),
         "bytes": volume.voxels.nbytes,
         "range": [float(volume.voxels.min()), float(volume.voxels.max())],
-        "blank": {"share": blanks.share, "rule": blanks.rule},
-        "window": [choice.window.lo, choice.window.hi],
-        "window_reason": choice.reason,
-        "warnings": [*volume.report.get("warnings", []), *choice.warnings],
-        "model": card.line,
-        "output_size": list(need.grid.size),
-        "output_spacing_mm": list(need.grid.spacing),
-        "output_type": str(need.dtype),
-        "output_bytes": need.output_bytes,
-        "memory_bytes": need.memory_bytes,
+        "blank": {"share": plan.blanks.share, "rule": plan.blanks.rule},
+        "window": [plan.choice.window.lo, plan.choice.window.hi],
+        "window_reason": plan.choice.reason,
+        "warnings": list(plan.warnings),
+        "model": plan.card.line,
+        "output_size": list(plan.grid.size),
+        "output_spacing_mm": list(plan.grid.spacing),
+        "output_type": str(plan.dtype),
+        "output_bytes": plan.output_bytes,
+        "memory_bytes": plan.memory_bytes,
         "memory_free_bytes": available_memory(),
-        "seconds": need.seconds,
-        "seconds_measured": need.measured,
+        "seconds": plan.seconds,
+        "seconds_measured": plan.seconds_are_measured,
     }
 
 

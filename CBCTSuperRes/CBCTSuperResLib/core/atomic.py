@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = fresh_file(path)
         yield scratch
-        _flush(scratch)
+        flush_file(scratch)
         _rename(scratch, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         reason = getattr(error, "strerror", None) or error
@@ -94,6 +94,51 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+@contextmanager
+def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
+    """`replacing` for files that belong together: all of them take their places if all goes well, otherwise none.
+
+    The last one, which tells readers that the others are there, takes its place last.
+
+    Raises
+    ------
+    OutputError
+        As `replacing`; what was there before is there again.
+    """
+    paths = [Path(path) for path in paths]
+    scratches: list[Path] = []
+    former: dict[Path, Path | None] = {}  # where what a new file has replaced waits until the last one is in place
+    path = paths[0]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratches.append(fresh_file(path))
+        yield scratches
+        for scratch in scratches:
+            flush_file(scratch)
+        try:
+            for path, scratch in zip(paths, scratches, strict=True):
+                if path is not paths[-1]:
+                    aside = fresh_file(path) if path.exists() else None
+                    if aside:
+                        _rename(path, aside)
+                    former[path] = aside
+                _rename(scratch, path)
+        except BaseException:
+            for changed, aside in former.items():
+                changed.unlink(missing_ok=True)
+                if aside:
+                    _rename(aside, changed)
+            raise
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"The file {path} cannot be written: {reason}.", "Choose another folder.") from error
+    finally:
+        for left in (*scratches, *filter(None, former.values())):
+            with suppress(OSError):
+                left.unlink()
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write a UTF-8 text with `replacing`.
 
@@ -136,7 +181,7 @@ def _hidden_beside(path: Path) -> Path:
     return path.with_name(f".{secrets.token_hex(8)}.{path.name[-100:]}")
 
 
-def _flush(path: Path) -> None:
+def flush_file(path: Path) -> None:
     """Have the system write a file to its disk, so that a power cut after the rename does not leave an empty one."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -5,9 +5,29 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-MIB = 2**20
+from .errors import ResourceError
+
+
+@contextmanager
+def memory_for(what: str, advice: str) -> Iterator[None]:
+    """Say what memory ran out for, and what helps there, where it does.
+
+    >>> with memory_for("the result, 800 x 800 x 600 voxels of uint16 (768 MB)", "Choose an ROI."):
+    ...     voxels = np.empty((600, 800, 800), np.uint16)
+
+    Raises
+    ------
+    ResourceError
+        In place of a MemoryError.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise ResourceError(f"Memory ran out for {what}.", advice) from error
 
 
 def available_memory() -> int:

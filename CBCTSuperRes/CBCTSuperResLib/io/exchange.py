@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.atomic import write_json
+from ..core.atomic import replacing
 from ..core.errors import InputError, OutputError
 from ..core.volume import Grid, Volume
 from .write import check_disk
@@ -48,7 +48,7 @@ def write_slabs(volume: Volume, path: str | Path) -> Iterator[float]:
     """
     with ExchangeOutput(path) as output:
         yield from output.save(volume.voxels)
-        output.declare_whole(volume)
+        output.publish(volume)
 
 
 def remove_pieces(path: str | Path) -> Iterator[None]:
@@ -94,20 +94,26 @@ class ExchangeOutput:
     >>> with ExchangeOutput(path) as output:
     ...     result = super_resolve(volume, model, allocate=output.allocate)
     ...     output.publish(result)
+
+    Attributes
+    ----------
+    announcement : Path
+        The file of the grid, whose appearance tells that the voxels are whole.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._mapped: np.memmap | None = None
-        self._published = False
+        self.announcement = _grid_file(self._path)
+        self._inside: np.ndarray | None = None  # voxels that are in the file
+        self._is_kept = False
 
     def __enter__(self) -> ExchangeOutput:
         return self
 
     def __exit__(self, *_) -> None:
-        self._mapped = None
-        if not self._published:
-            self._remove()
+        self._inside = None
+        if not self._is_kept:
+            remove_exchange(self._path)
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype | str) -> np.ndarray:
         """Voxels whose memory is the file; its room on the disk is taken at once.
@@ -119,42 +125,29 @@ class ExchangeOutput:
         """
         nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         check_disk(self._path.parent, nbytes)
-        self._remove()
+        remove_exchange(self._path)
         try:
-            self._mapped = np.lib.format.open_memmap(self._path, "w+", np.dtype(dtype), tuple(shape))
+            self._inside = np.lib.format.open_memmap(self._path, "w+", np.dtype(dtype), tuple(shape))
             if hasattr(os, "posix_fallocate"):
                 with open(self._path, "rb+") as stream:
                     os.posix_fallocate(stream.fileno(), 0, self._path.stat().st_size)
         except OSError as error:
             raise _refused(self._path, error) from error
-        return self._mapped
+        return self._inside
 
     def publish(self, volume: Volume) -> None:
         """Declare the allocated voxels, or any others, to be whole."""
-        if self._mapped is None or not np.shares_memory(volume.voxels, self._mapped):
+        with replacing(self.announcement) as scratch:
+            self.write(volume, scratch)
+        self.keep()
+
+    def write(self, volume: Volume, scratch: Path) -> None:
+        """Have all voxels in the file, and in `scratch` what will be renamed to `announcement`."""
+        if self._inside is None or not np.shares_memory(volume.voxels, self._inside):
             for _ in self.save(volume.voxels):
                 pass
-        else:
-            self._mapped.flush()
-        self.declare_whole(volume)
-
-    def save(self, voxels: np.ndarray) -> Iterator[float]:
-        """Write voxels slab by slab; plainly, because a full disk is then an error that can be caught."""
-        check_disk(self._path.parent, voxels.nbytes)
-        self._remove()
-        form = {"descr": np.lib.format.dtype_to_descr(voxels.dtype), "fortran_order": False, "shape": voxels.shape}
-        depth = slab_depth(voxels)
-        try:
-            with open(self._path, "wb") as stream:
-                np.lib.format.write_array_header_1_0(stream, form)
-                for start in range(0, len(voxels), depth):
-                    stream.write(np.ascontiguousarray(voxels[start : start + depth]).data)
-                    yield min(1.0, (start + depth) / len(voxels))
-        except OSError as error:
-            raise _refused(self._path, error) from error
-
-    def declare_whole(self, volume: Volume) -> None:
-        """Write the grid, without which the voxels are not read."""
+        elif isinstance(self._inside, np.memmap):
+            self._inside.flush()
         grid = volume.grid
         facts = {
             "grid": {
@@ -166,11 +159,27 @@ class ExchangeOutput:
             "padding_value": volume.padding_value,
             "report": volume.report,
         }
-        write_json(_grid_file(self._path), facts, indent=None)
-        self._published = True
+        scratch.write_text(json.dumps(facts, ensure_ascii=False, default=str), encoding="utf-8")
 
-    def _remove(self) -> None:
+    def keep(self) -> None:
+        """From now on, leaving does not remove the voxels."""
+        self._is_kept = True
+
+    def save(self, voxels: np.ndarray) -> Iterator[float]:
+        """Write voxels slab by slab; plainly, because a full disk is then an error that can be caught."""
+        check_disk(self._path.parent, voxels.nbytes)
         remove_exchange(self._path)
+        form = {"descr": np.lib.format.dtype_to_descr(voxels.dtype), "fortran_order": False, "shape": voxels.shape}
+        depth = slab_depth(voxels)
+        try:
+            with open(self._path, "wb") as stream:
+                np.lib.format.write_array_header_1_0(stream, form)
+                for start in range(0, len(voxels), depth):
+                    stream.write(np.ascontiguousarray(voxels[start : start + depth]).data)
+                    yield min(1.0, (start + depth) / len(voxels))
+        except OSError as error:
+            raise _refused(self._path, error) from error
+        self._inside = voxels
 
 
 def slab_depth(voxels: np.ndarray) -> int:

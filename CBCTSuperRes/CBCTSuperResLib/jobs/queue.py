@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ..apply.file import identity, report_path
 from ..apply.plan import scales
+from ..apply.report import identity, report_path
 from ..core.errors import Cancelled, InputError, OutputError, SuperResError
 from ..core.options import Options
 from ..models.card import ModelCard

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..apply.file import DISAGREEMENT, beside_path
+from ..apply.file import DISAGREEMENT, path_beside
 from ..apply.plan import scales
 from ..core.errors import Cancelled, ResourceError, SuperResError
 from ..core.options import Options
@@ -276,7 +276,7 @@ class SuperResJob(VolumeJob):
         task = {"kind": "apply", "model": str(card.path.absolute()), "options": options.to_json()}
         super().__init__({"input": inputVolume}, outputVolume, task, worker, folder)
         if options.uncertainty:
-            self._results.append(beside_path(self._results[0], DISAGREEMENT))
+            self._results.append(path_beside(self._results[0], DISAGREEMENT))
             self._files.append(self._results[-1])
 
     def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:

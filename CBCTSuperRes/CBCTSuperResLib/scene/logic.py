@@ -10,7 +10,7 @@ from pathlib import Path
 
 import slicer
 
-from ..apply.plan import estimate
+from ..apply.plan import make_plan
 from ..core.errors import InputError, OutputError, ResourceError
 from ..core.memory import readable
 from ..core.options import Options
@@ -128,8 +128,8 @@ class SuperResLogic:
             roi = roiBox(roi, inputVolume)
         card = read_card(find_model(DEFAULT_MODEL if model is None else model))
         chosen = Options(roi=roi, **options)
-        need = estimate(volume.grid, volume.voxels.dtype, card, chosen)
-        folder = _temporaryFolder(volume.voxels.nbytes + need.output_bytes + need.beside_bytes)
+        plan = make_plan(volume.grid, volume.voxels.dtype, card, chosen)
+        folder = _temporaryFolder(volume.voxels.nbytes + plan.output_bytes + plan.map_bytes)
         return SuperResJob(inputVolume, outputVolume, card, chosen, worker, folder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from ...apply.plan import Estimate, check_resources, estimate
+from ...apply.plan import Plan, make_plan
 from ...core.errors import ModelError, SuperResError
 from ...core.options import Options
 from ...io.volume import Volume
@@ -135,8 +135,8 @@ class Choices:
             self._window = (key, choose_window_for_sample(seen.sample, seen.levels, request, card))
         return self._window[1]
 
-    def estimate(self) -> Estimate:
-        """What the result will be and cost.
+    def plan(self) -> Plan:
+        """What the result will be and cost, as far as the volume's grid tells.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class Choices:
             Why there can be no result.
         """
         volume = self.volume()
-        return estimate(volume.grid, volume.voxels.dtype, self._installedCard(), self.options())
+        return make_plan(volume.grid, volume.voxels.dtype, self._installedCard(), self.options())
 
     def problem(self) -> str:
         """Why Apply cannot run; "" if it can."""
@@ -153,9 +153,9 @@ class Choices:
         if self.inputNode is not None and self.outputNode is self.inputNode:
             return _("The output volume is the input volume. Choose another one.")
         try:
-            volume, card = self.volume(), self._installedCard()
+            self._installedCard()
             self.window()
-            check_resources(volume, card, self.options())
+            self.plan().check_memory()
         except SuperResError as error:
             return str(error)
         return ""

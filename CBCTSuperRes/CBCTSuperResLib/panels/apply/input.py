@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from ...apply.plan import spacing_suspicion, warnings_for
+from ...apply.plan import spacing_suspicion
 from ...core.errors import SuperResError
 from ...core.memory import readable
 from ...io.volume import Volume
@@ -87,7 +87,7 @@ class InputSection(Section):
         if blank >= NOTEWORTHY_BLANK_SHARE:
             notes.append(_("About {percent:.0f} % is blank: outside the field of view.").format(percent=100 * blank))
         if card is not None:
-            notes += warnings_for(volume, card, self.choices.options())
+            notes += self.choices.plan().warnings
         return [note for note in notes if note]
 
 

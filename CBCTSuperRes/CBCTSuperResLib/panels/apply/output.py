@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from slicer.i18n import tr as _
 
-from ...apply.plan import Estimate
+from ...apply.plan import Plan
 from ...core.errors import SuperResError
 from ...core.memory import readable
 from ...core.options import Options
@@ -53,24 +53,24 @@ class OutputSection(Section):
         if self.choices.inputNode is None:
             return ""
         try:
-            return estimateText(self.choices.estimate())
+            return planText(self.choices.plan())
         except SuperResError as error:
             return str(error)
 
 
-def estimateText(need: Estimate) -> str:
+def planText(plan: Plan) -> str:
     """Size, spacing, memory and time of a result that is not there yet."""
-    size = " x ".join(map(str, need.grid.size))
-    spacing = " x ".join(f"{s:.3g}" for s in need.grid.spacing)
+    size = " x ".join(map(str, plan.grid.size))
+    spacing = " x ".join(f"{s:.3g}" for s in plan.grid.spacing)
     text = _("{size}, {spacing} mm, {bytes}; about {duration} and {memory} of memory")
-    if not need.measured:
+    if not plan.seconds_are_measured:
         text += _(" (the time is a guess until the model has run here)")
     return text.format(
         size=size,
         spacing=spacing,
-        bytes=readable(need.output_bytes),
-        duration=duration_text(need.seconds),
-        memory=readable(need.memory_bytes),
+        bytes=readable(plan.output_bytes),
+        duration=duration_text(plan.seconds),
+        memory=readable(plan.memory_bytes),
     )
 
 

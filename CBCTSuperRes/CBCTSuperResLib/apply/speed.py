@@ -1,0 +1,77 @@
+"""How fast models were on this machine: what the estimated time of the next run is made of.
+
+`super_resolve` and `apply_to_file` write nothing of this; the command and the worker record a report when it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from pathlib import Path
+
+from ..core.atomic import FileLock, write_json
+from ..core.errors import OutputError
+from ..models.card import ModelCard
+from ..models.folder import user_models_folder
+
+SHORTEST_S = 0.5  # less says more of the start than of the speed
+PATIENCE_S = 2.0
+
+
+def record_speed(report: dict) -> None:
+    """Remember how fast a model was, from the report of `apply_to_file`. Failing to is no failure.
+
+    Other runs may record theirs at the same time; none loses another's.
+    """
+    run = report["super_resolution"]
+    seconds, voxels = run["seconds"]["computing"], run["network_voxels"]
+    is_lone_piece = run["roi"] is not None and run["pieces"] < 2  # which is mostly margin
+    if seconds < SHORTEST_S or not voxels or is_lone_piece or not run["model_sha256"]:
+        return
+    path = _file()
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        patience = time.monotonic() + PATIENCE_S
+        while not lock.acquire():
+            if time.monotonic() > patience:
+                return
+            time.sleep(0.01)
+        try:
+            device = "cpu" if run["device"].startswith("cpu") else "any"
+            write_json(path, {**_known(), _key(run["model_sha256"], device): voxels / seconds}, indent=1)
+        finally:
+            lock.release()
+    except (OSError, OutputError) as error:
+        warnings.warn(f"The speed could not be recorded: {error}", stacklevel=2)
+
+
+def known_speed(card: ModelCard, device: str) -> float | None:
+    """Input voxels that a model's network took in a second; None if nothing is known.
+
+    Parameters
+    ----------
+    device : str
+        As in `Options`; where it is not known, the speed of the CPU is taken.
+    """
+    speeds = _known()
+    for kind in ("cpu",) if device == "cpu" else ("any", "cpu"):
+        if _key(card.weights_sha256, kind) in speeds:
+            return speeds[_key(card.weights_sha256, kind)]
+    return None
+
+
+def _known() -> dict[str, float]:
+    try:
+        return {str(key): float(value) for key, value in json.loads(_file().read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _file() -> Path:
+    return user_models_folder() / "speed.json"
+
+
+def _key(weights_sha256: str, device: str) -> str:
+    return f"{weights_sha256[:16]} {device}"
