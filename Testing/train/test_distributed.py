@@ -21,9 +21,9 @@ from CBCTSuperResLib.core.errors import (
     SuperResError,
 )
 from CBCTSuperResLib.train import launch, run
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.launch import Relay, Replay
 from CBCTSuperResLib.train.observer import Observer, RunFacts, RunResult
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.state import read_checkpoint
 from tiny_runs import same_payload, tiny_json, tiny_options
 
@@ -179,7 +179,7 @@ def test_torchrun_can_be_used_directly_and_ends_on_sigterm_with_everything_saved
         import sys
         sys.path.insert(0, {str(ROOT / "CBCTSuperRes")!r})
         from CBCTSuperResLib.core.errors import Cancelled
-        from CBCTSuperResLib.train.checks import read_options
+        from CBCTSuperResLib.train.options_file import read_options
         from CBCTSuperResLib.train.run import train
         try:
             train(read_options({str(file)!r}))

@@ -167,7 +167,7 @@ def _add_options_file(parser: argparse.ArgumentParser) -> None:
 
 def run_train(parsed: argparse.Namespace) -> int:
     """`cbct-superres train`"""
-    from ..train.checks import read_options
+    from ..train.options_file import read_options
 
     options = read_options(parsed.opt, _overrides(parsed))
     if parsed.dry_run:
@@ -214,7 +214,7 @@ def _ask_about_changes(changes: list[str]) -> bool:
 
 def run_test(parsed: argparse.Namespace) -> None:
     """`cbct-superres test`"""
-    from ..train.checks import read_options
+    from ..train.options_file import read_options
     from ..train.test import report_text, test
 
     options = read_options(parsed.opt, parsed.set, is_train=False)

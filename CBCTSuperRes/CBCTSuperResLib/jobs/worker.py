@@ -89,8 +89,8 @@ def train(job: dict, events: Sender, stop: Stop) -> dict:
         If it was asked to stop; the run can be resumed.
     """
     require_packages()
-    from ..train.checks import read_options
     from ..train.observers import Events
+    from ..train.options_file import read_options
     from ..train.run import train as run_training
 
     _say(events, "Preparing the data")
@@ -116,7 +116,7 @@ def plan(job: dict, events: Sender, stop: Stop) -> dict:
     dict
         "text" for people, "seconds" in all, and the facts of `Plan` by their names.
     """
-    from ..train.checks import read_options
+    from ..train.options_file import read_options
     from ..train.plan import plan as plan_training
 
     _say(events, "Planning")
@@ -138,8 +138,8 @@ def check(job: dict, events: Sender, stop: Stop) -> dict:
         See `check_data`.
     """
     require_packages()
-    from ..train.checks import read_options
     from ..train.data.inspect import check_data
+    from ..train.options_file import read_options
 
     return check_data(read_options(job["options"]), events.progress, stop)
 

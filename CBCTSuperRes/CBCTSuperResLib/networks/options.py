@@ -76,7 +76,7 @@ class UNetSPSROptions:
     has_gradient_branch: ClassVar[bool] = True  # whose map a loss may compare
 
     nf: int = option(64, "Features of the trunk and of the gradient branch.", seed=True, minimum=1)
-    nb: int = option(23, "RRDBs of the trunk.", seed=True, minimum=4)
+    nb: int = option(23, "Residual blocks of the trunk; RRDBs in unetspsr_net.", seed=True, minimum=4)
     in_nc: int = option(
         1,
         "Channels of LR: 1 for grey, 3 for colour. With out_nc 1 also 3, 5, 7 or 9: so many neighbouring slices, of "

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ..core.atomic import FileLock
 from ..core.errors import Cancelled, SuperResError
-from .checks import read_options
 from .launch import (
     EVENTS,
     JOB,
@@ -22,6 +21,7 @@ from .launch import (
     STOP,
     Relay,
 )
+from .options_file import read_options
 from .run import train
 
 

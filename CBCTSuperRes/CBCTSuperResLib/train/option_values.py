@@ -180,6 +180,10 @@ class Key:
         count = "list" if self.length < 0 else f"list of {self.length}"
         return f"{'ascending ' if self._ascending else ''}{count}: {self._item_text}"
 
+    def only_in(self, networks: list[str]) -> Key:
+        """The same key, saying which networks have it."""
+        return replace(self, rules={**self.rules, "meaning": f"{self.meaning} Only in {' and '.join(networks)}."})
+
     def or_as(self, other: Key) -> Key:
         """The same key, accepting what either does: networks share names."""
         rules = dict(self.rules)

@@ -492,6 +492,7 @@ class TrainingOptions:
         return found
 
 
+REGISTRIES = {"network_G": NETWORKS, "network_D": DISCRIMINATORS}
 BLOCKS: dict[str, type] = {
     "path": PathOptions,
     "network_G": GeneratorOptions,
@@ -534,12 +535,19 @@ def keys_at(path: tuple[str, ...], values: Mapping[str, Any] | None = None) -> d
     for options in others:
         for name, key in keys_of(options).items():
             found[name] = found[name].or_as(key) if name in found else key
+    if values is None and path[0] in REGISTRIES:
+        registry = REGISTRIES[path[0]]
+        for name in found.keys() - keys_of(BLOCKS[path[0]]):
+            having = [one for one, entry in registry.items() if name in keys_of(entry.options)]
+            if len(having) < len(registry):
+                ending = "_net" if path[0] == "network_G" else ""
+                found[name] = found[name].only_in([f"{one}{ending}" for one in having])
     return found
 
 
 def network_types(block: str, values: Mapping[str, Any] | None = None) -> list[type]:
     """The dataclasses of a block's network, of all networks it may name without `values`; [] for other blocks."""
-    registry = {"network_G": NETWORKS, "network_D": DISCRIMINATORS}.get(block, {})
+    registry = REGISTRIES.get(block, {})
     if not registry or values is None:
         return [entry.options for entry in registry.values()]
     which = f"which_model_{block[-1]}"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -372,7 +373,12 @@ def value_of_text(name: str, text: str) -> Any:
 
 def preset(name: str) -> dict[str, Any]:
     """The JSON of a shipped file of options, complete; see `PRESETS`."""
-    return read_options(resource(f"Configurations/{name}.json")).to_json()
+    return json.loads(_preset_text(name))
+
+
+@lru_cache
+def _preset_text(name: str) -> str:
+    return json.dumps(read_options(resource(f"Configurations/{name}.json")).to_json())
 
 
 def write_options(options: TrainingOptions, path: str | Path) -> None:

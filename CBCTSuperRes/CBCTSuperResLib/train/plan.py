@@ -30,8 +30,8 @@ import torch
 from ..core.errors import SuperResError
 from ..core.memory import available_memory, readable
 from ..core.progress import duration_text
-from .checks import TrainingDevice, missing, training_device
-from .options import RESIDUAL, UNET, VGG, DiscriminatorOptions, TrainingOptions
+from .checks import UNET, TrainingDevice, missing, training_device
+from .options import DiscriminatorOptions, TrainingOptions
 from .ranks import Processes
 from .recipes import build_recipe
 from .step import Precision, Steps
@@ -81,9 +81,10 @@ class Layer:
 
 def generator_cost(options: TrainingOptions) -> Cost:
     """The generator (networks/unetspsr.py or residual.py)."""
-    if options.network_G.which_model_G == RESIDUAL:
+    if options.network_G.network == "residual":
         return _residual_cost(options)
-    nf, nb, gc, scale = options.network_G.nf, options.network_G.nb, options.network_G.gc, options.scale
+    g, scale = options.network_G.options, options.scale
+    nf, nb, gc = g.nf, g.nb, g.gc
     low = 1 / scale**2
     wide = 2 * nf
     trunk = 2 * nf + nb * _kept_by_rrdb(nf, gc)
@@ -97,7 +98,7 @@ def generator_cost(options: TrainingOptions) -> Cost:
 
 def _residual_cost(options: TrainingOptions) -> Cost:
     """Each block keeps its input and what is between its layers."""
-    g, low = options.network_G, 1 / options.scale**2
+    g, low = options.network_G.options, 1 / options.scale**2
     layers = [Layer(g.in_nc, g.nf, low), *[Layer(g.nf, g.nf, low)] * (2 * g.nb)]
     layers.append(Layer(g.nf + g.out_nc, g.out_nc * options.scale**2, low))
     return _cost(layers, kept=low * (2 * g.nf * (g.nb + 1)) + 2 * g.out_nc, peak=2 * g.nf * low)
@@ -105,7 +106,7 @@ def _residual_cost(options: TrainingOptions) -> Cost:
 
 def discriminator_cost(network: DiscriminatorOptions, edge: int) -> Cost:
     """A discriminator of images of `edge` pixels (networks/unet_discriminator.py, vgg_discriminator.py)."""
-    nf = network.nf
+    nf = network.options.nf
     if network.which_model_D == UNET:
         down = nf * (1 + 2 / 4 + 4 / 16 + 8 / 64)
         up = nf * (8 / 16 + 4 / 16 + 4 / 4 + 2 / 4 + 2 + 1 + 1 + 1 + 1)
@@ -157,9 +158,9 @@ def _areas_of_steps(scale: int) -> list[float]:
 
 
 def _generator_layers(options: TrainingOptions) -> Iterator[Layer]:
-    g = options.network_G
+    g = options.network_G.options
     nf, gc, low = g.nf, g.gc, 1 / options.scale**2
-    for inputs in (g.in_nc, g.channels):  # of the trunk and of the gradient branch
+    for inputs in (g.in_nc, options.network_G.channels):  # of the trunk and of the gradient branch
         yield Layer(inputs, nf, low)
         yield Layer(nf, nf, low)
         yield from (Layer(nf, nf, area) for area in _areas_of_steps(options.scale))
@@ -178,8 +179,8 @@ def _generator_layers(options: TrainingOptions) -> Iterator[Layer]:
 
 
 def _unet_layers(network: DiscriminatorOptions) -> Iterator[Layer]:
-    nf = network.nf
-    yield Layer(network.in_nc, nf, 1)
+    nf = network.options.nf
+    yield Layer(network.options.in_nc, nf, 1)
     for n, area in ((1, 1 / 4), (2, 1 / 16), (4, 1 / 64)):
         yield Layer(n * nf, 2 * n * nf, area, kernel=4, bias=False)
     for n, area in ((8, 1 / 16), (4, 1 / 4), (2, 1)):
@@ -190,9 +191,9 @@ def _unet_layers(network: DiscriminatorOptions) -> Iterator[Layer]:
 
 
 def _vgg_layers(network: DiscriminatorOptions) -> Iterator[Layer]:
-    inputs, area = network.in_nc, 1.0
+    inputs, area = network.options.in_nc, 1.0
     for n in (1, 2, 4, 8, 8):
-        outputs = n * network.nf
+        outputs = n * network.options.nf
         yield Layer(inputs, outputs, area)
         area /= 4
         yield Layer(outputs, outputs, area, kernel=4)
@@ -221,7 +222,7 @@ def seconds_of_a_patch(options: TrainingOptions, where: TrainingDevice) -> tuple
     options : TrainingOptions
         What was timed.
     """
-    train = replace(options.train, feature_weight=0.0, warmup_iters=0, D_init_iters=0, D_update_ratio=1)
+    train = replace(options.train, feature_weight=0.0, warmup_iters=0)
     if not any((train.pixel_weight, train.pixel_branch_weight, train.gradient_pixel_weight, train.gan_weight)):
         train = replace(train, pixel_weight=1.0)
     timed = replace(options, train=train)
@@ -235,9 +236,9 @@ def _time(options: TrainingOptions, device: torch.device) -> float:
     networks = {role: network.to(device) for role, network in recipe.build().items()}
     precision = Precision(options.train.precision, device)
     steps = Steps(recipe, networks, recipe.optimizers(networks), precision, Processes())
-    size, network = options.datasets["train"].HR_size, options.network_G
+    size, network = options.datasets["train"].HR_size, options.network_G.options
     high = torch.rand(1, network.out_nc, size, size, device=device)
-    low = torch.rand(1, network.in_nc, size // options.scale, size // options.scale, device=device)
+    low = torch.rand(1, network.options.in_nc, size // options.scale, size // options.scale, device=device)
     seconds = []
     for number in range(1, 2 + REPEATS):
         began = time.perf_counter()
@@ -358,7 +359,7 @@ class Work:
         if train.gan_weight:
             costs["D"] = discriminator_cost(options.network_D, edge)
         if train.gradient_gan_weight:
-            costs["D_grad"] = discriminator_cost(options.gradient_discriminator, edge)
+            costs["D_grad"] = discriminator_cost(options.network_D, edge)
         if train.feature_weight:
             costs["VGG19"] = feature_cost()
         return costs
@@ -376,15 +377,9 @@ class Work:
 
     def parts(self, micro_batch: int) -> dict[str, float]:
         """Operations of a step after the warm-up, by network."""
-        train = self.options.train
-        ahead = train.gan_relativistic and micro_batch < self.share
-        due = 1 / train.D_update_ratio
+        ahead = micro_batch < self.share
         adversaries = any(role.startswith("D") for role in self.costs)
-        passes = {
-            "G": due * (3 + (ahead and adversaries)) + (1 - due) * adversaries,
-            "D": due * (3 + ahead) + 6 + 2 * ahead,
-            "VGG19": due * 3,
-        }
+        passes = {"G": 3 + (ahead and adversaries), "D": 9 + 3 * ahead, "VGG19": 3}
         images = self.share * self._pixels
         return {role: images * cost.flops * passes[role.removesuffix("_grad")] for role, cost in self.costs.items()}
 
@@ -490,9 +485,7 @@ def _micro_batch(options: TrainingOptions, work: Work, device: str, budget: floa
 
 def _sizes(options: TrainingOptions, share: int) -> list[int]:
     """Possible micro-batches, largest first; batch norm needs the whole batch at once."""
-    blocks = ((options.network_D, options.train.gan_weight),)
-    blocks += ((options.gradient_discriminator, options.train.gradient_gan_weight),)
-    if any(weight and block.which_model_D == VGG for block, weight in blocks):
+    if options.network_D.options.has_batch_norm and (options.train.gan_weight or options.train.gradient_gan_weight):
         return [share]
     return [size for size in range(share, 0, -1) if share % size == 0]
 
