@@ -48,9 +48,9 @@ def check_limits(options: Any) -> None:
         for number in value if isinstance(value, tuple | list) else () if value is None else (value,):
             if number not in rules.get("choices", (number,)):
                 accepted = " or ".join(str(choice) for choice in rules["choices"])
-                raise ValueError(f"{one.name} must be {accepted}, not {number}.")
+                raise ValueError(f"{one.name} is {number}; it must be {accepted}.")
             if number < rules.get("minimum", number):
-                raise ValueError(f"{one.name} must be at least {rules['minimum']}, not {number}.")
+                raise ValueError(f"{one.name} is {number}; it must be at least {rules['minimum']}.")
 
 
 def _check_channels(options: UNetSPSROptions | ResidualOptions) -> None:

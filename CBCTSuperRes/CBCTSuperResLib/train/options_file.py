@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.atomic import write_text
-from ..core.errors import OptionError
+from ..core.errors import OptionError, OutputError
 from ..core.resources import resource
 from .checks import contradictions, notes
 from .option_values import AS_ABSENT, Key, json_or_text, keys_of
@@ -388,6 +388,9 @@ def write_options(options: TrainingOptions, path: str | Path) -> None:
     ------
     OutputError
     """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {folder}.", "Choose another folder.")
     write_text(path, json.dumps(options.to_json(), indent=2, ensure_ascii=False) + "\n")
 
 

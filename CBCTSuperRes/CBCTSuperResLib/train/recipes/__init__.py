@@ -16,8 +16,14 @@ RECIPES: dict[str, str] = {
 }
 
 
-def build_recipe(options: TrainingOptions) -> Recipe:
+def build_recipe(options: TrainingOptions, weights: bool = True) -> Recipe:
     """The recipe that "model" in the options names.
+
+    Parameters
+    ----------
+    weights : bool
+        Whether networks that are used and never trained get their weights, from files that must be there. Without, a
+        step's cost can be counted.
 
     Raises
     ------
@@ -27,7 +33,7 @@ def build_recipe(options: TrainingOptions) -> Recipe:
     if options.model not in RECIPES:
         raise OptionError(f"model is {options.model!r}, which cannot be trained.", f"Choose {', '.join(RECIPES)}.")
     module, _, cls = RECIPES[options.model].partition(":")
-    return getattr(import_module(module), cls)(options)
+    return getattr(import_module(module), cls)(options, weights)
 
 
 __all__ = ["RECIPES", "build_recipe"]

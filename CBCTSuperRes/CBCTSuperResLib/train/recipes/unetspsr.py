@@ -25,13 +25,14 @@ from torch.optim import Adam, Optimizer
 
 from ...core.digest import file_sha256
 from ...core.errors import ModelError, OptionError
-from ...networks import build_network
+from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ...networks.blocks import gradient_map
+from ...networks.options import NoOptions
 from ...networks.vgg import VGG19
 from ..options import DiscriminatorOptions, TrainingOptions
 from .gan import DISTANCES, VERDICTS, Adversary, Persuasion, precise
 from .initial import begin_as_interpolation
-from .recipe import StepRun
+from .recipe import StepRun, Use
 
 BETA2 = 0.999
 
@@ -129,6 +130,8 @@ class UNetSPSRRecipe:
     Parameters
     ----------
     options : TrainingOptions
+    weights : bool
+        Whether the feature network gets its weights, see `build_recipe`.
 
     Raises
     ------
@@ -140,7 +143,7 @@ class UNetSPSRRecipe:
 
     exported = "G"
 
-    def __init__(self, options: TrainingOptions) -> None:
+    def __init__(self, options: TrainingOptions, weights: bool = True) -> None:
         train = options.train
         self._options, self._train = options, train
         self._distance = {
@@ -148,14 +151,14 @@ class UNetSPSRRecipe:
             "feature": DISTANCES[train.feature_criterion],
             "branch": DISTANCES[train.pixel_branch_criterion],
         }
-        weights = {"D": train.gan_weight, "D_grad": train.gradient_gan_weight}
-        self._blocks = {role: options.network_D for role, weight in weights.items() if weight > 0}
+        gan_weights = {"D": train.gan_weight, "D_grad": train.gradient_gan_weight}
+        self._blocks = {role: options.network_D for role, weight in gan_weights.items() if weight > 0}
         self._padding = options.network_D.options.gradient_padding
         verdict = VERDICTS[train.gan_type]
-        self._adversaries = [Adversary(role, weights[role], verdict, relativistic=True) for role in self._blocks]
+        self._adversaries = [Adversary(role, gan_weights[role], verdict, relativistic=True) for role in self._blocks]
         self.frozen: Mapping[str, nn.Module] = {}
         if train.feature_weight > 0:
-            self.frozen = {"feature": load_vgg19(options.path.feature_weights)}
+            self.frozen = {"feature": load_vgg19(options.path.feature_weights)} if weights else {"feature": None}
 
     def check(self, processes: int, device: str, micro_batches: int = 1) -> None:
         """Refuse what would not be the same training in several processes or with an accumulated batch.
@@ -172,7 +175,7 @@ class UNetSPSRRecipe:
         ------
         OptionError
         """
-        if not any(block.options.has_batch_norm for block in self._blocks.values()):
+        if self.may_be_in_parts:
             return
         if processes > 1 and device == "cpu":
             why, instead = "several processes on the CPU", "one process"
@@ -184,6 +187,37 @@ class UNetSPSRRecipe:
             f"discriminator_vgg_128 has batch norm, which needs the whole batch at once and not {why}.",
             f"Use discriminator_unet_128, or {instead}.",
         )
+
+    @property
+    def patch_shapes(self) -> dict[str, tuple[int, ...]]:
+        """LR and HR of one patch."""
+        edge, network = self._options.datasets["train"].HR_size, self._options.network_G
+        low = (network.channels * (2 * network.slices + 1), *[edge // self._options.scale] * 2)
+        return {"LR": low, "HR": (network.out_channels, edge, edge)}
+
+    @property
+    def may_be_in_parts(self) -> bool:
+        """Batch norm needs the whole batch at once."""
+        return not any(block.options.has_batch_norm for block in self._blocks.values())
+
+    def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
+        """Generator: forward, backward. Discriminators: that in its update, twice that in their own. Relativistic
+        losses over several parts need all outputs beforehand.
+        """
+        network, ahead = self._options.network_G, micro_batches > 1
+        generator = NETWORKS[network.network].path, network.options, self.patch_shapes["LR"]
+        if in_warm_up:
+            return {"G": Use(*generator, passes=3)}
+        uses = {"G": Use(*generator, passes=3 + (ahead and bool(self._blocks)))}
+        channels, edge, _ = self.patch_shapes["HR"]
+        for role, block in self._blocks.items():
+            seen = edge + (2 * self._padding - 2 if role == "D_grad" else 0)
+            path = DISCRIMINATORS[block.network].path
+            uses[role] = Use(path, block.options, (channels, seen, seen), passes=9 + 3 * ahead)
+        if self.frozen:
+            path = f"{VGG19.__module__}:{VGG19.__name__}"
+            uses["VGG19"] = Use(path, NoOptions(), self.patch_shapes["HR"], passes=3, trained=False)
+        return uses
 
     def build(self) -> dict[str, nn.Module]:
         """New networks with their initial weights, drawn from torch's global generator: "G", "D", "D_grad"."""
