@@ -114,7 +114,7 @@ def test_planned_parameters_and_operations_are_those_of_the_networks(changes):
     networks = recipe.build()
     assert list(costs) == list(networks)
     edge = options.dataset("train").HR_size
-    shapes = {"G": recipe.patch_shapes["LR"], "D": (1, edge, edge)}
+    shapes = {"G": recipe.example_batch(1)["LR"].shape[1:], "D": (1, edge, edge)}
     shapes["D_grad"] = (1, edge + 2, edge + 2) if changes.get("network_D") is VGG else (1, edge, edge)
     for role, network in networks.items():
         assert costs[role].parameters == _count(network)

@@ -510,7 +510,7 @@ def dataset_type(key: str) -> type:
 
 def train_type(model: str) -> type:
     """The dataclass of "train": `TrainOptions`, or what the recipe adds to it."""
-    return getattr(RECIPES.get(model), "options", None) or TrainOptions
+    return RECIPES[model].options or TrainOptions
 
 
 def keys_at(path: tuple[str, ...], values: Mapping[str, Any] | None = None) -> dict[str, Key] | None:

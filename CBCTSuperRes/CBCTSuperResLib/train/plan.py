@@ -315,7 +315,7 @@ def _timed_patch(options: TrainingOptions, where: TrainingDevice) -> tuple[Train
         networks = {role: network.to(device) for role, network in recipe.build().items()}
         precision = Precision(train.precision, device)
         steps = Steps(recipe, networks, recipe.optimizers(networks), precision, Processes())
-        batch = {name: torch.rand(1, *shape, device=device) for name, shape in recipe.patch_shapes.items()}
+        batch = {name: images.to(device) for name, images in recipe.example_batch(1).items()}
         for number in range(1, 2 + REPEATS):
             began = time.perf_counter()
             steps.make(number, [batch])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.errors import OptionError
 
@@ -11,8 +11,24 @@ if TYPE_CHECKING:
     from ..options import TrainingOptions
     from .recipe import Recipe
 
-RECIPES: dict[str, str] = {
-    "unetspsr": "CBCTSuperResLib.train.recipes.unetspsr:UNetSPSRRecipe",
+
+class Registered(NamedTuple):
+    """Where a recipe is and what its block "train" may hold.
+
+    Attributes
+    ----------
+    path : str
+        "module:class"; imported when it is built.
+    options : type or None
+        A subclass of `TrainOptions` with the recipe's own keys; None: `TrainOptions` itself.
+    """
+
+    path: str
+    options: type | None = None
+
+
+RECIPES: dict[str, Registered] = {
+    "unetspsr": Registered("CBCTSuperResLib.train.recipes.unetspsr:UNetSPSRRecipe"),
 }
 
 
@@ -32,8 +48,8 @@ def build_recipe(options: TrainingOptions, weights: bool = True) -> Recipe:
     """
     if options.model not in RECIPES:
         raise OptionError(f"model is {options.model!r}, which cannot be trained.", f"Choose {', '.join(RECIPES)}.")
-    module, _, cls = RECIPES[options.model].partition(":")
+    module, _, cls = RECIPES[options.model].path.partition(":")
     return getattr(import_module(module), cls)(options, weights)
 
 
-__all__ = ["RECIPES", "build_recipe"]
+__all__ = ["RECIPES", "Registered", "build_recipe"]

@@ -89,20 +89,20 @@ class Recipe(Protocol):
         Role of the network that is validated, averaged (EMA) and exported, "G".
     frozen : mapping of str to Module
         Networks that are used and never trained (feature network): moved to the device, not in checkpoints.
-    patch_shapes : mapping of str to tuple of int
-        What a batch consists of: the shape of one patch, channels first, by name.
     may_be_in_parts : bool
         Whether a batch that is computed in parts gives the same training.
     """
 
     exported: str
     frozen: Mapping[str, nn.Module]
-    patch_shapes: Mapping[str, tuple[int, ...]]
     may_be_in_parts: bool
 
     def check(self, processes: int, device: str, micro_batches: int = 1) -> None:
         """Raise OptionError if the training would be another one in so many processes on this kind of device ("cpu",
         "cuda"), or with so many micro-batches in each."""
+
+    def example_batch(self, images: int) -> Batch:
+        """A batch of noise of so many images, on the CPU: what a step costs is timed with it."""
 
     def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
         """The networks of a step whose batch comes in so many parts, by role; of one after the warm-up, or in it."""

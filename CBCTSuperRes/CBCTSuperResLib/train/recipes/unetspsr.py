@@ -188,12 +188,12 @@ class UNetSPSRRecipe:
             f"Use discriminator_unet_128, or {instead}.",
         )
 
-    @property
-    def patch_shapes(self) -> dict[str, tuple[int, ...]]:
-        """LR and HR of one patch."""
+    def example_batch(self, images: int) -> dict[str, Tensor]:
+        """Noise of the size of the patches."""
         edge, network = self._options.datasets["train"].HR_size, self._options.network_G
-        low = (network.channels * (2 * network.slices + 1), *[edge // self._options.scale] * 2)
-        return {"LR": low, "HR": (network.out_channels, edge, edge)}
+        small, channels = edge // self._options.scale, network.channels * (2 * network.slices + 1)
+        low, high = (images, channels, small, small), (images, network.out_channels, edge, edge)
+        return {"LR": torch.rand(low), "HR": torch.rand(high)}
 
     @property
     def may_be_in_parts(self) -> bool:
@@ -205,18 +205,19 @@ class UNetSPSRRecipe:
         losses over several parts need all outputs beforehand.
         """
         network, ahead = self._options.network_G, micro_batches > 1
-        generator = NETWORKS[network.network].path, network.options, self.patch_shapes["LR"]
+        low, high = (tuple(images.shape[1:]) for images in self.example_batch(1).values())
+        generator = NETWORKS[network.network].path, network.options, low
         if in_warm_up:
             return {"G": Use(*generator, passes=3)}
         uses = {"G": Use(*generator, passes=3 + (ahead and bool(self._blocks)))}
-        channels, edge, _ = self.patch_shapes["HR"]
+        channels, edge, _ = high
         for role, block in self._blocks.items():
             seen = edge + (2 * self._padding - 2 if role == "D_grad" else 0)
             path = DISCRIMINATORS[block.network].path
             uses[role] = Use(path, block.options, (channels, seen, seen), passes=9 + 3 * ahead)
         if self.frozen:
             path = f"{VGG19.__module__}:{VGG19.__name__}"
-            uses["VGG19"] = Use(path, NoOptions(), self.patch_shapes["HR"], passes=3, trained=False)
+            uses["VGG19"] = Use(path, NoOptions(), high, passes=3, trained=False)
         return uses
 
     def build(self) -> dict[str, nn.Module]:
