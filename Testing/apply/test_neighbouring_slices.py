@@ -17,10 +17,10 @@ from CBCTSuperResLib.models.model import Model, probe
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.networks.blocks import gradient_map
 from CBCTSuperResLib.networks.spec import NetworkSpec
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.data.drawn import averaged_in_depth, training_slab
 from CBCTSuperResLib.train.data.files import list_entries, neighbours_of, planes_of
 from CBCTSuperResLib.train.data.source import open_images, open_source
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.validation import Enlarger, Validator
 from grading.methods import P2, model_method
 from stub_networks import stub_model, tiny_network

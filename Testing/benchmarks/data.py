@@ -15,9 +15,9 @@ import torch
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.networks import build_network
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.data.batches import Batches
 from CBCTSuperResLib.train.data.source import open_source
+from CBCTSuperResLib.train.options_file import read_options
 
 from .cases import SMALL
 from .measure import added_peak, in_fresh_process, mib, threads

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.loop import channels_last
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.ranks import Processes
 from CBCTSuperResLib.train.recipes import build_recipe
 from CBCTSuperResLib.train.step import Precision, Steps

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from CBCTSuperResLib.cli import make_parser
-from CBCTSuperResLib.train.checks import read_options
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.options_schema import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,6 +21,7 @@ torch = pytest.importorskip("torch")
 from CBCTSuperResLib import Model, SuperResError, Volume  # noqa: E402
 from CBCTSuperResLib.batch import main as batch  # noqa: E402
 from CBCTSuperResLib.cli import main  # noqa: E402
+from options_files import as_now  # noqa: E402
 
 OLD = Path(__file__).resolve().parents[1] / "fixtures" / "version_0_1_0"
 MODELS = ("old-residual", "old-residual-slices", "old-unetspsr")
@@ -218,7 +219,7 @@ def test_a_training_file_with_comments_and_leading_commas_is_trained_with_and_is
     run = folder / "old" / "experiments" / "old_options"
     assert json.loads((run / "status.json").read_text(encoding="utf-8"))["step"] == 3
     kept = json.loads((OLD / "options" / "values.json").read_text(encoding="utf-8"))["train"]
-    assert lacking(kept, json.loads((run / "options.json").read_text(encoding="utf-8"))) == []
+    assert lacking(as_now(kept), json.loads((run / "options.json").read_text(encoding="utf-8"))) == []
     card = Model.load(run / "models" / "latest_G.safetensors").card
     assert card.window == pytest.approx((19310, 48430))  # what the pairs' 0 and 65535 stand for
 

@@ -12,7 +12,7 @@ from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
 from CBCTSuperResLib.core.errors import ModelError, OptionError
 from CBCTSuperResLib.importers.spsr import export_checkpoint
 from CBCTSuperResLib.networks import build_network
-from CBCTSuperResLib.train.checks import read_options
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.recipes import build_recipe
 from recipe_harness import start
 from stub_networks import stub_model, tiny_network

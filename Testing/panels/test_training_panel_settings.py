@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from CBCTSuperResLib.train.checks import read_options
+from CBCTSuperResLib.train.options_file import read_options
 from options_files import printed
 from scans import make_scan
 from training_helpers import choose_drawn_slices, tick_until
@@ -38,9 +38,9 @@ def answer(monkeypatch):
 
 
 def value(panel, name):
-    from CBCTSuperResLib.panels.training.option_values import valueAt
+    from CBCTSuperResLib.train.options_file import value_at
 
-    return valueAt(panel.choices.values(), name)
+    return value_at(panel.choices.values(), name)
 
 
 def row_of(ui, name: str) -> int:

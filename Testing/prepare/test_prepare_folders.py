@@ -98,8 +98,8 @@ def test_the_datasets_are_what_training_reads(prepared):
 
 def test_the_written_slices_open_as_training_data(prepared):
     pytest.importorskip("torch")
-    from CBCTSuperResLib.train.checks import read_options
     from CBCTSuperResLib.train.data.source import open_images
+    from CBCTSuperResLib.train.options_file import read_options
 
     _, out = prepared
     datasets = json.loads((out / "datasets.json").read_text(encoding="utf-8"))

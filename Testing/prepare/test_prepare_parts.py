@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from CBCTSuperResLib.acquisition.scanner import ALL_AXES, gaussian_blur
-from CBCTSuperResLib.cli.train import add_prepare_arguments, options_from
+from CBCTSuperResLib.cli.prepare import add_prepare_arguments, options_from
 from CBCTSuperResLib.core.errors import InputError, OptionError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
@@ -306,7 +306,7 @@ def test_a_preset_is_a_window():
 def test_options_and_arguments_need_nothing_that_a_bare_slicer_lacks():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'cv2', 'tqdm', 'matplotlib', 'scipy']))\n"
-        "import CBCTSuperResLib.prepare, CBCTSuperResLib.cli.train\n"
+        "import CBCTSuperResLib.prepare, CBCTSuperResLib.cli.prepare\n"
     )
     library = Path(__file__).resolve().parents[2] / "CBCTSuperRes"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=library, timeout=60)

@@ -21,7 +21,7 @@ from CBCTSuperResLib.scene.training_volumes import (  # noqa: E402
     volumeInWorld,
     withVolumes,
 )
-from CBCTSuperResLib.train.checks import read_options  # noqa: E402
+from CBCTSuperResLib.train.options_file import read_options  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("mrml")
 

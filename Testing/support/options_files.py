@@ -53,3 +53,31 @@ def printed_keys() -> set[str]:
     if text is None:
         pytest.skip("the README of UNetSPSR is not here: there is no folder shared/seeds beside the repository")
     return set(re.findall(r"^\| `([\w.]+)`", text.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
+
+
+GONE = {  # keys of our own in version 0.1.0 that no configuration changed, by block
+    "": ["network_D_grad"],
+    "datasets.train": ["clip_lr", "contrast", "brightness", "gamma"],
+    "datasets.val": ["clip_lr"],
+    "network_D": ["skip_connection"],
+    "train": ["gan_relativistic", "gradient_padding", "D_update_ratio", "D_init_iters"],
+}
+
+
+def as_now(values: dict) -> dict:
+    """The complete JSON of version 0.1.0's options as it is written now: without the keys that are gone."""
+    values = json.loads(json.dumps(values))
+    for place, names in GONE.items():
+        block = values
+        for part in filter(None, place.split(".")):
+            block = block.get(part, {})
+        for name in names:
+            block.pop(name, None)
+    for name, dataset in values["datasets"].items():
+        if name.startswith("test"):
+            dataset.pop("clip_lr", None)
+    network = values["network_G"]
+    network["taps"] = network.pop("branch_taps", None)
+    if network["which_model_G"] == "residual_net":
+        del network["taps"], network["gc"]
+    return values

@@ -18,7 +18,7 @@ from CBCTSuperResLib.jobs import worker
 from CBCTSuperResLib.core.errors import Cancelled
 from CBCTSuperResLib.core.events import EventWriter
 from CBCTSuperResLib.core.atomic import FileLock
-from CBCTSuperResLib.train.checks import read_options
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.curves import CurvesTable
 
 def train(job, events, stop):

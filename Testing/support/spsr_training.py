@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from CBCTSuperResLib.importers.spsr import file_names
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.options import TrainingOptions
+from CBCTSuperResLib.train.options_file import read_options
 from fixtures_spsr import filled, unit
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ NETWORKS = {
 
 def training_options(network_G: dict | None = None, network_D: dict | None = None, **changes) -> TrainingOptions:
     """The seed's losses with small networks; keyword arguments are keys of "train", or as named below."""
-    top = {key: changes.pop(key) for key in ("scale", "network_D_grad") if key in changes}
+    top = {key: changes.pop(key) for key in ("scale",) if key in changes}
     paths = {key: str(changes.pop(key)) for key in ("feature_weights",) if key in changes}
     return read_options(
         {

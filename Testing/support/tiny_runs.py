@@ -27,10 +27,10 @@ import torch
 from CBCTSuperResLib.train import run
 from CBCTSuperResLib.train import run as process
 from CBCTSuperResLib.train import state as checkpoints
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.curves import CurvesCsv
 from CBCTSuperResLib.train.observer import Observer
 from CBCTSuperResLib.train.options import TrainingOptions
+from CBCTSuperResLib.train.options_file import read_options
 
 
 def tiny_json(root: Path, **train) -> dict:

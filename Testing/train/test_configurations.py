@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from CBCTSuperResLib.core.resources import resource
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.data.public import scans_to_train_on
 from CBCTSuperResLib.train.options import TrainingOptions
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.plan import plan
 
 RECIPES = ("light", "unetspsr-full", "tutorial", "quick-look")
@@ -46,7 +46,12 @@ def test_the_tutorial_needs_no_data():
 def test_the_light_recipe_is_a_residual_network_of_five_slices_without_discriminators():
     options = options_of("light")
     network, train = options.network_G, options.train
-    assert (network.which_model_G, network.in_nc, network.out_nc, network.slices) == ("residual_net", 5, 1, 2)
+    assert (network.which_model_G, network.options.in_nc, network.options.out_nc, network.slices) == (
+        "residual_net",
+        5,
+        1,
+        2,
+    )
     assert train.gan_weight == train.gradient_gan_weight == train.pixel_branch_weight == 0 < train.pixel_weight
 
 
@@ -56,5 +61,5 @@ def test_what_the_light_recipe_lacks_is_said():
 
 
 def test_the_full_recipe_is_unetspsr_of_the_published_size():
-    network = options_of("unetspsr-full").network_G
+    network = options_of("unetspsr-full").network_G.options
     assert (network.nf, network.nb, network.gc, network.in_nc) == (64, 23, 32, 1)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.core.errors import InputError, OptionError
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.data.batches import Batches
 from CBCTSuperResLib.train.data.source import open_source
+from CBCTSuperResLib.train.options_file import read_options
 
 
 class Numbers:

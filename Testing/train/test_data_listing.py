@@ -8,13 +8,13 @@ import pytest
 from CBCTSuperResLib.core.errors import InputError, OptionError, ResourceError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.data import decode as cache
 from CBCTSuperResLib.train.data import source as sources
 from CBCTSuperResLib.train.data.decode import THREADS, done_ahead
 from CBCTSuperResLib.train.data.degradation import imresize
 from CBCTSuperResLib.train.data.files import Subset, list_entries, pair_entries, patient_of
 from CBCTSuperResLib.train.data.source import open_images, open_source
+from CBCTSuperResLib.train.options_file import read_options
 from helpers import make_grid, write_dicom_series
 
 WINDOW = [0, 60000]

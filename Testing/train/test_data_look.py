@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 from CBCTSuperResLib.acquisition.scanner import block_mean, gaussian_blur
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.data.inspect import check_data, displacement
 from CBCTSuperResLib.train.data.patches import Picture
+from CBCTSuperResLib.train.options_file import read_options
 
 
 def blobs(size: int = 96) -> np.ndarray:

@@ -12,10 +12,10 @@ from CBCTSuperResLib.core.errors import InputError, OptionError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.scan.window import Window
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.data.degradation import imresize
 from CBCTSuperResLib.train.data.patches import Picture
 from CBCTSuperResLib.train.data.source import open_images, open_source
+from CBCTSuperResLib.train.options_file import read_options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,8 +84,8 @@ def test_pairs_of_slices_are_cut_at_the_same_place(tmp_path):
 def test_simulated_pairs_are_parts_of_the_whole_simulated_slice_up_to_the_border(tmp_path):
     high = scan((33, 35))
     write(tmp_path / "Größe mit Leerzeichen", a=high)
-    source = opened(tmp_path, dataroot_HR=str(tmp_path / "Größe mit Leerzeichen"), clip_lr=False)
-    whole, tops = imresize(unit(high[:32, :34]), 1 / 2), set()
+    source = opened(tmp_path, dataroot_HR=str(tmp_path / "Größe mit Leerzeichen"))
+    whole, tops = np.clip(imresize(unit(high[:32, :34]), 1 / 2), 0, 1), set()
     for low, fine in zip(*source.batch([0] * 40, draws(40)).values(), strict=True):
         top, left = found_in(fine[0].numpy(), unit(high))
         tops.add(top)

@@ -22,8 +22,8 @@ from CBCTSuperResLib.core.errors import (
 )
 from CBCTSuperResLib.core.events import EventReader
 from CBCTSuperResLib.train import launch, run
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.observer import Observer, RunFacts, RunResult
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.run_events import RunEvents, tell
 from CBCTSuperResLib.train.state import read_checkpoint
 from tiny_runs import same_payload, tiny_json, tiny_options
@@ -180,7 +180,7 @@ def test_torchrun_can_be_used_directly_and_ends_on_sigterm_with_everything_saved
         import sys
         sys.path.insert(0, {str(ROOT / "CBCTSuperRes")!r})
         from CBCTSuperResLib.core.errors import Cancelled
-        from CBCTSuperResLib.train.checks import read_options
+        from CBCTSuperResLib.train.options_file import read_options
         from CBCTSuperResLib.train.run import train
         try:
             train(read_options({str(file)!r}))

@@ -23,13 +23,13 @@ from CBCTSuperResLib.scan.tissue import PHANTOM_LEVELS, TissueLevels
 from CBCTSuperResLib.scan.window import Window
 from CBCTSuperResLib.train import export
 from CBCTSuperResLib.train import export as run_card
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.export import (
     export_run,
     levels_of_source,
     make_run_model,
     save_run_model,
 )
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.starting_weights import starting_weights
 from fixtures_spsr import official_state, rrdb_state
 from helpers import make_volume

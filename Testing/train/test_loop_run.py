@@ -27,8 +27,8 @@ from CBCTSuperResLib.train import run
 from CBCTSuperResLib.train import run as process
 from CBCTSuperResLib.train import run_folder as folder
 from CBCTSuperResLib.train import state as checkpoints
-from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.observer import Observer
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.ranks import own_device, processes_wanted
 from CBCTSuperResLib.train.recipes.unetspsr import UNetSPSRRecipe
 from CBCTSuperResLib.train.run_folder import read_run

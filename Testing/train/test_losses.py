@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from CBCTSuperResLib.core.errors import OptionError
-from CBCTSuperResLib.train.checks import read_options
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.recipes.gan import VERDICTS, Plain, Relativistic
 from fixtures_spsr import unit
 

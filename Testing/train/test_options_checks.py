@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from CBCTSuperResLib.core.errors import DeviceError, OptionError
 from CBCTSuperResLib.train import checks as device_module
-from CBCTSuperResLib.train.checks import missing, read_options, training_device
+from CBCTSuperResLib.train.checks import missing, training_device
+from CBCTSuperResLib.train.options_file import read_options
 from options_files import tiny
 
 VGG = {"which_model_D": "discriminator_vgg_128", "nf": 4}
@@ -54,14 +55,12 @@ def test_values_that_make_no_sense_are_refused(changes, told):
         (dict(datasets__train__HR_size=36), "multiple of 8 for discriminator_unet_128, not 36"),
         (dict(network_D=VGG), "128 to 159 for discriminator_vgg_128, not 32"),
         (dict(network_D=VGG, datasets__train__HR_size=158), "gradient maps have 160"),
-        (dict(network_D_grad=VGG, datasets__train__HR_size=160), "gradient maps have 162"),
-        (dict(train__gradient_padding=2), "gradient maps have 34"),
+        (dict(network_D=VGG, datasets__train__HR_size=158, train__gan_weight=0), "gradient maps have 160"),
         (dict(network_D={**VGG, "norm_type": "spectral"}, datasets__train__HR_size=128), 'must be "batch"'),
         (dict(datasets__train__micro_batch=3), "micro_batch must divide batch_size 4"),
-        (dict(network_G__branch_taps=[1, 2, 3, 5]), "reach beyond the 4 blocks"),
+        (dict(network_G__taps=[1, 2, 3, 5]), "reach beyond the 4 blocks"),
         (dict(network_G__out_nc=3), "in_nc must be 3 where out_nc is 3, not 1"),
         (dict(network_D__in_nc=3), "network_D.in_nc must be network_G.out_nc, 1, not 3"),
-        (dict(network_D_grad={"in_nc": 3}), "network_D_grad.in_nc must be"),
         (dict(datasets__train__dataroot_LR="x"), "mode HR simulates LR"),
         (dict(datasets__train={**PAIRS, "dataroot_LR": None}), "dataroot_LR is missing, which mode LRHR needs"),
         (dict(datasets__train={**PAIRS, "dataroot_HR": None}), "dataroot_HR is missing, which mode LRHR needs"),
@@ -72,7 +71,6 @@ def test_values_that_make_no_sense_are_refused(changes, told):
         (dict(datasets__train__degradation_options={"shift": 1}), 'belong to degradation "physical"'),
         (dict(datasets__train__patient_pattern="(a)(b)"), "one group"),
         (dict(datasets__train__patient_pattern="(a"), "one group"),
-        (dict(datasets__train__gamma=[1.2, 0.8]), "[smallest, largest]"),
         (dict(train__warmup_iters=9), "train.warmup_iters must not exceed train.niter 8"),
         (dict(train__feature_weight=1, datasets__train__HR_size=8), "at least 16 for train.feature_weight"),
         (dict(train__gan_type="wgan-gp"), "gradient penalty does not work"),
@@ -92,15 +90,15 @@ def test_a_key_that_is_wrong_by_itself_is_not_told_again_as_a_contradiction():
 
 
 def test_a_discriminator_of_weight_zero_may_have_any_size():
-    read_options(tiny(network_D_grad=VGG, train__gradient_gan_weight=0, datasets__train__HR_size=32))
+    read_options(tiny(network_D=VGG, train__gan_weight=0, train__gradient_gan_weight=0, datasets__train__HR_size=32))
+    read_options(tiny(network_D=VGG, train__gradient_gan_weight=0, datasets__train__HR_size=158))
     read_options(tiny(datasets__train__HR_size=36, train__gan_weight=0, train__gradient_gan_weight=0))
 
 
 def test_gradient_maps_are_padded_as_their_discriminator_needs():
-    assert read_options(tiny()).gradient_padding == 1
-    assert read_options(tiny(network_D=VGG, datasets__train__HR_size=128)).gradient_padding == 2
-    vgg = tiny(network_D=VGG, datasets__train__HR_size=128, train__gradient_padding=1)
-    assert read_options(vgg).gradient_padding == 1
+    assert read_options(tiny()).network_D.options.gradient_padding == 1
+    vgg = read_options(tiny(network_D=VGG, datasets__train__HR_size=128))
+    assert vgg.network_D.options.gradient_padding == 2
 
 
 def test_low_resolution_alone_is_enough_to_test_but_not_to_train():

@@ -6,8 +6,7 @@ import json
 
 import pytest
 from CBCTSuperResLib.core.errors import OptionError
-from CBCTSuperResLib.train.checks import read_options
-from CBCTSuperResLib.train.options_file import parse_json, without_comments
+from CBCTSuperResLib.train.options_file import parse_json, read_options, without_comments
 from hypothesis import given
 from hypothesis import strategies as st
 from options_files import tiny
@@ -88,15 +87,15 @@ def test_changes_are_json_or_bare_texts():
         "datasets.train.normalization_range=[0,65535]",
         'datasets.train.dataroot_HR=["a b", "c"]',
     )
-    assert o.network_G.nf == 8 and o.train.lr_steps == (2, 4) and o.train.lr_scheme == "Cosine"
+    assert o.network_G.options.nf == 8 and o.train.lr_steps == (2, 4) and o.train.lr_scheme == "Cosine"
     assert o.path.root == r"C:\my scans//x, y" and o.name == "2026"
     assert not o.dataset("train").use_flip and o.dataset("val").normalization_range == (0, 65535)
     assert o.dataset("train").dataroot_HR == ("a b", "c")
 
 
 def test_changes_reach_blocks_that_the_file_does_not_have_and_remove_those_it_has():
-    o = changed("network_D_grad.nf=6", "datasets.val=null", "datasets.train.degradation=physical")
-    assert o.network_D_grad.nf == 6 and o.dataset("val") is None
+    o = changed("card.title=New", "datasets.val=null", "datasets.train.degradation=physical")
+    assert o.card.title == "New" and o.dataset("val") is None
     blur = changed("datasets.train.degradation=physical", "datasets.train.degradation_options.blur=[0.5, 0.8, 1.1]")
     assert blur.dataset("train").degradation_options == {"blur": [0.5, 0.8, 1.1]}
 

@@ -8,21 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from CBCTSuperResLib.networks.options import NoOptions  # noqa: E402
 from CBCTSuperResLib.networks.vgg import VGG19  # noqa: E402
 from CBCTSuperResLib.train import plan as plan_module  # noqa: E402
-from CBCTSuperResLib.train.checks import read_options  # noqa: E402
-from CBCTSuperResLib.train.plan import (  # noqa: E402  # noqa: E402
-    ALLOCATOR,
-    PROGRAM_BYTES,
-    Work,
-    discriminator_cost,
-    feature_cost,
-    generator_cost,
-    plan,
-)
+from CBCTSuperResLib.train.options_file import read_options  # noqa: E402
+from CBCTSuperResLib.train.plan import ALLOCATOR, PROGRAM_BYTES, Work, count, plan  # noqa: E402
 from CBCTSuperResLib.train.ranks import Processes  # noqa: E402
 from CBCTSuperResLib.train.recipes import build_recipe  # noqa: E402
-from CBCTSuperResLib.train.recipes.unetspsr import build_discriminator  # noqa: E402
 from CBCTSuperResLib.train.step import Precision, Steps  # noqa: E402
 from options_files import tiny  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
@@ -78,7 +70,9 @@ def measured_peak(options) -> float:
         batches = []
         for _ in range(data.batch_size // size):
             high = torch.rand(size, 1, data.HR_size, data.HR_size)
-            low = torch.nn.functional.avg_pool2d(high, options.scale).expand(-1, options.network_G.in_nc, -1, -1)
+            low = torch.nn.functional.avg_pool2d(high, options.scale).expand(
+                -1, options.network_G.options.in_nc, -1, -1
+            )
             batches.append({"LR": low.contiguous(), "HR": high})
         for number in (1, 2):
             steps.make(number, batches)
@@ -116,26 +110,29 @@ def test_planned_memory_is_that_of_a_real_step(changes):
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_planned_parameters_and_operations_are_those_of_the_networks(changes):
     options = options_of(**changes)
-    cost = generator_cost(options)
-    network = build_recipe(options).build()["G"]
-    assert cost.parameters == _count(network)
-    assert cost.flops * options.scale**2 == pytest.approx(network.describe().flops_per_voxel())
+    recipe, costs = build_recipe(options), Work(options, 4).costs
+    networks = recipe.build()
+    assert list(costs) == list(networks)
     edge = options.dataset("train").HR_size
-    discriminator = build_discriminator(options.network_D)
-    cost = discriminator_cost(options.network_D, edge)
-    assert cost.parameters == _count(discriminator)
-    assert cost.flops * edge**2 == pytest.approx(_operations(discriminator, torch.rand(2, 1, edge, edge)) / 2, rel=1e-4)
+    shapes = {"G": recipe.example_batch(1)["LR"].shape[1:], "D": (1, edge, edge)}
+    shapes["D_grad"] = (1, edge + 2, edge + 2) if changes.get("network_D") is VGG else (1, edge, edge)
+    for role, network in networks.items():
+        assert costs[role].parameters == _count(network)
+        operations = _operations(network, torch.rand(2, *shapes[role])) / 2
+        assert costs[role].flops == pytest.approx(operations, rel=1e-4), role
+    pixels = (edge // options.scale) ** 2
+    assert costs["G"].flops == pytest.approx(networks["G"].describe().flops_per_voxel() * pixels)
 
 
 def test_the_published_sizes_have_the_published_numbers_of_parameters():
-    options = options_of(network_G={}, network_D={})
-    fixed_kernels = 18  # of the gradient operator, which published counts include
-    assert generator_cost(options).parameters == 24_718_804 - fixed_kernels
-    assert generator_cost(options).flops == pytest.approx(60_353_828 / 4, rel=1e-5)
-    assert discriminator_cost(options.network_D, 128).parameters == 4_375_745
-    assert discriminator_cost(options.network_D, 128).flops == 788_736
-    assert feature_cost().parameters == 20_024_384
-    assert feature_cost().flops == pytest.approx(777_600, rel=1e-3)
+    costs = Work(options_of(network_G={}, network_D={}, train__feature_weight=1), 4).costs
+    fixed_kernels, pixels = 18, 32**2  # of the gradient operator, which published counts include; of the patch
+    assert costs["G"].parameters == 24_718_804 - fixed_kernels
+    assert costs["G"].flops == pytest.approx(60_353_828 * pixels / 4, rel=1e-5)
+    assert costs["D"].parameters == costs["D_grad"].parameters == 4_375_745
+    assert costs["D"].flops == costs["D_grad"].flops == 788_736 * pixels
+    assert costs["VGG19"].parameters == 20_024_384
+    assert costs["VGG19"].flops == pytest.approx(777_600 * pixels, rel=1e-3)
 
 
 def test_what_the_feature_network_keeps_is_what_its_layers_save():
@@ -151,7 +148,8 @@ def test_what_the_feature_network_keeps_is_what_its_layers_save():
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(image).sum()
     weights = sum(parameter.nbytes for parameter in network.parameters())
-    assert 1 / 1.25 < feature_cost().kept * 4 * 64**2 / (sum(saved.values()) - weights) < 1.25
+    cost = count(f"{VGG19.__module__}:VGG19", NoOptions(), (1, 64, 64))
+    assert 1 / 1.25 < cost.kept * 4 / (sum(saved.values()) - weights) < 1.25
 
 
 def test_as_many_images_at_a_time_are_planned_as_fit(monkeypatch):
@@ -207,13 +205,10 @@ def test_a_warm_up_is_planned_shorter_than_the_steps_after_it():
 def test_the_shares_of_a_step_follow_the_passes_of_each_network():
     options = options_of()
     work = Work(options, 4)
-    whole, parts = work.parts(4), work.parts(2)
-    pixels = 4 * 32**2
-    assert whole["G"] == pytest.approx(3 * pixels * work.costs["G"].flops)
-    assert whole["D"] == whole["D_grad"] == pytest.approx(9 * pixels * work.costs["D"].flops)
+    whole, parts = work.flops(4), work.flops(2)
+    assert whole["G"] == pytest.approx(3 * 4 * work.costs["G"].flops)
+    assert whole["D"] == whole["D_grad"] == pytest.approx(9 * 4 * work.costs["D"].flops)
     assert parts["G"] == pytest.approx(4 / 3 * whole["G"]) and parts["D"] == pytest.approx(12 / 9 * whole["D"])
-    plain = Work(options_of(train__gan_relativistic=False), 4)
-    assert plain.parts(2) == plain.parts(4)
 
 
 def test_measuring_times_real_steps_and_leaves_the_random_numbers_alone():

@@ -64,6 +64,13 @@ def started(seed: int = 1, **options):
     return run
 
 
+def judging(run, relativistic: bool):
+    """The same run, whose discriminators compare images with each other or judge each alone."""
+    for adversary in run.recipe._adversaries:
+        adversary.relativistic = relativistic
+    return run
+
+
 def state_of(run) -> dict[str, torch.Tensor]:
     return {
         f"{role}.{name}": tensor.clone()
@@ -76,8 +83,8 @@ def state_of(run) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("relativistic", [True, False])
 @pytest.mark.parametrize("micro_batches", [2, 4])
 def test_a_batch_in_parts_trains_like_the_whole(gan_type, relativistic, micro_batches):
-    options = dict(gan_type=gan_type, gan_relativistic=relativistic, gan_weight=0.5, gradient_gan_weight=0.5)
-    whole, parts = started(**options), started(**options)
+    options = dict(gan_type=gan_type, gan_weight=0.5, gradient_gan_weight=0.5)
+    whole, parts = (judging(started(**options), relativistic) for _ in range(2))
     for seed in (1, 3, 5):
         batch = pairs(4, 8, seed)
         expected, found = whole.step(batch), parts.step(batch, micro_batches)
@@ -90,7 +97,7 @@ def test_a_batch_in_parts_trains_like_the_whole(gan_type, relativistic, micro_ba
 @pytest.mark.parametrize(("relativistic", "passes"), [(True, 4), (False, 3)])
 def test_spectral_norm_moves_on_once_for_each_look_at_the_batch(relativistic, passes):
     for micro_batches in (1, 2):
-        run = started(gan_relativistic=relativistic)
+        run = judging(started(), relativistic)
         expected = copy.deepcopy(run.networks["D"])
         with torch.no_grad():
             for _ in range(passes):
@@ -138,14 +145,6 @@ def test_warming_up_trains_pixels_and_branch_alone():
     assert "l_d_real" in run.step(pairs(2, 8))
 
 
-def test_the_discriminators_may_have_a_lead_and_more_updates():
-    run = started(warmup_iters=1, D_init_iters=2, D_update_ratio=2)
-    for _ in range(6):
-        run.step(pairs(2, 8))
-    judges = ["D", "D_grad"]
-    assert run.order == ["G", *judges, *judges, *judges, "G", *judges, *judges]
-
-
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_legacy_pretraining_changes_the_fusion_alone(micro_batches):
     run = started(Branch_pretrain=1, Branch_init_iters=3)
@@ -181,8 +180,7 @@ def test_a_discriminator_of_weight_0_does_not_exist():
 
 
 def test_the_generator_alone_can_be_trained():
-    run = started(gan_weight=0, gradient_gan_weight=0, gradient_pixel_weight=0, D_init_iters=1)
-    assert run.step(pairs(2, 8)) == {}
+    run = started(gan_weight=0, gradient_gan_weight=0, gradient_pixel_weight=0)
     assert set(run.step(pairs(2, 8))) == {"l_g_pix", "l_g_pix_grad_branch", "l_g_total"}
 
 

@@ -18,7 +18,7 @@ from CBCTSuperResLib.importers.spsr import export_checkpoint
 from CBCTSuperResLib.io.images import read_facts, read_voxels
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.scan.window import Window
-from CBCTSuperResLib.train.checks import read_options
+from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.test import report_text, test, write_grey_values
 from stub_networks import CubicTwice, register, stub_model, tiny_model
 

@@ -9,9 +9,12 @@ import sys
 
 import pytest
 from CBCTSuperResLib.core.errors import OptionError
-from CBCTSuperResLib.train.checks import missing, read_options
-from CBCTSuperResLib.train.option_kinds import keys_of
-from CBCTSuperResLib.train.options import section_type
+from CBCTSuperResLib.networks import NETWORKS, Registered
+from CBCTSuperResLib.networks.options import option
+from CBCTSuperResLib.train.checks import missing
+from CBCTSuperResLib.train.options import keys_at
+from CBCTSuperResLib.train.options_file import read_options
+from CBCTSuperResLib.train.options_schema import catalogue, markdown_table, schema
 from CBCTSuperResLib.train.plan import plan
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,8 +42,8 @@ def test_the_printed_training_options_mean_what_the_published_tables_say(tmp_pat
     assert (train.use_shuffle, train.use_flip, train.use_rot, train.use_contrast) == (True,) * 4
     assert val.normalization_range == train.normalization_range == (26000, 46000)
     assert (val.name, val.phase, train.phase) == ("VAL", "val", "train")
-    assert (o.network_G.nf, o.network_G.nb, o.network_G.gc, o.network_G.norm_type) == (64, 23, 32, None)
-    assert o.network_D.which_model_D == "discriminator_unet_128" and o.network_D_grad is None
+    assert (o.network_G.options.nf, o.network_G.options.nb, o.network_G.options.gc) == (64, 23, 32)
+    assert o.network_G.norm_type is None and o.network_D.which_model_D == "discriminator_unet_128"
     t = o.train
     assert (t.pixel_weight, t.feature_weight, t.gan_weight, t.pixel_branch_weight) == (0.3, 1, 5e-3, 0.5)
     assert (t.niter, t.val_freq, o.logger.save_checkpoint_freq) == (500000, 5000, 5000)
@@ -58,11 +61,11 @@ def test_the_printed_test_options_are_read_and_have_one_test_set(tmp_path):
 
 
 def test_every_key_of_the_published_tables_is_an_option():
-    o = read_options(TRAIN)
+    values = read_options(TRAIN).to_json()
     for key in printed_keys():
-        value = o
+        block = values
         for part in key.replace("datasets.test_1", "datasets.val").split("."):
-            value = value[part] if isinstance(value, dict) else getattr(value, part)
+            block = block[part]
 
 
 @pytest.mark.parametrize("path, is_train", [(TRAIN, True), (TEST, False)], ids=["train", "test"])
@@ -75,7 +78,7 @@ def test_our_examples_are_the_printed_options_but_for_folders(path, is_train, tm
 
 def test_ignored_keys_of_the_discriminator_are_told_once_and_only_where_they_are_given():
     given_keys = {"norm_type": "batch", "act_type": "leakyrelu", "mode": "CNA"}
-    notes = read_options(tiny(network_D={"nf": 4, **given_keys}, network_D_grad={"nf": 8})).notes
+    notes = read_options(tiny(network_D={"nf": 4, **given_keys})).notes
     assert len(notes) == 1 and all(key in notes[0] for key in given_keys)
     assert read_options(tiny()).notes == ()
     vgg = tiny(network_D={"which_model_D": "discriminator_vgg_128", **given_keys}, datasets__train__HR_size=128)
@@ -83,12 +86,12 @@ def test_ignored_keys_of_the_discriminator_are_told_once_and_only_where_they_are
 
 
 def test_options_written_out_are_complete_and_read_back_equal():
-    o = read_options(tiny(network_D_grad={"nf": 8}, datasets__val__slices=[2, 9], train__manual_seed=None))
+    o = read_options(tiny(network_D={"nf": 8}, datasets__val__slices=[2, 9], train__manual_seed=None))
     values = json.loads(json.dumps(o.to_json()))
     assert read_options(values) == o
     for field in dataclasses.fields(o.train):
         assert field.name in values["train"]
-    assert values["network_D_grad"]["nf"] == 8 and values["datasets"]["val"]["slices"] == [2, 9]
+    assert values["network_D"]["nf"] == 8 and values["datasets"]["val"]["slices"] == [2, 9]
     assert read_options(read_options(tiny()).to_json()) == read_options(tiny())
 
 
@@ -108,8 +111,8 @@ ANY_JSON = st.recursive(
     max_leaves=5,
 )
 PLACES = [
-    *(f"{block}__{one.name}" for block in BLOCKS for one, _ in keys_of(section_type(tuple(block.split("__"))))),
-    *(one.name for one, _ in keys_of(section_type(()))),
+    *(f"{block}__{name}" for block in BLOCKS for name in keys_at(tuple(block.split("__")))),
+    *keys_at(()),
     *BLOCKS,
     "datasets",
     "datasets__train__x",
@@ -197,19 +200,76 @@ def test_a_home_folder_is_expanded_and_windows_paths_stay(monkeypatch, tmp_path)
     assert o.dataset("train").dataroot_HR == (windows, r"\\server\share//HR")
 
 
-def test_the_other_discriminator_takes_over_what_it_does_not_say():
-    o = read_options(tiny(network_D={"nf": 6, "skip_connection": False}, network_D_grad={"nf": 8}))
-    assert o.network_D_grad.nf == 8 and not o.network_D_grad.skip_connection
-    assert o.gradient_discriminator is o.network_D_grad
-    plain = read_options(tiny())
-    assert plain.gradient_discriminator is plain.network_D
+OLD = {  # keys of version 0.1.0 that are gone, each as it was written where nobody had changed it
+    "network_D_grad": None,
+    "network_G__branch_taps": None,
+    "network_D__skip_connection": True,
+    "train__gan_relativistic": True,
+    "train__gradient_padding": None,
+    "train__D_update_ratio": 1,
+    "train__D_init_iters": 0,
+    "datasets__train__clip_lr": True,
+    "datasets__val__clip_lr": True,
+    "datasets__train__contrast": [0.8, 1.2],
+    "datasets__train__brightness": [-0.1, 0.1],
+    "datasets__train__gamma": [0.8, 1.25],
+}
+CHANGED = {"network_D_grad": {"nf": 8}, "network_G__branch_taps": [1, 2, 3, 4], "train__D_init_iters": 3}
+CHANGED |= {"datasets__train__gamma": [0.9, 1.1], "datasets__val__clip_lr": False, "network_D__skip_connection": False}
+
+
+def test_a_file_of_the_old_version_with_keys_that_are_gone_is_read_and_they_are_told():
+    o = read_options(tiny(**OLD))
+    assert o == read_options(tiny()) and len(o.notes) == 1
+    assert all(name.replace("__", ".") in o.notes[0] for name in OLD)
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGED.items(), ids=CHANGED)
+def test_a_key_that_is_gone_is_refused_with_another_value_than_what_is_now_done(name, value):
+    dotted = name.replace("__", ".")
+    for told in (problems(values=tiny(**{name: value})), problems(f"{dotted}={json.dumps(value)}")):
+        assert f"{dotted} is gone since version 0.1.0" in told and "because" in told
+
+
+def test_a_key_of_another_network_is_accepted_and_told_unless_it_is_as_that_network_has_it():
+    residual = {"which_model_G": "residual_net", "nf": 8, "nb": 2}
+    weights = dict(train__pixel_branch_weight=0)
+    assert read_options(tiny(network_G={**residual, "gc": 32, "taps": None}, **weights)).notes == ()
+    (note,) = read_options(tiny(network_G={**residual, "gc": 16}, **weights)).notes
+    assert note == "network_G.gc has no effect beside residual_net."
+
+
+@dataclasses.dataclass(frozen=True)
+class RippleOptions:
+    """Of a network that is none of ours."""
+
+    waves: int = option(3, "Waves.", minimum=1)
+    height: float = option(0.5, "Their height.", above=0)
+    scale: int = option(2, "Factor.", derived=True)
+
+    def check(self) -> None:
+        if self.waves * self.height > 10:
+            raise ValueError(f"waves {self.waves} are too many for this height.")
+
+
+def test_an_added_network_brings_its_keys_checks_schema_and_table_with_it(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "ripple", Registered("nowhere:Ripple", RippleOptions))
+    values = tiny(network_G={"which_model_G": "ripple_net", "waves": 4}, scale=4, train__pixel_branch_weight=0)
+    o = read_options(values)
+    assert o.network_G.network == "ripple" and o.network_G.options == RippleOptions(waves=4, height=0.5, scale=4)
+    assert read_options(o.to_json()) == o and o.to_json()["network_G"]["height"] == 0.5
+    told = problems("network_G.wavs=3", "network_G.height=0", values=values)
+    assert "did you mean network_G.waves?" in told and "network_G.height must be a number > 0" in told
+    assert "network_G.waves 99 are too many" in problems("network_G.waves=99", values=values)
+    assert "network_G.waves" in {entry.name for entry in catalogue()} and "`network_G.waves` †" in markdown_table()
+    assert "ripple_net" in schema()["properties"]["network_G"]["properties"]["which_model_G"]["enum"]
 
 
 def test_reading_options_needs_neither_torch_nor_any_other_package():
     code = (
-        "import sys; from CBCTSuperResLib.train import options, plan, run_folder; "
-        "from CBCTSuperResLib.train.checks import read_options; import json; "
-        f"o = read_options(json.loads({json.dumps(json.dumps(tiny()))})); plan.plan(o).text(); "
+        "import sys; from CBCTSuperResLib.train import checks, options, run_folder; "
+        "from CBCTSuperResLib.train.options_file import read_options; import json; "
+        f"o = read_options(json.loads({json.dumps(json.dumps(tiny()))})); checks.missing(o); "
         "print({'torch', 'cv2', 'tqdm', 'pydantic', 'matplotlib', 'safetensors'} & set(sys.modules))"
     )
     environment = {"PYTHONPATH": str(ROOT / "CBCTSuperRes"), "PATH": "", "OMP_NUM_THREADS": "1"}

@@ -19,6 +19,7 @@ from .apply import add_apply_commands
 from .evaluate import add_evaluate_command
 from .models import add_models_commands
 from .phantom import add_phantom_command
+from .prepare import add_prepare_command
 from .terminal import NOTICE
 from .train import add_training_commands
 
@@ -57,6 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     add_apply_commands(commands)
     add_training_commands(commands)
+    add_prepare_command(commands)
     add_evaluate_command(commands)
     add_phantom_command(commands)
     add_models_commands(commands)

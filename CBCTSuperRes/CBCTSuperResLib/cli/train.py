@@ -1,116 +1,14 @@
-"""The arguments of `cbct-superres prepare`.
-
-The commands `cbct-superres train`, `test`, `prepare` and `export`.
-"""
+"""The commands `cbct-superres train`, `test` and `export`: from a file of options to a model, and its measures."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 from ..core.errors import InputError
-from ..prepare.options import FORMATS, INTENSITIES, PLANES, REGIONS, PrepareOptions
-from ..scan.window import PRESETS
 from .terminal import Progress, add_command
-
-
-def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add everything that decides how pairs are made; `options_from` reads it back."""
-    default = PrepareOptions()
-    scan = "NRRD, NHDR, MHA, NIfTI, a DICOM folder or a folder of slices; or a folder of such scans"
-    parser.add_argument("--lr", type=Path, required=True, metavar="SCAN", help=f"low-resolution scan: {scan}")
-    parser.add_argument(
-        "--hr", type=Path, required=True, metavar="SCAN", help="high-resolution scan of the same object"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to be made")
-
-    what = parser.add_argument_group("pairs")
-    what.add_argument("--scale", type=int, default=default.scale, metavar="S", help="HR pixels along an LR pixel")
-    what.add_argument(
-        "--planes", choices=PLANES, default=default.planes, help="LR is coarser in-plane or along all axes"
-    )
-    what.add_argument("--format", choices=FORMATS, default=default.format, help="16-bit slices, or volumes")
-    what.add_argument(
-        "--region",
-        choices=REGIONS,
-        default=default.region,
-        help="the largest box inside both fields of view, or the whole of what they share, its corners filled",
-    )
-    what.add_argument(
-        "--min-size", type=int, default=default.min_size, metavar="N", help="least HR width: HR_size of the training"
-    )
-    what.add_argument("--min-slices", type=int, default=default.min_slices, metavar="N", help="least number of slices")
-
-    grey = parser.add_argument_group("grey values")
-    window = grey.add_mutually_exclusive_group()
-    window.add_argument(
-        "--window", type=float, nargs=2, metavar=("LO", "HI"), help="range of the HR scan's grey values"
-    )
-    window.add_argument("--preset", choices=PRESETS, metavar="NAME", help=f"range by name: {', '.join(PRESETS)}")
-    grey.add_argument(
-        "--intensity",
-        choices=INTENSITIES,
-        default=default.intensity,
-        help="the LR scan has the same window, or that matched by its grey values",
-    )
-    for side in ("lr", "hr"):
-        grey.add_argument(
-            f"--blank-{side}", type=_blank, default="auto", metavar="auto|none|VALUE", help="what is blank region"
-        )
-
-    how = parser.add_argument_group("registration")
-    how.add_argument("--initial", metavar="FILE", help="transform of the LR volume onto the HR volume to start from")
-    how.add_argument(
-        "--no-register", dest="register", action="store_false", help="the scans are aligned already; only measure it"
-    )
-    how.add_argument("--max-rotation", dest="max_rotation_deg", type=float, default=default.max_rotation_deg)
-    how.add_argument(
-        "--max-shift", dest="max_shift_mm", type=float, metavar="MM", help="(default: half the HR diagonal)"
-    )
-    how.add_argument("--min-overlap", type=float, default=default.min_overlap, metavar="SHARE")
-    how.add_argument(
-        "--max-residual", type=float, default=default.max_residual, metavar="N", help="median misalignment in LR voxels"
-    )
-    how.add_argument("--min-correlation", type=float, default=default.min_correlation, metavar="R")
-    how.add_argument("--seed", type=int, default=default.seed, help="of the registration's samples and of the split")
-
-    many = parser.add_argument_group("folders of scans")
-    many.add_argument(
-        "--val-share", type=float, default=default.val_share, metavar="SHARE", help="of the patients, for validation"
-    )
-    many.add_argument(
-        "--patient-pattern", metavar="REGEX", help="what of a name is the patient, for instance '^(P\\d+)'"
-    )
-
-    reading = parser.add_argument_group("reading")
-    for side in ("lr", "hr"):
-        reading.add_argument(f"--{side}-spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="voxels in mm")
-        reading.add_argument(f"--{side}-series", metavar="UID", help="series of a DICOM folder")
-
-
-def options_from(parsed: argparse.Namespace) -> PrepareOptions:
-    """The options of a parsed command line.
-
-    Raises
-    ------
-    OptionError
-        If a value makes no sense.
-    """
-    values = {f.name: getattr(parsed, f.name) for f in fields(PrepareOptions) if hasattr(parsed, f.name)}
-    values["window"] = parsed.preset or parsed.window
-    return PrepareOptions(**values)
-
-
-def _blank(text: str) -> str | float:
-    if text in ("auto", "none"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is neither "auto", "none" nor a grey value') from None
 
 
 def add_training_commands(commands) -> None:
@@ -131,10 +29,6 @@ def add_training_commands(commands) -> None:
     test = add_command(commands, "test", "super-resolve the test images of an options file and measure", run_test)
     _add_options_file(test)
     test.add_argument("--quiet", action="store_true", help="print nothing but errors")
-
-    pass  # NOIMPORT
-
-    add_prepare_arguments(add_command(commands, "prepare", "make aligned training pairs of two scans", run_prepare))
 
     export = add_command(commands, "export", "make a model of a training run, for apply", run_export)
     export.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run: ROOT/experiments/NAME")
@@ -167,11 +61,21 @@ def _add_options_file(parser: argparse.ArgumentParser) -> None:
 
 def run_train(parsed: argparse.Namespace) -> int:
     """`cbct-superres train`"""
-    from ..train.checks import read_options
+    from ..train.options_file import read_options
 
-    options = read_options(parsed.opt, _overrides(parsed))
+    shortcuts = {
+        "path.feature_weights": parsed.feature_weights,
+        "path.pretrain_model_G": parsed.import_g,
+        "path.public_data": parsed.data,
+    }
+    changes = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value]
+    options = read_options(parsed.opt, [*parsed.set, *changes])
     if parsed.dry_run:
-        return _tell_plan(options, parsed.device)
+        from ..train.plan import plan
+
+        found = plan(options, parsed.device or "auto", measure=True)
+        print(found.text())
+        return InputError.exit_code if found.missing or found.problems else 0
     from ..train.logs import Console
     from ..train.run import train
 
@@ -186,24 +90,6 @@ def run_train(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _tell_plan(options, device: str | None) -> int:
-    from ..train.plan import plan
-
-    found = plan(options, device or "auto", measure=True)
-    print(found.text())
-    return InputError.exit_code if found.missing or found.problems else 0
-
-
-def _overrides(parsed: argparse.Namespace) -> list[str]:
-    """Changes to the options file, the shortcuts included."""
-    shortcuts = {
-        "path.feature_weights": parsed.feature_weights,
-        "path.pretrain_model_G": parsed.import_g,
-        "path.public_data": parsed.data,
-    }
-    return [*parsed.set, *(f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value)]
-
-
 def _ask_about_changes(changes: list[str]) -> bool:
     """Show what differs from the checkpoint and ask; without a terminal the answer is no."""
     if not sys.stdin.isatty():
@@ -214,7 +100,7 @@ def _ask_about_changes(changes: list[str]) -> bool:
 
 def run_test(parsed: argparse.Namespace) -> None:
     """`cbct-superres test`"""
-    from ..train.checks import read_options
+    from ..train.options_file import read_options
     from ..train.test import report_text, test
 
     options = read_options(parsed.opt, parsed.set, is_train=False)
@@ -222,18 +108,6 @@ def run_test(parsed: argparse.Namespace) -> None:
         report = test(options, device=parsed.device, progress=progress)
     if not parsed.quiet:
         print(report_text(report))
-
-
-def run_prepare(parsed: argparse.Namespace) -> None:
-    """`cbct-superres prepare`"""
-    from ..prepare import prepare
-
-    pass  # NOIMPORT
-
-    options = options_from(parsed)
-    with Progress(quiet=False) as progress:
-        report = prepare(parsed.lr, parsed.hr, parsed.out, options, progress)
-    print("\n".join([*_prepared(report), f"Written to {parsed.out}. Look at checkerboard.png before you train."]))
 
 
 def run_export(parsed: argparse.Namespace) -> None:
@@ -249,23 +123,3 @@ def run_export(parsed: argparse.Namespace) -> None:
             parsed.run_folder, out, which, halo=parsed.halo, half=parsed.half, device=parsed.device, progress=progress
         )
     print(f"Written to {path}")
-
-
-def _prepared(report: dict) -> list[str]:
-    """What a user wants to know of prepared pairs."""
-    warnings = [f"Warning: {text}" for text in report["warnings"]]
-    if "pairs" not in report:
-        return [_pair_line(report["name"], report["region"], report["alignment"]), report["window_reason"], *warnings]
-    sets = list(report["patients"].values())
-    return [
-        *(f"{pair['name']} ({pair['set']})" for pair in report["pairs"]),
-        *(f"{failed['name']} failed: {failed['what']} {failed['advice']}" for failed in report["failed"]),
-        f"{sets.count('train')} patients for training, {sets.count('val')} for validation.",
-        *warnings,
-    ]
-
-
-def _pair_line(name: str, region: dict, alignment: dict) -> str:
-    size = " x ".join(map(str, region["hr_size"]))
-    found = f"residual misalignment {alignment['median_mm']:.3f} mm (median), {alignment['p95_mm']:.3f} mm (95 %)"
-    return f"{name}: {size} HR voxels, {found}."

@@ -114,8 +114,8 @@ def train(job: dict, events: EventWriter, stop: Stop) -> dict:
         If it was asked to stop; the run can be resumed.
     """
     require_packages()
-    from ..train.checks import read_options
     from ..train.observer import Observer, RunFacts
+    from ..train.options_file import read_options
     from ..train.run import train as run_training
     from ..train.run_folder import EVENTS
 
@@ -140,7 +140,7 @@ def train(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def plan(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Tell what a training will take: "text" for people, "seconds" in all, and the facts of `Plan` by their names."""
-    from ..train.checks import read_options
+    from ..train.options_file import read_options
     from ..train.plan import plan as plan_training
 
     events.progress(0.0, "Planning")
@@ -153,8 +153,8 @@ def plan(job: dict, events: EventWriter, stop: Stop) -> dict:
 def check(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Look at the data of a training, as its first step would; the report is that of `check_data`."""
     require_packages()
-    from ..train.checks import read_options
     from ..train.data.inspect import check_data
+    from ..train.options_file import read_options
 
     return check_data(read_options(job["options"]), events.progress, stop)
 

@@ -5,9 +5,17 @@ Building blocks that several networks share: the dense blocks of ESRGAN and the 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """Mixed precision is off inside; on the meta device, where operations are only counted, there is none."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class FullPrecisionConv2d(nn.Conv2d):
@@ -18,7 +26,7 @@ class FullPrecisionConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) of any precision -> (N, C', H', W')."""
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             return super().forward(x.to(self.weight.dtype))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from math import ceil
-from typing import Any
+from typing import Any, ClassVar
 
 SCALES = (1, 2, 3, 4, 8)
 
@@ -48,9 +48,17 @@ def check_limits(options: Any) -> None:
         for number in value if isinstance(value, tuple | list) else () if value is None else (value,):
             if number not in rules.get("choices", (number,)):
                 accepted = " or ".join(str(choice) for choice in rules["choices"])
-                raise ValueError(f"{one.name} must be {accepted}, not {number}.")
+                raise ValueError(f"{one.name} is {number}; it must be {accepted}.")
             if number < rules.get("minimum", number):
-                raise ValueError(f"{one.name} must be at least {rules['minimum']}, not {number}.")
+                raise ValueError(f"{one.name} is {number}; it must be at least {rules['minimum']}.")
+
+
+def _check_channels(options: UNetSPSROptions | ResidualOptions) -> None:
+    slices, in_nc, out_nc = options.slices, options.in_nc, options.out_nc
+    if out_nc == 3 and (slices or in_nc != 3):
+        raise ValueError(f"in_nc must be 3 where out_nc is 3, not {in_nc}, and there are no neighbouring slices.")
+    if out_nc == 1 and in_nc != 2 * slices + 1:
+        raise ValueError(f"in_nc must be {2 * slices + 1} with {slices} slices on either side, not {in_nc}.")
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,10 @@ class NoOptions:
 class UNetSPSROptions:
     """UNetSPSR's generator (networks/unetspsr.py)."""
 
+    has_gradient_branch: ClassVar[bool] = True  # whose map a loss may compare
+
     nf: int = option(64, "Features of the trunk and of the gradient branch.", seed=True, minimum=1)
-    nb: int = option(23, "RRDBs of the trunk.", seed=True, minimum=4)
+    nb: int = option(23, "Residual blocks of the trunk; RRDBs in unetspsr_net.", seed=True, minimum=4)
     in_nc: int = option(
         1,
         "Channels of LR: 1 for grey, 3 for colour. With out_nc 1 also 3, 5, 7 or 9: so many neighbouring slices, of "
@@ -106,18 +116,15 @@ class UNetSPSROptions:
         Raises
         ------
         ValueError
+            Its message begins with the option's name.
         """
         check_limits(self)
-        if self.slices and (self.in_nc, self.out_nc) != (2 * self.slices + 1, 1):
-            raise ValueError(
-                f"With {self.slices} neighbouring slices on either side in_nc must be {2 * self.slices + 1} and out_nc "
-                f"1, not {self.in_nc} and {self.out_nc}."
-            )
-        if not self.slices and self.in_nc not in (1, 3):
-            raise ValueError(f"in_nc must be 1 or 3 without neighbouring slices, not {self.in_nc}.")
+        _check_channels(self)
         taps = list(self.branch_taps)
-        if len(taps) != 4 or taps != sorted(set(taps)) or taps[-1] > self.nb:
-            raise ValueError(f"taps must be four ascending blocks from 1 to nb, {self.nb}, not {taps}.")
+        if len(taps) != 4 or taps != sorted(set(taps)):
+            raise ValueError(f"taps must be four ascending numbers of blocks, not {taps}.")
+        if taps[-1] > self.nb:
+            raise ValueError(f"taps {taps} reach beyond the {self.nb} blocks of nb.")
 
 
 @dataclass(frozen=True)
@@ -148,21 +155,41 @@ class ResidualOptions:
         Raises
         ------
         ValueError
+            Its message begins with the option's name.
         """
         check_limits(self)
-        if (self.slices and self.out_nc != 1) or self.in_nc != self.out_nc * (2 * self.slices + 1):
-            raise ValueError(
-                f"in_nc {self.in_nc} and out_nc {self.out_nc} do not fit: alike (1 or 3), or, with {self.slices} "
-                f"neighbouring slices on either side, {2 * self.slices + 1} and 1."
-            )
+        _check_channels(self)
+
+
+class DiscriminatorLimits:
+    """What a discriminator asks of its images; its options inherit this and say what is otherwise.
+
+    Attributes
+    ----------
+    multiple : int
+        The edge must be a multiple of this.
+    sizes : range
+        Edges that it can judge, in pixels.
+    has_batch_norm : bool
+        Whether what it says of an image depends on the others of the batch.
+    gradient_padding : 1 or 2
+        Padding of the gradient maps that it judges; 1 keeps their size.
+    """
+
+    multiple: ClassVar[int] = 1
+    sizes: ClassVar[range] = range(1, 1 << 20)
+    has_batch_norm: ClassVar[bool] = False
+    gradient_padding: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
-class UNetDiscriminatorOptions:
+class UNetDiscriminatorOptions(DiscriminatorLimits):
     """Real-ESRGAN's U-Net (networks/unet_discriminator.py)."""
 
     nf: int = option(64, "Features of the first layer.", seed=True, minimum=1)
     in_nc: int = option(1, "Channels: as network_G.out_nc.", seed=True, choices=(1, 3))
+
+    multiple: ClassVar[int] = 8
 
     def check(self) -> None:
         """Refuse what is out of range.
@@ -170,6 +197,7 @@ class UNetDiscriminatorOptions:
         Raises
         ------
         ValueError
+            Its message begins with the option's name.
         """
         check_limits(self)
 
@@ -177,3 +205,8 @@ class UNetDiscriminatorOptions:
 @dataclass(frozen=True)
 class VGGDiscriminatorOptions(UNetDiscriminatorOptions):
     """SPSR's VGG of 128 pixels (networks/vgg.py)."""
+
+    multiple: ClassVar[int] = 1
+    sizes: ClassVar[range] = range(128, 160)  # five halvings leave 4 x 4
+    has_batch_norm: ClassVar[bool] = True
+    gradient_padding: ClassVar[int] = 2  # as in SPSR

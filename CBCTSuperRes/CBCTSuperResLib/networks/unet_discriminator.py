@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import FullPrecisionConv2d, conv, lrelu
+from .blocks import FullPrecisionConv2d, conv, full_precision, lrelu
 
 EPSILON = 1e-12
 
@@ -37,7 +37,7 @@ class SpectralConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W')."""
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             weight = self.weight_orig / self._largest_singular_value()
         return F.conv2d(x, weight, stride=self.stride, padding=self.padding)
 

@@ -28,8 +28,9 @@ from ..jobs.queue import started
 from ..jobs.training import TrainingJob, worker_folder
 from ..models.folder import SUFFIX, list_models, user_models_folder
 from ..prepare.options import PrepareOptions
-from ..train.checks import absolute, missing, read_options, withAbsolutePaths
+from ..train.checks import missing
 from ..train.options import TrainingOptions
+from ..train.options_file import read_options, with_absolute_paths
 from ..train.run_folder import RunInfo, RunRecord, list_runs, read_run
 from .logic import letTheApplicationBreathe as breathe
 from .training_volumes import (
@@ -86,7 +87,7 @@ class TrainingLogic:
         measure : bool
             Make a few iterations to see how long they take.
         """
-        values = withAbsolutePaths(options).to_json()
+        values = with_absolute_paths(options.to_json())
         return self._task({"kind": "plan", "options": values, "device": device, "measure": measure})
 
     def suggestWindow(self, scan: Scan) -> list[float]:
@@ -104,7 +105,7 @@ class TrainingLogic:
         """
         if volumes or validation:
             options = withVolumes(options, train=volumes, validation=validation)
-        return self._task({"kind": "check", "options": withAbsolutePaths(options).to_json()})
+        return self._task({"kind": "check", "options": with_absolute_paths(options.to_json())})
 
     def readyOptions(
         self,
@@ -136,7 +137,7 @@ class TrainingLogic:
             options = yield from writingVolumes(options, overrides, train=volumes, validation=validation)
         elif overrides or not isinstance(options, TrainingOptions):
             options = read_options(getattr(options, "to_json", lambda: options)(), overrides)
-        return withAbsolutePaths(options)
+        return read_options(with_absolute_paths(options.to_json()))
 
     def start(
         self,
@@ -179,7 +180,7 @@ class TrainingLogic:
         task = {
             "kind": "train",
             "options": options.to_json(),
-            "resume": resume if resume in (None, "auto") else absolute(resume),
+            "resume": resume if resume in (None, "auto") else str(Path(resume).absolute()),
             "accept_changes": acceptChanges,
             "device": device,
         }

@@ -21,8 +21,8 @@ from ..io.raw_nrrd import map_raw_nrrd, write_raw_nrrd
 from ..io.volume import Volume
 from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import choose_window
-from ..train.checks import absolute, read_options
 from ..train.options import TrainingOptions
+from ..train.options_file import read_options
 from .nodes import LPS_FROM_RAS, volumeFromNode
 
 ALONG_SLICES = {"axial": 2, "coronal": 1, "sagittal": 0}  # which of (i, j, k) is not enlarged
@@ -230,7 +230,7 @@ def _writing(scans: Sequence[Scan], folder: Path) -> Steps:
     paths = []
     for scan in scans:
         if _isPath(scan):
-            paths.append(absolute(scan))
+            paths.append(str(Path(scan).absolute()))
         else:
             path = yield from writingVolume(volumeInWorld(scan), folder, scan.GetName())
             paths.append(str(path))

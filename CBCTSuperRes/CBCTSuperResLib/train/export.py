@@ -27,7 +27,7 @@ from ..models.folder import SUFFIX
 from ..models.model import Model
 from ..networks.spec import NetworkSpec
 from ..scan.tissue import PHANTOM_LEVELS, TissueLevels, levels_of
-from .checks import read_options
+from .options_file import read_options
 from .validation import as_results, undisturbed
 
 if TYPE_CHECKING:

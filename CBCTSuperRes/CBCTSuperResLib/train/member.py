@@ -14,8 +14,8 @@ from pathlib import Path
 from ..core.errors import Cancelled, SuperResError
 from ..core.events import EventWriter
 from ..core.processes import ParentWatch
-from .checks import read_options
 from .launch import ENDS, STOP
+from .options_file import read_options
 from .run import train
 
 

@@ -1,8 +1,6 @@
-"""JSON with // comments, as UNetSPSR's option files have them; errors say where.
+"""Read the options of a training or test from JSON with // comments, from text or a table; change and write them.
 
-From JSON to the tree of options: every problem is noted, none ends the reading.
-
-Changes to options from a command line: "train.lr_G=2e-4".
+Every problem is noted, none ends the reading: the error names all of them at once.
 """
 
 from __future__ import annotations
@@ -11,13 +9,43 @@ import copy
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from ..core.errors import OptionError
-from .option_kinds import AS_ABSENT, Kind, default_of, json_or_text, keys_of
-from .options import TrainingOptions, phase_of, section_type
+from ..core.atomic import write_text
+from ..core.errors import OptionError, OutputError
+from ..core.resources import resource
+from .checks import contradictions, notes
+from .option_values import AS_ABSENT, Key, json_or_text, keys_of
+from .options import (
+    BLOCKS,
+    TrainingOptions,
+    dataset_type,
+    keys_at,
+    network_types,
+    phase_of,
+    train_type,
+)
+
+UNREAD = {"$schema"}  # an editor's entry
+PRESETS = ("quick-look", "light", "unetspsr-full")
+DEBUG = {"train": {"val_freq": 8}, "logger": {"print_freq": 2, "save_checkpoint_freq": 8}}
+REMOVED: dict[str, tuple[Any, str]] = {  # keys of version 0.1.0: default, and what is done instead
+    "datasets.*.clip_lr": (True, "simulated LR is always clipped to 0 to 1"),
+    "datasets.train.contrast": ([0.8, 1.2], "the ranges of use_contrast are fixed"),
+    "datasets.train.brightness": ([-0.1, 0.1], "the ranges of use_contrast are fixed"),
+    "datasets.train.gamma": ([0.8, 1.25], "the ranges of use_contrast are fixed"),
+    "network_G.branch_taps": (None, "it is network_G.taps now"),
+    "network_D.skip_connection": (True, "the U-Net always adds its encoder's features to its decoder's"),
+    "network_D_grad": (None, "both discriminators are as network_D says"),
+    "train.gan_relativistic": (True, "both GAN losses compare each image with the mean of the other kind"),
+    "train.gradient_padding": (None, "gradient maps are padded as the discriminator needs"),
+    "train.D_update_ratio": (1, "the generator is updated in every iteration"),
+    "train.D_init_iters": (0, "the generator is updated from the first iteration on"),
+}
 
 # A string is matched first, and so keeps the slashes within it.
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*')
@@ -79,10 +107,6 @@ def _advice(error: json.JSONDecodeError) -> str:
     return "Look for a missing comma, quote or bracket at or before this place."
 
 
-SECTIONS = ("datasets", "path", "network_G", "network_D", "network_D_grad", "train", "logger", "card")
-UNREAD = {"$schema"}  # an editor's entry
-
-
 @dataclass
 class Problems:
     """What is wrong, in order, and which keys are therefore not to be judged any further.
@@ -93,10 +117,13 @@ class Problems:
         The keys that a sentence is about; the first is the one to look at.
     keys : set of str
         Those that are wrong by themselves.
+    notes : list of str
+        Sentences about what is accepted and has no effect.
     """
 
     found: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def texts(self) -> list[str]:
@@ -106,102 +133,185 @@ class Problems:
         self.found.append(((key,), f"{key} {text}" if text.endswith("?") else f"{key} {text}."))
         self.keys.add(key)
 
-    def add_unless_known(self, keys: Iterable[str], text: str) -> None:
-        """For checks of several keys: silent where one of them was already found wrong."""
-        if not self.keys & set(keys):
-            self.found.append((tuple(keys), text))
+
+def read_options(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, is_train: bool = True
+) -> TrainingOptions:
+    """Read and check the options of a training or, with is_train=False, of a test.
+
+    Parameters
+    ----------
+    source : str, Path or mapping
+        Path of a JSON file, in which // comments are allowed; or what such a file holds.
+    overrides : sequence of str
+        Changes to it, such as "train.lr_G=2e-4" or "network_G.nf=8".
+
+    Raises
+    ------
+    OptionError
+        If the file cannot be read; or with all that is wrong, one line each.
+    """
+    where = "The options" if isinstance(source, Mapping) else str(source)
+    options, problems = read_and_check(read_values(source), overrides, is_train=is_train)
+    texts = problems.texts
+    if len(texts) == 1:
+        raise OptionError(f"{where}: {texts[0]}", TABLE)
+    if texts:
+        raise OptionError("\n".join([f"{where}: {len(texts)} problems.", *(f"  {text}" for text in texts)]), TABLE)
+    return options
 
 
-def read_tree(values: Mapping[str, Any], problems: Problems, is_train: bool) -> TrainingOptions:
-    """Build the options; a key with a problem gets its default. Every key of a mapping counts as text."""
-    values = {key: value for key, value in values.items() if key not in UNREAD}
-    top = _read_keys(TrainingOptions, (), values, problems, inner=SECTIONS)
-    tables = {name: _table(values, (name,), problems) for name in SECTIONS}
-    gradient = tables["network_D_grad"]
-    if gradient:
-        said = {key: value for key, value in gradient.items() if value is not None}
-        tables["network_D_grad"] = {**tables["network_D"], **said}
-    read = {name: _read_section((name,), table, problems) for name, table in tables.items() if name != "datasets"}
-    if not gradient:
-        read["network_D_grad"] = None
-    datasets = _read_datasets(tables["datasets"], problems)
-    return TrainingOptions(**top, **read, datasets=datasets, is_train=is_train)
+TABLE = "See the table of options in README.md."
 
 
-def unknown(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a name that is not among those known."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6) or [
-        other for other in known if other.lower() == name.lower()
-    ]
-    return f"is not known; did you mean {close[0]}?" if close else "is not known"
+def read_values(source: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a file of options holds, as it stands there; nothing is checked but that it is a block.
+
+    Raises
+    ------
+    OptionError
+        If the file cannot be read or is not valid JSON.
+    """
+    values = source
+    if not isinstance(source, Mapping):
+        path = Path(source).expanduser()
+        try:
+            values = parse_json(path.read_text(encoding="utf-8"), str(path))
+        except UnicodeDecodeError:
+            raise OptionError(f"{path} is not a text in UTF-8.", "Save it as UTF-8.") from None
+        except OSError as error:
+            raise OptionError(f"The options {path} cannot be read: {error.strerror}.") from None
+    if not isinstance(values, Mapping):
+        raise OptionError(f"{source} must hold a block {{...}} of options.")
+    return values
 
 
-def _read_datasets(tables: Mapping[str, Any], problems: Problems) -> dict:
+def read_and_check(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, is_train: bool = True
+) -> tuple[TrainingOptions, Problems]:
+    """The options, with the default wherever a value is wrong, and all that is wrong."""
+    problems = Problems()
+    is_debug = isinstance(values.get("name"), str) and "debug" in values["name"]
+    if is_debug:  # what it means in SPSR: everything often, and no TensorBoard
+        values = {**values, "use_tb_logger": False}
+        for block, keys in DEBUG.items():
+            if isinstance(values.get(block, {}), Mapping):
+                values[block] = {**(values.get(block) or {}), **keys}
+    values = overridden(values, overrides, problems)
+    options = _read_blocks(values, problems, is_train)
+    for keys, text in contradictions(options):
+        if not problems.keys & set(keys):
+            problems.found.append((keys, text))
+    return replace(options, notes=(*problems.notes, *notes(options, is_debug))), problems
+
+
+def _read_blocks(values: Mapping[str, Any], problems: Problems, is_train: bool) -> TrainingOptions:
+    values = {str(name): value for name, value in values.items() if name not in UNREAD}
+    gone: list[str] = []
+    top = _read_keys((), keys_at(()), values, problems, gone)
+    blocks: dict[str, Any] = {}
+    for name, section in BLOCKS.items():
+        table = _table(values, (name,), problems)
+        keys = keys_at((name,), table) if name != "train" else keys_of(train_type(top["model"]))
+        read = _read_keys((name,), keys, table, problems, gone)
+        if name == "train":
+            section = train_type(top["model"])
+        for network in network_types(name, table):
+            own = {key: read.pop(key) for key in keys_of(network) if key in read and key not in keys_of(section)}
+            read["options"] = network(**own, **_derived(network, own, top["scale"]))
+        blocks[name] = section(**read)
     datasets = {}
-    for key in map(str, tables):
-        path = ("datasets", key)
-        if phase_of(key) is None:
+    for name, dataset in _table(values, ("datasets",), problems).items():
+        path = ("datasets", str(name))
+        if phase_of(path[1]) is None:
             problems.add(".".join(path), "is not known; the blocks are train, val, and test or test_...")
-        elif tables.get(key) is not None:
-            datasets[key] = _read_section(path, _table(tables, path, problems), problems, phase=phase_of(key))
-    return datasets
+        elif dataset is not None:
+            table = _table({path[1]: dataset}, path, problems)
+            read = _read_keys(path, keys_at(path), table, problems, gone)
+            datasets[path[1]] = dataset_type(path[1])(**read, phase=phase_of(path[1]))
+    if gone:
+        problems.notes.append(
+            f"Keys of version 0.1.0 that are gone, each with the value that now is the only one: {', '.join(gone)}."
+        )
+    return TrainingOptions(**top, **blocks, datasets=datasets, is_train=is_train)
+
+
+def _derived(network: type, own: Mapping[str, Any], scale: int) -> dict[str, Any]:
+    """What a network's options take from keys outside its block, or from other keys of it."""
+    names = {one for one in network.__dataclass_fields__ if network.__dataclass_fields__[one].metadata.get("derived")}
+    found = {"scale": scale, "slices": (own.get("in_nc", 1) - 1) // 2 if own.get("out_nc") == 1 else 0}
+    return {name: value for name, value in found.items() if name in names}
 
 
 def _table(values: Mapping[str, Any], path: tuple[str, ...], problems: Problems) -> Mapping[str, Any]:
     """A block within `values`; empty if absent, null or something else."""
     table = values.get(path[-1])
     if table is None or isinstance(table, Mapping):
-        return table or {}
+        return {str(name): value for name, value in (table or {}).items()}
     problems.add(".".join(path), "must be a block {...}")
     return {}
 
 
-def _read_section(path: tuple[str, ...], values: Mapping[str, Any], problems: Problems, **more: Any) -> Any:
-    section = section_type(path)
-    return section(**_read_keys(section, path, values, problems), **more)
-
-
 def _read_keys(
-    section: type, path: tuple[str, ...], values: Mapping[str, Any], problems: Problems, inner: Iterable[str] = ()
+    path: tuple[str, ...], keys: Mapping[str, Key], values: Mapping[str, Any], problems: Problems, gone: list[str]
 ) -> dict[str, Any]:
-    keys = {one.name: (one, key) for one, key in keys_of(section)}
-    for name in map(str, values):
-        if name not in keys and name not in inner:
-            problems.add(".".join((*path, name)), _advice_sections(name, path, [*keys, *inner]))
-    return {
-        name: _read_value(".".join((*path, name)), one, key, values.get(name, AS_ABSENT), problems)
-        for name, (one, key) in keys.items()
-    }
-
-
-def _read_value(dotted: str, one: Any, key: Any, value: Any, problems: Problems) -> Any:
-    if value is None:
-        value = key.null
+    """The values of a block's keys; one with a problem gets its default."""
+    known = [*keys, *(() if path else ("datasets", *BLOCKS))]
+    for name, value in values.items():
+        dotted = ".".join((*path, name))
+        others = keys_at(path) if path and path[0].startswith("network_") else {}
+        if name in known:
+            continue
+        if removed := _removed(dotted):
+            default, instead = REMOVED[removed]
+            if value in (None, default):
+                gone.append(dotted)
+            else:
+                problems.add(dotted, f"is gone since version 0.1.0, because {instead}; remove it")
+        elif name in others:  # of another network
+            if value not in (None, others[name].write(others[name].default)):
+                which = next(one for one in keys if one.startswith("which_model"))
+                problems.notes.append(f"{dotted} has no effect beside {values.get(which) or keys[which].default}.")
+        else:
+            problems.add(dotted, _advice_on_name(name, path, known))
+    read = {}
+    for name, key in keys.items():
+        value = values.get(name, AS_ABSENT)
+        if value is None:
+            value = key.null
+            read[name] = key.default if value is AS_ABSENT else value
+            continue
+        read[name] = key.default
         if value is not AS_ABSENT:
-            return value
-    if value is AS_ABSENT:
-        return default_of(one)
-    try:
-        return key.kind.read(value)
-    except ValueError as error:
-        problems.add(dotted, str(error))
-        return default_of(one)
+            try:
+                read[name] = key.read(value)
+            except ValueError as error:
+                problems.add(".".join((*path, name)), str(error))
+    return read
 
 
-def _advice_sections(name: str, path: tuple[str, ...], known: list[str]) -> str:
+def _removed(dotted: str) -> str | None:
+    """Which key, or block, of version 0.1.0 this was."""
+    patterns = {old: old.replace(".", r"\.").replace("*", "[^.]*") + r"(\..*)?" for old in REMOVED}
+    return next((old for old, pattern in patterns.items() if re.fullmatch(pattern, dotted)), None)
+
+
+def _advice_on_name(name: str, path: tuple[str, ...], known: list[str]) -> str:
     """Prefer the place that has this very name: a key may have slipped into the wrong block."""
-    if path[:1] == ("datasets",) and any(one.name == name for one in fields(section_type(("datasets", "train")))):
+    if path[:1] == ("datasets",) and name in keys_at(("datasets", "train")):
         return "belongs to datasets.train only"
-    homes = [
-        ".".join((*home, name)) for home in _homes() if any(o.name == name for o, _ in keys_of(section_type(home)))
-    ]
+    homes = [("train",), ("datasets", "train"), ("network_G",), ("network_D",), ("logger",), ("path",), ()]
+    homes = [".".join((*home, name)) for home in homes if name in keys_at(home)]
     if homes and not get_close_matches(name, known, n=1, cutoff=0.85):
         return f"is in the wrong block; did you mean {homes[0]}?"
-    return unknown(name, known)
+    return _unknown(name, known)
 
 
-def _homes() -> list[tuple[str, ...]]:
-    return [("train",), ("datasets", "train"), ("network_G",), ("network_D",), ("logger",), ("path",), ()]
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that is not among those known."""
+    known = list(known)
+    close = get_close_matches(name, known, n=1, cutoff=0.6) or [one for one in known if one.lower() == name.lower()]
+    return f"is not known; did you mean {close[0]}?" if close else "is not known"
 
 
 def overridden(values: Mapping[str, Any], overrides: Sequence[str], problems: Problems) -> dict[str, Any]:
@@ -213,42 +323,89 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str], problems: Pr
         if not equals or not all(path):
             problems.add(repr(override), "is not of the form key=value, such as train.lr_G=2e-4")
             continue
-        known, value = _value(path, text.strip())
-        if not known:
-            problems.add(".".join(path), _suggestion(path, values.get("datasets")))
+        keys = keys_at(path[:-1]) or {}
+        table = (keys_at(path[:-2]) or {}).get(path[-2]) if len(path) > 2 else None
+        dotted, text = ".".join(path), text.strip()
+        if path[-1] in keys:
+            values = with_value(values, dotted, keys[path[-1]].value_of_text(text))
+        elif keys_at(path) or path == ("datasets",) or (table and table.kind is dict) or _removed(dotted):
+            values = with_value(values, dotted, json_or_text(text))
         else:
-            _set(values, path, value)
+            problems.add(dotted, _suggestion(path, values.get("datasets")))
     return values
-
-
-def _value(path: tuple[str, ...], text: str) -> tuple[bool, Any]:
-    """Whether the path names a key or a block, and the JSON that the text means there."""
-    if section_type(path) or path == ("datasets",):
-        return True, json_or_text(text)
-    section = section_type(path[:-1])
-    kinds: dict[str, Kind] = {one.name: key.kind for one, key in keys_of(section)} if section else {}
-    if path[-1] in kinds:
-        return True, kinds[path[-1]].from_text(text)
-    table = section_type(path[:-2]) if len(path) > 2 else None
-    if table and path[-2] in {one.name for one, key in keys_of(table) if key.kind.holds_tables}:
-        return True, json_or_text(text)
-    return False, None
-
-
-def _set(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    for part in path[:-1]:
-        if not isinstance(values.get(part), dict):
-            values[part] = {}
-        values = values[part]
-    values[path[-1]] = value
 
 
 def _suggestion(path: tuple[str, ...], datasets: Any) -> str:
     names = dict.fromkeys([*map(str, datasets if isinstance(datasets, Mapping) else ()), "train", "val"])
-    blocks = [(), *((name,) for name in SECTIONS if name != "datasets")]
-    blocks += [("datasets", name) for name in names if section_type(("datasets", name))]
-    known = [".".join((*block, one.name)) for block in blocks for one, _ in keys_of(section_type(block))]
+    blocks = [(), *((name,) for name in BLOCKS), *(("datasets", name) for name in names)]
+    known = [".".join((*block, name)) for block in blocks for name in keys_at(block) or ()]
     same_name = [key for key in known if key.rpartition(".")[2] == path[-1]]
     if same_name:
         return f"is not known; did you mean {get_close_matches('.'.join(path), same_name, 1, 0)[0]}?"
-    return unknown(".".join(path), known)
+    return _unknown(".".join(path), known)
+
+
+def value_at(values: Mapping[str, Any], name: str) -> Any:
+    """The JSON of a key such as "train.lr_G"; None if it is not there."""
+    for part in name.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def with_value(values: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """A copy of the JSON with one value changed."""
+    values = copy.deepcopy(dict(values))
+    block = values
+    *path, last = name.split(".")
+    for part in path:
+        if not isinstance(block.get(part), dict):
+            block[part] = {}
+        block = block[part]
+    block[last] = value
+    return values
+
+
+def value_of_text(name: str, text: str) -> Any:
+    """What a text means as the value of a key such as "train.lr_G"; an empty one is null."""
+    *path, last = name.split(".")
+    return keys_at(tuple(path))[last].value_of_text(text.strip()) if text.strip() else None
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The JSON of a shipped file of options, complete; see `PRESETS`."""
+    return json.loads(_preset_text(name))
+
+
+@lru_cache
+def _preset_text(name: str) -> str:
+    return json.dumps(read_options(resource(f"Configurations/{name}.json")).to_json())
+
+
+def write_options(options: TrainingOptions, path: str | Path) -> None:
+    """Write all options, comments apart, as a file that every reader of them takes.
+
+    Raises
+    ------
+    OutputError
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {folder}.", "Choose another folder.")
+    write_text(path, json.dumps(options.to_json(), indent=2, ensure_ascii=False) + "\n")
+
+
+def with_absolute_paths(values: Mapping[str, Any], folder: str | Path = ".") -> dict[str, Any]:
+    """The complete JSON of options with every path absolute, beginning at a folder, for whoever works in another."""
+    folder = Path(folder).absolute()
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, list):
+            return [absolute(one) for one in value]
+        return value if value in (None, "auto") else str(folder / Path(value).expanduser())
+
+    values = copy.deepcopy(dict(values))
+    places = [("path",), *(("datasets", name) for name in values["datasets"])]
+    for place in places:
+        block = value_at(values, ".".join(place))
+        block |= {name: absolute(block[name]) for name, key in keys_at(place).items() if key.is_path and name in block}
+    return values

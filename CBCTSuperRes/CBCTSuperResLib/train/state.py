@@ -26,7 +26,7 @@ from torch.optim import Optimizer
 from ..core.atomic import replacing
 from ..core.errors import InputError, OptionError, OutputError, ResourceError
 from ..io.write import free_disk_bytes
-from .checks import read_options
+from .options_file import read_options
 from .ranks import Processes
 
 if TYPE_CHECKING:

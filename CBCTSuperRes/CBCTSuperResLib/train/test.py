@@ -78,12 +78,13 @@ def _of_the_run(options: TrainingOptions) -> Path:
 
 
 def _imported(path: Path, options: TrainingOptions, device: str) -> Model:
-    model = import_checkpoint(path, options.name, scale=options.scale, taps=options.network_G.branch_taps)
+    taps = getattr(options.network_G.options, "taps", None)
+    model = import_checkpoint(path, options.name, scale=options.scale, taps=taps)
     return Model(model.network.to(choose_device(device)), model.card)
 
 
 def _check(model: Model, options: TrainingOptions) -> None:
-    wanted = {"scale": options.scale, "in_nc": options.network_G.in_nc}
+    wanted = {"scale": options.scale, "in_nc": getattr(options.network_G.options, "in_nc", 1)}
     found = {"scale": (model.spec.scale or (None,))[-1], "in_nc": model.spec.input_channels}
     wrong = [f"its {name} is {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
     if wrong:
@@ -92,7 +93,8 @@ def _check(model: Model, options: TrainingOptions) -> None:
 
 def _differences(model: Model, options: TrainingOptions) -> list[str]:
     """A model says itself what it consists of; where the options say otherwise, the user is told."""
-    said = {name: getattr(options.network_G, name) for name in ("nf", "nb", "gc")}
+    own = options.network_G.options
+    said = {name: getattr(own, name) for name in ("nf", "nb", "gc") if hasattr(own, name)}
     real = {name: model.spec.options.get(name, value) for name, value in said.items()}
     wrong = [f"{name} {real[name]}, where network_G says {said[name]}" for name in said if real[name] != said[name]]
     return [f"The model has {'; '.join(wrong)}."] if wrong else []

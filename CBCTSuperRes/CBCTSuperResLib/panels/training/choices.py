@@ -19,18 +19,12 @@ from ...scene.training_volumes import (
     checkPair,
     finished,
 )
-from ...train.checks import read_and_check, read_options
 from ...train.options import TrainingOptions
+from ...train.options_file import PRESETS, preset, read_and_check, read_options
+from ...train.options_file import value_at as valueAt
+from ...train.options_file import with_value as withValue
 from .data_rows import USES, DataRow, isNode, readRows, writeRows
-from .option_values import (
-    PRESETS,
-    Values,
-    preset,
-    valueAt,
-    withoutOtherImages,
-    withRows,
-    withValue,
-)
+from .option_values import Values, withoutOtherImages, withRows
 from .parameters import TrainingParameters, WindowChoice
 
 RANGE = "datasets.train.normalization_range"

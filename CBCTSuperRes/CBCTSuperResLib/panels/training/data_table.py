@@ -10,9 +10,10 @@ import vtk
 from slicer.i18n import tr as _
 
 from ...core.errors import InputError, SuperResError
+from ...train.options_file import value_at as valueAt
 from .choices import TrainingChoices
 from .data_rows import DataRow
-from .option_values import Values, valueAt
+from .option_values import Values
 
 COARSE, FINE, USE = range(3)
 ROW_HEIGHT = 24

@@ -22,10 +22,11 @@ from ...prepare.options import PrepareOptions
 from ...scene.nodes import fillNode
 from ...scene.training_logic import TrainingLogic
 from ...scene.training_volumes import fileName
+from ...train.options_file import value_at as valueAt
 from .. import dialogs
 from .choices import RANGE, TrainingChoices
 from .data_rows import DATASETS, DataRow, nameOf
-from .option_values import PREPARED_WINDOW, valueAt
+from .option_values import PREPARED_WINDOW
 from .parameters import WindowChoice
 from .tasks import WrittenTask
 

@@ -18,23 +18,19 @@ import qt
 from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
-from ...train.options import SCALES
+from ...networks.options import SCALES
+from ...train.option_values import text_of_value as textOfValue
+from ...train.options_file import PRESETS
+from ...train.options_file import value_at as valueAt
+from ...train.options_file import value_of_text as valueOfText
+from ...train.options_file import with_value as withValue
+from ...train.options_file import write_options as saveValues
 from ...train.options_schema import catalogue
 from .. import dialogs
 from ..widgets import Section
 from .choices import RANGE, ROOT_KEYS, TrainingChoices
 from .data_table import ROW_HEIGHT, WARNING
-from .option_values import (
-    PRESETS,
-    Values,
-    isPreset,
-    openValues,
-    saveValues,
-    textOfValue,
-    valueAt,
-    valueOfText,
-    withValue,
-)
+from .option_values import Values, isPreset, openValues
 from .parameters import WindowChoice
 from .tasks import TaskView, tell
 
@@ -353,7 +349,7 @@ class OptionsTable:
 
 def keyText(entry) -> str:
     """The key's name, marked if it is one of our own."""
-    return entry.name + (OURS if entry.key.ours else "")
+    return entry.name + ("" if entry.key.seed else OURS)
 
 
 class SettingsSection(Section):

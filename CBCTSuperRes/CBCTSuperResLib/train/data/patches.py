@@ -305,6 +305,6 @@ def without_neighbours(sample: Sample, slices: int) -> Sample:
     return (coarse, fine[slices : slices + 1]) if slices else sample
 
 
-def make_simulation(kind: str, scale: int, options: dict, clip: bool) -> Bicubic | Degradation:
+def make_simulation(kind: str, scale: int, options: dict) -> Bicubic | Degradation:
     """The `degradation` of a data set."""
-    return Degradation.from_json(options, scale) if kind == "physical" else Bicubic(scale, clip)
+    return Degradation.from_json(options, scale) if kind == "physical" else Bicubic(scale)

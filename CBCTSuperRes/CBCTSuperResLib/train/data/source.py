@@ -144,7 +144,7 @@ def gather(
     low, high = ([pair[side] for pair in planes if pair[side]] for side in (0, 1))
     cache = PixelCache(bytes_of(low) + bytes_of(high), dataset.cache_gb, Path(options.path.root))
     given = Window(*dataset.normalization_range) if dataset.normalization_range else None
-    taken, given_out = options.network_G.channels, options.network_G.out_nc
+    taken, given_out = options.network_G.channels, options.network_G.out_channels
     tallies = [Tally("LR", given, taken), Tally("HR", given, given_out if low else taken)]
     pixels = [read_planes(side, cache.keep, tally) for side, tally in zip((low, high), tallies, strict=True)]
     tallies = [tally for tally in tallies if tally.values]
@@ -337,7 +337,7 @@ def _simulated(
     counts = {"scans": len(scans), "public": len(public), "procedural": len(drawn)}
     if not any(counts.values()):
         raise InputError("The training set has no images.", "Give dataroot_HR, public or procedural.")
-    simulation = make_simulation(dataset.degradation, options.scale, dataset.degradation_options, dataset.clip_lr)
+    simulation = make_simulation(dataset.degradation, options.scale, dataset.degradation_options)
     facts = {
         "images": {kind: count for kind, count in counts.items() if count},
         "degradation": {"kind": dataset.degradation, **asdict(simulation)},
@@ -387,9 +387,7 @@ def _check_patients(dataset: DatasetOptions, options: TrainingOptions) -> None:
 
 
 def _augmentation(dataset: TrainDatasetOptions) -> Augmentation:
-    return Augmentation(
-        dataset.use_flip, dataset.use_rot, dataset.use_contrast, dataset.contrast, dataset.brightness, dataset.gamma
-    )
+    return Augmentation(dataset.use_flip, dataset.use_rot, dataset.use_contrast)
 
 
 USUAL_PATCH = 128
@@ -497,7 +495,7 @@ def open_images(dataset: DatasetOptions, options: TrainingOptions) -> Images:
 def _without_grain(dataset: DatasetOptions, scale: int) -> Simulation:
     """Grain would be added to HR as well, and sharpening change it: it would not be the image that was given."""
     options = {**dataset.degradation_options, "grain_share": 0.0, "sharpen": 0.0}
-    return make_simulation(dataset.degradation, scale, options, dataset.clip_lr)
+    return make_simulation(dataset.degradation, scale, options)
 
 
 def _plain(image: np.ndarray) -> np.ndarray:

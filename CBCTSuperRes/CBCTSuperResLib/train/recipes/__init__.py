@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.errors import OptionError
 
@@ -11,13 +11,35 @@ if TYPE_CHECKING:
     from ..options import TrainingOptions
     from .recipe import Recipe
 
-RECIPES: dict[str, str] = {
-    "unetspsr": "CBCTSuperResLib.train.recipes.unetspsr:UNetSPSRRecipe",
+
+class Registered(NamedTuple):
+    """Where a recipe is and what its block "train" may hold.
+
+    Attributes
+    ----------
+    path : str
+        "module:class"; imported when it is built.
+    options : type or None
+        A subclass of `TrainOptions` with the recipe's own keys; None: `TrainOptions` itself.
+    """
+
+    path: str
+    options: type | None = None
+
+
+RECIPES: dict[str, Registered] = {
+    "unetspsr": Registered("CBCTSuperResLib.train.recipes.unetspsr:UNetSPSRRecipe"),
 }
 
 
-def build_recipe(options: TrainingOptions) -> Recipe:
+def build_recipe(options: TrainingOptions, weights: bool = True) -> Recipe:
     """The recipe that "model" in the options names.
+
+    Parameters
+    ----------
+    weights : bool
+        Whether networks that are used and never trained get their weights, from files that must be there. Without, a
+        step's cost can be counted.
 
     Raises
     ------
@@ -26,8 +48,8 @@ def build_recipe(options: TrainingOptions) -> Recipe:
     """
     if options.model not in RECIPES:
         raise OptionError(f"model is {options.model!r}, which cannot be trained.", f"Choose {', '.join(RECIPES)}.")
-    module, _, cls = RECIPES[options.model].partition(":")
-    return getattr(import_module(module), cls)(options)
+    module, _, cls = RECIPES[options.model].path.partition(":")
+    return getattr(import_module(module), cls)(options, weights)
 
 
-__all__ = ["RECIPES", "build_recipe"]
+__all__ = ["RECIPES", "Registered", "build_recipe"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -56,6 +57,29 @@ class StepRun(Protocol):
         """Mean of a small tensor over all processes, element by element; differentiable."""
 
 
+@dataclass(frozen=True)
+class Use:
+    """What a step makes of a network, to plan its cost.
+
+    Attributes
+    ----------
+    network : str
+        "module:class", which `options` build.
+    options : dataclass
+    shape : tuple of int
+        Of an image that goes in, channels first.
+    passes : int
+        For each image of the batch; a forward pass counts once, a backward pass twice.
+    trained : bool
+    """
+
+    network: str
+    options: Any
+    shape: tuple[int, ...]
+    passes: int
+    trained: bool = True
+
+
 class Recipe(Protocol):
     """Networks by role, their optimisers and a step.
 
@@ -65,14 +89,23 @@ class Recipe(Protocol):
         Role of the network that is validated, averaged (EMA) and exported, "G".
     frozen : mapping of str to Module
         Networks that are used and never trained (feature network): moved to the device, not in checkpoints.
+    may_be_in_parts : bool
+        Whether a batch that is computed in parts gives the same training.
     """
 
     exported: str
     frozen: Mapping[str, nn.Module]
+    may_be_in_parts: bool
 
     def check(self, processes: int, device: str, micro_batches: int = 1) -> None:
         """Raise OptionError if the training would be another one in so many processes on this kind of device ("cpu",
         "cuda"), or with so many micro-batches in each."""
+
+    def example_batch(self, images: int) -> Batch:
+        """A batch of noise of so many images, on the CPU: what a step costs is timed with it."""
+
+    def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
+        """The networks of a step whose batch comes in so many parts, by role; of one after the warm-up, or in it."""
 
     def build(self) -> dict[str, nn.Module]:
         """New networks with their initial weights, drawn from torch's global generator."""

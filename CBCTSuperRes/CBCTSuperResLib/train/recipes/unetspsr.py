@@ -1,6 +1,6 @@
 """How the recipes' optimisers are made.
 
-The discriminators that "network_D" and "network_D_grad" can name.
+The discriminators that "network_D" can name.
 
 The feature network's weights, from a file that the user names.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -25,14 +25,14 @@ from torch.optim import Adam, Optimizer
 
 from ...core.digest import file_sha256
 from ...core.errors import ModelError, OptionError
-from ...networks import build_network
+from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ...networks.blocks import gradient_map
-from ...networks.unet_discriminator import UNetDiscriminator
-from ...networks.vgg import VGG19, VGGDiscriminator
-from ..options import RESIDUAL, VGG, DiscriminatorOptions, TrainingOptions
+from ...networks.options import NoOptions
+from ...networks.vgg import VGG19
+from ..options import DiscriminatorOptions, TrainingOptions
 from .gan import DISTANCES, VERDICTS, Adversary, Persuasion, precise
 from .initial import begin_as_interpolation
-from .recipe import StepRun
+from .recipe import StepRun, Use
 
 BETA2 = 0.999
 
@@ -47,14 +47,7 @@ def adam(groups: Sequence[dict]) -> Adam:
 
 def build_discriminator(block: DiscriminatorOptions) -> nn.Module:
     """A new network with its initial weights; the U-Net keeps torch's usual ones, as Real-ESRGAN does."""
-    if block.which_model_D == VGG:
-        return VGGDiscriminator(block.in_nc, block.nf)
-    return UNetDiscriminator(block.in_nc, block.nf, block.skip_connection)
-
-
-def has_batch_norm(block: DiscriminatorOptions) -> bool:
-    """Whether the outputs for one image depend on the others of its batch."""
-    return block.which_model_D == VGG
+    return build_network(block.network, **asdict(block.options))
 
 
 PUBLISHED_HASH = "dcbb9e9d"
@@ -130,13 +123,15 @@ class UNetSPSRRecipe:
     """Networks, losses and step of "model": "unetspsr".
 
     Terms of weight 0 are not computed, and a discriminator whose term has weight 0 does not exist. Until
-    `train.warmup_iters` the pixel and branch losses train the generator alone and the discriminators are untouched;
-    `D_init_iters` and `D_update_ratio` count from there. `Branch_pretrain` has its legacy meaning: before
+    `train.warmup_iters` the pixel and branch losses train the generator alone and the discriminators are untouched.
+    `Branch_pretrain` has its legacy meaning: before
     `Branch_init_iters` the generator's updates change only the fusion layers.
 
     Parameters
     ----------
     options : TrainingOptions
+    weights : bool
+        Whether the feature network gets its weights, see `build_recipe`.
 
     Raises
     ------
@@ -148,7 +143,7 @@ class UNetSPSRRecipe:
 
     exported = "G"
 
-    def __init__(self, options: TrainingOptions) -> None:
+    def __init__(self, options: TrainingOptions, weights: bool = True) -> None:
         train = options.train
         self._options, self._train = options, train
         self._distance = {
@@ -156,14 +151,14 @@ class UNetSPSRRecipe:
             "feature": DISTANCES[train.feature_criterion],
             "branch": DISTANCES[train.pixel_branch_criterion],
         }
-        blocks = {"D": options.network_D, "D_grad": options.gradient_discriminator}
-        weights = {"D": train.gan_weight, "D_grad": train.gradient_gan_weight}
-        self._blocks = {role: block for role, block in blocks.items() if weights[role] > 0}
+        gan_weights = {"D": train.gan_weight, "D_grad": train.gradient_gan_weight}
+        self._blocks = {role: options.network_D for role, weight in gan_weights.items() if weight > 0}
+        self._padding = options.network_D.options.gradient_padding
         verdict = VERDICTS[train.gan_type]
-        self._adversaries = [Adversary(role, weights[role], verdict, train.gan_relativistic) for role in self._blocks]
+        self._adversaries = [Adversary(role, gan_weights[role], verdict, relativistic=True) for role in self._blocks]
         self.frozen: Mapping[str, nn.Module] = {}
         if train.feature_weight > 0:
-            self.frozen = {"feature": load_vgg19(options.path.feature_weights)}
+            self.frozen = {"feature": load_vgg19(options.path.feature_weights)} if weights else {"feature": None}
 
     def check(self, processes: int, device: str, micro_batches: int = 1) -> None:
         """Refuse what would not be the same training in several processes or with an accumulated batch.
@@ -180,7 +175,7 @@ class UNetSPSRRecipe:
         ------
         OptionError
         """
-        if not any(has_batch_norm(block) for block in self._blocks.values()):
+        if self.may_be_in_parts:
             return
         if processes > 1 and device == "cpu":
             why, instead = "several processes on the CPU", "one process"
@@ -192,6 +187,38 @@ class UNetSPSRRecipe:
             f"discriminator_vgg_128 has batch norm, which needs the whole batch at once and not {why}.",
             f"Use discriminator_unet_128, or {instead}.",
         )
+
+    def example_batch(self, images: int) -> dict[str, Tensor]:
+        """Noise of the size of the patches."""
+        edge, network = self._options.datasets["train"].HR_size, self._options.network_G
+        small, channels = edge // self._options.scale, network.channels * (2 * network.slices + 1)
+        low, high = (images, channels, small, small), (images, network.out_channels, edge, edge)
+        return {"LR": torch.rand(low), "HR": torch.rand(high)}
+
+    @property
+    def may_be_in_parts(self) -> bool:
+        """Batch norm needs the whole batch at once."""
+        return not any(block.options.has_batch_norm for block in self._blocks.values())
+
+    def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
+        """Generator: forward, backward. Discriminators: that in its update, twice that in their own. Relativistic
+        losses over several parts need all outputs beforehand.
+        """
+        network, ahead = self._options.network_G, micro_batches > 1
+        low, high = (tuple(images.shape[1:]) for images in self.example_batch(1).values())
+        generator = NETWORKS[network.network].path, network.options, low
+        if in_warm_up:
+            return {"G": Use(*generator, passes=3)}
+        uses = {"G": Use(*generator, passes=3 + (ahead and bool(self._blocks)))}
+        channels, edge, _ = high
+        for role, block in self._blocks.items():
+            seen = edge + (2 * self._padding - 2 if role == "D_grad" else 0)
+            path = DISCRIMINATORS[block.network].path
+            uses[role] = Use(path, block.options, (channels, seen, seen), passes=9 + 3 * ahead)
+        if self.frozen:
+            path = f"{VGG19.__module__}:{VGG19.__name__}"
+            uses["VGG19"] = Use(path, NoOptions(), high, passes=3, trained=False)
+        return uses
 
     def build(self) -> dict[str, nn.Module]:
         """New networks with their initial weights, drawn from torch's global generator: "G", "D", "D_grad"."""
@@ -230,22 +257,14 @@ class UNetSPSRRecipe:
         """
         self.check(1, run.batches[0]["LR"].device.type, len(run.batches))  # the loop may have made them smaller
         parts = [Part(batch["LR"], batch["HR"], self._views(batch["HR"])) for batch in run.batches]
-        after_warm_up = run.number - self._train.warmup_iters
-        if after_warm_up <= 0:
+        if run.number <= self._train.warmup_iters:
             return self._train_generator(run, parts, warm_up=True)
-        logs: dict[str, Tensor] = {}
-        if self._generator_is_due(after_warm_up):
-            logs |= self._train_generator(run, parts)
-        elif self._adversaries:
-            self._enlarge_without_gradients(run, parts)
+        logs = self._train_generator(run, parts)
         for adversary in self._adversaries:
             role = adversary.role
             found = adversary.train(run, [part.real[role] for part in parts], [part.fake[role] for part in parts])
             logs |= {name + _suffix(role): value for name, value in found.items()}
         return logs
-
-    def _generator_is_due(self, number: int) -> bool:
-        return number > self._train.D_init_iters and number % self._train.D_update_ratio == 0
 
     def _train_generator(self, run: StepRun, parts: list[Part], warm_up: bool = False) -> dict[str, Tensor]:
         logs: dict[str, Tensor] = {}
@@ -291,12 +310,12 @@ class UNetSPSRRecipe:
         """HR's gradient map of HR's size, which is the inner part of the one with wider padding."""
         if "D_grad" not in part.real:
             return gradient_map(part.high)
-        return part.real["D_grad"] if self._options.gradient_padding == 1 else part.real["D_grad"][..., 1:-1, 1:-1]
+        return part.real["D_grad"] if self._padding == 1 else part.real["D_grad"][..., 1:-1, 1:-1]
 
     def _views(self, image: Tensor) -> dict[str, Tensor]:
         """What the discriminators see of an image: itself and its gradient map, which a loss compares as well."""
         if "D_grad" in self._blocks or self._train.gradient_pixel_weight > 0:
-            return {"D": image, "D_grad": gradient_map(image, self._options.gradient_padding)}
+            return {"D": image, "D_grad": gradient_map(image, self._padding)}
         return {"D": image}
 
     def _persuasions(self, run: StepRun, parts: list[Part]) -> dict[str, Persuasion]:
@@ -334,15 +353,12 @@ class UNetSPSRRecipe:
                 parameter.requires_grad_(True)
 
     def _generator(self) -> nn.Module:
-        g = self._options.network_G
-        sizes = dict(nf=g.nf, nb=g.nb, in_nc=g.in_nc, out_nc=g.out_nc, scale=self._options.scale, slices=g.slices)
+        block = self._options.network_G
         try:
-            if g.which_model_G == RESIDUAL:
-                return build_network("residual", **sizes)
-            network = build_network("unetspsr", **sizes, gc=g.gc, taps=g.branch_taps)
+            network = build_network(block.network, **asdict(block.options))
         except ValueError as error:
             raise OptionError(f"network_G: {error}") from None
-        if g.initial == "interpolation":
+        if block.initial == "interpolation" and block.network == "unetspsr":
             begin_as_interpolation(network)
         return network
 
