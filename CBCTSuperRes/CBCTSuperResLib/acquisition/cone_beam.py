@@ -14,7 +14,7 @@ from math import ceil, hypot, pi
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import conv2d, grid_sample, pad
 
 from ..core.errors import Cancelled, OptionError
 from .scanner import gaussian_kernel
@@ -151,7 +151,7 @@ def filtered(projection: Tensor, detector: Detector, source_mm: float) -> Tensor
     kernel = torch.where(n % 2 != 0, -1 / (pi * n.float().where(n != 0, 1.0) * pixel) ** 2, 0.0)
     kernel[columns] = 1 / (4 * pixel**2)
     length = 4 * columns
-    kernel = torch.roll(torch.nn.functional.pad(kernel, (0, length - len(kernel))), -columns)
+    kernel = torch.roll(pad(kernel, (0, length - len(kernel))), -columns)
     spectrum = torch.fft.rfft(weighted, length) * torch.fft.rfft(kernel, length)
     return torch.fft.irfft(spectrum, length)[:, :columns] * pixel
 
@@ -193,16 +193,10 @@ def _measured(projection: Tensor, beam: ConeBeam, pixel: float, generator: torch
         return projection
     intensity = torch.exp(-projection)
     if beam.focal_spot_mm:
-        intensity = _blurred(intensity, beam.focal_spot_mm / pixel)
+        kernel = torch.from_numpy(gaussian_kernel(beam.focal_spot_mm / pixel)).to(intensity)
+        padded = pad(intensity[None, None], (len(kernel) // 2,) * 4, mode="replicate")
+        intensity = conv2d(conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])[0, 0]
     if beam.photons is not None:
         counted = torch.poisson((intensity * beam.photons).cpu(), generator=generator).to(projection.device)
         intensity = counted.clamp(min=0.5) / beam.photons
     return -torch.log(intensity)
-
-
-def _blurred(image: Tensor, sigma: float) -> Tensor:
-    kernel = torch.from_numpy(gaussian_kernel(sigma)).to(image)
-    reach = len(kernel) // 2
-    padded = torch.nn.functional.pad(image[None, None], (reach,) * 4, mode="replicate")
-    rows = torch.nn.functional.conv2d(padded, kernel[None, None, :, None])
-    return torch.nn.functional.conv2d(rows, kernel[None, None, None])[0, 0]

@@ -85,8 +85,12 @@ def phantom_of_labels(
     }
     if not any(mask.any() for mask in kinds.values()):
         raise InputError("The label map has none of the labels of bone, teeth and canal.", "Say what its labels mean.")
-    centre = centre_mm if centre_mm is not None else _middle(labels, kinds)
-    grid = _grid_around(labels.grid, centre, spacing_mm, shape)
+    if centre_mm is None:  # where the teeth are, or all that is labelled
+        mask = kinds[TOOTH] if kinds[TOOTH].any() else np.logical_or.reduce(list(kinds.values()))
+        centre_mm = labels.grid.point([float(np.mean(places)) for places in np.nonzero(mask)][::-1])
+    size = np.asarray(shape)[::-1]
+    origin = np.asarray(centre_mm) - np.asarray(labels.grid.direction) @ ((size - 1) / 2 * spacing_mm)
+    grid = Grid(tuple(int(n) for n in size), (spacing_mm,) * 3, tuple(origin), labels.grid.direction)
     bone, tooth, canal = (_distance_on(grid, labels.grid, mask) for mask in kinds.values())
     field = np.full(tuple(shape), levels.air, np.float32)
     mix(field, share_inside(np.minimum(bone, tooth) - SKIN_MM, spacing_mm), levels.soft)
@@ -120,19 +124,6 @@ def read_label_map(path: str | Path) -> Volume:
         raise InputError(f"{path} is no label map of whole numbers in three dimensions.", "Give another file.")
     direction = np.reshape(image.GetDirection(), (3, 3))
     return Volume(voxels, Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), direction))
-
-
-def _middle(labels: Volume, kinds: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Where the teeth are, or all that is labelled."""
-    mask = kinds[TOOTH] if kinds[TOOTH].any() else np.logical_or.reduce(list(kinds.values()))
-    index = [float(np.mean(i)) for i in np.nonzero(mask)][::-1]
-    return (labels.grid.index_to_point @ [*index, 1.0])[:3]
-
-
-def _grid_around(like: Grid, centre: Sequence[float], spacing_mm: float, shape: Sequence[int]) -> Grid:
-    size = np.asarray(shape)[::-1]
-    half = np.asarray(like.direction) @ ((size - 1) / 2 * spacing_mm)
-    return Grid(tuple(int(n) for n in size), (spacing_mm,) * 3, tuple(np.asarray(centre) - half), like.direction)
 
 
 def _distance_on(grid: Grid, where: Grid, mask: np.ndarray) -> np.ndarray:

@@ -95,9 +95,10 @@ def chart(
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(*place(x, y), strict=True))
         gaps = ' stroke-dasharray="5 3"' if name in dashed else ""
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colors[name]}" stroke-width="2"{gaps}/>')
+    items = (f'<span><i style="background:{colors[name]}"></i>{escape(name)}</span>' for name in curves)
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} over {escape(x_label)}">'
-        f"{''.join(parts)}</svg>{_legend(curves, colors)}"
+        f'{"".join(parts)}</svg><div class="legend">{"".join(items)}</div>'
     )
 
 
@@ -134,11 +135,6 @@ def _frame(x_range, y_range, place, x_label: str, y_label: str) -> str:
         f'<text x="12" y="{middle}" text-anchor="middle" transform="rotate(-90 12 {middle})">{escape(y_label)}</text>'
     )
     return "".join(parts)
-
-
-def _legend(names: Sequence[str], colors: Mapping[str, str]) -> str:
-    items = (f'<span><i style="background:{colors[name]}"></i>{escape(name)}</span>' for name in names)
-    return f'<div class="legend">{"".join(items)}</div>'
 
 
 @dataclass(frozen=True)

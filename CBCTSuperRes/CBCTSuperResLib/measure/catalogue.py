@@ -165,16 +165,6 @@ class Measure:
         return float("nan") if missing else float(self.compute(view))
 
 
-def _energy(view: View) -> float:
-    """Within the slices, where the networks look."""
-    ours, true = (sum(gradient_energy(i)[1:]) for i in (view.image, view.truth.image))
-    return ours / true if true else float("nan")
-
-
-def _fsc(view: View) -> float:
-    return fourier_shell_correlation(view.image, view.truth.image, view.truth.spacing).crossing(0.5)
-
-
 def _thickness(kind: str, smallest: float = 0.0, largest: float = np.inf) -> Callable[[View], float]:
     """Relative error in percent, of bone at least `THICK_VOXELS` thick."""
 
@@ -184,14 +174,6 @@ def _thickness(kind: str, smallest: float = 0.0, largest: float = np.inf) -> Cal
         return 100 * thickness_between(getattr(view, kind), getattr(view.truth, kind), least, largest).error
 
     return error
-
-
-def _volume_error(view: View) -> float:
-    return 100 * (bone_volume_fraction(view.bone) / bone_volume_fraction(view.truth.bone) - 1)
-
-
-def _spurious(view: View) -> float:
-    return spurious_bone(view.image, view.truth.image, view.truth.spacing[::-1])
 
 
 INF = float("inf")
@@ -207,14 +189,15 @@ MEASURES = (
     Measure("gradient_correlation", "Edges: correlation", "Whether edges are where they should be.", "", 3, 1,
             lambda v: gradient_correlation(v.image, v.truth.image)),
     Measure("gradient_energy", "Edges: energy", "1 is as sharp as the truth; less is blurred, more is noisy or "
-            "over-sharpened.", "", 2, 1, _energy),
+            "over-sharpened.", "", 2, 1,
+            lambda v: sum(gradient_energy(v.image)[1:]) / (sum(gradient_energy(v.truth.image)[1:]) or float("nan"))),
     Measure("fsc", "Resolution (FSC 0.5)", "Up to which part of the highest frequency detail agrees with the truth.",
-            "", 2, 1, _fsc),
+            "", 2, 1, lambda v: fourier_shell_correlation(v.image, v.truth.image, v.truth.spacing).crossing(0.5)),
     Measure("consistency", "Agreement with the scan", "The result, scanned again, against the scan, in units of its "
             "noise: 1 for the truth, less if noise is copied, more if the scan is contradicted.", "", 2, 1,
             lambda v: consistency(v.image, v.truth.image, v.coarse, v.acquisition), needs_coarse=True),
-    Measure("bone_volume", "Bone volume error", "More bone or less than there is.", "%", 1, 0, _volume_error,
-            needs_bone=True),
+    Measure("bone_volume", "Bone volume error", "More bone or less than there is.", "%", 1, 0,
+            lambda v: 100 * (bone_volume_fraction(v.bone) / bone_volume_fraction(v.truth.bone) - 1), needs_bone=True),
     Measure("thickness", "Bone thickness error", "Bone at least two voxels thick, largest balls that fit in.", "%", 1,
             0, _thickness("balls"), needs_spacing=True, needs_bone=True),
     Measure("thickness_trabecular", "Trabecular thickness error", f"Bone up to {COMPACT_MM} mm thick.", "%", 1, 0,
@@ -230,5 +213,6 @@ MEASURES = (
     Measure("surface_95", "Surface distance, 95 %", "95 of 100 points of the surfaces are closer.", "mm", 3, 0,
             lambda v: v.distance.percentile95, needs_spacing=True, needs_bone=True),
     Measure("spurious", "Bone that is not there", "Pieces of four voxels or more, over 0.3 mm from bone.", "/cm3", 1, 0,
-            _spurious, needs_spacing=True, needs_bone=True),
+            lambda v: spurious_bone(v.image, v.truth.image, v.truth.spacing[::-1]), needs_spacing=True,
+            needs_bone=True),
 )  # fmt: skip

@@ -81,12 +81,16 @@ def prepare_folders(
             step = part_of(progress, number / len(items), (number + 1) / len(items))
             target = folder / "pairs" / item.name
             target.mkdir(parents=True)
+            initial = options.initial
+            if initial is not None and Path(initial).is_dir():
+                files = [Path(initial) / f"{item.name}{suffix}" for suffix in _TRANSFORMS]
+                initial = next((str(file) for file in files if file.is_file()), None)
             try:
                 made[item.name] = write_pair(
                     item.lr,
                     item.hr,
                     target,
-                    replace(options, initial=_initial(options.initial, item.name)),
+                    replace(options, initial=initial),
                     item.name,
                     lambda fraction, message, step=step, item=item: step(fraction, f"{item.name}: {message}"),
                     cancelled,
@@ -105,7 +109,19 @@ def prepare_folders(
             _sort_in(folder, item.name, sets[item.patient])
         shutil.rmtree(folder / "pairs")
         pairs = [
-            {"name": i.name, "patient": i.patient, "set": sets[i.patient], **_summary(made[i.name])} for i in items
+            {
+                "name": item.name,
+                "patient": item.patient,
+                "set": sets[item.patient],
+                "slices": made[item.name]["region"]["hr_size"][2],
+                "median_mm": made[item.name]["alignment"]["median_mm"],
+                "p95_mm": made[item.name]["alignment"]["p95_mm"],
+                "window_hr": made[item.name]["window_hr"],
+                "window_lr": made[item.name]["window_lr"],
+                "hr_spacing_mm": made[item.name]["region"]["hr_spacing_mm"],
+                "warnings": made[item.name]["warnings"],
+            }
+            for item in items
         ]
         warnings = [f"{failure['name']} failed: {failure['what']}" for failure in failed]
         if unpaired:
@@ -203,13 +219,6 @@ def scans_in(folder: Path) -> list[Path]:
     return scans
 
 
-def _initial(initial: str | None, name: str) -> str | None:
-    if initial is None or not Path(initial).is_dir():
-        return initial
-    found = [path for suffix in _TRANSFORMS if (path := Path(initial) / f"{name}{suffix}").is_file()]
-    return str(found[0]) if found else None
-
-
 def _sort_in(folder: Path, name: str, target: str) -> None:
     """Move a pair's images to the others of its set, and what tells of it into reports/."""
     source = folder / "pairs" / name
@@ -221,18 +230,6 @@ def _sort_in(folder: Path, name: str, target: str) -> None:
     told.mkdir(parents=True)
     for file in (REPORT, PICTURE, TRANSFORM):
         os.replace(source / file, told / file)
-
-
-def _summary(report: Mapping) -> dict:
-    return {
-        "slices": report["region"]["hr_size"][2],
-        "median_mm": report["alignment"]["median_mm"],
-        "p95_mm": report["alignment"]["p95_mm"],
-        "window_hr": report["window_hr"],
-        "window_lr": report["window_lr"],
-        "hr_spacing_mm": report["region"]["hr_spacing_mm"],
-        "warnings": report["warnings"],
-    }
 
 
 def _datasets(pairs: Sequence[dict], made: Mapping[str, dict], out: Path, form: str) -> dict:

@@ -107,7 +107,10 @@ class PrepareOptions:
                 raise OptionError(f"{name} is {getattr(self, name)!r}.", f"Choose one of {', '.join(allowed)}.")
         for name, lowest, highest in _RANGES:
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and lowest <= value <= highest):
+            is_number = (
+                isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and np.isfinite(value)
+            )
+            if value is not None and not (is_number and lowest <= value <= highest):
                 raise OptionError(f"{name} is {value!r}.", f"Choose a value from {lowest:g} to {highest:g}.")
         for name in ("scale", "min_size", "min_slices", "seed"):
             if int(getattr(self, name)) != getattr(self, name):
@@ -116,9 +119,6 @@ class PrepareOptions:
             raise OptionError(
                 "Slices that are coarser along all axes do not pair one to one.", 'Choose the format "nrrd".'
             )
-        self._check_pattern()
-
-    def _check_pattern(self) -> None:
         try:
             re.compile(self.patient_pattern or "")
         except re.error as error:
@@ -155,7 +155,3 @@ _RANGES = (
     ("seed", 0, 2**31 - 1),
     ("val_share", 0, 0.9),
 )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))

@@ -22,13 +22,14 @@ from ..io.read import probe, read_volume
 from ..io.volume import Volume
 from ..io.write import check_disk, write_volume
 from ..scan.field_of_view import find_blanks
+from ..scan.window_choice import choose_window
 from .alignment import check_alignment, check_movement, check_overlap, measure_alignment, movement, warn_of_ratio
 from .images import Scan, block_means, stop_if
 from .options import PrepareOptions
 from .picture import draw, views
 from .region import find_common, find_region
 from .register import register, unmoved
-from .resample import UINT16, LowResolution, fit_line, hr_voxels, native_ratio, to_uint16, window_of_hr, window_of_lr
+from .resample import UINT16, LowResolution, fit_line, hr_voxels, native_ratio, to_uint16, window_of_lr
 
 TRANSFORM, REPORT, PICTURE, DATASETS = "lr_to_hr.tfm", "report.json", "checkerboard.png", "datasets.json"
 _ENCODING = {"tif": [cv2.IMWRITE_TIFF_COMPRESSION, 1], "png": [cv2.IMWRITE_PNG_COMPRESSION, 1]}
@@ -130,7 +131,8 @@ def write_pair(
     grey = sampler.sample_region(region, transform, cancelled)
 
     told(0.55, "Normalising")
-    choice = window_of_hr(fine_scan, options)
+    request = "auto" if options.window is None else options.window
+    choice = choose_window(fine_scan.volume.voxels, fine_scan.blank, request, None)
     fine, hr_clipped = hr_voxels(fine_scan, region, choice.window, cancelled)
     reduced = block_means(fine, options.factors) / np.float32(UINT16)  # the HR image as the LR image should show it
     inside = region.measured & (reduced > 0.01) & (reduced < 0.99)

@@ -89,7 +89,8 @@ def find_common(
         fine[k] = block.reshape(nj, factors[1], ni, factors[0]).all(axis=(1, 3))
     coarse = np.stack([lr.measured(k) for k in range(len(lr.volume.voxels))])
     inner = to_image(without_rim(coarse).astype(np.uint8), lr.grid)
-    both = fine & _sampled(inner, lattice, transform)
+    seen = sitk.Resample(inner, empty_image(lattice), transform, sitk.sitkNearestNeighbor, 0)
+    both = fine & (sitk.GetArrayFromImage(seen) > 0)
     volumes = [m.sum() * np.prod(g.spacing) for m, g in ((fine, lattice), (coarse, lr.grid))]
     return Common(both, lattice, float(both.sum() * np.prod(lattice.spacing) / max(min(volumes), 1e-9)))
 
@@ -127,7 +128,9 @@ def largest_box(mask: np.ndarray, least: Sequence[int] = (1, 1, 1)) -> list[tupl
     Exact for masks of up to 32 voxels along each axis; otherwise the largest box of blocks, its faces moved outwards.
     """
     steps = [max(1, -(-n // _CELLS)) for n in mask.shape]
-    cells = _all_in_blocks(mask, steps)
+    cells = mask  # whether all voxels of each block are true
+    for axis, step in enumerate(steps):
+        cells = np.logical_and.reduceat(cells, np.arange(0, cells.shape[axis], step), axis=axis)
     best, box = (False, 0), [(0, 0)] * 3
     for first in range(cells.shape[0]):
         flat = np.ones(cells.shape[1:], bool)
@@ -159,13 +162,6 @@ def _maximal_rectangles(flat: np.ndarray) -> Iterator[tuple[tuple[int, int], tup
                 if tall:
                     yield (row + 1 - tall, row + 1), (left, column)
             pending.append((left, height))
-
-
-def _all_in_blocks(mask: np.ndarray, steps: Sequence[int]) -> np.ndarray:
-    """Whether all voxels of each block are true; incomplete blocks at the end count for what they hold."""
-    for axis, step in enumerate(steps):
-        mask = np.logical_and.reduceat(mask, np.arange(0, mask.shape[axis], step), axis=axis)
-    return mask
 
 
 def _grown(mask: np.ndarray, box: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -210,8 +206,3 @@ def without_rim(mask: np.ndarray) -> np.ndarray:
     for axis in range(3):
         inner = inner & np.roll(inner, 1, axis) & np.roll(inner, -1, axis)
     return inner[1:-1, 1:-1, 1:-1]
-
-
-def _sampled(mask: sitk.Image, lattice: Grid, transform: sitk.Transform) -> np.ndarray:
-    image = sitk.Resample(mask, empty_image(lattice), transform, sitk.sitkNearestNeighbor, 0)
-    return sitk.GetArrayFromImage(image) > 0

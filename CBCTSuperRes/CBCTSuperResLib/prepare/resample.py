@@ -26,7 +26,6 @@ from ..core.volume import Grid
 from ..scan.blank_filling import BlankFiller
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
-from ..scan.window_choice import WindowChoice, choose_window
 from .images import Scan, block_means, empty_image, stop_if, to_image
 from .options import PrepareOptions
 from .region import Region
@@ -152,11 +151,6 @@ def fit_line(hr: np.ndarray, lr: np.ndarray, measured: np.ndarray) -> Line:
         residual = np.abs(y - gain * x - offset)
         keep = residual <= np.quantile(residual, 1 - _SHARE)
     return Line(float(gain), float(offset), float(np.corrcoef(x, y)[0, 1]))
-
-
-def window_of_hr(hr: Scan, options: PrepareOptions) -> WindowChoice:
-    """The window of the HR scan."""
-    return choose_window(hr.volume.voxels, hr.blank, "auto" if options.window is None else options.window, None)
 
 
 def window_of_lr(window: Window, line: Line, options: PrepareOptions) -> tuple[Window, str]:

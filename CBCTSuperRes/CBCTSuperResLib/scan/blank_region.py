@@ -73,12 +73,15 @@ class BlankRegion:
             return turned
         before, after = ([axis for axis in order if axis != self.axis] for order in (range(3), axes))
         turned = replace(turned, axis=list(axes).index(self.axis))
-        return turned if before == after else turned._mirrored()
-
-    def _mirrored(self) -> BlankRegion:
-        """The region with the two axes across the cylinder exchanged."""
-        rim = None if self.rim is None else self.rim.T
-        return replace(self, centre=self.centre[::-1], radii=self.radii[::-1], radii_mm=self.radii_mm[::-1], rim=rim)
+        if before == after:
+            return turned
+        return replace(  # the two axes across the cylinder are exchanged
+            turned,
+            centre=self.centre[::-1],
+            radii=self.radii[::-1],
+            radii_mm=self.radii_mm[::-1],
+            rim=None if self.rim is None else self.rim.T,
+        )
 
     def mask(self, k: int) -> np.ndarray | None:
         """Blank voxels of slice k of the input, bool (j, i), or None if it has none.
@@ -109,14 +112,10 @@ class BlankRegion:
         if self.kind == "none":
             return None
         j, i = np.asarray(j, dtype=np.float64), np.asarray(i, dtype=np.float64)
-        if self._changes_along_k:
+        if self.kind == "values" or self.axis in (1, 2):  # it changes along k
             mask = self._blank_at(k, j, i)
             return mask if mask.any() else None
         return self._remembered((self._is_beyond(k), j.tobytes(), i.tobytes()), lambda: self._blank_at(k, j, i))
-
-    @property
-    def _changes_along_k(self) -> bool:
-        return self.kind == "values" or self.axis in (1, 2)
 
     def _is_beyond(self, k: float) -> bool:
         return not self.box[0][0] - 0.5 <= k <= self.box[0][1] - 0.5
@@ -135,7 +134,10 @@ class BlankRegion:
 
     def _blank_at(self, k: float, j: np.ndarray, i: np.ndarray) -> np.ndarray:
         if self.kind == "values":
-            nk, nj, ni = (_nearest(p, n) for p, n in zip((k, j, i), self.voxels.shape, strict=True))
+            nk, nj, ni = (
+                np.clip(np.floor(np.asarray(position) + 0.5), 0, size - 1).astype(np.intp)
+                for position, size in zip((k, j, i), self.voxels.shape, strict=True)
+            )
             return (self.voxels[nk] == self.value)[nj][:, ni]
         return self.outside(np.array([k]), j, i)[0]
 
@@ -155,7 +157,3 @@ class BlankRegion:
 def whole_box(shape: tuple[int, ...]) -> Box:
     """The box of a whole volume."""
     return tuple((0, n) for n in shape)
-
-
-def _nearest(position: np.ndarray | float, size: int) -> np.ndarray:
-    return np.clip(np.floor(np.asarray(position) + 0.5), 0, size - 1).astype(np.intp)

@@ -189,7 +189,10 @@ def _cylinder(
     region = _faced(region)
     if not _ring_is_data(region, circle, spacing):
         return None
-    mixed = _ring_is_mixed(region, circle, spacing)
+    # In a scan that was resampled, the voxels at the wall are mixtures of data and blank value.
+    values, visible = _rings(region, circle, spacing, (-0.5, -3.0))
+    at_wall, inside = (np.median(np.abs(ring[:, visible].astype(float) - region.value), axis=0) for ring in values)
+    mixed = bool(np.mean(at_wall < 0.8 * inside) > 0.55)
     return replace(region, rim=rim_of(np.ones_like(constant) if mixed else constant, spacing, circle))
 
 
@@ -207,13 +210,6 @@ def _ring_is_data(region: BlankRegion, circle: Circle, spacing: tuple[float, flo
     seen = seen_in_sector > 0
     # A quarter is enough for a sector: noise about a clamped level leaves only half of the voxels above it.
     return np.mean(data_in_sector[:, seen] >= 0.25 * seen_in_sector[seen]) >= _RING
-
-
-def _ring_is_mixed(region: BlankRegion, circle: Circle, spacing: tuple[float, float]) -> bool:
-    """Whether the voxels at the wall are mixtures of data and blank value, as in a scan that was resampled."""
-    values, visible = _rings(region, circle, spacing, (-0.5, -3.0))
-    at_wall, inside = (np.median(np.abs(ring[:, visible].astype(float) - region.value), axis=0) for ring in values)
-    return bool(np.mean(at_wall < 0.8 * inside) > 0.55)
 
 
 def _rings(

@@ -116,9 +116,13 @@ def choose_window_for_sample(
     misfit = _misfit(models, levels, expected, sample)
     if misfit is None:
         return _described(models, f"The scan fits the model's window {models}.", sample, levels)
-    if expected and _fits_without_air(models, expected, sample):
-        reason = f"The scan fits the model's window {models}: it shows hardly any air, but soft tissue and bone match."
-        return _described(models, reason, sample, levels)
+    if expected and models.clipped_shares(sample)[1] <= _ABOVE_ALLOWED:
+        found = (np.array(levels_without_air(sample)) - models.lo) / models.width
+        if np.abs(found - (expected.soft, expected.bone)).max() <= _TOLERANCE:
+            reason = (
+                f"The scan fits the model's window {models}: it shows hardly any air, but soft tissue and bone match."
+            )
+            return _described(models, reason, sample, levels)
     reason = (
         f"The scan does not fit the model's window {models} ({misfit}), "
         f"so the window was estimated from its tissue levels: {automatic}."
@@ -178,13 +182,6 @@ def _misfit(window: Window, levels: TissueLevels, expected: TissueLevels | None,
         return None
     name = ("air", "soft tissue", "bone")[worst]
     return f"{name} at {astuple(found)[worst]:.2g} of it, where the model expects {astuple(expected)[worst]:.2g}"
-
-
-def _fits_without_air(window: Window, expected: TissueLevels, sample: np.ndarray) -> bool:
-    """Whether soft tissue and bone lie where the model expects them, if there is nothing else in the scan."""
-    found = (np.array(levels_without_air(sample)) - window.lo) / window.width
-    matches = np.abs(found - (expected.soft, expected.bone)).max() <= _TOLERANCE
-    return bool(matches and window.clipped_shares(sample)[1] <= _ABOVE_ALLOWED)
 
 
 def _window_through(levels: TissueLevels, expected: TissueLevels) -> Window:
