@@ -41,7 +41,7 @@ from .prepare import Preparation, Prepared
 from .quality import disagreement_figure, quality_card
 from .report import make_report
 from .tiles import Axis, Tile, plan_tiles
-from .ways import Pass, choose_pass
+from .ways import Way, choose_way
 
 Progress = Callable[[float, str], None]
 NEAR = 1.25  # slices so many pixels apart still help each other: measured on drawn trabecular bone
@@ -152,7 +152,7 @@ def super_resolve(
 
     axes = _axes(volume.grid, grid, options)
     more_floats = FLOATS if options.uncertainty else 0
-    way = choose_pass(card.spec, options.planes, max(axis.scale for axis in axes), more_floats)
+    way = choose_way(card.spec, options.planes, [axis.scale for axis in axes], more_floats)
     output = allocate(grid.shape, output_type(volume.voxels.dtype, options))
     filler = BlankFiller(blanks, volume.voxels.shape)
     are_near = _slices_are_near(volume.grid)
@@ -242,7 +242,7 @@ class _Stations:
     def __init__(
         self,
         preparation: Preparation,
-        way: Pass,
+        way: Way,
         engine: Engine,
         finisher: Finisher,
         axes: Sequence[Axis],
