@@ -149,7 +149,7 @@ def test_a_roi_is_the_crop_of_the_full_result(truth):
 
 def test_a_model_of_unknown_halo_is_not_cut_into_blocks(monkeypatch, truth):
     monkeypatch.setattr(passes, "BLOCK_MEMORY", 1.0)
-    result = run(P3.degrade(truth)[:20, :9, :10], tiny_model(None), "isotropic")
+    result = run(P3.degrade(truth)[:20, :9, :10], tiny_model("unknown"), "isotropic")
     assert result.report["pieces"] == 1
 
 

@@ -86,7 +86,7 @@ def test_a_model_is_listed_and_its_card_says_what_it_said(folder, capsys, name):
     assert card["smooth"] == 0.5 and card["voxel_size_mm"] == [0.1, 0.4] and card["limits"] == "Not for use."
     assert card["training"]["note"] == "größer als nichts" and card["results"][0]["model"] == 30.5
     assert card["created_with"].startswith("CBCT Super-Resolution 0.1.0")
-    assert card["spec"]["halo"] == (24 if name == "old-unetspsr" else 10)
+    assert card["spec"]["context"] == (24 if name == "old-unetspsr" else 10)
     assert Model.load(name).spec.slices == (1 if name == "old-residual-slices" else 0)
 
 

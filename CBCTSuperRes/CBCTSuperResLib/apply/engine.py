@@ -12,29 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.devices import (
-    DTYPES,
-    choose_device,
-    free_memory,
-    is_out_of_memory,
-    rounding,
-)
+from ..core.devices import DTYPES, choose_device, free_memory, is_out_of_memory, rounding
 from ..core.errors import Cancelled, ModelError, ResourceError
 from ..core.memory import readable
-from ..networks.blocks import ResidualDenseBlock, Scratch
 from ..networks.spec import NetworkSpec
-from .tiles import (
-    AS_IT_IS,
-    Axis,
-    Box,
-    Context,
-    Symmetry,
-    Tile,
-    on_whole_cells,
-    plan_tiles,
-    shift,
-    symmetries,
-)
+from .tiles import AS_IT_IS, Axis, Box, Context, Symmetry, Tile, on_whole_cells, plan_tiles, shift, symmetries
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +32,20 @@ class Engine:
 
     >>> engine = Engine(model.network, model.card.spec, device="auto")
     >>> axes = [Axis(length=400, start=0, stop=400, outputs=800)] * 2
-    >>> (whole,) = plan_tiles(axes, edge=None, halo=0)
+    >>> (whole,) = plan_tiles(axes, edge=None, context=0)
     >>> enlarged = engine.run(image, axes, whole)
 
     Parameters
     ----------
     network : torch.nn.Module
-        Stays untouched; the engine works with copies.
+        As networks/__init__.py says. Stays untouched; the engine works with copies.
     spec : NetworkSpec
         With the calibrated context, if there is one.
     device, precision, tile, ensemble : see `Options`
     cancelled : callable, optional
-        Asked before every layer or dense block of the network; `Cancelled` is raised as soon as it answers True.
+        Asked before every layer or block of the network; `Cancelled` is raised as soon as it answers True.
+    noise : float
+        Standard deviation of the images' noise, in units of the window, for networks that want to be told.
 
     Attributes
     ----------
@@ -81,29 +65,52 @@ class Engine:
         tile: int | None = None,
         cancelled: Callable[[], bool] | None = None,
         ensemble: int = 1,
+        noise: float = 0.0,
     ) -> None:
         if tile and not spec.can_be_cut:
             raise ModelError(
-                "This model's halo is not known, so its slices cannot be cut into tiles without seams.",
-                "Leave the tile size open, or calibrate the model: cbct-superres models calibrate MODEL.",
+                "This model's slices cannot be cut into tiles without seams: "
+                + ("it looks at all of a slice." if spec.context == "global" else "its halo is not known."),
+                "Leave the tile size open."
+                if spec.context == "global"
+                else "Leave the tile size open, or calibrate the model: cbct-superres models calibrate MODEL.",
             )
         self.spec = spec
         self.device = choose_device(device)
         self.precision = "fp32" if precision == "auto" else precision
         self.tile = tile
+        self.noise = noise
         self.notes: list[str] = []
         self.after_run: Callable[[int], None] = lambda runs: None
         self._runs = 0
         self._to_be_measured = precision == "auto" and self.device.type == "cuda"
         self._symmetries = symmetries(ensemble, spec.dimensions)
+        self._draw: int | None = None
         self._network = network
-        self._prepared: dict[str, nn.Module] = {}
-        self._scratch = Scratch()
+        self._copies: dict[torch.dtype, nn.Module] = {}
         self._cancelled = cancelled or (lambda: False)
         self._budget = min(TILE_MEMORY[self.device.type], free_memory(self.device) * 0.6)
 
+    @property
+    def ensemble(self) -> int:
+        """How many times the network sees each image."""
+        return len(self._symmetries)
+
+    @contextmanager
+    def one_pass(self, symmetry: Symmetry = AS_IT_IS, draw: int | None = None) -> Iterator[None]:
+        """For a while the network sees every image once: in this position, its stochastic layers drawn from a seed.
+
+        Without a seed they do nothing. With one, every tile of every image meets the same draw, so that tiles join.
+        """
+        before = self._symmetries, self._draw
+        self._symmetries, self._draw = (symmetry,), draw if self.spec.stochastic else None
+        try:
+            yield
+        finally:
+            self._symmetries, self._draw = before
+
     def run(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile) -> np.ndarray:
-        """The network's output for a part of an image or block.
+        """The network's image for a part of an image or block.
 
         Parameters
         ----------
@@ -117,7 +124,7 @@ class Engine:
         Returns
         -------
         ndarray of float32
-            One value for each voxel of `whole.write`, in units of the window.
+            One value for each voxel of `whole.write`, in units of the (output) window.
 
         Raises
         ------
@@ -126,133 +133,166 @@ class Engine:
         ModelError
             If the network gives values that are not finite, even in float32.
         """
+        return self.run_outputs(image, axes, whole, ("sr",))[0]
+
+    def run_outputs(
+        self, image: np.ndarray, axes: Sequence[Axis], whole: Tile, names: Sequence[str]
+    ) -> list[np.ndarray]:
+        """As `run`, for several outputs of the network's `decode` at once.
+
+        In an ensemble they are means over the positions; of a log-variance, the logarithm of the variances' mean.
+        """
         if self._symmetries == (AS_IT_IS,):
-            return self._counted(image, axes, whole)
+            return list(self._run(image, axes, whole, names))
         view = on_whole_cells(image, axes, whole, self.spec.multiple)
-        total = sum(symmetry.undo(self._counted(*symmetry.apply(*view))) for symmetry in self._symmetries)
+        logarithms = [n for n, name in enumerate(names) if self.spec.outputs.get(name) == "log_variance"]
+        total: np.ndarray | float = 0.0
+        for symmetry in self._symmetries:
+            values = symmetry.undo(self._run(*symmetry.apply(*view), names))
+            for n in logarithms:
+                values[n] = np.exp(values[n])
+            total = total + values
         total /= self.ensemble
-        return total
+        for n in logarithms:
+            total[n] = np.log(total[n])
+        return list(total)
 
-    @contextmanager
-    def in_position(self, symmetry: Symmetry) -> Iterator[None]:
-        """For a while the network sees every image once, in this position."""
-        before, self._symmetries = self._symmetries, (symmetry,)
-        try:
-            yield
-        finally:
-            self._symmetries = before
-
-    @property
-    def ensemble(self) -> int:
-        """How many times the network sees each image."""
-        return len(self._symmetries)
-
-    def _counted(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile) -> np.ndarray:
-        result = self._run_with_less_memory_if_needed(image, axes, whole)
-        self._runs += 1
-        self.after_run(self._runs)
-        return result
-
-    def _run_with_less_memory_if_needed(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile) -> np.ndarray:
+    def _run(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile, names: Sequence[str]) -> np.ndarray:
+        """One pass of the network, (names, *whole.write); begun again with smaller tiles where memory runs out."""
         while True:
             try:
-                return self._run(image, axes, whole)
+                result = self._run_tiles(image, axes, whole, names)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 self._take_smaller_tiles(error, axes, whole)
+            else:
+                self._runs += 1
+                self.after_run(self._runs)
+                return result
 
     @torch.inference_mode()
-    def _run(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile) -> np.ndarray:
-        result = np.empty([part.stop - part.start for part in whole.write], np.float32)
+    def _run_tiles(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile, names: Sequence[str]) -> np.ndarray:
+        result = np.empty((len(names), *(part.stop - part.start for part in whole.write)), np.float32)
         tiles = self._encode_tiles(axes, whole)
         for tile in tiles:
             if self._cancelled():
                 raise Cancelled
             if self._to_be_measured and image[(..., *tile.read)].std() > FLAT:
-                self.precision = self._measure_precision(image, tile, axes)
+                self.precision = self._measured_precision(image, tile, axes)
                 self._to_be_measured = False
-            parts = self._run_checked(image, tile, axes)
+            parts = self._run_tile(image, tile, axes, names, self.precision)
+            if self.precision != "fp32" and not _are_finite(parts):
+                self._note(f"A tile was not finite in {self.precision} and was computed again in fp32.")
+                self.precision = "fp32"
+                parts = self._run_tile(image, tile, axes, names, "fp32")
+            if not _are_finite(parts):
+                raise ModelError(
+                    "The network gave values that are not finite.",
+                    "The model is damaged or not made for such a scan.",
+                )
             if len(tiles) == len(parts) == 1:
                 return parts[0][1]
             for box, values in parts:
-                result[shift(box, whole.write)] = values
+                result[(..., *shift(box, whole.write))] = values
         return result
 
-    def _run_checked(self, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> list[tuple[Box, np.ndarray]]:
-        """The parts of one tile; whatever is not finite in reduced precision is computed again in float32."""
-        parts = self._run_tile(image, tile, axes, self.precision)
-        if all(np.isfinite(values).all() for _, values in parts):
-            return parts
-        if self.precision == "fp32":
-            raise ModelError(
-                "The network gave values that are not finite.", "The model is damaged or not made for such a scan."
-            )
-        self._note(f"A tile was not finite in {self.precision} and was computed again in fp32.")
-        self.precision = "fp32"
-        return self._run_checked(image, tile, axes)
-
     def _run_tile(
-        self, image: np.ndarray, tile: Tile, axes: Sequence[Axis], precision: str
+        self, image: np.ndarray, tile: Tile, axes: Sequence[Axis], names: Sequence[str], precision: str
     ) -> list[tuple[Box, np.ndarray]]:
-        network = self._network_in(precision)
+        """What `decode` gives for the parts of one tile, and where it belongs."""
+        network, dtype = self._copy_for(DTYPES[precision]), DTYPES[precision]
+        known = {"blur": [axis.blur for axis in axes], "noise": [self.noise]}
+        conditions = {
+            name: torch.tensor([known[name]], dtype=dtype, device=self.device) for name in self.spec.conditions
+        }
         with rounding(precision):
-            features = network.encode(self._to_device(image[(..., *tile.read)], DTYPES[precision]))
-            return [
-                (part.write, self._decode(network, features, tile, part, axes))
-                for part in self._decode_tiles(axes, tile)
-            ]
+            x = self._to_device(image[(..., *tile.read)], dtype)
+            with self._drawn(network, 0):
+                features = network.encode(x, conditions) if conditions else network.encode(x)
+            parts = []
+            for part in self._decode_tiles(axes, tile):
+                piece = features[(..., *shift(part.read, tile.read))]
+                with self._drawn(network, 1):
+                    parts.append((part.write, self._decode(network, piece, part, axes, names)))
+        return parts
 
-    def _decode(self, network: nn.Module, features: Tensor, tile: Tile, part: Tile, axes: Sequence[Axis]) -> np.ndarray:
-        piece = features[(..., *shift(part.read, tile.read))]
+    def _decode(
+        self, network: nn.Module, features: Tensor, part: Tile, axes: Sequence[Axis], names: Sequence[str]
+    ) -> np.ndarray:
         if self.spec.scale is None:
             positions = [
                 torch.as_tensor(axis.positions(write) - read.start, dtype=torch.float32, device=self.device)
                 for axis, write, read in zip(axes, part.write, part.read, strict=True)
             ]
-            values = network.decode(piece, positions)["sr"]
+            found, inner = network.decode(features, positions), ()
         else:
+            found = network.decode(features)
             inner = tuple(
-                slice(s.start * int(factor), s.stop * int(factor))
-                for s, factor in zip(shift(part.core, part.read), self.spec.scale, strict=True)
+                slice(core.start * int(factor), core.stop * int(factor))
+                for core, factor in zip(shift(part.core, part.read), self.spec.scale, strict=True)
             )
-            values = network.decode(piece)["sr"][(..., *inner)]
-        values = values[0, 0] if self.spec.channels == 1 else values[0].float().mean(0)
-        return values.float().cpu().numpy()
+        values = [found[name][(0, slice(None), *inner)] for name in names]
+        grey = [value[0] if len(value) == 1 else value.float().mean(0) for value in values]
+        arrays = [value.float().cpu().numpy() for value in grey]
+        return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
     def _to_device(self, image: np.ndarray, dtype: torch.dtype) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(image))[None]
-        tensor = tensor if self.spec.slices else tensor[None]
-        tensor = _padded(tensor, self.spec.minimum_size, self.spec.multiple)
-        tensor = tensor.expand(-1, self.spec.input_channels, *[-1] * self.spec.dimensions)
-        return tensor.to(self.device, dtype).contiguous(memory_format=self._memory_format())
+        """(1, channels, *spatial); its ends are repeated until the network accepts the size, which is never kept."""
+        x = torch.from_numpy(np.ascontiguousarray(image))[None]
+        x = x if self.spec.slices else x[None]
+        for axis in range(2, x.ndim):
+            length = x.shape[axis]
+            missing = ceil(max(self.spec.minimum_size, length) / self.spec.multiple) * self.spec.multiple - length
+            if missing:
+                end = x.narrow(axis, length - 1, 1)
+                x = torch.cat((x, end.expand(*[missing if n == axis else -1 for n in range(x.ndim)])), axis)
+        x = x.expand(-1, self.spec.input_channels, *[-1] * self.spec.dimensions)
+        return x.to(self.device, dtype).contiguous(memory_format=self._memory_format)
 
+    @property
     def _memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.spec.dimensions == 2 else torch.channels_last_3d
 
-    def _network_in(self, precision: str) -> nn.Module:
-        """A copy of the network for this device and precision; made once."""
-        key = "fp32" if precision == "tf32" else precision
-        if key not in self._prepared:
+    def _copy_for(self, dtype: torch.dtype) -> nn.Module:
+        """A copy of the network for this device and type; made once."""
+        if dtype not in self._copies:
             network = copy.deepcopy(self._network).eval().requires_grad_(False)
-            network.to(self.device, DTYPES[key], memory_format=self._memory_format())
+            network.to(self.device, dtype, memory_format=self._memory_format)
             for name in getattr(network, "full_precision", ()):
                 network.get_submodule(name).float().register_forward_pre_hook(_float_input)
             for module in network.modules():
                 module.register_forward_pre_hook(self._stop_if_cancelled)
-                if isinstance(module, ResidualDenseBlock) and self.device.type == "cpu":
-                    module.scratch = self._scratch
-            self._prepared[key] = network
-        return self._prepared[key]
+            if hasattr(network, "prepare_for_inference"):
+                network.prepare_for_inference(self.device)
+            self._copies[dtype] = network
+        return self._copies[dtype]
 
     def _stop_if_cancelled(self, module: nn.Module, inputs: tuple) -> None:
         if self._cancelled():
             raise Cancelled
 
-    def _measure_precision(self, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> str:
+    @contextmanager
+    def _drawn(self, network: nn.Module, half: int) -> Iterator[None]:
+        """Stochastic layers as the present draw has them, alike in all tiles; the program's random state stays."""
+        if self._draw is None:
+            yield
+            return
+        layers = [network.get_submodule(name) for name in network.stochastic_layers]
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(2 * self._draw + half)
+            for layer in layers:
+                layer.train()
+            try:
+                yield
+            finally:
+                for layer in layers:
+                    layer.eval()
+
+    def _measured_precision(self, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> str:
         """fp16 if it gives the same picture of a tile as fp32, otherwise fp32."""
         exact, rounded = (
-            np.concatenate([values.ravel() for _, values in self._run_tile(image, tile, axes, precision)])
+            np.concatenate([values.ravel() for _, values in self._run_tile(image, tile, axes, ("sr",), precision)])
             for precision in ("fp32", "fp16")
         )
         error = float(np.mean((exact - rounded) ** 2)) if np.isfinite(rounded).all() else float("inf")
@@ -262,10 +302,12 @@ class Engine:
         return chosen
 
     def _encode_tiles(self, axes: Sequence[Axis], whole: Tile) -> list[Tile]:
-        everything = max(axis.length for axis in axes)
-        halo = max(self.spec.context, self.spec.decode_context) if self.spec.can_be_cut else everything
-        context = Context(halo, self.spec.multiple, self.spec.minimum_size)
-        return plan_tiles(axes, self._encode_edge(whole), context, within=whole)
+        spec = self.spec
+        if not spec.can_be_cut:
+            return plan_tiles(axes, None, Context(None), within=whole)
+        edge = None if self.tile == 0 else self.tile or self._edge_if_needed(whole, spec.encode_bytes, spec.context)
+        context = Context(max(spec.context, spec.decode_context), spec.multiple, spec.minimum_size)
+        return plan_tiles(axes, edge, context, within=whole)
 
     def _decode_tiles(self, axes: Sequence[Axis], tile: Tile) -> list[Tile]:
         edge = self._edge_if_needed(tile, self._decode_bytes(axes), self.spec.decode_context)
@@ -273,44 +315,36 @@ class Engine:
             edge = min(edge or CPU_PART, CPU_PART)
         return plan_tiles(axes, edge, self.spec.decode_context, within=tile)
 
-    def _largest_pieces(self, axes: Sequence[Axis], whole: Tile) -> tuple[Tile, Tile]:
-        """The tile that `encode` reads most for, and the part of it that `decode` does."""
-        tile = max(self._encode_tiles(axes, whole), key=_size)
-        return tile, max(self._decode_tiles(axes, tile), key=_size)
-
-    @property
-    def _may_cut(self) -> bool:
-        return self.spec.can_be_cut and self.tile != 0
-
-    def _encode_edge(self, whole: Tile) -> int | None:
-        """Largest core of a tile that fits the memory, or None where nothing needs to be cut."""
-        if not self._may_cut:
-            return None
-        return self.tile or self._edge_if_needed(whole, self.spec.encode_bytes, self.spec.context)
-
     def _edge_if_needed(self, tile: Tile, bytes_per_voxel: float, halo: int) -> int | None:
+        """Largest core whose reading fits the memory, or None where the tile does as it is."""
         if self._need(tile, bytes_per_voxel) <= self._budget:
             return None
-        voxels = self._budget / max(1.0, self._bytes(bytes_per_voxel))
+        voxels = self._budget / max(1.0, self._rounded(bytes_per_voxel))
         return max(SMALLEST_TILE, int(voxels ** (1 / self.spec.dimensions)) - 2 * halo)
+
+    def _need(self, tile: Tile, bytes_per_voxel: float) -> float:
+        return _size(tile) * self._rounded(bytes_per_voxel)
+
+    def _rounded(self, float32_bytes: float) -> float:
+        return float32_bytes / 2 if self.precision in ("bf16", "fp16") else float32_bytes
 
     def _decode_bytes(self, axes: Sequence[Axis]) -> float:
         """Memory of `decode` for one input voxel."""
         return self.spec.decode_bytes * prod(axis.scale for axis in axes)
 
-    def _need(self, tile: Tile, bytes_per_voxel: float) -> float:
-        return _size(tile) * self._bytes(bytes_per_voxel)
-
-    def _bytes(self, float32_bytes: float) -> float:
-        return float32_bytes / 2 if self.precision in ("bf16", "fp16") else float32_bytes
+    def _largest_pieces(self, axes: Sequence[Axis], whole: Tile) -> tuple[Tile, Tile]:
+        """The tile that `encode` reads most for, and the part of it that `decode` does."""
+        tile = max(self._encode_tiles(axes, whole), key=_size)
+        return tile, max(self._decode_tiles(axes, tile), key=_size)
 
     def _take_smaller_tiles(self, error: BaseException, axes: Sequence[Axis], whole: Tile) -> None:
         """Halve what the next tiles may need, starting from what those that failed needed."""
-        self._scratch.clear()
+        self._copies.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         failed = self._largest_pieces(axes, whole)
-        encode_need = self._need(failed[0], self.spec.encode_bytes) if self._may_cut else 0.0
+        may_cut = self.spec.can_be_cut and self.tile != 0
+        encode_need = self._need(failed[0], self.spec.encode_bytes) if may_cut else 0.0
         decode_need = self._need(failed[1], self._decode_bytes(axes))
         self._budget = min(self._budget, max(encode_need, decode_need)) / 2
         self.tile = self.tile and max(SMALLEST_TILE, self.tile // 2)
@@ -330,16 +364,9 @@ def _size(tile: Tile) -> int:
     return prod(part.stop - part.start for part in tile.read)
 
 
+def _are_finite(parts: list[tuple[Box, np.ndarray]]) -> bool:
+    return all(np.isfinite(values).all() for _, values in parts)
+
+
 def _float_input(module: nn.Module, inputs: tuple) -> tuple:
     return tuple(x.float() for x in inputs)
-
-
-def _padded(x: Tensor, minimum: int, multiple: int) -> Tensor:
-    """Repeat the last row, column, ... until the network accepts the size; what that adds is never kept."""
-    for axis in range(2, x.ndim):
-        length = x.shape[axis]
-        missing = ceil(max(minimum, length) / multiple) * multiple - length
-        if missing > 0:
-            edge = x.narrow(axis, length - 1, 1)
-            x = torch.cat((x, edge.expand(*[missing if n == axis else -1 for n in range(x.ndim)])), axis)
-    return x

@@ -3,7 +3,8 @@
 output = lo + (hi - lo) * network + cubic(what the window cut off)
 
 which is the cubic interpolation of the input plus what the network changes inside the window: air and metal beyond the
-window survive, and without a change by the network nothing changes at all.
+window survive, and without a change by the network nothing changes at all. A network that leads into another kind of
+image has no such remainder: output = lo + (hi - lo) * network, of the model's output window, is all.
 """
 
 from __future__ import annotations
@@ -34,18 +35,30 @@ class Finisher:
     axes : three Axis
         From the volume to the result.
     window : Window
+        Of the input.
     blanks : BlankRegion
+    output_window : Window, optional
+        Of the output, where the network leads into another kind of image; blanks become its lower bound.
     """
 
-    def __init__(self, output: np.ndarray, axes: Sequence[Axis], window: Window, blanks: BlankRegion) -> None:
+    def __init__(
+        self,
+        output: np.ndarray,
+        axes: Sequence[Axis],
+        window: Window,
+        blanks: BlankRegion,
+        output_window: Window | None = None,
+    ) -> None:
         self._output = output
         self._axes = axes
-        self._window = window
         self._blanks = blanks
-        self._type = arithmetic_type(output.dtype, window)
-        limits, slack = limits_of(output.dtype), OVERSHOOT * window.width
-        self._range = _Range(window.lo - slack, window.hi + slack, limits)
-        self._blank_value = np.clip(blanks.value or 0.0, *limits)
+        self._window = output_window or window
+        self._is_same_kind = output_window is None
+        self._type = arithmetic_type(output.dtype, self._window)
+        limits, slack = limits_of(output.dtype), OVERSHOOT * window.width if self._is_same_kind else np.inf
+        self._range = _Range(self._window.lo - slack, self._window.hi + slack, limits)
+        blank_value = (blanks.value or 0.0) if self._is_same_kind else self._window.lo
+        self._blank_value = np.clip(blank_value, *limits)
 
     def write(self, tile: Tile, estimate: np.ndarray, prepared: Prepared) -> None:
         """Write one tile.
@@ -60,7 +73,8 @@ class Finisher:
         """
         positions = [axis.positions(part) for axis, part in zip(self._axes, tile.write, strict=True)]
         inside = [p - read.start for p, read in zip(positions, tile.read, strict=True)]
-        outside = None if prepared.excess is None else _Outside(prepared.excess, inside, self._range)
+        has_outside = self._is_same_kind and prepared.excess is not None
+        outside = _Outside(prepared.excess, inside, self._range) if has_outside else None
         target = self._output[tile.write]
         for place, k in enumerate(positions[0]):
             blank = self._blanks.fine_mask(float(k), *positions[1:])
@@ -128,18 +142,15 @@ class _Outside:
 
 
 def _enlarged(excess: np.ndarray, positions: Sequence[np.ndarray]) -> np.ndarray:
+    """Cubic interpolation; of one whole slice, which is what nearly every piece is, by the fast way."""
     slices, *in_plane = positions
-    if len(excess) == len(slices) == 1:
-        return _enlarged_in_plane(excess[0], in_plane)[None]
-    return cubic(excess, positions)
-
-
-def _enlarged_in_plane(image: np.ndarray, positions: Sequence[np.ndarray]) -> np.ndarray:
-    size = tuple(len(p) for p in positions)
-    whole = [(np.arange(m) + 0.5) * n / m - 0.5 for m, n in zip(size, image.shape, strict=True)]
-    if all(np.allclose(p, w, rtol=0, atol=1e-6) for p, w in zip(positions, whole, strict=True)):
-        return enlarge_slice(image, size)
-    return cubic(image, positions)
+    if not len(excess) == len(slices) == 1:
+        return cubic(excess, positions)
+    size = tuple(len(p) for p in in_plane)
+    whole = [(np.arange(m) + 0.5) * n / m - 0.5 for m, n in zip(size, excess.shape[1:], strict=True)]
+    if all(np.allclose(p, w, rtol=0, atol=1e-6) for p, w in zip(in_plane, whole, strict=True)):
+        return enlarge_slice(excess[0], size)[None]
+    return cubic(excess[0], in_plane)[None]
 
 
 def _neighbourhood(excess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

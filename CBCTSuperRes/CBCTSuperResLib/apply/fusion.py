@@ -45,7 +45,9 @@ class PlaneFusion:
         padded = [_fast_length(n + REACH) for n in shape]
         spectrum = None
         for detail, kernel in zip(details, self._kernels, strict=True):
-            weight = torch.fft.rfftn(_wrapped(kernel, padded)).real
+            wrapped = torch.zeros(padded)  # the kernel's centre at index 0, so that its spectrum is real
+            wrapped[tuple(slice(0, n) for n in kernel.shape)] = kernel
+            weight = torch.fft.rfftn(wrapped.roll([-REACH] * 3, (0, 1, 2))).real
             product = torch.fft.rfftn(torch.from_numpy(np.ascontiguousarray(detail)), s=padded).mul_(weight)
             spectrum = product if spectrum is None else spectrum.add_(product)
         fused = torch.fft.irfftn(spectrum, s=padded)
@@ -65,35 +67,20 @@ def plane_kernels(scale: int) -> list[np.ndarray]:
     whole = sum(score * share for score, share in zip(scores, shares, strict=True))
     window = np.hanning(2 * REACH + 3)[1:-1]
     taper = window[:, None, None] * window[:, None] * window
-    kernels = [_middle(score / whole) * taper for score in scores]
+    middle = (slice(REACH, 3 * REACH + 1),) * 3
+    kernels = [np.fft.fftshift(np.fft.ifftn(score / whole).real)[middle] * taper for score in scores]
     surplus = sum(kernel.sum() for kernel in kernels) - 1
     return [(kernel - surplus / 3 * taper / taper.sum()).astype(np.float32) for kernel in kernels]
-
-
-def _middle(response: np.ndarray) -> np.ndarray:
-    """The taps of a filter, given by its frequency response, up to `REACH` from its centre."""
-    taps = np.fft.fftshift(np.fft.ifftn(response).real)
-    middle = slice(len(taps) // 2 - REACH, len(taps) // 2 + REACH + 1)
-    return taps[middle, middle, middle]
-
-
-def _wrapped(kernel: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """The kernel in an array of `shape`, its centre at index 0, so that its spectrum is real."""
-    array = torch.zeros(tuple(shape))
-    array[tuple(slice(0, n) for n in kernel.shape)] = kernel
-    return array.roll([-REACH] * 3, (0, 1, 2))
 
 
 def _fast_length(n: int) -> int:
     """The next length that is a product of 2, 3 and 5, long enough for the kernel too."""
     length = max(n, 2 * REACH + 1)
-    while _without_small_factors(length) > 1:
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
         length += 1
-    return length
-
-
-def _without_small_factors(n: int) -> int:
-    for factor in (2, 3, 5):
-        while n % factor == 0:
-            n //= factor
-    return n

@@ -27,7 +27,7 @@ from .finish import OVERSHOOT
 from .prepare import Prepared
 from .quality import pairs_of
 from .tiles import Axis, Tile, symmetries
-from .ways import Pass
+from .ways import Way
 
 SHARE_OF_NOISE = 0.25
 LEAST, MOST = 0.001, 0.02  # bounds of the added noise, in units of the window
@@ -61,7 +61,7 @@ class Disagreement:
         output: np.ndarray,
         shape: Sequence[int],
         axes: Sequence[Axis],
-        way: Pass,
+        way: Way,
         engine: Engine,
         passes: int,
         noise: float,
@@ -89,7 +89,7 @@ class Disagreement:
         base = _limited(result)
         total, squares = np.zeros_like(base), np.zeros_like(base)
         for number, position in self._positions:
-            with self._engine.in_position(position):
+            with self._engine.one_pass(position, draw=number):
                 values = self._way.enlarge(self._engine, self._noisy(number, prepared, tile), tile, self._axes)
             values = np.subtract(_limited(values), base)
             total += values

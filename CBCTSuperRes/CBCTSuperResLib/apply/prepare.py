@@ -11,7 +11,7 @@ import numpy as np
 
 from ..scan.blank_filling import BlankFiller
 from ..scan.window import Window
-from .tiles import Box, neighbour
+from .tiles import Box, neighbour, shift
 
 
 @dataclass(frozen=True)
@@ -98,36 +98,33 @@ class Preparation:
         return self._latest[key]
 
     def _prepared(self, k: int, *in_plane: slice) -> tuple[np.ndarray, np.ndarray | None]:
-        wide = tuple(self._widened(part, length) for part, length in zip(in_plane, self._voxels.shape[1:], strict=True))
-        inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(in_plane, wide, strict=True))
-        raw = self._filled(k, *wide)
+        """Grey values, blanks filled, to units of the window, smoothed; and what the window cuts off."""
+        sizes = self._voxels.shape[1:]
+        wide = tuple(  # with the surroundings that smoothing looks at
+            slice(max(0, part.start - self._margin), min(length, part.stop + self._margin))
+            for part, length in zip(in_plane, sizes, strict=True)
+        )
+        k = self._nearest_measured(k)
+        raw = self._filler.fill(self._voxels[k].astype(self._type), k, *wide)
         cut = raw - np.clip(raw, self._window.lo, self._window.hi)
-        return self._smoothed(self._window.to_unit(raw))[inner], cut[inner] if cut.any() else None
+        unit = self._window.to_unit(raw)
+        if self._smooth:
+            kernel = (2 * self._margin + 1,) * 2
+            unit = cv2.GaussianBlur(unit, kernel, self._smooth, borderType=cv2.BORDER_REPLICATE)
+        inner = shift(in_plane, wide)
+        return unit[inner], cut[inner] if cut.any() else None
 
     def _is_a_neighbour(self, k: int) -> bool:
         return self._are_near and 0 <= k < len(self._voxels) and not self._filler.is_blank(k)
 
-    def _widened(self, part: slice, length: int) -> slice:
-        """A range with the surroundings that smoothing looks at."""
-        return slice(max(0, part.start - self._margin), min(length, part.stop + self._margin))
-
-    def _filled(self, k: int, rows: slice, columns: slice) -> np.ndarray:
-        """A crop of slice k; a slice without any data is like the nearest that has some."""
-        k = self._nearest_measured(k)
-        return self._filler.fill(self._voxels[k].astype(self._type), k, rows, columns)
-
     def _nearest_measured(self, k: int) -> int:
+        """A slice without any data is like the nearest that has some."""
         last = len(self._voxels) - 1
         for distance in range(last + 1):
             for candidate in (k - distance, k + distance):
                 if 0 <= candidate <= last and not self._filler.is_blank(candidate):
                     return candidate
         return k
-
-    def _smoothed(self, unit: np.ndarray) -> np.ndarray:
-        if not self._smooth:
-            return unit
-        return cv2.GaussianBlur(unit, (2 * self._margin + 1,) * 2, self._smooth, borderType=cv2.BORDER_REPLICATE)
 
 
 def arithmetic_type(dtype: np.dtype, window: Window) -> np.dtype:

@@ -33,7 +33,7 @@ from .prepare import Preparation, Prepared
 from .quality import card_of_failure, disagreement_figure, quality_card
 from .report import make_report
 from .tiles import Axis, Tile, plan_tiles
-from .ways import choose_pass
+from .ways import choose_way
 
 Allocate = Callable[[tuple[int, ...], np.dtype], np.ndarray]
 
@@ -104,7 +104,8 @@ def super_resolve(
     )
     looked = time.perf_counter()
 
-    way = choose_pass(model.spec, options.planes, max(plan.scales), FLOATS if options.uncertainty else 0)
+    factors = [axis.scale for axis in axes]
+    way = choose_way(model.spec, options.planes, factors, FLOATS if options.uncertainty else 0)
     if way.neighbours and not plan.slices_are_near:
         engine.notes.append("The slices are farther apart than their pixels; each was enlarged without its neighbours.")
     with memory_for(f"the result, {plan.result_text}", SMALLER):

@@ -1,17 +1,16 @@
-"""Cutting an array into tiles: what each reads, and what of its result is kept.
+"""Cutting an array into tiles, and turning it: what each tile reads, and what of its result is kept.
 
 A tile computes more than it keeps. The surplus, the halo, is discarded and never blended: with a halo as wide as the
 network can see, the kept part equals the untiled result.
 
-Flips and rotations: a network's answers to one picture in several positions can be averaged, or compared.
-
-A position is undone exactly, and tiles stay what they are: image, axes and tile are turned together.
+A network's results for one picture in several positions, flipped or rotated, can be averaged, or compared. A position
+is undone exactly, and tiles stay what they are: image, axes and tile are turned together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from math import ceil, floor
 
@@ -47,6 +46,9 @@ class Axis:
 
     An axis that is `mirrored` gives an output voxel whose centre lies on an edge between two cores to the one before
     it, so that the mirrored cores have the mirrored outputs.
+
+    `blur` is the standard deviation of the scanner's blur along the axis, in input voxels, for networks that want to
+    be told.
     """
 
     length: int
@@ -54,6 +56,7 @@ class Axis:
     stop: int
     outputs: int
     mirrored: bool = False
+    blur: float = 0.0
 
     @property
     def scale(self) -> float:
@@ -65,12 +68,13 @@ class Axis:
 
     def seen_from(self, read: slice) -> Axis:
         """The same axis for an array that holds only `read`; its region may then begin before it and end after it."""
-        length = read.stop - read.start
-        return Axis(length, self.start - read.start, self.stop - read.start, self.outputs, self.mirrored)
+        start, stop = self.start - read.start, self.stop - read.start
+        return replace(self, length=read.stop - read.start, start=start, stop=stop)
 
     def mirror(self) -> Axis:
         """The same axis for the mirrored array."""
-        return Axis(self.length, self.length - self.stop, self.length - self.start, self.outputs, not self.mirrored)
+        start, stop = self.length - self.stop, self.length - self.start
+        return replace(self, start=start, stop=stop, mirrored=not self.mirrored)
 
     def write(self, core: slice) -> slice:
         """Output voxels whose centres lie in the core; together the cores give every output voxel once."""
@@ -88,8 +92,8 @@ class Context:
 
     Attributes
     ----------
-    halo : int
-        Voxels to read on either side, where the array has them.
+    halo : int or None
+        Voxels to read on either side, where the array has them. None: all that there are.
     multiple : int
         Readings begin and end at multiples of this, or at the array's end: networks that halve their input see a tile
         as they see the whole only if it is cut between their cells.
@@ -97,12 +101,14 @@ class Context:
         Smallest reading, where the array has as much.
     """
 
-    halo: int = 0
+    halo: int | None = 0
     multiple: int = 1
     minimum: int = 1
 
     def reading(self, core: slice, limit: slice) -> slice:
         """What to read for a core, within `limit`."""
+        if self.halo is None:
+            return limit
         start, stop = self._on_cells(core.start - self.halo, core.stop + self.halo, limit)
         if stop - start < self.minimum:
             start, stop = self._on_cells(stop - self.minimum, stop, limit)
@@ -252,15 +258,9 @@ def on_whole_cells(
     if not any(missing):
         return image, list(axes), tile
     image = np.pad(image, [(0, 0)] * (image.ndim - len(axes)) + [(0, more) for more in missing], mode="edge")
-    longer = [
-        Axis(axis.length + more, axis.start, axis.stop, axis.outputs) for axis, more in zip(axes, missing, strict=True)
-    ]
-    return image, longer, Tile(tile.core, _lengthened(tile.read, axes, longer), tile.write)
-
-
-def _lengthened(read: Box, axes: Sequence[Axis], longer: Sequence[Axis]) -> Box:
-    """What reached to the end reaches to the new one."""
-    return tuple(
+    longer = [replace(axis, length=axis.length + more) for axis, more in zip(axes, missing, strict=True)]
+    read = tuple(
         slice(part.start, new.length if part.stop == old.length else part.stop)
-        for part, old, new in zip(read, axes, longer, strict=True)
+        for part, old, new in zip(tile.read, axes, longer, strict=True)
     )
+    return image, longer, Tile(tile.core, read, tile.write)

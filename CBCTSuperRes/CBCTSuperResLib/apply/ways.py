@@ -1,13 +1,24 @@
-"""How a network is led through a volume: slice by slice, in three planes, or block by block.
+"""The ways of a network through a volume: slice by slice, in three planes, or block by block.
 
-Each pass says how it wants the volume cut and turns a prepared piece into the enlarged piece. All of them work in units
-of the window.
+A way says how the volume is to be cut along (k, j, i) and turns a prepared piece into the enlarged piece, all in units
+of the window:
+
+- ``edges``: the largest extent of a piece along each axis; None does not cut;
+- ``context``: what must be read around a piece along each axis;
+- ``neighbours``: slices before and behind a piece that `enlarge` is given along with it;
+- ``enlarge(engine, unit, tile, axes)``: the network's image of `tile.write`, float32 (k, j, i), from what `tile.read`
+  and the neighbours hold;
+- ``runs(tile, axes)``: how often that calls `Engine.run`, for progress.
+
+A network that looks farther than is known is given whole slices in each of its planes, or the whole volume, whatever
+part of the result is wanted: that part is then the crop of the whole result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -17,7 +28,6 @@ from ..networks.spec import NetworkSpec
 from .engine import Engine
 from .fusion import REACH as FUSION_REACH
 from .fusion import PlaneFusion
-from .plan import UNKNOWN_HALO
 from .tiles import (
     Axis,
     Box,
@@ -32,40 +42,10 @@ FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a block: 
 FLOATS_OF_FUSION = 10  # the same, with three passes and their spectra
 
 
-class Pass(Protocol):
-    """A way through the volume.
-
-    Attributes
-    ----------
-    scales : three float
-        Factor along (k, j, i).
-    edges : three int or None
-        Largest extent of a piece along (k, j, i); None does not cut.
-    context : three Context
-        What a piece needs around it.
-    neighbours : int
-        Slices before and behind a piece that `enlarge` is given along with it.
-    """
-
-    scales: tuple[float, float, float]
-    edges: tuple[int | None, int | None, int | None]
-    context: tuple[Context, Context, Context]
-    neighbours: int
-
-    def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
-        """The network's picture of `tile.write`, from what `tile.read` and the neighbours hold; float32 (k, j, i)."""
-        ...
-
-    def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
-        """How often `enlarge` will call `Engine.run`, for progress."""
-        ...
-
-
 class SliceBySlice:
     """A 2-D network on each slice; the slices' distance stays."""
 
-    def __init__(self, spec: NetworkSpec, scale: float) -> None:
-        self.scales = (1.0, scale, scale)
+    def __init__(self, spec: NetworkSpec) -> None:
         self.edges = (1, None, None)
         self.context = (Context(), *[_context(spec)] * 2)
         self.neighbours = spec.slices
@@ -84,10 +64,10 @@ class BlockByBlock:
 
     neighbours = 0
 
-    def __init__(self, spec: NetworkSpec, scale: float, more_floats: int = 0) -> None:
-        self.scales = (scale,) * 3
-        self.context = (_context(spec),) * 3
-        self.edges = (_block_edge(spec, (FLOATS_OF_BLOCKS + more_floats) * scale**3, self.context[0].halo),) * 3
+    def __init__(self, spec: NetworkSpec, scales: Sequence[float], more_floats: int = 0) -> None:
+        context = _context(spec)
+        self.context = (context,) * 3
+        self.edges = (_block_edge(spec, (FLOATS_OF_BLOCKS + more_floats) * prod(scales), context.halo),) * 3
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
         return engine.run(unit, *_seen_from(tile, axes))
@@ -104,39 +84,37 @@ class ThreePlanes:
 
     neighbours = 0
 
-    def __init__(self, spec: NetworkSpec, scale: float, more_floats: int = 0) -> None:
-        self.scales = (scale,) * 3
+    def __init__(self, spec: NetworkSpec, scale: int, more_floats: int = 0) -> None:
+        self._scale = scale
         self._slices = spec.slices
-        self._fusion = PlaneFusion(int(scale))
-        self._reach = -(-FUSION_REACH // int(scale))
+        self._fusion = PlaneFusion(scale)
+        self._reach = -(-FUSION_REACH // scale)
         self.context = (_context(spec, self._reach),) * 3
         self.edges = (_block_edge(spec, (FLOATS_OF_FUSION + more_floats) * scale**3, self._reach),) * 3
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
-        _, inside = _seen_from(tile, axes)
-        wide, wide_axes = self._widened(inside, unit.shape)
+        inside, wide, wide_axes = self._widened(tile, axes)
         fused = self._fusion.fuse([self._details(engine, unit, normal, wide, wide_axes) for normal in range(3)])
         kept = tuple(axis.write(part) for axis, part in zip(wide_axes, inside.core, strict=True))
         positions = [axis.positions(part) for axis, part in zip(wide_axes, kept, strict=True)]
         return cubic(unit, positions) + fused[kept]
 
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
-        _, inside = _seen_from(tile, axes)
-        wide, wide_axes = self._widened(inside, [part.stop - part.start for part in tile.read])
+        _, wide, wide_axes = self._widened(tile, axes)
         return sum(len(_slices_across(axis, part)) for axis, part in zip(wide_axes, wide.write, strict=True))
 
-    def _widened(self, tile: Tile, shape: Sequence[int]) -> tuple[Tile, list[Axis]]:
-        """The tile with the surroundings that the fusion looks at, as far as the volume goes, and its own axes."""
+    def _widened(self, tile: Tile, axes: Sequence[Axis]) -> tuple[Tile, Tile, list[Axis]]:
+        """The tile within its reading; with the surroundings that the fusion looks at; and the axes of that one."""
+        local, inside = _seen_from(tile, axes)
         core = tuple(
-            slice(max(0, part.start - self._reach), min(length, part.stop + self._reach))
-            for part, length in zip(tile.core, shape, strict=True)
+            slice(max(0, part.start - self._reach), min(axis.length, part.stop + self._reach))
+            for part, axis in zip(inside.core, local, strict=True)
         )
-        scale = int(self.scales[0])
-        axes = [
-            Axis(n, part.start, part.stop, (part.stop - part.start) * scale)
-            for n, part in zip(shape, core, strict=True)
+        wide_axes = [
+            replace(axis, start=part.start, stop=part.stop, outputs=(part.stop - part.start) * self._scale)
+            for axis, part in zip(local, core, strict=True)
         ]
-        return Tile(core, tile.read, tuple(slice(0, axis.outputs) for axis in axes)), axes
+        return inside, Tile(core, inside.read, tuple(slice(0, axis.outputs) for axis in wide_axes)), wide_axes
 
     def _details(self, engine: Engine, unit: np.ndarray, normal: int, wide: Tile, axes: Sequence[Axis]) -> np.ndarray:
         """What the network adds to cubic interpolation in the planes across one axis, on the output grid of `wide`."""
@@ -163,14 +141,25 @@ def slab_around(volume: np.ndarray, number: int, slices: int, axis: int = 0) -> 
     return np.ascontiguousarray(np.moveaxis(volume.take(places, axis), axis, 0))
 
 
-def choose_pass(spec: NetworkSpec, planes: str, scale: float, more_floats: int = 0) -> Pass:
-    """The pass for a kind of network and the planes that were asked for.
+Way = SliceBySlice | BlockByBlock | ThreePlanes
 
-    `more_floats` are held for each output voxel of a piece by whoever uses the pass, so that blocks must be smaller.
+
+def choose_way(spec: NetworkSpec, planes: str, scales: Sequence[float], more_floats: int = 0) -> Way:
+    """The way for a kind of network and the planes that were asked for.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    planes : "axial" or "isotropic"
+        What to do with a 2-D network.
+    scales : three float
+        Factors along the axes of the volume; whole and alike for three planes.
+    more_floats : int
+        Floats that the caller holds for each output voxel of a piece, so that blocks must be smaller.
     """
     if spec.dimensions == 3:
-        return BlockByBlock(spec, scale, more_floats)
-    return ThreePlanes(spec, scale, more_floats) if planes == "isotropic" else SliceBySlice(spec, scale)
+        return BlockByBlock(spec, scales, more_floats)
+    return ThreePlanes(spec, int(scales[0]), more_floats) if planes == "isotropic" else SliceBySlice(spec)
 
 
 def _seen_from(tile: Tile, axes: Sequence[Axis]) -> tuple[list[Axis], Tile]:
@@ -195,11 +184,13 @@ def _without(tile: Tile, dropped: int) -> Tile:
 
 def _context(spec: NetworkSpec, more: int = 0) -> Context:
     """What a network and cubic interpolation need around a piece, and `more` voxels."""
-    halo = spec.context if spec.can_be_cut else UNKNOWN_HALO
-    return Context(more + max(halo, spec.decode_context, CUBIC_REACH + spec.slices), spec.multiple, spec.minimum_size)
+    if not spec.can_be_cut:
+        return Context(None)
+    halo = more + max(spec.context, spec.decode_context, CUBIC_REACH + spec.slices)
+    return Context(halo, spec.multiple, spec.minimum_size)
 
 
-def _block_edge(spec: NetworkSpec, floats_per_voxel: float, halo: int) -> int | None:
+def _block_edge(spec: NetworkSpec, floats_per_voxel: float, halo: int | None) -> int | None:
     """Core of the largest block that fits into `BLOCK_MEMORY`; a network that cannot be cut gets everything at once."""
     if not spec.can_be_cut:
         return None

@@ -78,10 +78,6 @@ class Scratch:
         stack[:, :, : x.shape[1] // depth] = grouped(x, depth)
         return stack
 
-    def clear(self) -> None:
-        """Give the memory back."""
-        self._memory = None
-
 
 def grouped(tensor: Tensor, depth: int) -> Tensor:
     """(N, C, H, W) -> (N, depth, C / depth, H, W); channel c becomes channel c % depth of group c // depth."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from .blocks import (
     RRDB,
     FullPrecisionConv2d,
+    ResidualDenseBlock,
+    Scratch,
     Upsample,
     conv,
     gradient_map,
@@ -156,6 +158,13 @@ class UNetSPSR(nn.Module):
         branch = self.branch_hr1(lrelu(self.branch_hr0(branch)))
         fused = self.fusion_reduce(self.fusion_block(torch.cat((branch, trunk), 1)))
         return {"sr": self.fusion_out(lrelu(self.fusion_hr(fused))), "branch": self.branch_out(branch)}
+
+    def prepare_for_inference(self, device: torch.device) -> None:
+        """On the CPU all dense blocks take turns in one memory, so that joining their channels copies nothing."""
+        scratch = Scratch() if device.type == "cpu" else None
+        for module in self.modules():
+            if isinstance(module, ResidualDenseBlock):
+                module.scratch = scratch
 
     def describe(self) -> NetworkSpec:
         """Facts that follow from the options; the context of `encode` is left to calibration."""
