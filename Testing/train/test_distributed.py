@@ -20,10 +20,11 @@ from CBCTSuperResLib.core.errors import (
     OptionError,
     SuperResError,
 )
+from CBCTSuperResLib.core.events import EventReader
 from CBCTSuperResLib.train import launch, run
 from CBCTSuperResLib.train.checks import read_options
-from CBCTSuperResLib.train.launch import Relay, Replay
 from CBCTSuperResLib.train.observer import Observer, RunFacts, RunResult
+from CBCTSuperResLib.train.run_events import RunEvents, tell
 from CBCTSuperResLib.train.state import read_checkpoint
 from tiny_runs import same_payload, tiny_json, tiny_options
 
@@ -234,20 +235,24 @@ def test_numbers_of_processes_that_do_not_do_are_refused(tmp_path, count, messag
 
 
 def test_what_is_told_in_one_process_arrives_in_another(tmp_path):
-    calls = Told()
-    relay, replay = Relay(tmp_path / "events.jsonl"), Replay(tmp_path / "events.jsonl", calls)
+    calls, events, reader = Told(), RunEvents(), EventReader(tmp_path / "events.jsonl")
+
+    def replay():
+        for event in reader.read():
+            tell(calls, event)
+
     replay()
     facts = RunFacts("a", tmp_path, 3, 9, notes=("one", "two"), options={"x": 1})
     result = RunResult(tmp_path, 9, True, {"best": {"psnr": 30.5}})
-    relay.started(facts)
-    relay.progress(4, 0.5, 2.5)
-    relay.step(4, {"l": 0.25}, 0.5, 2.5)
+    events.started(facts)
+    events.progress(4, 0.5, 2.5)
+    events.step(4, {"l": 0.25}, 0.5, 2.5)
     replay()
-    relay.note("Ä")
-    relay.validated(4, {"psnr": 30.5}, None)
-    relay.validated(5, {}, tmp_path / "val_images")
-    relay.saved(4, tmp_path / "4.state")
-    relay.ended(result)
+    events.note("Ä")
+    events.validated(4, {"psnr": 30.5}, None)
+    events.validated(5, {}, tmp_path / "val_images")
+    events.saved(4, tmp_path / "4.state")
+    events.ended(result)
     replay()
     assert calls.calls == [
         ("started", facts),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from CBCTSuperResLib.core.events import EventReader
 from CBCTSuperResLib.io.pictures import write_picture
 from CBCTSuperResLib.train import (
     curves,
@@ -23,7 +24,7 @@ from CBCTSuperResLib.train import (
     curves as table,
 )
 from CBCTSuperResLib.train import (
-    observers as board,
+    logs as board,
 )
 from CBCTSuperResLib.train.curves import (
     CSV,
@@ -33,17 +34,18 @@ from CBCTSuperResLib.train.curves import (
     CurvesTable,
     read_curves,
 )
-from CBCTSuperResLib.train.observer import RunFacts, RunResult
-from CBCTSuperResLib.train.observers import (
+from CBCTSuperResLib.train.logs import (
     LOG,
     Console,
-    Events,
     TensorBoard,
     TrainLog,
     step_line,
     validation_line,
 )
+from CBCTSuperResLib.train.observer import RunFacts, RunResult
 from CBCTSuperResLib.train.run import standard_observers
+from CBCTSuperResLib.train.run_events import RunEvents
+from CBCTSuperResLib.train.run_folder import newest_picture
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -282,17 +284,40 @@ def test_every_run_has_a_log_and_curves_and_tensorboard_where_it_is_wanted(folde
 
 
 def test_events_are_json_and_progress_is_not_told_too_often(folder):
-    told, now = [], [0.0]
-
-    def send(event, **values):
-        told.append(json.loads(json.dumps({"event": event, **values})))
-
-    events = Events(send, clock=lambda: now[0])
+    now = [0.0]
+    events = RunEvents(clock=lambda: now[0])
     run(events, folder, 0, 20)
     now[0] = 1.0
     events.progress(21, 0.5, 9.5)
     events.ended(RunResult(folder, 21, False))
+    told = EventReader(folder / "events.jsonl").read()
     kinds = [one["event"] for one in told]
     assert kinds.count("progress") == 2 and kinds[0] == "run" and kinds[-1] == "ended"
     assert [one["step"] for one in told if one["event"] == "validated"] == [10, 20]
     assert next(one for one in told if one["event"] == "scalars")["values"]["l_g_pix"] == 1.0
+
+
+def test_a_resumed_run_begins_its_events_anew_and_whoever_watches_notices(folder):
+    reader = EventReader(folder / "events.jsonl")
+    run(RunEvents(), folder, 0, 12)
+    assert [event["step"] for event in reader.read() if event["event"] == "scalars"] == [1, 5, 10, 12]
+    late = EventReader(folder / "events.jsonl", only_new=True)
+    assert late.read() == []
+    run(RunEvents(), folder, 10, 12)
+    for seen in (reader.read(), late.read()):
+        assert seen[0]["event"] == "run" and seen[0]["step"] == 10
+        assert [event["step"] for event in seen if event["event"] == "scalars"] == [11, 12]
+
+
+def test_of_a_validation_the_newest_picture_is_told(folder):
+    events, pictures = RunEvents(), folder / "val_images"
+    events.started(facts(folder))
+    events.validated(5, {"psnr": 1.0}, pictures)
+    for step in (5, 10):
+        (pictures / "slice").mkdir(exist_ok=True, parents=True)
+        (pictures / "slice" / f"slice_{step}.png").touch()
+        time.sleep(0.02)
+    events.validated(10, {"psnr": 1.0}, pictures)
+    told = [one for one in EventReader(folder / "events.jsonl").read() if one["event"] == "validated"]
+    assert [one["picture"] for one in told] == [None, str(newest_picture(pictures))]
+    assert newest_picture(pictures).name == "slice_10.png" and newest_picture(None) is None

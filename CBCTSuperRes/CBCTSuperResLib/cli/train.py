@@ -172,7 +172,7 @@ def run_train(parsed: argparse.Namespace) -> int:
     options = read_options(parsed.opt, _overrides(parsed))
     if parsed.dry_run:
         return _tell_plan(options, parsed.device)
-    from ..train.observers import Console
+    from ..train.logs import Console
     from ..train.run import train
 
     train(

@@ -233,3 +233,11 @@ def locks_work(folder: str | Path) -> bool:
         held.release()
         with suppress(OSError):
             file.unlink(missing_ok=True)
+
+
+def no_locks_warning(folder: str | Path) -> str:
+    """What a user should know of a folder in which `locks_work` is False."""
+    return (
+        f"The file system of {folder} has no locks. Whether another process works there is told by process numbers "
+        "and signs of life, which is less sure: do not start the same work there from two computers."
+    )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+from .atomic import FileLock, locks_work
 
 LIBRARY_FOLDER = Path(__file__).resolve().parents[2]
 
@@ -64,6 +67,78 @@ def kill_group(group: int) -> None:
         return
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process of this number lives on this computer; one that ended and was not waited for does not."""
+    if os.name == "nt":
+        return _exists_on_windows(pid)
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's process, or a system without /proc
+        return True
+    return state != "Z"
+
+
+class ParentLock:
+    """What a process holds while it lives, so that those that it starts notice its death, however it dies.
+
+    >>> lock = ParentLock(folder / "parent")
+    >>> job["parent"] = lock.facts            # for the `ParentWatch` of the other process
+    >>> lock.release()
+
+    On a file system without locks the process number takes the lock's place.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._lock = FileLock(path)
+        try:
+            works = locks_work(self._lock.path.parent) and self._lock.acquire()
+        except OSError:
+            works = False
+        self.facts = {"lock": str(path) if works else None, "pid": os.getpid(), "host": platform.node()}
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class ParentWatch:
+    """Whether the process that holds a `ParentLock` has died; asked by those that it started, on its computer.
+
+    Parameters
+    ----------
+    facts : dict
+        Of the lock.
+    """
+
+    def __init__(self, facts: dict) -> None:
+        self._lock, self._pid = facts["lock"] and FileLock(facts["lock"]), facts["pid"]
+
+    def has_died(self) -> bool:
+        if not self._lock:
+            return not process_exists(self._pid)
+        with suppress(OSError):
+            if self._lock.acquire():
+                self._lock.release()
+                return True
+        return False
+
+
+def _exists_on_windows(pid: int) -> bool:
+    """`os.kill` would end the process there."""
+    import ctypes
+
+    still_active, query = 259, 0x1000
+    handle = ctypes.windll.kernel32.OpenProcess(query, False, pid)
+    if not handle:
+        return ctypes.windll.kernel32.GetLastError() == 5  # access denied: it is somebody else's
+    code = ctypes.c_ulong()
+    ctypes.windll.kernel32.GetExitCodeProcess(handle, ctypes.byref(code))
+    ctypes.windll.kernel32.CloseHandle(handle)
+    return code.value == still_active
 
 
 def _environment() -> dict[str, str]:

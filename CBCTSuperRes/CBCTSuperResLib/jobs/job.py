@@ -26,6 +26,7 @@ from pathlib import Path
 
 from ..core.atomic import FileLock
 from ..core.errors import Cancelled, InputError, OutputError, SuperResError
+from ..core.events import EventReader
 from ..core.options import Options
 from ..core.processes import kill_group, start_in_own_group, worker_command
 
@@ -69,8 +70,7 @@ class JobState:
         self.warnings: list[str] = []
         self.result: dict | None = None
         self.error: SuperResError | None = None
-        self._read = 0
-        self._rest = b""
+        self._readers = [EventReader(self.folder / "events.jsonl")]
 
     def log_tail(self) -> str:
         """The last lines that the worker printed."""
@@ -79,20 +79,15 @@ class JobState:
         return ""
 
     def read_events(self) -> list[dict]:
-        """Take in what was told since the last call; the beginning of a line is kept for the next."""
-        events = [json.loads(line) for line in self._new_lines() if line]
-        for event in events:
-            self._take(event)
+        """Take in what was told since the last call, here and in the files that were named to follow."""
+        events = []
+        for reader in self._readers:
+            for event in reader.read():
+                if event["event"] == "follow":
+                    self._readers.append(EventReader(event["path"]))
+                events.append(event)
+                self._take(event)
         return events
-
-    def _new_lines(self) -> list[bytes]:
-        with suppress(FileNotFoundError), open(self.folder / "events.jsonl", "rb") as file:
-            file.seek(self._read)
-            appended = file.read()
-            self._read += len(appended)
-            *lines, self._rest = (self._rest + appended).split(b"\n")
-            return lines
-        return []
 
     def _take(self, event: dict) -> None:
         kind = event["event"]

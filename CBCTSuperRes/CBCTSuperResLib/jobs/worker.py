@@ -46,36 +46,20 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from ..apply.difference import difference_to_file
 from ..apply.file import READ, apply_to_file
 from ..core.atomic import FileLock
 from ..core.errors import Cancelled, OptionError, ResourceError, SuperResError
+from ..core.events import EventWriter
 from ..core.options import Options
 from ..core.packages import require_packages
 from ..core.processes import own_group
-from ..core.progress import ProgressMeter
-from ..train.run_folder import newest_picture
-
-FIRST_PACE_S = 0.5
-LAST_PACE_S = 10.0
-EVENTS_BEFORE_SLOWING = 2000
-FREQUENT = ("progress", "scalars")
-
-
-class Sender(Protocol):
-    """Where events go, see `worker.Events`."""
-
-    def send(self, event: str, **values) -> None: ...
-
-    def progress(self, fraction: float, message: str = "") -> None: ...
-
 
 Stop = Callable[[], bool]
 
 
-def train(job: dict, events: Sender, stop: Stop) -> dict:
+def train(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Run a training until it is done, or until it was asked to stop and its checkpoint is saved.
 
     Returns
@@ -90,8 +74,15 @@ def train(job: dict, events: Sender, stop: Stop) -> dict:
     """
     require_packages()
     from ..train.checks import read_options
-    from ..train.observers import Events
+    from ..train.observer import Observer
     from ..train.run import train as run_training
+    from ..train.run_folder import EVENTS
+
+    class Begun(Observer):
+        """Tells where the run tells how it goes."""
+
+        def started(self, run) -> None:
+            events.send("follow", path=str(run.folder / EVENTS))
 
     _say(events, "Preparing the data")
     try:
@@ -100,7 +91,7 @@ def train(job: dict, events: Sender, stop: Stop) -> dict:
             resume=job.get("resume"),
             accept_changes=job.get("accept_changes", False),
             device=job.get("device"),
-            observers=[Events(Told(events))],
+            observers=[Begun()],
             cancelled=stop,
         )
     except Cancelled as stopped:
@@ -108,7 +99,7 @@ def train(job: dict, events: Sender, stop: Stop) -> dict:
     return {"folder": str(result.folder), "step": result.step, "results": dict(result.results)}
 
 
-def plan(job: dict, events: Sender, stop: Stop) -> dict:
+def plan(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Tell what a training will take.
 
     Returns
@@ -129,7 +120,7 @@ def plan(job: dict, events: Sender, stop: Stop) -> dict:
     }
 
 
-def check(job: dict, events: Sender, stop: Stop) -> dict:
+def check(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Look at the data of a training, as its first step would.
 
     Returns
@@ -144,7 +135,7 @@ def check(job: dict, events: Sender, stop: Stop) -> dict:
     return check_data(read_options(job["options"]), events.progress, stop)
 
 
-def prepare(job: dict, events: Sender, stop: Stop) -> dict:
+def prepare(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Register scans and write aligned pairs; the report is that of `training.prepare.prepare`."""
     require_packages()
     from ..prepare import prepare as prepare_pairs
@@ -154,7 +145,7 @@ def prepare(job: dict, events: Sender, stop: Stop) -> dict:
     return prepare_pairs(job["lr"], job["hr"], job["out"], options, events.progress, stop)
 
 
-def export(job: dict, events: Sender, stop: Stop) -> dict:
+def export(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Write the model file of a run.
 
     Returns
@@ -170,63 +161,12 @@ def export(job: dict, events: Sender, stop: Stop) -> dict:
     return {"model": str(path)}
 
 
-class Told:
-    """Passes on what `watch.events.Events` tells: progress and scalars twice a second at first and later, so that the
-    file of a run of days stays small, every ten seconds; of a validation's pictures the newest one.
-
-    All scalars are in the run's curves.
-    """
-
-    def __init__(self, events: Sender, clock: Callable[[], float] = time.monotonic) -> None:
-        self._events, self._clock = events, clock
-        self._began = clock()
-        self._told: dict[str, float] = {}
-
-    def __call__(self, event: str, **values) -> None:
-        if event == "ended" or (event in FREQUENT and values.get("fraction") != 1 and not self._is_time(event)):
-            return
-        if event == "validated":
-            picture = newest_picture(values.pop("pictures"))
-            values["picture"] = str(picture) if picture else None
-        self._events.send(event, **values)
-
-    def _is_time(self, event: str) -> bool:
-        now = self._clock()
-        pace = min(LAST_PACE_S, max(FIRST_PACE_S, (now - self._began) / EVENTS_BEFORE_SLOWING))
-        if now - self._told.get(event, -LAST_PACE_S) < pace:
-            return False
-        self._told[event] = now
-        return True
-
-
-def _say(events: Sender, message: str) -> None:
+def _say(events: EventWriter, message: str) -> None:
     events.send("progress", fraction=0.0, message=message, remaining_s=None)
 
 
-PROGRESS_INTERVAL_S = 0.2
 WATCH_INTERVAL_S = 1.0
 GRACE_S = 5.0
-
-
-class Events:
-    """Appends events to a file, one JSON object a line; progress at most five times a second and never backwards."""
-
-    def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        self._meter = ProgressMeter(paced_from=READ)
-        self._last: tuple[float, str] = (-1.0, "")
-
-    def send(self, event: str, **values) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": event, **values}, default=str) + "\n")
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        self._meter.update(fraction)
-        now = time.monotonic()
-        if message == self._last[1] and now - self._last[0] < PROGRESS_INTERVAL_S and fraction < 1:
-            return
-        self._last = (now, message)
-        self.send("progress", fraction=self._meter.fraction, message=message, remaining_s=self._meter.remaining_s)
 
 
 class StopRequest:
@@ -286,7 +226,7 @@ class Watch(threading.Thread):
         os._exit(Cancelled.exit_code)
 
 
-def run_job(job: dict, events: Events, stop: Callable[[], bool]) -> int:
+def run_job(job: dict, events: EventWriter, stop: Callable[[], bool]) -> int:
     """Do the job and tell its end as an event; the return value is the exit code."""
     events.send("started", pid=os.getpid(), group=own_group(), host=platform.node())
     try:
@@ -305,13 +245,13 @@ def run_job(job: dict, events: Events, stop: Callable[[], bool]) -> int:
     return 0
 
 
-def _kind_of(job: dict) -> Callable[[dict, Events, Callable[[], bool]], dict]:
+def _kind_of(job: dict) -> Callable[[dict, EventWriter, Callable[[], bool]], dict]:
     if job.get("kind") not in KINDS:
         raise OptionError(f"There is no job of the kind {job.get('kind')!r}.")
     return KINDS[job["kind"]]
 
 
-def _apply(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+def _apply(job: dict, events: EventWriter, stop: Callable[[], bool]) -> dict:
     require_packages()
     return apply_to_file(
         job["input"],
@@ -326,11 +266,11 @@ def _apply(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     )
 
 
-def _difference(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+def _difference(job: dict, events: EventWriter, stop: Callable[[], bool]) -> dict:
     return difference_to_file(job["input"], job["result"], job["output"], events.progress, stop)
 
 
-def _preview(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+def _preview(job: dict, events: EventWriter, stop: Callable[[], bool]) -> dict:
     require_packages()
     from .preview_server import IDLE_S, PreviewServer
 
@@ -338,14 +278,14 @@ def _preview(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
     return server.serve(job["model"])
 
 
-def _import(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+def _import(job: dict, events: EventWriter, stop: Callable[[], bool]) -> dict:
     require_packages()
     from ..apply.calibration import import_model
 
     return import_model(job["path"], job["models"], events.progress, stop)
 
 
-def _verify(job: dict, events: Events, stop: Callable[[], bool]) -> dict:
+def _verify(job: dict, events: EventWriter, stop: Callable[[], bool]) -> dict:
     require_packages()
     from ..models.model import Model
 
@@ -366,7 +306,7 @@ KINDS = {
 }
 
 
-def _fail(events: Events, error: SuperResError, detail: str) -> int:
+def _fail(events: EventWriter, error: SuperResError, detail: str) -> int:
     events.send("error", what=error.what, advice=error.advice, exit_code=error.exit_code, detail=detail)
     return error.exit_code
 
@@ -381,7 +321,7 @@ def main(arguments: list[str] | None = None) -> int:
     watch = Watch(job, stop)
     watch.start()
     try:
-        return run_job(job, Events(job["events"]), stop)
+        return run_job(job, EventWriter(job["events"], paced_from=READ), stop)
     finally:
         watch.clean_up()
         if alive:

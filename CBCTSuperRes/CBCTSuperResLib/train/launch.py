@@ -1,8 +1,7 @@
-"""Observers of one process told what happens in another: calls as lines of JSON in a file.
+"""Training in several processes of this machine, one for each GPU, started by torchrun and watched from here.
 
-Training in several processes of this machine, one for each GPU, started by torchrun and watched from here.
-
-Many machines are started by torchrun itself, on each of them:
+What each of them does is in `member`; how the run goes, the first one writes into the events of its folder. Many
+machines are started by torchrun itself, on each of them:
 
     torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \\
         -m CBCTSuperResLib.cli train -opt options.json --resume auto
@@ -10,113 +9,29 @@ Many machines are started by torchrun itself, on each of them:
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from ..core import errors
-from ..core.atomic import FileLock
+from ..core.atomic import write_json
 from ..core.errors import Cancelled, SuperResError
-from ..core.processes import kill_group, python_executable
+from ..core.events import EventReader
+from ..core.processes import LIBRARY_FOLDER, ParentLock, kill_group, python_executable
 from .loop import StopRequest
-from .observer import Observer, Observers, RunFacts, RunResult
+from .observer import Observer, Observers, RunResult
 from .options import TrainingOptions
+from .run_events import tell
+from .run_folder import EVENTS
 from .state import Accept, ChangedOptions
 
-
-class Relay(Observer):
-    """Writes every call down.
-
-    Parameters
-    ----------
-    path : Path
-        File to append to.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def started(self, run: RunFacts) -> None:
-        self._write("started", asdict(run))
-
-    def progress(self, number: int, seconds_per_step: float, remaining_s: float) -> None:
-        self._write("progress", number, seconds_per_step, remaining_s)
-
-    def step(self, number: int, logs: dict[str, float], seconds_per_step: float, remaining_s: float) -> None:
-        self._write("step", number, logs, seconds_per_step, remaining_s)
-
-    def note(self, text: str) -> None:
-        self._write("note", text)
-
-    def validated(self, number: int, results: dict, pictures: Path | None) -> None:
-        self._write("validated", number, results, pictures)
-
-    def saved(self, number: int, path: Path) -> None:
-        self._write("saved", number, path)
-
-    def ended(self, result: RunResult) -> None:
-        self._write("ended", asdict(result))
-
-    def _write(self, call: str, *values) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([call, *values], default=str) + "\n")
-
-
-class Replay:
-    """Makes the calls that a `Relay` wrote down.
-
-    Parameters
-    ----------
-    path : Path
-    observer : Observer
-    """
-
-    def __init__(self, path: Path, observer: Observer) -> None:
-        self._path, self._observer = path, observer
-        self._read, self._rest = 0, b""
-
-    def __call__(self) -> None:
-        """Make the calls that were added since the last time."""
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._read)
-            added = file.read()
-        self._read += len(added)
-        *lines, self._rest = (self._rest + added).split(b"\n")
-        for line in lines:
-            call, *values = json.loads(line)
-            getattr(self._observer, call)(*_understood(call, values))
-
-
-def _understood(call: str, values: list) -> list:
-    """Arguments as the observer expects them: JSON knows neither paths nor dataclasses."""
-    if call == "started":
-        facts = values[0]
-        return [RunFacts(**{**facts, "folder": Path(facts["folder"]), "notes": tuple(facts["notes"])})]
-    if call == "ended":
-        return [result_of(values[0])]
-    if call in ("validated", "saved"):
-        return [*values[:-1], values[-1] and Path(values[-1])]
-    return values
-
-
-def result_of(values: dict) -> RunResult:
-    """A result from its JSON."""
-    return RunResult(**{**values, "folder": Path(values["folder"])})
-
-
-LIBRARY_FOLDER = Path(__file__).resolve().parents[2]
 PACE_S = 0.2
 LOG_CHARACTERS = 4000
 MEMBER = "CBCTSuperResLib.train.member"
-EVENTS, STOP, PARENT, LOG, JOB = "events.jsonl", "stop", "parent", "log.txt", "job.json"
+JOB, STOP, PARENT, LOG, ENDS = "job.json", "stop", "parent", "log.txt", "ends.jsonl"
 
 
 def train_in_processes(
@@ -142,56 +57,50 @@ def train_in_processes(
         "device": device,
         "processes": count,
     }
+    run, observer = Path(options.run_folder), Observers(observers)
     with StopRequest(cancelled) as stop:
         try:
-            return _attend(job, Observers(observers), stop)
+            return _watched(job, run, observer, stop)
         except ChangedOptions as error:
             if not callable(accept) or not accept(error.changes):
                 raise
-        return _attend({**job, "accept": True}, Observers(observers), stop)
+        return _watched({**job, "accept": True}, run, observer, stop)
 
 
-def _attend(job: Mapping, observer: Observer, stop: Callable[[], bool]) -> RunResult:
-    """Start the processes, hand on what they tell, ask them to stop, and tell their end."""
+def _watched(job: Mapping, run: Path, observer: Observer, stop: Callable[[], bool]) -> RunResult:
+    """Start the processes, hand on what the run tells, ask them to stop, and tell their end."""
     with tempfile.TemporaryDirectory(prefix="CBCTSuperRes-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        (folder / JOB).write_text(json.dumps(job, ensure_ascii=False), encoding="utf-8")
-        lock, replay = FileLock(folder / PARENT), Replay(folder / EVENTS, observer)
-        lock.acquire()
+        parent, events = ParentLock(folder / PARENT), EventReader(run / EVENTS, only_new=True)
+        write_json(folder / JOB, {**job, "parent": parent.facts})
+        command = [python_executable(), "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
+        command += ["--nproc-per-node", str(job["processes"]), "-m", MEMBER, str(folder / JOB)]
+        with open(folder / LOG, "wb") as log:
+            process = subprocess.Popen(
+                command,
+                env=_environment(job["processes"]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=os.name != "nt",  # a Ctrl-C reaches this process alone, which asks the others to stop
+                creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if os.name == "nt" else 0,
+            )
         try:
-            with _started(folder, job["processes"]) as process:
-                while process.poll() is None:
-                    replay()
-                    if stop():
-                        (folder / STOP).touch()
+            has_ended = False
+            while not has_ended:
+                has_ended = process.poll() is not None
+                for event in events.read():
+                    tell(observer, event)
+                if stop():
+                    (folder / STOP).touch()
+                if not has_ended:
                     time.sleep(PACE_S)
-            replay()
             return _outcome(folder, process.returncode)
         finally:
-            lock.release()
-
-
-@contextmanager
-def _started(folder: Path, count: int):
-    """torchrun with the processes; killed with them if this process is interrupted."""
-    command = [python_executable(), "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
-    command += ["--nproc-per-node", str(count), "-m", MEMBER, str(folder / JOB)]
-    with open(folder / LOG, "wb") as log:
-        process = subprocess.Popen(
-            command,
-            env=_environment(count),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=os.name != "nt",  # a Ctrl-C reaches this process alone, which asks the others to stop
-            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if os.name == "nt" else 0,
-        )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            kill_group(process.pid)
-            process.wait()
+            if process.poll() is None:  # this process was interrupted
+                kill_group(process.pid)
+                process.wait()
+            parent.release()
 
 
 def _environment(count: int) -> dict[str, str]:
@@ -203,13 +112,12 @@ def _environment(count: int) -> dict[str, str]:
 
 def _outcome(folder: Path, code: int) -> RunResult:
     """What came of it: the result, or the error that came first; others are its consequences."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("outcome-*.json")]
-    results = [outcome["result"] for outcome in found if "result" in outcome]
-    failures = sorted((o for o in found if "what" in o), key=lambda o: (bool(o["detail"]), o["time"]))
+    ends = EventReader(folder / ENDS).read()
+    failures = [end for end in ends if end["event"] == "error"]
     if failures:
-        raise _as_error(failures[0])
-    if results:
-        return result_of(results[0])
+        raise _as_error(min(failures, key=lambda end: bool(end["detail"])))
+    for end in ends:
+        return RunResult(**{**end["result"], "folder": Path(end["result"]["folder"])})
     tail = (folder / LOG).read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
     raise SuperResError(
         f"The processes of the training ended unexpectedly (code {code}). The last that they printed:\n{tail}\n",
@@ -217,12 +125,12 @@ def _outcome(folder: Path, code: int) -> RunResult:
     )
 
 
-def _as_error(outcome: Mapping) -> SuperResError:
-    if outcome["detail"]:
-        return SuperResError(f"{outcome['what']}\n{outcome['detail']}", outcome["advice"])
-    if outcome["changes"]:
-        return ChangedOptions(outcome["what"], outcome["advice"], outcome["changes"])
-    if outcome["exit_code"] == Cancelled.exit_code:
-        return Cancelled(outcome["what"], outcome["advice"])
+def _as_error(end: Mapping) -> SuperResError:
+    if end["detail"]:
+        return SuperResError(f"{end['what']}\n{end['detail']}", end["advice"])
+    if end["changes"]:
+        return ChangedOptions(end["what"], end["advice"], end["changes"])
+    if end["exit_code"] == Cancelled.exit_code:
+        return Cancelled(end["what"], end["advice"])
     kinds = {kind.exit_code: kind for kind in vars(errors).values() if isinstance(kind, type)}
-    return kinds[outcome["exit_code"]](outcome["what"], outcome["advice"])
+    return kinds[end["exit_code"]](end["what"], end["advice"])

@@ -96,29 +96,26 @@ class Observers(Observer):
         self._observers = tuple(observers)
 
     def started(self, run: RunFacts) -> None:
-        for observer in self._observers:
-            observer.started(run)
+        self._call("started", run)
 
     def progress(self, number: int, seconds_per_step: float, remaining_s: float) -> None:
-        for observer in self._observers:
-            observer.progress(number, seconds_per_step, remaining_s)
+        self._call("progress", number, seconds_per_step, remaining_s)
 
     def step(self, number: int, logs: dict[str, float], seconds_per_step: float, remaining_s: float) -> None:
-        for observer in self._observers:
-            observer.step(number, logs, seconds_per_step, remaining_s)
+        self._call("step", number, logs, seconds_per_step, remaining_s)
 
     def note(self, text: str) -> None:
-        for observer in self._observers:
-            observer.note(text)
+        self._call("note", text)
 
     def validated(self, number: int, results: dict, pictures: Path | None) -> None:
-        for observer in self._observers:
-            observer.validated(number, results, pictures)
+        self._call("validated", number, results, pictures)
 
     def saved(self, number: int, path: Path) -> None:
-        for observer in self._observers:
-            observer.saved(number, path)
+        self._call("saved", number, path)
 
     def ended(self, result: RunResult) -> None:
+        self._call("ended", result)
+
+    def _call(self, name: str, *values) -> None:
         for observer in self._observers:
-            observer.ended(result)
+            getattr(observer, name)(*values)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..core.atomic import no_locks_warning
 from ..core.devices import describe_device
 from ..core.errors import Cancelled, InputError, OutputError
 from .checks import missing
@@ -23,14 +24,16 @@ from .curves import CurvesCsv, CurvesPicture
 from .data.batches import Batches
 from .data.source import TrainingSource, open_images, open_source
 from .export import levels_of_source, save_run_model
+from .launch import train_in_processes
+from .logs import TensorBoard, TrainLog
 from .loop import Desk, Feed, Intervals, Labelled, Loop, Schedule, StopRequest, channels_last, make_factor
 from .observer import Observer, Observers, RunFacts, RunResult
-from .observers import TensorBoard, TrainLog
 from .options import TrainingOptions
 from .plan import plan
 from .ranks import Processes, own_device, processes_wanted, share_of, under_torchrun
 from .recipes import build_recipe
 from .recipes.recipe import Recipe
+from .run_events import RunEvents
 from .run_folder import RunFolder
 from .starting_weights import starting_weights
 from .state import (
@@ -50,8 +53,11 @@ from .validation import Validator
 
 
 def standard_observers(options: TrainingOptions) -> list[Observer]:
-    """The log, the curves as CSV and PNG and, with `use_tb_logger`, TensorBoard. For the terminal add `log.Console`."""
-    observers: list[Observer] = [TrainLog(), CurvesCsv(), CurvesPicture()]
+    """The log, the curves as CSV and PNG, the events and, with `use_tb_logger`, TensorBoard.
+
+    For the terminal add `logs.Console`.
+    """
+    observers: list[Observer] = [TrainLog(), CurvesCsv(), CurvesPicture(), RunEvents()]
     if options.use_tb_logger:
         observers.append(TensorBoard(Path(options.path.root)))
     return observers
@@ -95,6 +101,8 @@ class TrainingProcess:
         recipe, path = build_recipe(self.options), self.options.run_folder
         with self._opened:
             folder = self._opened.enter_context(RunFolder(path)) if self.together.first else None
+            if folder and not folder.has_locks:
+                self.notes.append(no_locks_warning(path))
             resumed = self._resumed(resume, folder)
             self._settle_seed(resumed)
             if resumed and folder:
@@ -357,8 +365,6 @@ def train(
     count = 1 if under_torchrun() else processes_wanted(options, device, processes)
     if count > 1:
         share_of(options.datasets["train"].batch_size, count)
-        from .launch import train_in_processes
-
         return train_in_processes(options, count, resume, accept_changes, device, observers, cancelled)
     own = own_device(options, device)
     with (

@@ -1,8 +1,5 @@
-"""The folder of a run: whose it is, what lies where, and its status for whoever looks on.
-
-The runs in a folder: how far each has come, and whether it still goes on. A bare Slicer can look, too.
-
-What a run has recorded: losses, validations, pictures. A bare Slicer can read it, too.
+"""The folder of a run: whose it is, what lies where, its status, and what it has recorded; for whoever trains in it,
+and for whoever looks on, a bare Slicer among them.
 """
 
 from __future__ import annotations
@@ -18,11 +15,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from ..core.atomic import FileLock, replacing
+from ..core.atomic import FileLock, locks_work, replacing, write_json
 from ..core.errors import OutputError
+from ..core.processes import process_exists
 from .curves import SECONDS, STEP, Row, read_curves
 
-LOCK, STATUS, OPTIONS = "lock", "status.json", "options.json"
+LOCK, STATUS, OPTIONS, EVENTS = "lock", "status.json", "options.json", "events.jsonl"
+CURVES, PICTURES = "curves.csv", "val_images"
+VALIDATION = "val_"
+STATES = ("running", "stopped", "finished", "failed")
+FRESH_S = 600.0
 TRIES, PAUSE_S = 5, 0.1
 STATUS_INTERVAL_S = 1.0
 
@@ -38,6 +40,11 @@ class RunFolder:
     ----------
     path : Path
 
+    Attributes
+    ----------
+    has_locks : bool
+        Whether its file system keeps others out; otherwise the status tells whether somebody trains there.
+
     Raises
     ------
     OutputError
@@ -47,7 +54,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.models, self.states = self.path / "models", self.path / "training_state"
-        self.pictures = self.path / "val_images"
+        self.pictures = self.path / PICTURES
+        self.has_locks = True
         self._lock: FileLock | None = None
         self._status: dict = {}
         self._written = -STATUS_INTERVAL_S
@@ -77,8 +85,7 @@ class RunFolder:
             raise self._unwritable(error) from error
 
     def write_options(self, options: Mapping) -> None:
-        with replacing(self.path / OPTIONS) as scratch:
-            scratch.write_text(json.dumps(options, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.path / OPTIONS, options)
 
     def write_status(self, *, hurry: bool = True, **values) -> None:
         """Change the status; the file is written at most once a second unless there is a hurry.
@@ -92,8 +99,7 @@ class RunFolder:
             return
         self._written = now
         facts = {"name": self.path.name, "updated": time.time(), "pid": os.getpid(), "host": socket.gethostname()}
-        with replacing(self.path / STATUS) as scratch:
-            scratch.write_text(json.dumps({**facts, **self._status}, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.path / STATUS, {**facts, **self._status}, indent=None)
 
     def keep_model(self, source: Path, name: str) -> Path:
         """A copy of a model's file under another name."""
@@ -104,12 +110,17 @@ class RunFolder:
 
     def _hold(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / LOCK)
+        lock, self.has_locks = FileLock(self.path / LOCK), locks_work(self.path)
         for _ in range(TRIES):  # whoever lists the runs takes it for a moment
             if lock.acquire():
                 self._lock = lock
-                return
+                break
             time.sleep(PAUSE_S)
+        status = {} if self.has_locks else _status(self.path / STATUS)
+        is_of_others = status.get("state") == "running" and status.get("pid") != os.getpid()
+        if self._lock and not (is_of_others and _goes_on(self.path, status)):
+            return
+        self._release()
         raise OutputError(
             f"Another process trains in {self.path}.", "Wait for it or stop it, or choose another name for the run."
         )
@@ -134,10 +145,6 @@ def _free_name(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name}-{number}")
     return free
-
-
-STATES = ("running", "stopped", "finished", "failed")
-FRESH_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -232,9 +239,13 @@ def _number(status: Mapping, key: str) -> float:
 
 def _goes_on(folder: Path, status: Mapping) -> bool:
     """Whether somebody holds the run's lock. Of another computer on a shared disk, locks may tell nothing: there a
-    status that was just written counts as well."""
-    if status.get("host") != socket.gethostname() and time.time() - _number(status, "updated") < FRESH_S:
+    status that was just written counts as well. Without locks, that or the process number tells."""
+    is_here, is_fresh = status.get("host") == socket.gethostname(), time.time() - _number(status, "updated") < FRESH_S
+    if not is_here and is_fresh:
         return True
+    with suppress(OSError):  # nothing may be written there
+        if not locks_work(folder):
+            return is_here and process_exists(int(_number(status, "pid")))
     if not (folder / LOCK).exists():
         return False
     lock = FileLock(folder / LOCK)
@@ -250,10 +261,6 @@ def newest_picture(folder: str | Path | None) -> Path | None:
     """The picture that was written last below a folder of folders."""
     pictures = Path(folder).glob("*/*.png") if folder else ()
     return max(pictures, key=lambda path: path.stat().st_mtime, default=None)
-
-
-CURVES, PICTURES = "curves.csv", "val_images"
-VALIDATION = "val_"
 
 
 @dataclass(frozen=True)
