@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":  # run as a file: the library is found by its folder, not by this one
@@ -24,25 +23,14 @@ if __name__ == "__main__":  # run as a file: the library is found by its folder,
     sys.path[:] = [str(library.parent), *(p for p in sys.path if Path(p).resolve() != library)]
 
 from CBCTSuperResLib.cli.apply import add_apply_arguments, options_from_arguments
-from CBCTSuperResLib.core.errors import Cancelled, OptionError, SuperResError
+from CBCTSuperResLib.core.errors import OptionError, SuperResError
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.core.progress import duration_text
-from CBCTSuperResLib.jobs.job import WorkerProcess
-from CBCTSuperResLib.jobs.queue import FileTask, find_scans, target_in
+from CBCTSuperResLib.jobs.queue import FileTask, Item, Queue, State, find_scans, make_folder, target_in
 from CBCTSuperResLib.models.card import ModelCard, read_card
 from CBCTSuperResLib.models.folder import DEFAULT_MODEL, find_model
 
 POLL_INTERVAL_S = 0.1
-
-
-@dataclass
-class Item:
-    """One scan of the batch and what became of it."""
-
-    task: FileTask
-    state: str = "waiting"
-    seconds: float = 0.0
-    error: SuperResError | None = None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,19 +41,19 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = make_parser().parse_args(arguments)
     try:
         options = options_from_arguments(parsed)
-        card = read_card(find_model(parsed.model or DEFAULT_MODEL))
-        items = plan(parsed, options, card)
+        tasks = plan(parsed, options, read_card(find_model(parsed.model or DEFAULT_MODEL)))
     except SuperResError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
+    queue = Queue([Item(task.source, task) for task in tasks])
+    queue.begin(queue.items, parsed.skip_existing)
     try:
-        for number, item in enumerate(items, 1):
-            print(f"[{number}/{len(items)}] {item.task.source}", flush=True)
-            process(item, parsed.skip_existing)
+        follow(queue)
     except KeyboardInterrupt:
-        items[number - 1].state, items[number - 1].error = "cancelled", Cancelled()
-    print(table(items), flush=True)
-    return next((item.error.exit_code for item in items if item.error), 0)
+        queue.cancel()
+        follow(queue)
+    print(table(queue.items), flush=True)
+    return next((item.error.exit_code for item in queue.items if item.error), 0)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -90,17 +78,17 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def plan(parsed: argparse.Namespace, options: Options, card: ModelCard) -> list[Item]:
+def plan(parsed: argparse.Namespace, options: Options, card: ModelCard) -> list[FileTask]:
     """Which scan becomes which file.
 
     Raises
     ------
-    InputError, OptionError
-        If nothing is found, or two scans would become the same file.
+    InputError, OptionError, OutputError
+        If nothing is found, two scans would become the same file, or their folder cannot be made.
     """
     sources = [scan for text in parsed.input for scan in find_scans(text)]
     if parsed.output_folder:
-        parsed.output_folder.mkdir(parents=True, exist_ok=True)
+        make_folder(parsed.output_folder)
         targets = [target_in(parsed.output_folder, source, card, options) for source in sources]
     else:
         targets = [Path(text) for text in parsed.output]
@@ -110,59 +98,49 @@ def plan(parsed: argparse.Namespace, options: Options, card: ModelCard) -> list[
         raise OptionError("Two scans would become the same file.", "Rename one, or name each result with --output.")
     reading = {"compress": parsed.compress, "spacing": parsed.spacing, "series": parsed.series}
     return [
-        Item(FileTask(source.absolute(), target.absolute(), card, options, **reading))
+        FileTask(source.absolute(), target.absolute(), card, options, **reading)
         for source, target in zip(sources, targets, strict=True)
     ]
 
 
-def process(item: Item, skip_existing: bool) -> None:
-    """Compute one result, or find that it is there; a failure is noted and not raised."""
-    start = time.monotonic()
-    if skip_existing and item.task.is_up_to_date():
-        item.state = "skipped"
-        print("  up to date, skipped", flush=True)
-        return
-    item.error = _run(item.task.to_job())
-    item.state = "failed" if item.error else "done"
-    item.seconds = time.monotonic() - start
-    if item.error:
-        print(f"  Error: {item.error}", file=sys.stderr, flush=True)
+def follow(queue: Queue) -> None:
+    """Poll a queue until it has ended, and print what becomes of its items."""
+    line = ProgressLine()
+    told = {item: item.state for item in queue.items}
+    try:
+        while queue.isBusy:
+            queue.poll()
+            for number, item in enumerate(queue.items, 1):
+                before, told[item] = told[item], item.state
+                if before is State.WAITING and item.state not in (State.WAITING, State.CANCELLED):
+                    print(f"[{number}/{len(queue.items)}] {item.source}", flush=True)
+                if item.state is State.RUNNING:
+                    line.show(item.fraction, item.message, item.remaining)
+                    time.sleep(POLL_INTERVAL_S)
+                elif item.state is not before:
+                    line.end()
+                    _print_end(item)
+    finally:
+        line.end()
 
 
 def table(items: list[Item]) -> str:
     """One line a scan, for people."""
-    lines = [f"{item.state:9} {duration_text(item.seconds or None):>9}  {item.task.source.name}" for item in items]
-    counts = ", ".join(f"{state} {n}" for state, n in _counts(items).items())
+    # Of those that a Ctrl-C has spared nothing has happened.
+    states = ["waiting" if i.state is State.CANCELLED and not i.error else i.state.value for i in items]
+    rows = zip(states, items, strict=True)
+    lines = [f"{state:9} {duration_text(item.seconds or None):>9}  {item.source.name}" for state, item in rows]
+    counts = ", ".join(f"{state} {states.count(state)}" for state in dict.fromkeys(states))
     return "\n".join(["", *lines, f"{len(items)} scans: {counts}"])
 
 
-def _run(job: dict) -> SuperResError | None:
-    """Run a job to its end; Ctrl-C cancels it and is passed on."""
-    worker, line = WorkerProcess(job), ProgressLine()
-    try:
-        worker.start()
-        while not worker.finished:
-            worker.poll()
-            line.show(worker.fraction, worker.message, worker.remaining_s)
-            time.sleep(POLL_INTERVAL_S)
-        for warning in worker.warnings:
-            print(f"  Warning: {warning}", flush=True)
-        return worker.error
-    except KeyboardInterrupt:
-        _end_gently(worker)
-        raise
-    except SuperResError as error:
-        return error
-    finally:
-        line.end()
-        worker.close()
-
-
-def _end_gently(worker: WorkerProcess) -> None:
-    worker.cancel()
-    while not worker.finished:
-        worker.poll()
-        time.sleep(POLL_INTERVAL_S)
+def _print_end(item: Item) -> None:
+    for warning in item.warnings:
+        print(f"  Warning: {warning}", flush=True)
+    if item.state is State.SKIPPED:
+        print("  up to date, skipped", flush=True)
+    elif item.state is State.FAILED:
+        print(f"  Error: {item.error}", file=sys.stderr, flush=True)
 
 
 class ProgressLine:
@@ -186,11 +164,7 @@ class ProgressLine:
     def end(self) -> None:
         if self._is_terminal and self._width:
             print()
-
-
-def _counts(items: list[Item]) -> dict[str, int]:
-    states = [item.state for item in items]
-    return {state: states.count(state) for state in dict.fromkeys(states)}
+        self._last, self._width = "", 0
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from CBCTSuperResLib.core.errors import (
     ModelError,
     OptionError,
 )
+from CBCTSuperResLib.jobs import queue as queue_file
 from CBCTSuperResLib.jobs.queue import find_scans
 from CBCTSuperResLib.models.card import read_card
 from scans import make_scan
@@ -34,7 +35,7 @@ class FakeWorker:
     jobs: list[dict] = []
 
     def __init__(self, job):
-        self.job, self.finished, self.fraction, self.message, self.remaining_s = job, False, 0.0, "", None
+        self.job, self.isFinished, self.fraction, self.message, self.remaining = job, False, 0.0, "", None
         self.warnings, self.error = [], None
         FakeWorker.jobs.append(job)
 
@@ -42,7 +43,7 @@ class FakeWorker:
         return self
 
     def poll(self):
-        self.finished = True
+        self.isFinished = True
         if "bad" in Path(self.job["input"]).name:
             self.error = InputError("It is bad.", "Choose another.")
             return
@@ -58,12 +59,12 @@ class FakeWorker:
         report_path(target).write_text(json.dumps(report), encoding="utf-8")
 
     def close(self):
-        self.finished = True
+        self.isFinished = True
 
 
 @pytest.fixture
 def fake_workers(monkeypatch):
-    monkeypatch.setattr(batch, "WorkerProcess", FakeWorker)
+    monkeypatch.setattr(queue_file, "Job", FakeWorker)
     FakeWorker.jobs = []
     return FakeWorker.jobs
 

@@ -14,8 +14,8 @@ import pytest
 from CBCTSuperResLib.core import processes
 from CBCTSuperResLib.core.atomic import FileLock
 from CBCTSuperResLib.core.errors import Cancelled, OutputError
-from CBCTSuperResLib.jobs import job as worker_process
-from CBCTSuperResLib.jobs.job import LOG_LINES, WorkerError, WorkerProcess
+from CBCTSuperResLib.jobs import job as job_file
+from CBCTSuperResLib.jobs.job import LOG_LINES, Job, WorkerError
 from waiting import run_to_end, wait_until
 
 PREAMBLE = """
@@ -36,12 +36,12 @@ def make_job(tmp_path):
     """A job whose worker runs a few lines of Python; closed at the end of the test."""
     made = []
 
-    def make(script: str, job: dict | None = None, **keywords) -> WorkerProcess:
+    def make(script: str, job: dict | None = None, **keywords) -> Job:
         file = tmp_path / f"worker {len(made)}.py"
         file.write_text(PREAMBLE + textwrap.dedent(script), encoding="utf-8")
         folder = tmp_path / f"Ordner mit Umläuten {len(made)}"
         folder.mkdir()
-        worker = WorkerProcess(job or {"kind": "test"}, folder, [sys.executable, str(file)], **keywords)
+        worker = Job(job or {"kind": "test"}, folder, command=[sys.executable, str(file)], **keywords)
         made.append(worker)
         return worker.start()
 
@@ -69,12 +69,12 @@ def test_events_arrive_in_order_and_the_report_is_the_result(make_job):
     events = run_to_end(worker)
     assert [e["event"] for e in events] == ["progress", "progress", "warning", "done"]
     assert (worker.fraction, worker.message, worker.warnings) == (1.0, "Slice 3 of 6", ["Ä warning"])
-    assert worker.result == {"answer": 42} and worker.error is None
+    assert worker.report == {"answer": 42} and worker.error is None
 
 
 def test_a_line_that_is_half_written_is_kept_until_its_end_arrives(make_job, tmp_path):
     worker = make_job("time.sleep(60)")
-    events = Path(worker.folder / "events.jsonl")
+    events = Path(worker.files / "events.jsonl")
     line = json.dumps({"event": "warning", "message": "übrig"}, ensure_ascii=False).encode() + b"\n"
     cut = line.index("ü".encode()) + 1  # within a character
     events.write_bytes(line[:cut])
@@ -88,7 +88,7 @@ def test_a_line_that_is_half_written_is_kept_until_its_end_arrives(make_job, tmp
 def test_paths_with_spaces_and_other_letters_reach_the_worker(make_job):
     worker = make_job('event(event="done", report=job)', {"kind": "test", "input": "/tmp/Zähne vorn/扫描 1.nrrd"})
     run_to_end(worker)
-    assert worker.result["input"] == "/tmp/Zähne vorn/扫描 1.nrrd"
+    assert worker.report["input"] == "/tmp/Zähne vorn/扫描 1.nrrd"
 
 
 def test_an_error_told_by_the_worker_keeps_its_exit_code_and_the_end_of_the_log(make_job):
@@ -118,7 +118,7 @@ def test_a_worker_that_is_killed_from_outside_is_an_error(make_job):
     wait_until(worker.poll)
     os.killpg(worker._process.pid, signal.SIGKILL)
     run_to_end(worker)
-    assert "signal 9" in worker.error.what and worker.result is None
+    assert "signal 9" in worker.error.what and worker.report is None
 
 
 def test_cancel_is_asked_for_by_a_file(make_job):
@@ -136,7 +136,7 @@ def test_cancel_is_asked_for_by_a_file(make_job):
 
 @posix_only
 def test_a_worker_that_ignores_cancel_is_killed_with_its_children(make_job, monkeypatch):
-    monkeypatch.setattr(worker_process, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(job_file, "PATIENCE_S", 0.3)
     worker = make_job("""
         import signal, subprocess
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -175,16 +175,16 @@ def test_a_worker_with_life_signs_may_take_its_time(make_job):
 def test_a_pause_of_the_polling_is_not_taken_for_silence_of_the_worker(make_job):
     worker = make_job("time.sleep(60)", silence_limit_s=1.5)
     worker.poll()
-    worker._life._looked -= 1000  # as after a sleep of the computer
+    worker._silence._looked -= 1000  # as after a sleep of the computer
     worker.poll()
     assert worker.error is None
 
 
 def test_a_worker_that_does_not_go_after_its_last_word_is_ended(make_job, monkeypatch):
-    monkeypatch.setattr(worker_process, "GRACE_S", 0.3)
+    monkeypatch.setattr(job_file, "GRACE_S", 0.3)
     worker = make_job('event(event="done", report={}); time.sleep(60)')
     run_to_end(worker)
-    assert worker.result == {} and worker.error is None
+    assert worker.report == {} and worker.error is None
 
 
 def test_closing_ends_the_worker_and_removes_its_folder(make_job):
@@ -193,21 +193,21 @@ def test_closing_ends_the_worker_and_removes_its_folder(make_job):
     wait_until(lambda: started.extend(worker.poll()) or started)
     worker.close()
     worker.close()
-    assert not worker.folder.exists() and worker.finished
+    assert not worker.files.exists() and worker.isFinished
     assert not process_exists(started[0]["pid"])
 
 
 def test_a_python_that_does_not_start_is_said_in_words(tmp_path):
-    worker = WorkerProcess({"kind": "test"}, tmp_path, [str(tmp_path / "no python")])
+    worker = Job({"kind": "test"}, tmp_path, command=[str(tmp_path / "no python")])
     with pytest.raises(WorkerError, match="did not start"):
         worker.start()
     worker.close()
-    assert worker.finished and not tmp_path.exists()
+    assert worker.isFinished and not tmp_path.exists()
 
 
 def test_an_unwritable_temporary_folder_is_said_in_words(tmp_path):
     with pytest.raises(OutputError, match="temporary folder"):
-        worker_process.make_job_folder(tmp_path / "missing")
+        job_file.make_job_folder(tmp_path / "missing")
 
 
 def test_the_python_of_slicer_is_used_within_slicer(monkeypatch):

@@ -15,9 +15,8 @@ import pytest
 from CBCTSuperResLib.core import processes
 from CBCTSuperResLib.core.atomic import FileLock
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OutputError
-from CBCTSuperResLib.jobs import job as lasting
-from CBCTSuperResLib.jobs import job as worker_process
-from CBCTSuperResLib.jobs.job import LastingJob, is_going_on
+from CBCTSuperResLib.jobs import job as job_file
+from CBCTSuperResLib.jobs.job import Job, is_going_on
 from waiting import run_to_end, wait_until
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -27,13 +26,14 @@ WORKER = f"""
 import json, sys, time
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
 from CBCTSuperResLib.jobs import worker
+from CBCTSuperResLib.core.errors import Cancelled
 
 def count(job, events, stop):
     for number in range(1, job["steps"] + 1):
         events.send("progress", fraction=number / job["steps"], message=f"Step {{number}}", remaining_s=None)
         if stop():
             time.sleep(job.get("last_step_s", 0))
-            raise worker.Cancelled(f"Stopped after {{number}}.")
+            raise Cancelled(f"Stopped after {{number}}.")
         time.sleep(0.05)
     return {{"counted": job["steps"]}}
 
@@ -45,14 +45,14 @@ sys.exit(worker.main())
 PARENT = f"""
 import json, sys, time
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
-from CBCTSuperResLib.jobs.job import LastingJob
+from CBCTSuperResLib.jobs.job import Job
 folder, script, detached = sys.argv[1:]
-job = LastingJob({{"kind": "count", "steps": 2000}}, folder, [sys.executable, script]).start()
+job = Job({{"kind": "count", "steps": 2000}}, folder, lasting=True, command=[sys.executable, script]).start()
 if detached == "True":
     job.detach()
-while not job._started:
+while not job._worker:
     job.poll()
-print(job._started["pid"], flush=True)
+print(job._worker["pid"], flush=True)
 if detached != "exit":
     time.sleep(60)
 """
@@ -69,9 +69,10 @@ def script(tmp_path) -> Path:
 def make_job(tmp_path, script):
     made = []
 
-    def make(steps: int = 2000, **job) -> LastingJob:
+    def make(steps: int = 2000, **job) -> Job:
         folder = tmp_path / "Läufe" / ".worker" / "run 1"
-        made.append(LastingJob({"kind": "count", "steps": steps, **job}, folder, [sys.executable, str(script)]))
+        task = {"kind": "count", "steps": steps, **job}
+        made.append(Job(task, folder, lasting=True, keep_files=True, command=[sys.executable, str(script)]))
         return made[-1]
 
     yield make
@@ -80,7 +81,7 @@ def make_job(tmp_path, script):
         job.close()
 
 
-def started(job: LastingJob) -> LastingJob:
+def started(job: Job) -> Job:
     job.start()
     wait_until(lambda: job.poll() and job.fraction > 0)
     return job
@@ -98,15 +99,14 @@ def exists(pid: int) -> bool:
 def test_a_job_that_is_done_clears_its_folder_away_when_it_is_closed(make_job):
     job = make_job(3).start()
     run_to_end(job)
-    assert job.result == {"counted": 3} and job.error is None
-    assert not is_going_on(job.folder)
+    assert job.report == {"counted": 3} and job.error is None
+    assert not is_going_on(job.files)
     job.close()
-    assert not job.folder.exists()
+    assert not job.files.exists()
 
 
 def test_a_worker_that_takes_long_to_stop_is_waited_for(make_job, monkeypatch):
-    for module in (worker_process, lasting):
-        monkeypatch.setattr(module, "GRACE_S", 0.1)
+    monkeypatch.setattr(job_file, "GRACE_S", 0.1)
     job = started(make_job(last_step_s=1.0))
     job.cancel()
     run_to_end(job)
@@ -121,14 +121,14 @@ def test_a_folder_has_one_job_at_a_time(make_job):
     run_to_end(first)
     second = make_job(2).start()
     run_to_end(second)
-    assert second.result == {"counted": 2}
+    assert second.report == {"counted": 2}
 
 
 def test_whoever_attaches_sees_all_events_and_can_stop_the_job(make_job):
     job = started(make_job())
-    seen = LastingJob.attach(job.folder)
+    seen = Job.attach(job.files)
     events = seen.poll()
-    assert events[0]["event"] == "started" and seen.fraction > 0 and not seen.finished
+    assert events[0]["event"] == "started" and seen.fraction > 0 and not seen.isFinished
     seen.cancel()
     run_to_end(job)
     run_to_end(seen)
@@ -138,31 +138,31 @@ def test_whoever_attaches_sees_all_events_and_can_stop_the_job(make_job):
 def test_whoever_attaches_to_a_finished_job_sees_its_result(make_job):
     job = make_job(2).start()
     run_to_end(job)
-    seen = LastingJob.attach(job.folder)
+    seen = Job.attach(job.files)
     seen.poll()
     seen.poll()
-    assert seen.finished and seen.result == {"counted": 2}
+    assert seen.isFinished and seen.report == {"counted": 2}
 
 
 @posix_only
 def test_whoever_attaches_to_a_killed_job_is_told(make_job, monkeypatch):
-    monkeypatch.setattr(lasting, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
+    monkeypatch.setattr(job_file, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
     job = started(make_job())
     os.killpg(job._process.pid, signal.SIGKILL)
     run_to_end(job)
-    seen = LastingJob.attach(job.folder)
+    seen = Job.attach(job.files)
     run_to_end(seen)
     assert "has gone" in seen.error.what and "signal 9" in job.error.what
 
 
 def test_whoever_attaches_can_kill_the_job_but_not_on_another_computer(make_job):
     job = started(make_job())
-    seen = LastingJob.attach(job.folder)
+    seen = Job.attach(job.files)
     seen.poll()
-    seen._started["host"] = "elsewhere"
+    seen._worker["host"] = "elsewhere"
     with pytest.raises(OutputError, match="elsewhere"):
         seen.kill()
-    seen = LastingJob.attach(job.folder)
+    seen = Job.attach(job.files)
     seen.poll()
     seen.kill()
     run_to_end(job)
@@ -171,14 +171,14 @@ def test_whoever_attaches_can_kill_the_job_but_not_on_another_computer(make_job)
 
 def test_attaching_where_no_job_is_says_so(tmp_path):
     with pytest.raises(InputError, match="no job"):
-        LastingJob.attach(tmp_path)
+        Job.attach(tmp_path)
 
 
 def test_closing_lets_a_worker_that_is_not_detached_stop_by_itself(make_job):
     job = started(make_job())
-    pid = job._started["pid"]
+    pid = job._worker["pid"]
     job.close()
-    assert job.finished and isinstance(job.error, Cancelled)
+    assert job.isFinished and isinstance(job.error, Cancelled)
     job._process.wait(20)
     assert not exists(pid)
 
@@ -186,9 +186,9 @@ def test_closing_lets_a_worker_that_is_not_detached_stop_by_itself(make_job):
 def test_closing_lets_a_detached_worker_go_on(make_job):
     job = started(make_job())
     job.detach()
-    assert job.is_detached
+    assert job.isDetached
     job.close()
-    seen = LastingJob.attach(job.folder)
+    seen = Job.attach(job.files)
     seen.poll()
     before = seen.fraction
     wait_until(lambda: seen.poll() and seen.fraction > before)
@@ -211,7 +211,7 @@ def test_only_a_detached_worker_goes_on_when_its_parent_is_killed(tmp_path, scri
     parent.kill()
     parent.wait()
     if detached:
-        seen = LastingJob.attach(folder)
+        seen = Job.attach(folder)
         seen.poll()
         before = seen.fraction
         wait_until(lambda: seen.poll() and seen.fraction > before)
@@ -234,11 +234,11 @@ def test_a_parent_that_ends_lets_its_worker_stop_gently(tmp_path, script):
 
 
 def test_a_job_whose_folder_has_gone_cannot_be_told_and_ends(monkeypatch, tmp_path):
-    monkeypatch.setattr(lasting, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
+    monkeypatch.setattr(job_file, "SILENCE_OF_A_LOST_WORKER_S", 0.3)
     folder = tmp_path / "job"
     folder.mkdir()
     (folder / "job.json").touch()
-    seen = LastingJob.attach(folder)
+    seen = Job.attach(folder)
     shutil.rmtree(folder)
     for tell in (seen.cancel, seen.detach):
         with pytest.raises(OutputError, match="cannot be told"):

@@ -14,8 +14,8 @@ from CBCTSuperResLib.core import processes
 from CBCTSuperResLib.core.errors import OutputError
 from CBCTSuperResLib.core.options import Options, PreviewRequest
 from CBCTSuperResLib.jobs import preview as session_file
-from CBCTSuperResLib.jobs.job import WorkerProcess
-from CBCTSuperResLib.jobs.preview import PreviewSession, PreviewWorker
+from CBCTSuperResLib.jobs.job import Job
+from CBCTSuperResLib.jobs.preview import PreviewSession
 from scans import make_scan
 from waiting import wait_until
 
@@ -141,9 +141,9 @@ def test_giving_up_while_the_volume_is_handed_over_leaves_no_half_of_it(session,
     monkeypatch.setattr("CBCTSuperResLib.io.exchange.SLAB_BYTES", 1)
     session.ask(volume, 1, request_of())
     session.poll()
-    assert list(session._worker.folder.glob("volume*"))
+    assert list(session._worker.files.glob("volume*"))
     session.rest()
-    assert not list(session._worker.folder.glob("volume*"))
+    assert not list(session._worker.files.glob("volume*"))
 
 
 def test_what_cannot_be_previewed_is_told_and_the_process_stays(session, volume, request_of):
@@ -160,8 +160,8 @@ def impatient(tmp_path):
     """A session whose process leaves after a moment without work."""
     made = []
 
-    def make(job: dict, folder: Path) -> WorkerProcess:
-        made.append(PreviewWorker({**job, "idle_s": 0.3}, folder))
+    def make(job: dict, folder: Path) -> Job:
+        made.append(Job({**job, "idle_s": 0.3}, folder))
         return made[-1]
 
     session = PreviewSession(tmp_path, make)
@@ -175,9 +175,9 @@ def test_an_idle_process_leaves_by_itself_and_is_replaced_when_asked(impatient, 
     first = impatient.made[0]
     wait_until(lambda: first._process.poll() is not None)
     assert first._process.returncode == 0
-    assert not list(first.folder.glob("*.npy")), "it leaves no large files"
+    assert not list(first.files.glob("*.npy")), "it leaves no large files"
     start_and_stop_computing(impatient, volume, request_of)
-    assert len(impatient.made) == 2 and not first.folder.exists()
+    assert len(impatient.made) == 2 and not first.files.exists()
 
 
 def test_a_request_that_meets_a_leaving_process_is_answered_by_the_next(impatient, volume, request_of, monkeypatch):
@@ -210,7 +210,7 @@ def test_a_process_that_is_killed_is_told_in_words_and_replaced_when_asked(sessi
 def test_a_process_that_hangs_is_told_in_words_and_ended(session, volume, request_of):
     start_and_stop_computing(session, volume, request_of)
     worker = session._worker
-    worker._life._limit = 1.5
+    worker._silence.limit_s = 1.5
     os.killpg(worker._process.pid, signal.SIGSTOP)
     session.ask(volume, 1, request_of(index=1))
     wait_for_all(session)
@@ -269,7 +269,7 @@ def test_files_that_vanish_are_told_in_words(session, volume, request_of):
 
     start_and_stop_computing(session, volume, request_of)
     session.ask(make_scan(SHAPE), 2, request_of())
-    shutil.rmtree(session._worker.folder)
+    shutil.rmtree(session._worker.files)
     wait_for_all(session)
     assert isinstance(session.error, OutputError)
 

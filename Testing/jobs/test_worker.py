@@ -16,8 +16,8 @@ from CBCTSuperResLib.core import processes
 from CBCTSuperResLib.core.errors import Cancelled
 from CBCTSuperResLib.io.exchange import read_exchange, write_exchange
 from CBCTSuperResLib.io.volume import Volume
-from CBCTSuperResLib.jobs import job as worker_process
-from CBCTSuperResLib.jobs.job import WorkerProcess
+from CBCTSuperResLib.jobs import job as job_file
+from CBCTSuperResLib.jobs.job import Job
 from scans import make_scan
 from waiting import run_to_end as run
 from waiting import wait_until
@@ -25,7 +25,7 @@ from waiting import wait_until
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 
-def run_to_end(worker: WorkerProcess) -> list[dict]:
+def run_to_end(worker: Job) -> list[dict]:
     try:
         return run(worker)
     finally:
@@ -36,16 +36,16 @@ def apply_job(source: Path, target: Path, model: Path, **options) -> dict:
     return {"kind": "apply", "input": str(source), "output": str(target), "model": str(model), "options": options}
 
 
-def start_long_run(source: Path, target: Path, model: Path) -> WorkerProcess:
+def start_long_run(source: Path, target: Path, model: Path) -> Job:
     """A run that computes already and has long to go."""
-    worker = WorkerProcess(apply_job(source, target, model)).start()
+    worker = Job(apply_job(source, target, model)).start()
     wait_until(lambda: worker.poll() and worker.fraction > 0.04)
     return worker
 
 
 def test_a_file_is_super_resolved_with_monotone_progress_and_a_report(scan_file, tiny_model, tmp_path):
     target = tmp_path / "Ergebnis größer.nrrd"
-    worker = WorkerProcess(apply_job(scan_file, target, tiny_model)).start()
+    worker = Job(apply_job(scan_file, target, tiny_model)).start()
     events = run_to_end(worker)
     assert worker.error is None, worker.error.detail
     fractions = [e["fraction"] for e in events if e["event"] == "progress"]
@@ -55,10 +55,10 @@ def test_a_file_is_super_resolved_with_monotone_progress_and_a_report(scan_file,
     scan, result = Volume.read(scan_file), Volume.read(target)
     assert result.grid.size == (56, 48, 4) and result.voxels.dtype == scan.voxels.dtype
     assert np.allclose(result.grid.index_to_point, scan.grid.resampled((56, 48, 4)).index_to_point, atol=1e-6)
-    assert not worker.folder.exists()
+    assert not worker.files.exists()
 
     report = json.loads(Path(f"{target}.json").read_text(encoding="utf-8"))
-    assert report == json.loads(json.dumps(worker.result))
+    assert report == json.loads(json.dumps(worker.report))
     assert report["input"]["size"] == [28, 24, 4] and report["output"]["size"] == [56, 48, 4]
     assert report["output"]["bytes"] == target.stat().st_size
     assert {"torch", "numpy", "SimpleITK", "CBCTSuperResLib"} <= set(report["versions"])
@@ -70,7 +70,7 @@ def test_a_file_is_super_resolved_with_monotone_progress_and_a_report(scan_file,
 def test_an_exchange_file_gives_the_same_result_as_a_file(scan_file, tiny_model, tmp_path):
     write_exchange(Volume.read(scan_file), tmp_path / "in.npy")
     for source, target in ((scan_file, "out.nrrd"), (tmp_path / "in.npy", "out.npy")):
-        worker = WorkerProcess(apply_job(source, tmp_path / target, tiny_model)).start()
+        worker = Job(apply_job(source, tmp_path / target, tiny_model)).start()
         run_to_end(worker)
         assert worker.error is None, worker.error.detail
     from_file, from_exchange = Volume.read(tmp_path / "out.nrrd"), read_exchange(tmp_path / "out.npy")
@@ -88,7 +88,7 @@ def test_an_exchange_file_gives_the_same_result_as_a_file(scan_file, tiny_model,
     ],
 )
 def test_bad_jobs_end_with_words_and_an_exit_code(scan_file, tiny_model, tmp_path, change, exit_code, words):
-    worker = WorkerProcess({**apply_job(scan_file, tmp_path / "out.nrrd", tiny_model), **change}).start()
+    worker = Job({**apply_job(scan_file, tmp_path / "out.nrrd", tiny_model), **change}).start()
     run_to_end(worker)
     assert worker.error.exit_code == exit_code and words in str(worker.error).lower()
     assert worker._process.returncode == exit_code
@@ -102,7 +102,7 @@ def test_cancel_ends_a_run_at_once_and_leaves_nothing(long_scan_file, tiny_model
     run_to_end(worker)
     assert isinstance(worker.error, Cancelled)
     assert worker._process.returncode == Cancelled.exit_code  # it ended itself, it was not killed
-    assert time.monotonic() - start < worker_process.PATIENCE_S + 1
+    assert time.monotonic() - start < job_file.PATIENCE_S + 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +124,7 @@ def test_a_worker_killed_half_way_leaves_no_output_and_no_lock(long_scan_file, s
     assert "killed" in worker.error.what
     assert not target.exists() and not Path(f"{target}.json").exists()
 
-    again = WorkerProcess(apply_job(scan_file, target, tiny_model)).start()  # the dead run does not block the next
+    again = Job(apply_job(scan_file, target, tiny_model)).start()  # the dead run does not block the next
     run_to_end(again)
     assert again.error is None and target.exists()
 
@@ -132,7 +132,7 @@ def test_a_worker_killed_half_way_leaves_no_output_and_no_lock(long_scan_file, s
 @posix_only
 def test_a_worker_that_hangs_is_reported_and_ended(long_scan_file, tiny_model, tmp_path):
     worker = start_long_run(long_scan_file, tmp_path / "out.nrrd", tiny_model)
-    worker._life._limit = 2.5
+    worker._silence.limit_s = 2.5
     os.killpg(worker._process.pid, signal.SIGSTOP)
     run_to_end(worker)
     assert "stopped responding" in worker.error.what
@@ -142,7 +142,7 @@ def test_a_worker_that_hangs_is_reported_and_ended(long_scan_file, tiny_model, t
 def test_two_runs_cannot_write_the_same_output(long_scan_file, scan_file, tiny_model, tmp_path):
     target = tmp_path / "out.nrrd"
     first = start_long_run(long_scan_file, target, tiny_model)
-    second = WorkerProcess(apply_job(scan_file, target, tiny_model)).start()
+    second = Job(apply_job(scan_file, target, tiny_model)).start()
     run_to_end(second)
     assert "Another run is writing" in second.error.what
     first.cancel()
@@ -158,8 +158,8 @@ def test_a_worker_whose_parent_is_killed_ends_and_cleans_up(long_scan_file, tiny
     script = f"""
 import sys, time
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
-from CBCTSuperResLib.jobs.job import WorkerProcess
-worker = WorkerProcess({job!r}, {str(folder)!r}).start()
+from CBCTSuperResLib.jobs.job import Job
+worker = Job({job!r}, {str(folder)!r}).start()
 print(worker._process.pid, flush=True)
 while True:
     time.sleep(1)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
-from CBCTSuperResLib.jobs.job import WorkerProcess
+from CBCTSuperResLib.jobs.job import Job
 
 
-def run(job: dict) -> WorkerProcess:
-    worker = WorkerProcess(job).start()
+def run(job: dict) -> Job:
+    worker = Job(job).start()
     end = time.monotonic() + 60
-    while not worker.finished:
+    while not worker.isFinished:
         assert time.monotonic() < end, "it did not end in time"
         worker.poll()
         time.sleep(0.05)
@@ -45,7 +45,7 @@ def test_the_data_of_a_training_is_looked_at_as_its_first_step_would(options):
     pytest.importorskip("torch", reason="torch is not installed")
     worker = run({"kind": "check", "options": options})
     assert worker.error is None, worker.error.detail
-    report = worker.result
+    report = worker.report
     assert report["train"]["count"] == 3 and report["train"]["window"] == [0, 65535]
     assert (report["val"]["count"], report["val"]["size"]) == (3, [24, 32])
     assert report["train"]["files"][0]["voxel_size_mm"] == [0.2, 0.2]
@@ -61,7 +61,7 @@ def test_data_that_will_not_do_is_refused_in_words(options):
 def test_a_plan_tells_memory_and_time_in_figures_and_in_words(options):
     worker = run({"kind": "plan", "options": options})
     assert worker.error is None, worker.error.detail
-    report = worker.result
+    report = worker.report
     assert report["missing"] == report["problems"] == [] and report["micro_batch"] == 2
     assert report["memory_bytes"] > 0 and report["seconds"] > report["seconds_per_step"] > 0
     assert str(Path(options["path"]["root"]) / "experiments" / "run") in report["text"]

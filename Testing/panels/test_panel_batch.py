@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from apply_helpers import add_scan
 from CBCTSuperResLib.core.errors import Cancelled, InputError
+from CBCTSuperResLib.jobs import queue as queue_file
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
@@ -34,8 +35,8 @@ class FakeWorker:
     """A file that goes as far as the test says."""
 
     def __init__(self, job):
-        self.job, self.finished, self.fraction, self.message = job, False, 0.0, ""
-        self.warnings, self.error, self.remaining_s = [], None, None
+        self.job, self.isFinished, self.fraction, self.message = job, False, 0.0, ""
+        self.warnings, self.error, self.remaining = [], None, None
 
     def start(self):
         return self
@@ -44,10 +45,10 @@ class FakeWorker:
         """The test moves it."""
 
     def cancel(self):
-        self.finished, self.error = True, Cancelled()
+        self.isFinished, self.error = True, Cancelled()
 
     def close(self):
-        self.finished = True
+        self.isFinished = True
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def workers(panel, monkeypatch):
         made.append(FakeWorker(job))
         return made[-1]
 
-    monkeypatch.setattr(panel.batch.queue, "_worker", make)
+    monkeypatch.setattr(queue_file, "Job", make)
     return made
 
 

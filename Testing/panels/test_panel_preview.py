@@ -461,7 +461,7 @@ def test_a_real_process_that_is_killed_is_told_in_words(panel, views, scene):
 def test_files_of_the_process_are_removed_when_the_panel_closes(panel, apply_widget, views):
     switch(panel)
     wait_for_picture(panel)
-    folder = panel.preview.preview._session._worker.folder
+    folder = panel.preview.preview._session._worker.files
     assert folder.exists()
     apply_widget.cleanup()
     assert not folder.exists()

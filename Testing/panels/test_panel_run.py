@@ -195,7 +195,7 @@ def test_a_real_worker_that_is_killed_or_hangs_is_told_in_words(application, pan
     panel.ui.applyButton.click()
     job = panel.run.job
     wait_until(lambda: application.qapp.processEvents() or "Network" in job.message)
-    job._worker._life._limit = 2.0
+    job._worker._silence.limit_s = 2.0
     os.kill(job._worker._process.pid, getattr(signal, sign))
     wait_until(lambda: application.qapp.processEvents() or not panel.run.job)
     assert words in panel.ui.statusLabel.text and panel.ui.applyButton.text == "Apply"
@@ -211,4 +211,4 @@ def test_a_real_run_is_cancelled_and_leaves_no_node(application, panel, scene):
     wait_until(lambda: application.qapp.processEvents() or not panel.run.job)
     assert panel.ui.statusLabel.text == "Cancelled." and worker._process.poll() is not None
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
-    assert not worker.folder.exists()
+    assert not worker.files.exists()

@@ -255,9 +255,9 @@ def test_a_check_is_cancelled_and_ends_with_the_scene(application, panel, ui, pa
     assert ui.dataStatusLabel.text == "Cancelled."
     ui.checkButton.click()
     tick_until(application, panel, lambda: panel.data._work._task._task)
-    worker = panel.data._work._task._task._worker
+    worker = panel.data._work._task._task
     scene.Clear(0)
-    assert worker.finished or not worker._process or worker._process.poll() is not None
+    assert worker.isFinished or not worker._process or worker._process.poll() is not None
     assert not panel.data.isBusy and rows(ui) == []
 
 

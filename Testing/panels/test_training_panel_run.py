@@ -10,7 +10,7 @@ import pytest
 from CBCTSuperResLib.core import processes
 from CBCTSuperResLib.core.errors import DependencyError
 from CBCTSuperResLib.jobs import job as worker_process
-from CBCTSuperResLib.jobs.training import jobFolder
+from CBCTSuperResLib.jobs.training import worker_folder
 from CBCTSuperResLib.train.run_folder import read_run
 from quick_trainings import write_worker
 from training_helpers import choose_drawn_slices, tick_until
@@ -229,7 +229,7 @@ def test_what_shows_curves_is_offered_once_and_a_training_goes_on_without_it(pan
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_worker_is_told_with_advice_and_its_run_can_be_resumed(panel, wait, caplog):
     start(panel, wait, step=6)
-    os.killpg(panel.run.job._worker._process.pid, signal.SIGKILL)
+    os.killpg(panel.run.job._process.pid, signal.SIGKILL)
     wait(lambda: panel.run.job is None)
     assert "The worker process was killed (signal 9)." in panel.ui.trainingLabel.text
     assert "batch_size" in panel.ui.trainingLabel.text and "killed" in caplog.text
@@ -283,7 +283,7 @@ def test_a_kept_training_is_found_when_slicer_opens_again(application, training_
     start(panel, wait)
     panel.ui.keepTrainingBox.click()
     assert panel.run.job.isDetached
-    process, folder = panel.run.job._worker._process, folder_of(panel)
+    process, folder = panel.run.job._process, folder_of(panel)
     training_widget.cleanup()
     assert process.poll() is None
 
@@ -303,7 +303,7 @@ def test_a_kept_training_is_found_when_slicer_opens_again(application, training_
 def test_a_training_that_is_not_kept_stops_cleanly_with_slicer(training_widget, panel, wait):
     folder = folder_of(panel)
     start(panel, wait)
-    process = panel.run.job._worker._process
+    process = panel.run.job._process
     training_widget.cleanup()
     process.wait(20)
     assert read_run(folder).state == "stopped"
@@ -313,24 +313,24 @@ def test_what_became_of_a_kept_training_is_told(application, training_widget, op
     choose_drawn_slices(panel, niter=30)
     start(panel, wait)
     panel.ui.keepTrainingBox.click()
-    process, folder = panel.run.job._worker._process, folder_of(panel)
+    process, folder = panel.run.job._process, folder_of(panel)
     training_widget.cleanup()
     process.wait(20)
     again = open_again()
     tick_until(application, again.panel, lambda: again.panel.run.job is None)
     assert again.panel.ui.trainingLabel.text.startswith("Lauf 1 is finished.")
-    assert not jobFolder(folder).exists()
+    assert not worker_folder(folder).exists()
 
 
 def test_a_training_from_a_terminal_is_watched_but_not_stopped(application, training_widget, panel, wait, monkeypatch):
     from CBCTSuperResLib.jobs import training
 
     start(panel, wait)
-    process = panel.run.job._worker._process
+    process = panel.run.job._process
     panel.ui.keepTrainingBox.click()
     training_widget.exit()
     panel.run.close()
-    monkeypatch.setattr(training, "jobFolder", lambda run: run / "none")  # as if no Slicer had started it
+    monkeypatch.setattr(training, "worker_folder", lambda run: run / "none")  # as if no Slicer had started it
     training_widget.enter()
     assert panel.run.job.isElsewhere and not panel.ui.startButton.enabled
     assert "outside of Slicer" in panel.ui.startButton.toolTip and not panel.ui.keepTrainingBox.enabled

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OutputError
 from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.jobs import queue as queue_file
+from CBCTSuperResLib.jobs.queue import FileTask, State
 from CBCTSuperResLib.models.card import read_card
-from CBCTSuperResLib.scene import queue as batch_queue
-from CBCTSuperResLib.scene.queue import BatchQueue, Recipe, State
+from CBCTSuperResLib.scene.queue import BatchQueue, Recipe
 from scans import make_scan
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -24,8 +25,8 @@ class FakeWorker:
     """Half done at the first look, done at the second; fails for scans whose name says so."""
 
     def __init__(self, job):
-        self.job, self.finished, self.fraction, self.message = job, False, 0.0, ""
-        self.warnings, self.error, self.remaining_s, self.closed, self.looks = [], None, None, False, 0
+        self.job, self.isFinished, self.fraction, self.message = job, False, 0.0, ""
+        self.warnings, self.error, self.remaining, self.closed, self.looks = [], None, None, False, 0
 
     def start(self):
         return self
@@ -34,12 +35,12 @@ class FakeWorker:
         self.looks += 1
         self.fraction, self.message = 0.5, "Network"
         if self.looks == 2:
-            self.finished, self.warnings = True, ["The pixels are not square."]
+            self.isFinished, self.warnings = True, ["The pixels are not square."]
             if "bad" in self.job["input"]:
                 self.error = InputError("It is bad.", "Choose another.")
 
     def cancel(self):
-        self.finished, self.error = True, Cancelled()
+        self.isFinished, self.error = True, Cancelled()
 
     def close(self):
         self.closed = True
@@ -51,12 +52,13 @@ def workers():
 
 
 @pytest.fixture
-def queue(workers):
+def queue(workers, monkeypatch):
     def make(job):
         workers.append(FakeWorker(job))
         return workers[-1]
 
-    return BatchQueue(SuperResLogic(), make)
+    monkeypatch.setattr(queue_file, "Job", make)
+    return BatchQueue(SuperResLogic())
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_closing_ends_everything_at_once(queue, workers, recipe):
 
 
 def test_files_whose_result_is_up_to_date_are_skipped_if_wanted(queue, workers, recipe, monkeypatch):
-    monkeypatch.setattr(batch_queue.FileTask, "is_up_to_date", lambda task: task.source.name == "a.nrrd")
+    monkeypatch.setattr(FileTask, "is_up_to_date", lambda task: task.source.name == "a.nrrd")
     queue.setSources([Path("a.nrrd"), Path("b.nrrd")])
     queue.start(recipe, queue.unfinished)
     run(queue)

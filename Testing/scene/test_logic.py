@@ -175,22 +175,22 @@ class FakeWorker:
     shape, dtype = (40, 512, 512), np.uint16
 
     def __init__(self, job, folder):
-        self.folder, self.output = folder, job["output"]
-        self.fraction, self.message, self.remaining_s, self.warnings, self.error = 0.5, "Network", 3.0, [], None
-        self.finished, self.closed, self.wasCancelled = False, False, False
-        self.result = {"super_resolution": {"model": "m", "model_sha256": "0"}, "versions": {"CBCTSuperResLib": "1"}}
+        self.files, self.output = folder, job["output"]
+        self.fraction, self.message, self.remaining, self.warnings, self.error = 0.5, "Network", 3.0, [], None
+        self.isFinished, self.closed, self.wasCancelled = False, False, False
+        self.report = {"super_resolution": {"model": "m", "model_sha256": "0"}, "versions": {"CBCTSuperResLib": "1"}}
 
     def start(self):
         return self
 
     def poll(self):
-        if self.finished:
+        if self.isFinished:
             return
         with ExchangeOutput(self.output) as output:
             voxels = output.allocate(self.shape, self.dtype)
             voxels[...] = 7
             output.publish(Volume(voxels, Grid(self.shape[::-1])))
-        self.finished = True
+        self.isFinished = True
 
     def cancel(self):
         self.wasCancelled = True
@@ -220,7 +220,7 @@ def test_a_result_that_cannot_be_taken_over_ends_the_job_with_words(scene, scan,
     def refuse(*_):
         raise MemoryError("1 GB")
 
-    monkeypatch.setattr(nodes, "_newImage", refuse)
+    monkeypatch.setattr(volume_job, "newImage", refuse)
     job = start_fake(scan, tiny_model)
     wait_for(job)
     assert "could not be handed over" in job.error.what and volume_nodes(scene) == ["Jaw"]
@@ -261,7 +261,7 @@ def test_a_job_can_be_cancelled_while_the_worker_computes(scene, tiny_model):
         assert time.monotonic() < end and not job.isFinished, job.error
         job.poll()
         time.sleep(0.02)
-    folder = job._worker.folder
+    folder = job._worker.files
     job.cancel()
     wait_for(job, 10)
     assert isinstance(job.error, Cancelled)
@@ -293,8 +293,15 @@ def test_disagreement_becomes_a_second_node_beside_the_result(scene, scan, tiny_
 
 
 def test_a_job_that_fails_while_it_copies_leaves_no_second_node(scene, scan, tiny_model, monkeypatch):
-    job = SuperResLogic().start(scan, model=tiny_model, uncertainty=2)
-    monkeypatch.setattr(SuperResJob, "_completeDisagreement", lambda self: (_ for _ in ()).throw(RuntimeError("full")))
+    job, taken = SuperResLogic().start(scan, model=tiny_model, uncertainty=2), []
+
+    def take(node, image, grid):
+        taken.append(node)
+        if len(taken) == 2:
+            raise RuntimeError("full")
+        nodes.takeImage(node, image, grid)
+
+    monkeypatch.setattr(volume_job, "takeImage", take)
     wait_for(job)
     assert isinstance(job.error, ResourceError) and volume_nodes(scene) == ["Jaw"]
-    assert job.disagreementVolume is None
+    assert job.disagreementVolume is None and job.outputVolume is None and len(taken) == 2

@@ -36,11 +36,11 @@ NEEDED_BYTES = 5e9
 class ReadyWorker:
     """A worker whose large result is there when the test has made it."""
 
-    def __init__(self, job, folder):
-        self.folder, self.input, self.output = folder, Path(job["input"]), job["output"]
-        self.fraction, self.message, self.remaining_s, self.warnings, self.error = 0.5, "Network", 3.0, [], None
-        self.hasStarted = self.finished = False
-        self.result = {"super_resolution": {"model": "m", "model_sha256": "0"}, "versions": {"CBCTSuperResLib": "1"}}
+    def __init__(self, job, folder, keep_files):
+        self.files, self.input, self.output = folder, Path(job["input"]), job["output"]
+        self.fraction, self.message, self.remaining, self.warnings, self.error = 0.5, "Network", 3.0, [], None
+        self.hasStarted = self.isFinished = False
+        self.report = {"super_resolution": {"model": "m", "model_sha256": "0"}, "versions": {"CBCTSuperResLib": "1"}}
 
     def start(self):
         self.hasStarted = True
@@ -55,13 +55,13 @@ class ReadyWorker:
             for k, pixels in enumerate(voxels):
                 pixels[...] = k
             output.publish(Volume(voxels, Grid(RESULT[::-1])))
-        self.finished = True
+        self.isFinished = True
 
     def cancel(self):
         """It does nothing anyway."""
 
     def close(self):
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.files, ignore_errors=True)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_no_tick_of_the_panel_takes_long_with_an_input_of_400_and_a_result_of_80
     largeScan, apply_panel, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(type(slicer.app), "temporaryPath", str(tmp_path / "temporary"))
-    monkeypatch.setattr(logic, "WorkerProcess", ReadyWorker)
+    monkeypatch.setattr(logic, "Job", ReadyWorker)
     (tmp_path / "temporary").mkdir()
     panel, ticks = apply_panel, Ticks()
     panel.parameters.model = DEFAULT_MODEL

@@ -22,15 +22,16 @@ from CBCTSuperResLib.core.errors import (
 )
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
-from CBCTSuperResLib.jobs import job as worker_process
-from CBCTSuperResLib.jobs.training import RunElsewhere
+from CBCTSuperResLib.jobs import job as job_file
 from CBCTSuperResLib.models.folder import list_models, user_models_folder
 from CBCTSuperResLib.train.curves import CurvesTable
+from CBCTSuperResLib.train.observer import RunFacts
+from CBCTSuperResLib.train.run_events import RunEvents
 from quick_trainings import write_worker
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CBCTSuperResLib.jobs import training as jobs_of_training  # noqa: E402
-from CBCTSuperResLib.jobs.training import jobFolder  # noqa: E402
+from CBCTSuperResLib.jobs.training import TrainingJob, worker_folder  # noqa: E402
 from CBCTSuperResLib.scene import nodes  # noqa: E402
 from CBCTSuperResLib.scene.logic import SuperResLogic  # noqa: E402
 from CBCTSuperResLib.scene.training_logic import TrainingLogic  # noqa: E402
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("mrml")
 @pytest.fixture
 def quick(tmp_path, monkeypatch) -> None:
     command = write_worker(tmp_path)
-    monkeypatch.setattr(worker_process, "worker_command", lambda: command)
+    monkeypatch.setattr(job_file, "worker_command", lambda: command)
 
 
 @pytest.fixture
@@ -74,10 +75,10 @@ def logic():
     logic.start = remembered
     yield logic
     for job in made:
-        if not job.isFinished or job._worker.is_detached:
-            processes.kill_group(job._worker._process.pid)
-            job._worker._process.wait(20)
-        shutil.rmtree(job._worker.folder, ignore_errors=True)
+        if not job.isFinished or job.isDetached:
+            processes.kill_group(job._process.pid)
+            job._process.wait(20)
+        shutil.rmtree(job.files, ignore_errors=True)
 
 
 def poll_until(job, condition, seconds: float = 30.0) -> None:
@@ -107,7 +108,7 @@ def test_a_training_tells_steps_curves_validations_and_its_end(quick, logic, val
     assert job.validations == [{"step": step, "psnr": 30.0 + step, "psnr_cubic": 31.0} for step in (5, 10)]
     assert job.picture == job.folder / "10.png" and job.saved == 10
     assert job.warnings == ["A note."] and job.device == "CPU"
-    assert not jobFolder(job.folder).exists()
+    assert not worker_folder(job.folder).exists()
 
 
 def test_a_stopped_training_goes_on_where_it_was_with_its_curves(quick, logic, values):
@@ -162,7 +163,7 @@ def test_a_training_that_is_let_go_of_stops_by_itself(quick, logic, values):
     job = logic.start(values)
     poll_until(job, lambda: job.step > 2)
     job.close()
-    job._worker._process.wait(20)
+    job._process.wait(20)
     (run,) = logic.runs(values["path"]["root"])
     assert run.state == "stopped"
 
@@ -170,7 +171,7 @@ def test_a_training_that_is_let_go_of_stops_by_itself(quick, logic, values):
 def test_a_training_that_was_started_elsewhere_is_watched_but_not_stopped(quick, logic, values, monkeypatch):
     job = logic.start(values)
     poll_until(job, lambda: job.step > 2)
-    monkeypatch.setattr(jobs_of_training, "jobFolder", lambda run: run / "none")  # as if no Slicer had started it
+    monkeypatch.setattr(jobs_of_training, "worker_folder", lambda run: run / "none")  # as if no Slicer had started it
     picture = job.folder / "val_images" / "a slice" / "a slice_5.png"
     picture.parent.mkdir(parents=True)
     picture.touch()
@@ -187,42 +188,55 @@ def test_a_training_that_was_started_elsewhere_is_watched_but_not_stopped(quick,
     assert isinstance(seen.error, Cancelled) and "stopped after" in seen.error.what
 
 
-def test_a_validation_that_ends_after_its_step_was_seen_is_told(tmp_path):
-    folder, now = tmp_path / "run", [0.0]
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """The folder of a run that is being trained on another computer."""
+    monkeypatch.setattr(jobs_of_training, "STATUS_INTERVAL_S", 0.0)
+    folder = tmp_path / "run"
     folder.mkdir()
     facts = {"state": "running", "step": 4, "niter": 9, "updated": time.time(), "host": "elsewhere"}
     (folder / "status.json").write_text(json.dumps(facts))
-    table = CurvesTable(folder / "curves.csv")
-    table.put(4, {"l_g_pix": 0.5})
-    run = RunElsewhere(folder, clock=lambda: now[0])
+    return folder
+
+
+def test_a_validation_that_ends_after_its_step_was_seen_is_told(elsewhere):
+    events, run = RunEvents(), TrainingJob.attach(elsewhere)
 
     def told():
-        now[0] += 10
-        return [(event["event"], event.get("step"), event.get("values")) for event in run.poll()][:-1]
+        return [(event["event"], event.get("step"), event.get("values")) for event in run.poll()]
 
+    events.started(RunFacts("run", elsewhere, 4, 9))
     assert told() == [("run", 4, None)]
-    table.put(4, {"val_psnr": 30.0})
+    events.validated(4, {"psnr": 30.0}, None)
     assert told() == [("validated", 4, {"psnr": 30.0})]
-    table.put(5, {"l_g_pix": 0.4})
+    events.step(5, {"l_g_pix": 0.4}, 0.5, 2.0)
     assert told() == [("scalars", 5, {"l_g_pix": 0.4})]
-    table.put(5, {"val_psnr": 31.0})
-    table.put(6, {"l_g_pix": 0.3})
+    events.validated(5, {"psnr": 31.0}, None)
+    events.step(6, {"l_g_pix": 0.3}, 0.5, 1.5)
     assert told() == [("validated", 5, {"psnr": 31.0}), ("scalars", 6, {"l_g_pix": 0.3})]
     assert told() == []
+    assert run.history == [{"step": 5, "l_g_pix": 0.4}, {"step": 6, "l_g_pix": 0.3}]
+    assert run.validations == [{"step": 4, "psnr": 30.0}, {"step": 5, "psnr": 31.0}]
 
 
-def test_a_run_elsewhere_whose_folder_vanishes_has_ended_at_the_second_look(tmp_path):
-    folder, now = tmp_path / "run", [0.0]
-    folder.mkdir()
-    facts = {"state": "running", "step": 4, "niter": 9, "updated": time.time(), "host": "elsewhere"}
-    (folder / "status.json").write_text(json.dumps(facts))
-    run = RunElsewhere(folder, clock=lambda: now[0])
+def test_a_run_elsewhere_whose_folder_vanishes_has_ended_at_the_second_look(elsewhere):
+    run = TrainingJob.attach(elsewhere)
     run.poll()
-    shutil.rmtree(folder)
+    shutil.rmtree(elsewhere)
     for isFinished in (False, True):
-        now[0] += 10
-        assert run.poll() == [] and run.finished is isFinished
+        assert run.poll() == [] and run.isFinished is isFinished
     assert "is no run" in run.error.what
+
+
+def test_a_run_of_the_version_before_without_events_is_watched_by_its_status(elsewhere):
+    CurvesTable(elsewhere / "curves.csv").put(4, {"l_g_pix": 0.5})
+    run = TrainingJob.attach(elsewhere, 9)
+    run.poll()
+    assert (run.step, run.history) == (4, [{"step": 4, "l_g_pix": 0.5}])
+    facts = {"state": "finished", "step": 9, "niter": 9, "best": {"psnr": 31.0}}
+    (elsewhere / "status.json").write_text(json.dumps(facts))
+    run.poll()
+    assert run.report == {"folder": str(elsewhere), "step": 9, "results": {"best": {"psnr": 31.0}}} and run.step == 9
 
 
 def test_paths_that_are_relative_mean_this_process_s_folder(quick, logic, values, tmp_path, monkeypatch):
@@ -282,13 +296,13 @@ def test_nodes_are_prepared_where_the_scene_shows_them(quick, logic, scene, tmp_
     seen = {}
     task = logic.prepare(low, high, tmp_path / "pairs", scale=2, format="nrrd")
     for role in ("lr", "hr"):
-        (file,) = (task._worker.folder / role).iterdir()
+        (file,) = (task.files / role).iterdir()
         seen[role] = Volume.read(file)
     job = task.wait()["job"]
     assert job["options"]["format"] == "nrrd" and job["out"] == str(tmp_path / "pairs")
     assert np.allclose(np.subtract(seen["lr"].origin, seen["hr"].origin), [-1, -2, 3])
     assert np.array_equal(seen["hr"].voxels, slicer.util.arrayFromVolume(high))
-    assert not task._worker.folder.exists()
+    assert not task.files.exists()
     with pytest.raises(OptionError):
         logic.prepare(low, high, tmp_path / "pairs", scale=1)
 

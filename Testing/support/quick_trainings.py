@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
 from CBCTSuperResLib.jobs import worker
 from CBCTSuperResLib.core.errors import Cancelled
+from CBCTSuperResLib.core.events import EventWriter
 from CBCTSuperResLib.core.atomic import FileLock
 from CBCTSuperResLib.train.checks import read_options
 from CBCTSuperResLib.train.curves import CurvesTable
@@ -40,18 +41,21 @@ def train(job, events, stop):
         fresh = status.with_suffix(".new")
         fresh.write_text(json.dumps(facts))
         fresh.replace(status)
+    run = EventWriter(folder / "events.jsonl")
     facts = {{"name": options.name, "folder": str(folder), "step": done, "niter": niter}}
-    events.send("run", **facts, device="CPU", notes=["A note."])
+    run.begin("run", **facts, device="CPU", notes=["A note."])
+    events.send("follow", path=run.path)
     for step in range(done + 1, niter + 1):
         tell("running", step)
-        events.send("progress", fraction=step / niter, message=f"Iteration {{step}}", remaining_s=9.0)
+        how = {{"fraction": step / niter, "message": f"Iteration {{step}}", "remaining_s": 9.0}}
+        run.send("progress", **how, step=step, seconds_per_step=0.02)
         table.put(step, {{"l_g_pix": 1 / step}})
-        events.send("scalars", step=step, niter=niter, values={{"l_g_pix": 1 / step}})
+        run.send("scalars", step=step, values={{"l_g_pix": 1 / step}})
         if step % 5 == 0:
             measures = {{"psnr": 30.0 + step, "psnr_cubic": 31.0}}
             table.put(step, {{"val_" + name: value for name, value in measures.items()}})
-            events.send("validated", step=step, values=measures, picture=str(folder / f"{{step}}.png"))
-            events.send("saved", step=step, path="x")
+            run.send("validated", step=step, values=measures, picture=str(folder / f"{{step}}.png"))
+            run.send("saved", step=step, path="x")
         if stop():
             tell("stopped", step)
             raise Cancelled(f"Stopped after {{step}}.")

@@ -21,7 +21,7 @@ def run_to_end(worker) -> list[dict]:
 
     def has_ended() -> bool:
         events.extend(worker.poll())
-        return worker.finished
+        return worker.isFinished
 
     wait_until(has_ended)
     return events

@@ -1,13 +1,11 @@
-"""What is known of a job from the files in its folder: the worker's events, its log and its signs of life.
+"""A job: one piece of work in a process of its own, seen from the program that waits for it.
 
-A worker process seen from outside: started, polled, cancelled. Needs neither torch nor Qt nor Slicer.
+The worker appends events to a file and nobody waits for anything, because Python threads hardly run inside Slicer:
+whoever started the job calls `poll` from a timer, or `wait`. Needs neither torch nor Qt nor Slicer.
 
-The worker appends its events to a file and nobody waits for anything, because Python threads hardly run inside Slicer:
-whoever started the job calls `poll` from a timer, or from a loop.
-
-Jobs that may go on after the program that started them has ended, and are found again by their folder.
-
-A job done where it is polled, for plain Python; in Slicer's own process torch may crash.
+In the folder of a job lie `job.json` (what to do), `events.jsonl` (see `worker`), `log.txt` (what the worker prints),
+`heartbeat`, `cancel` (asks to stop), `parent` and `alive` (locks that fall with the process that holds them) and
+`detached`.
 """
 
 from __future__ import annotations
@@ -19,18 +17,43 @@ import shutil
 import subprocess
 import tempfile
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..core.atomic import FileLock
+from ..core.atomic import FileLock, fresh_file, locks_work, write_json
 from ..core.errors import Cancelled, InputError, OutputError, SuperResError
 from ..core.events import EventReader
 from ..core.options import Options
-from ..core.processes import kill_group, start_in_own_group, worker_command
+from ..core.processes import ParentLock, kill_group, process_exists, start_in_own_group, worker_command
 
+PACE_S = 0.05
 LOG_LINES = 50
+GRACE_S = 5.0
+PATIENCE_S = 1.5  # so that a user who cancels waits for two seconds at most
+SILENCE_LIMIT_S = 120.0
+SILENCE_OF_A_LOST_WORKER_S = 10.0
+FRESH_S = 60.0
+TIME_TO_STOP_S = 1800.0
+
+LESS_MEMORY = {
+    "apply": "choose a ROI, smaller tiles or axial planes",
+    "preview": "close other programs, or choose a lighter model",
+    "train": "choose a smaller batch_size or HR_size, and resume",
+    "prepare": "close other programs, or prepare one pair at a time",
+}
+WHEN_HUNG = {
+    "apply": "Try again; if it happens again, choose smaller tiles or another device.",
+    "preview": "Switch the preview on again.",
+    "train": "Resume the run; if it happens again, choose another device.",
+}
+
+
+def less_memory(kind: str | None) -> str:
+    """What to do where the memory does not suffice for a kind of job; the rest of a sentence."""
+    return LESS_MEMORY.get(kind, "close other programs")
 
 
 class WorkerError(SuperResError):
@@ -48,234 +71,409 @@ class WorkerError(SuperResError):
         self.detail = detail
 
 
-class JobState:
-    """How far a job is, as its worker told it.
+class Job:
+    """One job. When it has finished it has a report or an error, whatever happened.
 
-    Attributes
-    ----------
-    fraction, message, remaining_s : float, str, float or None
-        Progress from 0 to 1, the stage in words, and the seconds to go if they are known.
-    warnings : list of str
-    result : dict or None
-        The report of a job that was done.
-    error : SuperResError or None
-        Why there is no report.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.fraction = 0.0
-        self.message = ""
-        self.remaining_s: float | None = None
-        self.warnings: list[str] = []
-        self.result: dict | None = None
-        self.error: SuperResError | None = None
-        self._readers = [EventReader(self.folder / "events.jsonl")]
-
-    def log_tail(self) -> str:
-        """The last lines that the worker printed."""
-        with suppress(OSError), open(self.folder / "log.txt", encoding="utf-8", errors="replace") as log:
-            return "".join(deque(log, LOG_LINES))
-        return ""
-
-    def read_events(self) -> list[dict]:
-        """Take in what was told since the last call, here and in the files that were named to follow."""
-        events = []
-        for reader in self._readers:
-            for event in reader.read():
-                if event["event"] == "follow":
-                    self._readers.append(EventReader(event["path"]))
-                events.append(event)
-                self._take(event)
-        return events
-
-    def _take(self, event: dict) -> None:
-        kind = event["event"]
-        if kind == "progress":
-            self.fraction, self.message = event["fraction"], event["message"]
-            self.remaining_s = event["remaining_s"]
-        elif kind == "warning":
-            self.warnings.append(event["message"])
-        elif kind == "done":
-            self.fraction, self.remaining_s, self.result = 1.0, 0.0, event["report"]
-        elif kind == "error":
-            self.error = self._as_error(event)
-
-    def _as_error(self, event: dict) -> SuperResError:
-        if event["exit_code"] == Cancelled.exit_code:
-            return Cancelled(event["what"], event["advice"])
-        detail = "\n".join(text for text in (event["detail"], self.log_tail()) if text)
-        return WorkerError(event["what"], event["advice"], event["exit_code"], detail)
-
-
-class LifeSigns:
-    """Notices that the heartbeat has stood still for too long.
-
-    Silence is counted in steps of at most a second between two looks, so that a computer that slept, or a timer that
-    was late, does not count as silence of the worker.
-    """
-
-    def __init__(self, path: Path, limit_s: float) -> None:
-        self._path, self._limit = path, limit_s
-        self._last, self._silence = b"", 0.0
-        self._looked = time.monotonic()
-
-    def have_ceased(self) -> bool:
-        now = time.monotonic()
-        step, self._looked = min(1.0, now - self._looked), now
-        beat = self._last
-        with suppress(OSError):
-            beat = self._path.read_bytes()
-        self._silence = self._silence + step if beat == self._last else 0.0
-        self._last = beat
-        return self._silence > self._limit
-
-
-GRACE_S = 5.0
-PATIENCE_S = 1.5  # so that a user who cancels waits for two seconds at most
-SILENCE_LIMIT_S = 120.0
-
-
-class WorkerProcess(JobState):
-    """One job in a process of its own.
-
-    >>> job = WorkerProcess({"kind": "apply", "input": "scan.nrrd", "output": "result.nrrd", "options": {}})
-    >>> job.start()
-    >>> while not job.finished:
-    ...     for event in job.poll():
+    >>> job = Job({"kind": "apply", "input": "scan.nrrd", "output": "result.nrrd", "options": {}}).start()
+    >>> while not job.isFinished:
+    ...     for event in job.poll():                     # from a timer; or job.wait()
     ...         print(event)
-    ...     time.sleep(0.1)
-    >>> job.close()
-    >>> job.result or job.error
+    >>> job.report or job.error
+    >>> job.close()                                      # at any time; ends what goes on
+
+    A lasting job has a folder that stays. Its worker may outlive the program that started it, and is never killed
+    without being asked to:
+
+    >>> job = Job({"kind": "train", "options": options}, folder, lasting=True).start()
+    >>> job.detach()                                     # now it goes on when this program ends
+    >>> job = Job.attach(folder)                         # later, in this program or another
+
+    Without `detach`, the worker of a program that ends stops as if it had been asked to, and takes its time for it.
 
     Parameters
     ----------
-    job : dict
+    task : dict
         What to do, see `worker`; the files for events, cancelling and life signs are added here.
-    folder : path, optional
-        Temporary folder of the job, which `close` removes; otherwise one is made.
+    files : path, optional
+        Folder for the job's files, which is removed at the end; without it a temporary one is made.
+    lasting : bool
     command : list of str, optional
         What to run instead of the worker; the job's file is appended.
     silence_limit_s : float
         A worker that gives no sign of life for so long is taken for hung and killed.
-    """
+    keep_files : bool
+        Whether the folder stays, once the job has finished, until `close`; because its result lies there.
+    breathe : callable, optional
+        What `wait` does between two polls.
 
-    advice_when_killed = "Usually the memory was full: choose a ROI, smaller tiles or axial planes."
-    advice_when_hung = "Try again; if it happens again, choose smaller tiles or another device."
+    Attributes
+    ----------
+    fraction, message, remaining : float, str, float or None
+        Progress from 0 to 1, the stage in words, and the seconds to go if they are known.
+    warnings : list of str
+    isFinished : bool
+    report : dict or None
+        What was done.
+    error : SuperResError or None
+        Why there is no report; `Cancelled` if the user asked for that.
+    """
 
     def __init__(
         self,
-        job: dict,
-        folder: str | Path | None = None,
+        task: dict,
+        files: str | Path | None = None,
+        *,
+        lasting: bool = False,
         command: list[str] | None = None,
         silence_limit_s: float = SILENCE_LIMIT_S,
+        keep_files: bool = False,
+        breathe: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(Path(folder) if folder else make_job_folder())
-        self.finished = False
-        self._command = command or worker_command()
-        self._job = {
-            **job,
-            "events": str(self.folder / "events.jsonl"),
-            "cancel": str(self.folder / "cancel"),
-            "heartbeat": str(self.folder / "heartbeat"),
-            "folder": str(self.folder),
-        }
+        self.files = Path(files).absolute() if files else make_job_folder()
+        self.fraction, self._message, self.remaining = 0.0, "", None
+        self.warnings: list[str] = []
+        self.isFinished = False
+        self.report: dict | None = None
+        self.error: SuperResError | None = None
+        self._task, self._lasting, self._command = task, lasting, command
+        self._keep_files = keep_files
+        self._breathe = breathe or (lambda: time.sleep(PACE_S))
+        self._readers = [EventReader(self.files / "events.jsonl")]
+        self._worker: dict = {}  # what it told of itself: pid, group, host
         self._process: subprocess.Popen | None = None
-        self._life = LifeSigns(self.folder / "heartbeat", silence_limit_s)
-        self._lock = FileLock(self.folder / "parent")
+        self._is_attached, self._has_locks = False, True
+        self._parent: ParentLock | None = None
+        self._silence = Silence(self.files / "heartbeat", silence_limit_s)
         self._cancelled_at: float | None = None
         self._told_at: float | None = None
 
-    def start(self) -> WorkerProcess:
+    @classmethod
+    def attach(cls, files: str | Path) -> Job:
+        """The lasting job in this folder, whoever started it; its events are told from the first on.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        job = cls({}, files, lasting=True)
+        job._attach()
+        return job
+
+    def _attach(self) -> None:
+        if not (self.files / "job.json").is_file():
+            raise InputError(f"There is no job in {self.files}.", "Start it again.")
+        with suppress(OSError, ValueError):
+            self._task = json.loads((self.files / "job.json").read_text(encoding="utf-8"))
+        self._is_attached, self._has_locks = True, has_locks(self.files)
+        limit_s = SILENCE_OF_A_LOST_WORKER_S if self._has_locks else FRESH_S
+        self._silence = Silence(self.files / "heartbeat", limit_s)
+
+    @property
+    def message(self) -> str:
+        return self._message
+
+    def start(self) -> Job:
         """Start the process; returns at once.
 
         Raises
         ------
-        WorkerError
-            If there is no Python to run it with.
+        InputError
+            If a lasting job of this folder is still going on.
+        OutputError, WorkerError
+            If the folder cannot be written, or there is no Python to run the worker with.
         """
-        if self._others_can_see_our_lock():
-            self._job["parent"] = str(self._lock.path)
-        job_file = self.folder / "job.json"
-        job_file.write_text(json.dumps(self._job, ensure_ascii=False, default=str), encoding="utf-8")
+        if self._lasting:
+            self._make_room()
+        task = {**self._task, "folder": str(self.files)}
+        task |= {name: str(self.files / name) for name in ("cancel", "heartbeat")}
+        task["events"] = str(self._readers[0].path)
+        if self._lasting:
+            task |= {name: str(self.files / name) for name in ("alive", "detached")}
+            task["grace_s"] = TIME_TO_STOP_S
+        self._parent = ParentLock(self.files / "parent")
         atexit.register(self.close)
         try:
-            self._process = start_in_own_group([*self._command, str(job_file)], self.folder / "log.txt")
+            file = write_json(self.files / "job.json", {**task, "parent": self._parent.facts})
+            command = self._command or worker_command()
+            self._process = start_in_own_group([*command, str(file)], self.files / "log.txt")
         except OSError as error:
+            self._parent.release()
             raise WorkerError(f"The worker process did not start: {error}.", "Install the program again.") from error
         return self
 
     def poll(self) -> list[dict]:
-        """Events since the last call; never waits. Sets `finished`, and then `result` or `error`."""
-        if self.finished or not self._has_started():
+        """Events since the last call; never waits. Sets `isFinished`, and then `report` or `error`."""
+        if self.isFinished or not (self._process or self._is_attached):
             return []
-        ended = self._has_ended()
-        events = self.read_events()
-        if self.result is None and self.error is None:
-            self._look_for_trouble(ended)
-        elif not ended:
-            self._do_not_linger()
-        self.finished = ended
+        events: list[dict] = []
+        try:
+            ended = self._has_ended()  # first, so that nothing that was told before the end is missed
+            self._read(events)
+            if self.report is None and self.error is None:
+                self._look_for_trouble(ended)
+            elif not ended:
+                self._end_a_lingering_worker()
+            if ended:
+                self._finish()
+        except Exception as error:
+            what = f"The job cannot be followed: {type(error).__name__}: {error}."
+            self.error = WorkerError(what, "Report it with the details.", detail=traceback.format_exc())
+            self.report = None
+            with suppress(SuperResError):
+                if not self._lasting:
+                    self.kill()
+            self._finish()
+        if self.isFinished and not self._keep_files:
+            self._clear_away()
         return events
 
+    def wait(self, progress: Callable[[float, str], None] | None = None) -> dict:
+        """Poll until the work is done; the application stays alive meanwhile.
+
+        Parameters
+        ----------
+        progress : callable (fraction, message), optional
+
+        Returns
+        -------
+        dict
+            The report.
+
+        Raises
+        ------
+        SuperResError
+            Why there is none.
+        """
+        while not self.isFinished:
+            self.poll()
+            if progress:
+                progress(self.fraction, self.message)
+            self._breathe()
+        if self.error:
+            raise self.error
+        return self.report
+
     def cancel(self) -> None:
-        """Ask the worker to stop; `poll` kills it if it has not stopped after 1.5 seconds."""
-        if self._cancelled_at is None and not self.finished:
-            Path(self._job["cancel"]).touch()
-            self._cancelled_at = time.monotonic()
+        """Ask the worker to stop; a later `poll` ends the job with the error `Cancelled`.
+
+        A worker that has not stopped after 1.5 seconds is killed; that of a lasting job is waited for as long as it
+        takes.
+
+        Raises
+        ------
+        OutputError
+            If the folder of a lasting job cannot be written.
+        """
+        if self._cancelled_at is not None or self.isFinished:
+            return
+        try:
+            with self._telling():
+                (self.files / "cancel").touch()
+        except OutputError:
+            if self._lasting:
+                raise
+            self.kill()
+        self._cancelled_at = time.monotonic()
 
     def kill(self) -> None:
-        """End the process and all that it started, now."""
+        """End the process and all that it started, now.
+
+        Raises
+        ------
+        OutputError
+            If it runs on another computer.
+        """
         if self._process is not None:
-            kill_group(self._process.pid)
-            self._process.wait()
+            if self._process.poll() is None:
+                kill_group(self._process.pid)
+                self._process.wait()
+        elif self._worker and not self._has_ended():
+            if self._worker.get("host") != platform.node():
+                raise OutputError(f"The job runs on {self._worker.get('host')}.", "Stop it, or end it there.")
+            kill_group(self._worker["group"])
+
+    @property
+    def isDetached(self) -> bool:
+        """Whether the worker goes on when its parent ends."""
+        return (self.files / "detached").exists()
+
+    def detach(self, detached: bool = True) -> None:
+        """Let the worker of a lasting job go on when this program ends; or not, after all.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written.
+        """
+        if self.isFinished:
+            return
+        with self._telling():
+            if detached:
+                (self.files / "detached").touch()
+            else:
+                (self.files / "detached").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Kill the process if it still runs and remove the job's folder. May be called twice."""
-        atexit.unregister(self.close)
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
-        if not self.finished:
-            self.finished = True
-            self.error = self.error or Cancelled()
-        self._lock.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Let go of the job. Safe at any time, and more than once.
 
-    def _has_started(self) -> bool:
-        return self._process is not None
+        Its worker is killed and its folder removed; of a lasting job, a detached worker goes on, another is asked to
+        stop, and only the folder of one that has ended is cleared away.
+        """
+        if self._lasting and not (self.isFinished or self._is_attached or self.isDetached):
+            with suppress(OutputError):
+                self.cancel()
+        if not self._lasting:
+            self.kill()
+        has_ended = self.isFinished
+        if not has_ended:
+            self.error = self.error or Cancelled()
+            self._finish()
+        if has_ended or not self._lasting:
+            self._clear_away()
+
+    @property
+    def _kind(self) -> str | None:
+        return self._task.get("kind")
+
+    def _make_room(self) -> None:
+        """An empty folder for a lasting job."""
+        if is_going_on(self.files):
+            raise InputError(f"The job in {self.files} is still going on.", "Attach to it, or stop it first.")
+        try:
+            shutil.rmtree(self.files, ignore_errors=True)
+            self.files.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(f"The folder {self.files} cannot be made: {error}.", "Choose another root.") from error
+
+    def _read(self, events: list[dict]) -> None:
+        """Take in what was told since the last call, here and in the files that the worker named to follow."""
+        for reader in self._readers:
+            for event in reader.read():
+                try:
+                    self._take(event)
+                except (KeyError, TypeError, ValueError, AttributeError):  # a line that lacks something
+                    reader.damaged += 1
+                else:
+                    events.append(event)
+
+    def _take(self, event: dict) -> None:
+        kind = event["event"]
+        if kind == "started":
+            self._worker = event
+        elif kind == "follow":
+            if Path(event["path"]) not in [reader.path for reader in self._readers]:
+                self._readers.append(EventReader(event["path"]))
+        elif kind == "progress":
+            fraction, remaining = float(event["fraction"]), event["remaining_s"]
+            self.fraction, self._message, self.remaining = fraction, str(event["message"]), remaining
+        elif kind == "warning":
+            self.warnings.append(str(event["message"]))
+        elif kind == "done":
+            self.report = dict(event["report"])
+            self.fraction, self.remaining = 1.0, 0.0
+        elif kind == "error":
+            what, advice, exit_code = event["what"], event["advice"], int(event["exit_code"])
+            if exit_code == Cancelled.exit_code:
+                self.error = Cancelled(what, advice)
+            else:
+                detail = "\n".join(text for text in (event["detail"], self._log_tail()) if text)
+                self.error = WorkerError(what, advice, exit_code, detail)
 
     def _has_ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def _others_can_see_our_lock(self) -> bool:
-        """Whether the lock by which the worker notices our death works on this file system."""
-        return self._lock.acquire() and not FileLock(self._lock.path).acquire()
+        if self._process is not None:
+            return self._process.poll() is not None
+        if self._has_locks:
+            lives, is_starting = is_held(self.files / "alive"), is_held(self.files / "parent")
+        elif self._worker.get("host") == platform.node():
+            lives = is_starting = process_exists(int(self._worker["pid"]))
+        else:
+            lives = is_starting = not self._silence.is_too_long()
+        if lives:
+            return False
+        return self.report is not None or self.error is not None or (not is_starting and self._silence.is_too_long())
 
     def _look_for_trouble(self, ended: bool) -> None:
+        """The worker has not told its end."""
         if ended:
             self.error = Cancelled() if self._cancelled_at else self._sudden_end()
-        elif self._cancelled_at and self._has_waited_enough(self._cancelled_at):
+        elif self._is_attached:
+            return
+        elif self._cancelled_at and not self._lasting and time.monotonic() - self._cancelled_at > PATIENCE_S:
             self.kill()
-        elif self._life.have_ceased():
-            self.error = WorkerError(
-                "The worker process stopped responding and was ended.", self.advice_when_hung, detail=self.log_tail()
-            )
+        elif self._silence.is_too_long():
+            what = "The worker process stopped responding and was ended."
+            self.error = WorkerError(what, WHEN_HUNG.get(self._kind, "Try again."), detail=self._log_tail())
             self.kill()
 
-    def _has_waited_enough(self, since: float) -> bool:
-        """Whether a worker that was asked to stop, `since` a monotonic time, is to be killed."""
-        return time.monotonic() - since > PATIENCE_S
-
-    def _do_not_linger(self) -> None:
+    def _end_a_lingering_worker(self) -> None:
         """A worker that has told its end has five seconds to go."""
         self._told_at = self._told_at or time.monotonic()
-        if time.monotonic() - self._told_at > GRACE_S:
+        if self._process is not None and time.monotonic() - self._told_at > GRACE_S:
             self.kill()
 
     def _sudden_end(self) -> SuperResError:
-        code = self._process.returncode
-        how = f"was killed (signal {-code})" if code < 0 else f"ended unexpectedly (code {code})"
-        return WorkerError(f"The worker process {how}.", self.advice_when_killed, detail=self.log_tail())
+        code = None if self._process is None else self._process.returncode
+        if code is None:
+            how = "The worker process has gone."
+        elif code < 0:
+            how = f"The worker process was killed (signal {-code})."
+        else:
+            how = f"The worker process ended unexpectedly (code {code})."
+        damaged = sum(reader.damaged for reader in self._readers)
+        if damaged:
+            how += f" {damaged} of the lines that it told could not be read."
+        advice = f"Usually the memory was full: {less_memory(self._kind)}."
+        return WorkerError(how, advice, detail=self._log_tail())
+
+    def _finish(self) -> None:
+        atexit.unregister(self.close)
+        self.isFinished = True
+        if self.report is None and self.error is None:
+            self.error = self._sudden_end()
+        if self._parent:
+            self._parent.release()
+
+    def _clear_away(self) -> None:
+        if not (self._lasting and is_going_on(self.files)):
+            shutil.rmtree(self.files, ignore_errors=True)
+
+    def _log_tail(self) -> str:
+        """The last lines that the worker printed."""
+        with suppress(OSError), open(self.files / "log.txt", encoding="utf-8", errors="replace") as log:
+            return "".join(deque(log, LOG_LINES))
+        return ""
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = f"The job cannot be told; {self.files} is not writable ({error.strerror})."
+            raise OutputError(what, "Wait for its end, or end its process.") from error
+
+
+class Silence:
+    """How long a heartbeat has stood still.
+
+    It is counted in steps of at most a second between two looks, so that a computer that slept, or a timer that was
+    late, does not count as silence of the worker.
+    """
+
+    def __init__(self, heartbeat: Path, limit_s: float) -> None:
+        self._heartbeat, self.limit_s = heartbeat, limit_s
+        self._last, self._silence_s = b"", 0.0
+        self._looked = time.monotonic()
+
+    def is_too_long(self) -> bool:
+        now = time.monotonic()
+        step, self._looked = min(1.0, now - self._looked), now
+        beat = self._last
+        with suppress(OSError):
+            beat = self._heartbeat.read_bytes()
+        self._silence_s = self._silence_s + step if beat == self._last else 0.0
+        self._last = beat
+        return self._silence_s > self.limit_s
 
 
 def make_job_folder(parent: str | Path | None = None) -> Path:
@@ -293,186 +491,15 @@ def make_job_folder(parent: str | Path | None = None) -> Path:
         raise OutputError(f"No temporary folder can be made: {error}.", advice) from error
 
 
-SILENCE_OF_A_LOST_WORKER_S = 10.0
-TIME_TO_STOP_S = 1800.0
+def has_locks(folder: Path) -> bool:
+    """`locks_work`; where that cannot be found out, they are believed."""
+    with suppress(OSError):
+        return locks_work(folder)
+    return True
 
 
-class LastingJob(WorkerProcess):
-    """A job in a folder that stays, whose worker may outlive its parent and is never killed without being asked to.
-
-    >>> job = LastingJob({"kind": "train", "options": options}, folder).start()
-    >>> job.detach()                                     # now it goes on when this program ends
-    >>> job = LastingJob.attach(folder)                  # later, in this program or another
-
-    Without `detach`, the worker of a program that ends stops as if it had been asked to, and takes its time for it.
-    """
-
-    advice_when_killed = "Usually the memory was full: choose a smaller batch_size or HR_size, and resume."
-    advice_when_hung = "Resume the run; if it happens again, choose another device."
-
-    def __init__(self, job: dict, folder: str | Path, command: list[str] | None = None) -> None:
-        super().__init__(job, Path(folder).absolute(), command)
-        self._job |= {
-            "alive": str(self.folder / "alive"),
-            "detached": str(self.folder / "detached"),
-            "grace_s": TIME_TO_STOP_S,
-        }
-        self._is_attached = False
-        self._started: dict = {}
-
-    @classmethod
-    def attach(cls, folder: str | Path) -> LastingJob:
-        """The job in this folder, whoever started it; its events are told from the first on.
-
-        Raises
-        ------
-        InputError
-            If there is none.
-        """
-        job = cls({}, folder)
-        if not (job.folder / "job.json").is_file():
-            raise InputError(f"There is no job in {folder}.", "Start it again.")
-        job._is_attached = True
-        job._life = LifeSigns(job.folder / "heartbeat", SILENCE_OF_A_LOST_WORKER_S)
-        return job
-
-    def start(self) -> LastingJob:
-        """Start the process; returns at once.
-
-        Raises
-        ------
-        InputError
-            If the job of this folder is still going on.
-        OutputError, WorkerError
-            If the folder cannot be made, or there is no Python to run the worker with.
-        """
-        if is_going_on(self.folder):
-            raise InputError(f"The job in {self.folder} is still going on.", "Attach to it, or stop it first.")
-        try:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-        except OSError as error:
-            raise OutputError(f"The folder {self.folder} cannot be made: {error}.", "Choose another root.") from error
-        super().start()
-        return self
-
-    def poll(self) -> list[dict]:
-        events = super().poll()
-        if self.finished:
-            self._lock.release()
-        return events
-
-    @property
-    def is_detached(self) -> bool:
-        """Whether the worker goes on when its parent ends."""
-        return (self.folder / "detached").exists()
-
-    def detach(self, detached: bool = True) -> None:
-        """Let the worker go on when this program ends; or not, after all.
-
-        Raises
-        ------
-        OutputError
-            If the folder cannot be written.
-        """
-        if self.finished:
-            return
-        with _telling(self.folder):
-            if detached:
-                (self.folder / "detached").touch()
-            else:
-                (self.folder / "detached").unlink(missing_ok=True)
-
-    def cancel(self) -> None:
-        """Ask the worker to stop; it is waited for as long as it takes.
-
-        Raises
-        ------
-        OutputError
-            If the folder cannot be written.
-        """
-        with _telling(self.folder):
-            super().cancel()
-
-    def kill(self) -> None:
-        """End the process and all that it started, now.
-
-        Raises
-        ------
-        OutputError
-            If it runs on another computer.
-        """
-        if not self._is_attached:
-            super().kill()
-        elif not self._has_ended() and self._started:
-            if self._started.get("host") != platform.node():
-                raise OutputError(f"The job runs on {self._started.get('host')}.", "Stop it, or end it there.")
-            kill_group(self._started["group"])
-
-    def close(self) -> None:
-        """Let go of the job: a detached one goes on, another stops by itself, a finished one is cleared away."""
-        atexit.unregister(self.close)
-        if self.finished:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        elif not (self._is_attached or self.is_detached):
-            with suppress(OutputError):
-                self.cancel()
-        if not self.finished:
-            self.finished = True
-            self.error = self.error or Cancelled()
-        self._lock.release()
-
-    def _take(self, event: dict) -> None:
-        super()._take(event)
-        if event["event"] == "started":
-            self._started = event
-
-    def _has_started(self) -> bool:
-        return self._is_attached or super()._has_started()
-
-    def _has_ended(self) -> bool:
-        if not self._is_attached:
-            return super()._has_ended()
-        if _is_held(self.folder / "alive"):
-            return False
-        if self.result is not None or self.error is not None:
-            return True
-        return not _is_held(self.folder / "parent") and self._life.have_ceased()
-
-    def _has_waited_enough(self, since: float) -> bool:
-        """A step may take minutes, and the checkpoint at its end is worth waiting for."""
-        return False
-
-    def _look_for_trouble(self, ended: bool) -> None:
-        if ended or not self._is_attached:
-            super()._look_for_trouble(ended)
-
-    def _do_not_linger(self) -> None:
-        self._told_at = self._told_at or time.monotonic()
-        if not self._is_attached and time.monotonic() - self._told_at > GRACE_S:
-            self.kill()
-
-    def _sudden_end(self) -> SuperResError:
-        if not self._is_attached:
-            return super()._sudden_end()
-        return WorkerError("The worker process has gone.", self.advice_when_killed, detail=self.log_tail())
-
-
-@contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        advice = "Wait for its end, or end its process."
-        raise OutputError(f"The job cannot be told; {folder} is not writable ({error.strerror}).", advice) from error
-
-
-def is_going_on(folder: str | Path) -> bool:
-    """Whether the worker of the job in this folder lives, or is being started."""
-    return any(_is_held(Path(folder) / name) for name in ("alive", "parent"))
-
-
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock of this file; it is not taken from anybody."""
     if not path.exists():
         return False
     lock = FileLock(path)
@@ -483,35 +510,60 @@ def _is_held(path: Path) -> bool:
     return True
 
 
-class InProcessWorker:
-    """Does the job where it is polled; the counterpart of `WorkerProcess` for plain Python."""
+def is_going_on(files: str | Path) -> bool:
+    """Whether the worker of the job in this folder lives, or is being started.
 
-    def __init__(self, job: dict, folder: Path, progress: Callable[[float, str], None] | None = None) -> None:
-        self.folder = folder
-        self.fraction, self.message, self.remaining_s = 0.0, "", None
+    Where there are no locks, the worker's process on this computer tells, or a sign of life within the last minute.
+    """
+    files = Path(files)
+    if has_locks(files):
+        return is_held(files / "alive") or is_held(files / "parent")
+    worker = next((event for event in EventReader(files / "events.jsonl").read() if event["event"] == "started"), {})
+    if worker.get("host") == platform.node():
+        return process_exists(int(worker["pid"]))
+    return min(_age_s(files / "heartbeat"), _age_s(files / "job.json")) < FRESH_S
+
+
+def _age_s(path: Path) -> float:
+    """Seconds since a file was written, by the clock of its disk; infinite if there is none."""
+    if not path.exists():
+        return float("inf")
+    now = fresh_file(path)
+    try:
+        return now.stat().st_mtime - path.stat().st_mtime
+    finally:
+        now.unlink()
+
+
+class InProcessJob:
+    """Applies a model where it is polled, with the face of a `Job`; for plain Python. In Slicer torch may crash it."""
+
+    def __init__(self, task: dict, files: Path, progress: Callable[[float, str], None] | None = None) -> None:
+        self.files = files
+        self.fraction, self.message, self.remaining = 0.0, "", None
         self.warnings: list[str] = []
-        self.result: dict | None = None
+        self.report: dict | None = None
         self.error: SuperResError | None = None
-        self.finished = False
-        self._job, self._progress = job, progress
+        self.isFinished = False
+        self._task, self._progress = task, progress
 
-    def start(self) -> InProcessWorker:
+    def start(self) -> InProcessJob:
         return self
 
     def poll(self) -> None:
         from ..apply.file import apply_to_file
 
-        job = self._job
-        options = Options.from_json(job["options"])
+        task = self._task
         try:
-            self.result = apply_to_file(job["input"], job["output"], job["model"], options, self._progress)
-            self.warnings = self.result["warnings"]
+            options = Options.from_json(task["options"])
+            self.report = apply_to_file(task["input"], task["output"], task["model"], options, self._progress)
+            self.warnings = self.report["warnings"]
         except SuperResError as error:
             self.error = error
-        self.fraction, self.finished = 1.0, True
+        self.fraction, self.isFinished = 1.0, True
 
     def cancel(self) -> None:
-        self.error, self.finished = Cancelled(), True
+        self.error, self.isFinished = Cancelled(), True
 
     def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.files, ignore_errors=True)

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from ..core.atomic import write_json
 from ..core.errors import OutputError, SuperResError
 from ..core.options import PreviewRequest, request_file
 from ..io.exchange import read_exchange, write_slabs
 from ..io.volume import Volume
-from .job import WorkerError, WorkerProcess, make_job_folder
+from .job import Job, WorkerError, make_job_folder
 
 HAND_OVER_BUDGET_S = 0.03
 SILENCE_LIMIT_S = 30.0
-
-
-class PreviewWorker(WorkerProcess):
-    """The process; what it says of itself when it fails is about previews."""
-
-    advice_when_killed = "Usually the memory was full: close other programs, or choose a lighter model."
-    advice_when_hung = "Switch the preview on again."
-
-    def __init__(self, job: dict, folder: Path, command: list[str] | None = None) -> None:
-        super().__init__(job, folder, command, SILENCE_LIMIT_S)
 
 
 @dataclass(frozen=True)
@@ -53,8 +43,8 @@ class PreviewSession:
     ----------
     parent : path, optional
         Where temporary files go.
-    make_worker : callable (job, folder), optional
-        Returns a `WorkerProcess` that is not started.
+    make_job : callable (task, files), optional
+        Returns a `Job` that is not started.
 
     Attributes
     ----------
@@ -65,11 +55,11 @@ class PreviewSession:
     def __init__(
         self,
         parent: str | Path | None = None,
-        make_worker: Callable[[dict, Path], WorkerProcess] | None = None,
+        make_job: Callable[[dict, Path], Job] | None = None,
     ) -> None:
         self.error: SuperResError | None = None
-        self._parent, self._make_worker = parent, make_worker or PreviewWorker
-        self._worker: WorkerProcess | None = None
+        self._parent, self._make_job = parent, make_job or partial(Job, silence_limit_s=SILENCE_LIMIT_S)
+        self._worker: Job | None = None
         self._asked: Asked | None = None
         self._has_told = False
         self._requests = self._volumes = 0
@@ -142,8 +132,8 @@ class PreviewSession:
             self._worker = None
 
     def _start(self) -> None:
-        job = {"kind": "preview", "model": self._asked.request.model}
-        self._worker = self._make_worker(job, make_job_folder(self._parent))
+        task = {"kind": "preview", "model": self._asked.request.model}
+        self._worker = self._make_job(task, make_job_folder(self._parent))
         self._requests, self._has_told = 0, False
         try:
             self._worker.start()
@@ -155,14 +145,14 @@ class PreviewSession:
         """Two idle minutes may have passed since the last request."""
         if self._worker is not None:
             self._worker.poll()
-            if self._worker.finished:
+            if self._worker.isFinished:
                 self.close()
 
     def _begin_to_hand_over(self) -> None:
         if self._requests:
             self._send({})
         self._volumes += 1
-        self._volume_file = self._worker.folder / f"volume-{self._volumes}.npy"
+        self._volume_file = self._worker.files / f"volume-{self._volumes}.npy"
         self._version = self._asked.version
         self._handing_over = write_slabs(self._asked.volume, self._volume_file)
 
@@ -183,10 +173,7 @@ class PreviewSession:
     def _send(self, message: dict) -> None:
         """Put the next request into the worker's folder; it appears there whole."""
         self._requests += 1
-        file = request_file(self._worker.folder, self._requests)
-        beside = file.with_suffix(".new")
-        beside.write_text(json.dumps(message, ensure_ascii=False), encoding="utf-8")
-        os.replace(beside, file)
+        write_json(request_file(self._worker.files, self._requests), message, indent=None)
 
     def _new_events(self) -> list[dict]:
         events = self._worker.poll()
@@ -194,7 +181,7 @@ class PreviewSession:
         ours = [event for event in events if event.get("number") == self._requests]
         for event in ours:
             self._take(event)
-        if self._worker is not None and self._worker.finished and self._asked:
+        if self._worker is not None and self._worker.isFinished and self._asked:
             self._go_on_after_the_end()
         return ours
 

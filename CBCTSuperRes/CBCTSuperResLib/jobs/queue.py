@@ -1,18 +1,21 @@
-"""The files of a batch: which scan becomes which file, by which job, and whether it has already."""
+"""Many scans, one after the other: which scan becomes which file, and the queue of command and panel."""
 
 from __future__ import annotations
 
 import glob
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from ..apply.file import identity, report_path
 from ..apply.plan import scales
-from ..core.errors import InputError
+from ..core.errors import Cancelled, InputError, OutputError, SuperResError
 from ..core.options import Options
 from ..models.card import ModelCard
+from .job import Job, WorkerError
 
 VOLUME_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")
 
@@ -37,9 +40,15 @@ class FileTask:
     spacing: Sequence[float] | None = None
     series: str | None = None
 
-    def to_job(self) -> dict:
-        """What a worker is told."""
-        return {
+    def start(self) -> Job:
+        """Start the job that computes it.
+
+        Raises
+        ------
+        SuperResError
+            If no worker can be started.
+        """
+        task = {
             "kind": "apply",
             "input": str(self.source),
             "output": str(self.target),
@@ -49,6 +58,10 @@ class FileTask:
             "spacing": self.spacing,
             "series": self.series,
         }
+        return started(Job(task))
+
+    def result_of(self, job: Job) -> Path:
+        return self.target
 
     def is_up_to_date(self) -> bool:
         """Whether the result is there, and was made of the same scan, with the same model and options."""
@@ -111,3 +124,199 @@ def _stem(path: Path) -> str:
         return path.resolve().name
     suffix = max((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), key=len, default=path.suffix)
     return path.name[: len(path.name) - len(suffix)]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another one.") from error
+
+
+def started(job: Job) -> Job:
+    """Start a job, or remove its files where that fails."""
+    try:
+        return job.start()
+    except BaseException:
+        job.close()
+        raise
+
+
+class State(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINISHED = (State.DONE, State.SKIPPED)
+
+
+class Item:
+    """Something in a queue, and what became of it.
+
+    Attributes
+    ----------
+    source
+        What is computed: a file, or a volume node of Slicer.
+    task
+        How: `FileTask`, or what has its methods `is_up_to_date`, `start`, `result_of`, and its `target`.
+    fraction : float
+        From 0 to 1.
+    seconds : float
+        That it took.
+    result
+        A file or a volume node.
+    error : SuperResError or None
+    """
+
+    def __init__(self, source, task: FileTask | None = None) -> None:
+        self.source, self.task = source, task
+        self.reset()
+
+    def reset(self) -> None:
+        """Let it wait again."""
+        self.state, self.fraction, self.seconds, self.message = State.WAITING, 0.0, 0.0, ""
+        self.remaining: float | None = None
+        self.result = None
+        self.error: SuperResError | None = None
+        self.warnings: list[str] = []
+
+    @property
+    def isFile(self) -> bool:
+        return isinstance(self.source, Path)
+
+    @property
+    def name(self) -> str:
+        return self.source.name if self.isFile else self.source.GetName()
+
+
+class Queue:
+    """Works through items, one after the other; one that fails does not hinder the next.
+
+    >>> queue = Queue([Item(task.source, task) for task in tasks])
+    >>> queue.begin(queue.items, skip=True)
+    >>> while queue.isBusy:
+    ...     queue.poll()                      # from a timer or a loop
+
+    Attributes
+    ----------
+    items : list of Item
+    started : list of Item
+        Those that the last start was about.
+    isCancelling : bool
+    """
+
+    def __init__(self, items: Sequence[Item] = ()) -> None:
+        self.items = list(items)
+        self.started: list[Item] = []
+        self.isCancelling = False
+        self._skip = False
+        self._waiting: list[Item] = []
+        self._current: Item | None = None
+        self._job: Job | None = None
+        self._since = 0.0
+
+    @property
+    def unfinished(self) -> list[Item]:
+        """What has no result."""
+        return [item for item in self.items if item.state not in FINISHED]
+
+    @property
+    def failed(self) -> list[Item]:
+        return [item for item in self.items if item.state is State.FAILED]
+
+    @property
+    def fraction(self) -> float:
+        """Progress of what was started, from 0 to 1."""
+        return sum(item.fraction for item in self.started) / max(1, len(self.started))
+
+    @property
+    def isBusy(self) -> bool:
+        return self._job is not None or bool(self._waiting)
+
+    def begin(self, items: Sequence[Item], skip: bool) -> None:
+        """Begin with some of the items; `poll` does the rest.
+
+        Parameters
+        ----------
+        skip : bool
+            Whether items whose result is there and up to date are left out.
+        """
+        self.started, self._waiting, self.isCancelling, self._skip = list(items), list(items), False, skip
+        for item in items:
+            item.reset()
+
+    def task_of(self, item: Item) -> FileTask:
+        """How an item is computed.
+
+        Raises
+        ------
+        SuperResError
+            If it cannot be.
+        """
+        return item.task
+
+    def poll(self) -> None:
+        """Go on; takes at most about 50 ms."""
+        try:
+            if self._job is not None:
+                job, item = self._job, self._current
+                job.poll()
+                item.fraction, item.message, item.remaining = job.fraction, job.message, job.remaining
+                if job.isFinished:
+                    self._end(job.error)
+            elif self._waiting:
+                self._begin(self._waiting.pop(0))
+        except SuperResError as error:
+            self._end(error)
+        except Exception as error:  # one that fails does not hinder the next
+            self._end(WorkerError(f"The program failed: {type(error).__name__}: {error}.", "Report it."))
+
+    def cancel(self) -> None:
+        """Stop what is running and begin with nothing else; `poll` until it is no longer busy."""
+        self.isCancelling = True
+        for item in self._waiting:
+            item.state = State.CANCELLED
+        self._waiting = []
+        if self._job is not None:
+            self._job.cancel()
+
+    def close(self) -> None:
+        """End everything at once."""
+        self.cancel()
+        if self._job is not None:
+            self._job.close()
+            self._end(Cancelled())
+
+    def _begin(self, item: Item) -> None:
+        self._current, self._since = item, time.monotonic()
+        item.state = State.RUNNING
+        item.task = self.task_of(item)
+        if self._skip and item.task.is_up_to_date():
+            item.state, item.fraction, item.result = State.SKIPPED, 1.0, item.task.target
+            self._current = None
+        else:
+            self._job = item.task.start()
+
+    def _end(self, error: SuperResError | None) -> None:
+        job, item = self._job, self._current
+        self._job = self._current = None
+        item.seconds = time.monotonic() - self._since
+        item.fraction, item.error = 1.0, error
+        if job is not None:
+            job.close()
+            item.warnings = list(job.warnings)
+            item.result = None if error else item.task.result_of(job)
+        if isinstance(error, Cancelled):
+            item.state = State.CANCELLED
+        else:
+            item.state = State.FAILED if error else State.DONE

@@ -1,12 +1,13 @@
-"""Volume nodes on their way through a worker: handed over, computed, copied, tidied up; a moment at a time.
+"""Jobs on volume nodes: handed over, computed, taken over as nodes, tidied up; a moment at a time.
 
-The jobs whose results are volume nodes: a super-resolution, and what it has added to its input.
+There are two: a super-resolution, and what it has added to its input.
 """
 
 from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,32 +17,39 @@ from ..apply.plan import scales
 from ..core.errors import Cancelled, ResourceError, SuperResError
 from ..core.options import Options
 from ..io.exchange import read_exchange, remove_pieces, write_slabs
+from ..jobs.job import WorkerError
 from ..models.card import ModelCard
 from .nodes import (
     DISAGREEMENT_ROLE,
     RESULT_ROLE,
+    copySlabs,
     createOutputNode,
-    fillNode,
+    newImage,
     outputName,
     placeBeside,
     recordProvenance,
+    takeImage,
     volumeFromNode,
 )
 
 if TYPE_CHECKING:
     import slicer
+    import vtk
+
+    from ..core.volume import Grid
 
 
 TICK_BUDGET_S = 0.03
 HANDED_OVER, COMPUTED = 0.02, 0.97
-REST = None  # what a stage yields to end the tick
+REST, ENDED = None, object()  # what a stage yields to end the tick, and what comes after the last stage
 
 
 class VolumeJob:
     """Volumes that a worker makes another volume of. Call `poll` from a timer until `isFinished`, then `close`.
 
     Nothing that grows with the volumes is done at once, neither writing them nor removing the result's file, so that
-    the application stays responsive with volumes of any size. Subclasses say what becomes of the result.
+    the application stays responsive with volumes of any size. The nodes change at the end, all at one moment: until
+    then, and if there is an error, they are as they were. Subclasses say what becomes of the result.
 
     Parameters
     ----------
@@ -51,8 +59,8 @@ class VolumeJob:
         Without an output node one is made when the result is there.
     task : dict
         What the worker is to do, apart from the files.
-    worker : callable (job, folder)
-        Makes the worker, such as `WorkerProcess`.
+    worker : callable (task, folder)
+        Makes the `Job` that computes; its files stay until it is closed.
     folder : Path
         For the files of the job; removed at its end.
 
@@ -83,42 +91,37 @@ class VolumeJob:
         self.isFinished = False
         self._sources = list(sources.values())
         self._scene = self._sources[0].GetScene()
-        self._isOurNode = outputVolume is None
+        self._created: list[slicer.vtkMRMLScalarVolumeNode] = []
         self._isComputing = self._isCancelling = self._isTidying = False
         files = {name: folder / f"{name}.npy" for name in [*sources, "output"]}
         self._files = list(files.values())
-        self._outputFile = files["output"]
+        self._results = [files["output"]]
         self._worker = worker({**task, **{name: str(file) for name, file in files.items()}}, folder)
         self._work: Iterator[float | None] = self._stages()
         try:
             self._advance()
         except (OSError, MemoryError, RuntimeError) as error:
             self.close()
-            raise _notHandedOver(error) from error
+            raise _asError(error) from error
         except BaseException:
             self.close()
             raise
 
-    def newOutput(self) -> slicer.vtkMRMLScalarVolumeNode:
-        """A node for the result."""
-        raise NotImplementedError
-
-    def complete(self) -> None:
-        """Finish the output node, whose voxels are there, with what the report says."""
+    def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:
+        """Make nodes of the results, by `_taken`; what can fail comes first."""
         raise NotImplementedError
 
     def poll(self) -> None:
-        """Do what there is to do, for at most about 50 ms."""
+        """Do what there is to do, for at most about 50 ms. Whatever fails becomes the job's error."""
         if self.isFinished:
             return
         try:
             self._advance()
-        except StopIteration:
-            self._finish()
-        except SuperResError as error:
-            self._fail(error)
-        except (OSError, MemoryError, RuntimeError) as error:
-            self._fail(_notHandedOver(error))
+        except Exception as error:
+            if self._isTidying:
+                self._finish()
+            else:
+                self._fail(_asError(error))
 
     def cancel(self) -> None:
         """Ask to stop; a later `poll` ends the job with the error `Cancelled`, within some two seconds."""
@@ -145,8 +148,10 @@ class VolumeJob:
         end = time.perf_counter() + TICK_BUDGET_S
         if not (self._isTidying or self._nodesAreStillThere()):
             raise Cancelled("Cancelled because a volume was removed from the scene.")
-        while next(self._work) is not REST and time.perf_counter() < end:
-            pass
+        while (step := next(self._work, ENDED)) is not REST and time.perf_counter() < end:
+            if step is ENDED:
+                self._finish()
+                return
 
     def _nodesAreStillThere(self) -> bool:
         nodes = [*self._sources, *([self.outputVolume] if self.outputVolume else [])]
@@ -169,34 +174,45 @@ class VolumeJob:
         worker = self._worker
         worker.start()
         self._isComputing = True
-        while not worker.finished:
+        while not worker.isFinished:
             yield REST
             worker.poll()
             self.fraction = HANDED_OVER + (COMPUTED - HANDED_OVER) * worker.fraction
-            self.remaining = worker.remaining_s
+            self.remaining = worker.remaining
             if worker.message and not self._isCancelling:
                 self.message = worker.message
         self._isComputing = False
         if worker.error or self._isCancelling:
             raise worker.error or Cancelled()
-        self.report = worker.result
+        self.report = worker.report
 
     def _takeOver(self) -> Iterator[float | None]:
         self.message = "Copying the result"
         yield REST
-        if self.outputVolume is None:
-            self.outputVolume = self.newOutput()
-        yield from self._copied(self._outputFile, self.outputVolume)
-        self.complete()
+        images = []
+        for number, file in enumerate(self._results):
+            volume = read_exchange(file)
+            image, voxels = newImage(volume.voxels)
+            for part in copySlabs(volume.voxels, voxels):
+                self.fraction = COMPUTED + (1 - COMPUTED) * (number + part) / len(self._results)
+                yield part
+            images.append((image, volume.grid))
+        earlier = self.outputVolume and self.outputVolume.GetImageData()
+        self.publish(images)
+        yield REST
+        del earlier  # its memory is given back by a step of its own
 
-    def _copied(self, file: Path, node: slicer.vtkMRMLScalarVolumeNode) -> Iterator[float | None]:
-        """Copy a volume into a node beside the first source."""
-        result = read_exchange(file)
+    def _taken(
+        self, node: slicer.vtkMRMLScalarVolumeNode | None, name: str, image: vtk.vtkImageData, grid: Grid
+    ) -> slicer.vtkMRMLScalarVolumeNode:
+        """A node, new unless there is one, that has the voxels and lies beside the first source."""
+        if node is None:
+            node = createOutputNode(self._sources[0], name)
+            self._created.append(node)
         # Before the voxels come, because a display that chooses its window itself would look at all of them.
         placeBeside(self._sources[0], node)
-        for part in fillNode(node, result):
-            self.fraction = max(self.fraction, COMPUTED + (1 - COMPUTED) * part)
-            yield part if part < 1 else REST
+        takeImage(node, image, grid)
+        return node
 
     def _tidyUp(self) -> Iterator[None]:
         self._isTidying = True
@@ -205,25 +221,33 @@ class VolumeJob:
                 yield REST
 
     def _fail(self, error: SuperResError) -> None:
-        """Leave no empty node behind, and tidy up from now on."""
+        """Leave no node behind, and tidy up from now on."""
         self.error, self.message, self.remaining = error, "Tidying up", None
         self._work.close()
         if self._isComputing:
             self._worker.close()
         self._isComputing, self._isTidying = False, True
         self._work = self._tidyUp()
-        if self._isOurNode and self.outputVolume and self._scene.IsNodePresent(self.outputVolume):
-            self._scene.RemoveNode(self.outputVolume)
-        if self._isOurNode:
+        if self.outputVolume in self._created:
             self.outputVolume = None
+        for node in self._created:
+            if self._scene.IsNodePresent(node):
+                self._scene.RemoveNode(node)
 
     def _finish(self) -> None:
+        if self.report is None and self.error is None:
+            self.error = WorkerError("The job ended without a result.", "Report it with the details.")
         self.isFinished = True
         self._worker.close()
 
 
-def _notHandedOver(error: Exception) -> ResourceError:
-    return ResourceError(f"The volume could not be handed over: {error!r}.", "Free memory and try again.")
+def _asError(error: Exception) -> SuperResError:
+    if isinstance(error, SuperResError):
+        return error
+    if isinstance(error, OSError | MemoryError | RuntimeError):
+        return ResourceError(f"The volume could not be handed over: {error!r}.", "Free memory and try again.")
+    what = f"The program failed: {type(error).__name__}: {error}."
+    return WorkerError(what, "Report it with the details.", detail=traceback.format_exc())
 
 
 class SuperResJob(VolumeJob):
@@ -249,54 +273,36 @@ class SuperResJob(VolumeJob):
     ) -> None:
         self._name = outputName(inputVolume, scales(card, options)[0])
         self.disagreementVolume: slicer.vtkMRMLScalarVolumeNode | None = None
-        self._isDisagreementWanted = bool(options.uncertainty)
-        self._isDisagreementOurs = False
         task = {"kind": "apply", "model": str(card.path.absolute()), "options": options.to_json()}
         super().__init__({"input": inputVolume}, outputVolume, task, worker, folder)
-        if self._isDisagreementWanted:
-            self._files.append(beside_path(self._outputFile, DISAGREEMENT))
+        if options.uncertainty:
+            self._results.append(beside_path(self._results[0], DISAGREEMENT))
+            self._files.append(self._results[-1])
 
-    def newOutput(self) -> slicer.vtkMRMLScalarVolumeNode:
-        return createOutputNode(self._sources[0], self._name)
-
-    def complete(self) -> None:
+    def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:
+        (scan,), run = self._sources, self.report["super_resolution"]
         facts = {
-            "model": self.report["super_resolution"]["model"],
-            "modelSha256": self.report["super_resolution"]["model_sha256"],
+            "model": run["model"],
+            "modelSha256": run["model_sha256"],
             "version": self.report["versions"]["CBCTSuperResLib"],
             "report": json.dumps(self.report, ensure_ascii=False, default=str),
         }
-        recordProvenance(self._sources[0], self.outputVolume, facts)
-
-    def _takeOver(self) -> Iterator[float | None]:
-        yield from super()._takeOver()
-        if not self._isDisagreementWanted:
+        hasDisagreement = len(images) > 1
+        if hasDisagreement:
+            high, above = run["disagreement"]["percentile_95"], run["disagreement"]["above"]
+        output = self.outputVolume = self._taken(self.outputVolume, self._name, *images[0])
+        recordProvenance(scan, output, facts)
+        if not hasDisagreement:
             return
-        self.disagreementVolume = self.outputVolume.GetNodeReference(DISAGREEMENT_ROLE)
-        if self.disagreementVolume is None:
-            self._isDisagreementOurs = True
-            self.disagreementVolume = createOutputNode(
-                self._sources[0], f"{self.outputVolume.GetName()} {DISAGREEMENT}"
-            )
-        yield from self._copied(self._files[-1], self.disagreementVolume)
-        self._completeDisagreement()
-
-    def _completeDisagreement(self) -> None:
-        node, facts = self.disagreementVolume, self.report["super_resolution"]["disagreement"]
-        self.outputVolume.SetNodeReferenceID(DISAGREEMENT_ROLE, node.GetID())
-        recordProvenance(self._sources[0], node, {"disagreement": json.dumps(facts)})
-        node.SetNodeReferenceID(RESULT_ROLE, self.outputVolume.GetID())
-        high = facts["percentile_95"]
+        node = self._taken(output.GetNodeReference(DISAGREEMENT_ROLE), f"{output.GetName()} {DISAGREEMENT}", *images[1])
+        output.SetNodeReferenceID(DISAGREEMENT_ROLE, node.GetID())
+        recordProvenance(scan, node, {"disagreement": json.dumps(run["disagreement"])})
+        node.SetNodeReferenceID(RESULT_ROLE, output.GetID())
         display = node.GetScalarVolumeDisplayNode()
         display.SetWindowLevelMinMax(0.0, max(2 * high, 1e-3))
-        display.SetLowerThreshold(high if facts["above"] is None else facts["above"])
+        display.SetLowerThreshold(high if above is None else above)
         display.SetApplyThreshold(True)
-
-    def _fail(self, error: SuperResError) -> None:
-        super()._fail(error)
-        if self._isDisagreementOurs and self._scene.IsNodePresent(self.disagreementVolume):
-            self._scene.RemoveNode(self.disagreementVolume)
-        self.disagreementVolume = None
+        self.disagreementVolume = node
 
 
 class DifferenceJob(VolumeJob):
@@ -319,13 +325,9 @@ class DifferenceJob(VolumeJob):
         sources = {"result": resultVolume, "input": inputVolume}
         super().__init__(sources, outputVolume, {"kind": "difference"}, worker, folder)
 
-    def newOutput(self) -> slicer.vtkMRMLScalarVolumeNode:
-        result = self._sources[0]
-        return createOutputNode(result, f"{result.GetName()} difference")
-
-    def complete(self) -> None:
-        result, scan = self._sources
+    def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:
+        (result, scan), reach = self._sources, self.report["reach"]
+        self.outputVolume = self._taken(self.outputVolume, f"{result.GetName()} difference", *images[0])
         recordProvenance(scan, self.outputVolume, {"report": json.dumps(self.report)})
         self.outputVolume.SetNodeReferenceID(RESULT_ROLE, result.GetID())
-        display = self.outputVolume.GetScalarVolumeDisplayNode()
-        display.SetWindowLevel(2 * self.report["reach"], 0.0)
+        self.outputVolume.GetScalarVolumeDisplayNode().SetWindowLevel(2 * reach, 0.0)

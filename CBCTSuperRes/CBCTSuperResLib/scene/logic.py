@@ -14,7 +14,7 @@ from ..apply.plan import estimate
 from ..core.errors import InputError, OutputError, ResourceError
 from ..core.memory import readable
 from ..core.options import Options
-from ..jobs.job import InProcessWorker, WorkerProcess, make_job_folder
+from ..jobs.job import InProcessJob, Job, make_job_folder
 from ..models.card import read_card
 from ..models.folder import DEFAULT_MODEL, find_model
 from .jobs import DifferenceJob, SuperResJob
@@ -67,7 +67,7 @@ class SuperResLogic:
         SuperResError
             What happened and what to do about it; the nodes are as they were.
         """
-        worker = partial(InProcessWorker, progress=progress) if inProcess else WorkerProcess
+        worker = partial(InProcessJob, progress=progress) if inProcess else partial(Job, keep_files=True)
         job = self._job(worker, inputVolume, outputVolume, **options)
         try:
             while not job.isFinished:
@@ -102,7 +102,7 @@ class SuperResLogic:
             window, blank, smooth, planes, scale, dtype, device, precision, tile, ensemble, uncertainty,
             disagreement_above: see `Options`. With `uncertainty` comes a second volume, "<output> model disagreement".
         """
-        return self._job(WorkerProcess, inputVolume, outputVolume, model=model, roi=roi, **options)
+        return self._job(partial(Job, keep_files=True), inputVolume, outputVolume, model=model, roi=roi, **options)
 
     def startDifference(self, resultVolume: slicer.vtkMRMLScalarVolumeNode) -> DifferenceJob:
         """Start to compute, in a worker process, what a result has that its interpolated input has not.
@@ -116,7 +116,8 @@ class SuperResLogic:
         if inputVolume is None:
             raise InputError("The input of this result is no longer in the scene.", "Load it again, and apply anew.")
         needed = volumeFromNode(inputVolume).voxels.nbytes + 3 * volumeFromNode(resultVolume).voxels.nbytes
-        return DifferenceJob(inputVolume, resultVolume, None, WorkerProcess, _temporaryFolder(needed))
+        worker = partial(Job, keep_files=True)
+        return DifferenceJob(inputVolume, resultVolume, None, worker, _temporaryFolder(needed))
 
     @staticmethod
     def _job(worker, inputVolume, outputVolume, *, model=None, roi=None, **options) -> SuperResJob:

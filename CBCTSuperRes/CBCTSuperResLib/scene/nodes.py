@@ -65,16 +65,34 @@ def fillNode(node: slicer.vtkMRMLScalarVolumeNode, volume: Volume) -> Iterator[f
     Each slab takes a few milliseconds, so that a timer can copy while the application stays responsive. The memory of
     the node's earlier voxels is given back by a step of its own, after the one that yields 1.
     """
-    image, voxels = _newImage(volume.voxels)
-    depth, earlier = slab_depth(voxels), node.GetImageData()
-    for start in range(0, len(voxels), depth):
-        voxels[start : start + depth] = volume.voxels[start : start + depth]
-        yield start / len(voxels)
-    with slicer.util.NodeModify(node):
-        node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_FROM_RAS @ volume.grid.index_to_point))
-        node.SetAndObserveImageData(image)
+    (image, voxels), earlier = newImage(volume.voxels), node.GetImageData()
+    yield from copySlabs(volume.voxels, voxels)
+    takeImage(node, image, volume.grid)
     yield 1.0
     del earlier
+
+
+def newImage(like: np.ndarray) -> tuple[vtk.vtkImageData, np.ndarray]:
+    """Image of the same shape and type, and its voxels as a (k, j, i) array that shares the memory."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(like.shape[::-1])
+    image.AllocateScalars(get_vtk_array_type(STORED_AS.get(like.dtype, like.dtype)), 1)
+    return image, vtk_to_numpy(image.GetPointData().GetScalars()).reshape(like.shape)
+
+
+def copySlabs(source: np.ndarray, target: np.ndarray) -> Iterator[float]:
+    """Copy voxels slab by slab, a few milliseconds each; yields the fraction that was copied before."""
+    depth = slab_depth(target)
+    for start in range(0, len(target), depth):
+        target[start : start + depth] = source[start : start + depth]
+        yield start / len(target)
+
+
+def takeImage(node: slicer.vtkMRMLScalarVolumeNode, image: vtk.vtkImageData, grid: Grid) -> None:
+    """Let a node have the voxels of an image, and lie where a grid says; at once."""
+    with slicer.util.NodeModify(node):
+        node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_FROM_RAS @ grid.index_to_point))
+        node.SetAndObserveImageData(image)
 
 
 def createOutputNode(inputNode: slicer.vtkMRMLScalarVolumeNode, name: str) -> slicer.vtkMRMLScalarVolumeNode:
@@ -195,14 +213,6 @@ def _checkIsPlainVolume(node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
 def _isSequenceProxy(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
     browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode", node.GetScene()) if node.GetScene() else []
     return any(browser.IsProxyNodeID(node.GetID()) for browser in browsers)
-
-
-def _newImage(like: np.ndarray) -> tuple[vtk.vtkImageData, np.ndarray]:
-    """Image of the same shape and type, and its voxels as a (k, j, i) array that shares the memory."""
-    image = vtk.vtkImageData()
-    image.SetDimensions(like.shape[::-1])
-    image.AllocateScalars(get_vtk_array_type(STORED_AS.get(like.dtype, like.dtype)), 1)
-    return image, vtk_to_numpy(image.GetPointData().GetScalars()).reshape(like.shape)
 
 
 def _copyDisplay(inputNode: slicer.vtkMRMLScalarVolumeNode, outputNode: slicer.vtkMRMLScalarVolumeNode) -> None:

@@ -21,20 +21,11 @@ from pathlib import Path
 
 import slicer
 
-from ..core.errors import (
-    InputError,
-    ModelError,
-    OutputError,
-    SuperResError,
-)
+from ..core.errors import InputError, ModelError, OutputError
 from ..io.raw_nrrd import write_raw_nrrd
-from ..jobs.job import LastingJob, WorkerProcess, is_going_on, make_job_folder
-from ..jobs.training import (
-    Task,
-    TrainingJob,
-    jobFolder,
-    workerOf,
-)
+from ..jobs.job import Job, is_going_on, make_job_folder
+from ..jobs.queue import started
+from ..jobs.training import TrainingJob, worker_folder
 from ..models.folder import SUFFIX, list_models, user_models_folder
 from ..prepare.options import PrepareOptions
 from ..train.checks import absolute, missing, read_options, withAbsolutePaths
@@ -84,7 +75,7 @@ class TrainingLogic:
         """Sentences about files and folders that are named or needed and not there."""
         return missing(options)
 
-    def plan(self, options: TrainingOptions, device: str | None = None, measure: bool = False) -> Task:
+    def plan(self, options: TrainingOptions, device: str | None = None, measure: bool = False) -> Job:
         """What a training will take, found in a process of its own, because the answer may need torch.
 
         The task's report has "text", for people, and what `Plan` says: "device", "missing", "problems", "micro_batch",
@@ -102,7 +93,7 @@ class TrainingLogic:
         """A normalisation range for a volume (node or file), [lo, hi] in grey values, from its tissue levels."""
         return suggestWindow(scan)
 
-    def checkData(self, options: TrainingOptions, *, volumes: Data = (), validation: Data = ()) -> Task:
+    def checkData(self, options: TrainingOptions, *, volumes: Data = (), validation: Data = ()) -> Job:
         """Look at all images of a training in a process of its own; the task's report tells what was found.
 
         Parameters
@@ -185,18 +176,18 @@ class TrainingLogic:
         options = self.readyOptions(options, overrides, volumes=volumes, validation=validation)
         run = options.run_folder
         _refuseIfGoingOn(run)
-        job = {
+        task = {
             "kind": "train",
             "options": options.to_json(),
             "resume": resume if resume in (None, "auto") else absolute(resume),
             "accept_changes": acceptChanges,
             "device": device,
         }
-        worker = LastingJob(job, jobFolder(run)).start()
-        started = TrainingJob(worker, run, int(options.train.niter), breathe)
+        job = TrainingJob(task, run, int(options.train.niter), breathe)
+        job.start()
         if detached:
-            started.detach()
-        return started
+            job.detach()
+        return job
 
     def resume(self, run: RunInfo | str | Path, *, acceptChanges: bool = False, detached: bool = False) -> TrainingJob:
         """Go on with a run from its last checkpoint, with the options it has."""
@@ -235,7 +226,7 @@ class TrainingLogic:
 
     def hasNews(self, run: RunInfo | str | Path) -> bool:
         """Whether a training that was started in Slicer has ended without anybody watching; `attach` tells how."""
-        folder = jobFolder(_folder(run))
+        folder = worker_folder(_folder(run))
         return (folder / "job.json").is_file() and not is_going_on(folder)
 
     def attach(self, run: RunInfo | str | Path) -> TrainingJob:
@@ -250,17 +241,17 @@ class TrainingLogic:
             If there is nothing to watch.
         """
         folder = _folder(run)
-        job = TrainingJob(workerOf(folder), folder, int(self.optionsOf(folder).train.niter), breathe)
+        job = TrainingJob.attach(folder, int(self.optionsOf(folder).train.niter), breathe)
         job.poll()
         return job
 
-    def export(self, run: RunInfo | str | Path, out: str | Path, which: str | int = "best") -> Task:
+    def export(self, run: RunInfo | str | Path, out: str | Path, which: str | int = "best") -> Job:
         """Write the model file of a run: "best", "latest", or of a step whose weights were kept."""
         return self._task(_exportJob(run, out, which))
 
     def useModel(
         self, run: RunInfo | str | Path, name: str | None = None, which: str | int = "best", replace: bool = False
-    ) -> Task:
+    ) -> Job:
         """Put the model of a run into the folder of the user's models, so that CBCTSuperRes lists it.
 
         Parameters
@@ -291,14 +282,14 @@ class TrainingLogic:
             raise OutputError(f"The folder {target.parent} cannot be made: {error}.") from error
         return self._task({**_exportJob(run, target, which), "texts": {"name": name}})
 
-    def verifyModel(self, model: str | Path) -> Task:
+    def verifyModel(self, model: str | Path) -> Job:
         """Check the file of a model, and that its network still computes the same.
 
         The task's report has "checks": what was checked, whether it is right, and details, for each.
         """
         return self._task({"kind": "verify", "model": str(Path(model).absolute())})
 
-    def prepare(self, low: Scan, high: Scan, out: str | Path, **options) -> Task:
+    def prepare(self, low: Scan, high: Scan, out: str | Path, **options) -> Job:
         """Register low-resolution to high-resolution scans and write aligned pairs for training.
 
         Parameters
@@ -326,13 +317,8 @@ class TrainingLogic:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def _task(self, job: dict, folder: Path | None = None) -> Task:
-        worker = WorkerProcess(job, folder or _temporaryFolder())
-        try:
-            return Task(worker.start(), breathe)
-        except SuperResError:
-            worker.close()
-            raise
+    def _task(self, task: dict, folder: Path | None = None) -> Job:
+        return started(Job(task, folder or _temporaryFolder(), breathe=breathe))
 
 
 def _folder(run: RunInfo | str | Path) -> Path:
@@ -341,7 +327,7 @@ def _folder(run: RunInfo | str | Path) -> Path:
 
 def _refuseIfGoingOn(run: Path) -> None:
     status = read_run(run)
-    if is_going_on(jobFolder(run)) or (status and status.state == "running"):
+    if is_going_on(worker_folder(run)) or (status and status.state == "running"):
         raise InputError(f"The run {run.name} is going on.", "Stop it first, or give the new one another name.")
 
 

@@ -11,15 +11,10 @@ from slicer.i18n import tr as _
 from ...core.errors import SuperResError
 from ...core.memory import readable
 from ...core.progress import duration_text
-from ...jobs.queue import VOLUME_SUFFIXES, find_scans
+from ...jobs.queue import VOLUME_SUFFIXES, Item, State, find_scans
 from ...scene.logic import SuperResLogic
 from ...scene.nodes import inputOf
-from ...scene.queue import (
-    BatchItem,
-    BatchQueue,
-    Recipe,
-    State,
-)
+from ...scene.queue import BatchQueue, Recipe
 from .. import dialogs
 from ..widgets import Section, fitColumns, showCell
 from .choices import Choices
@@ -130,7 +125,7 @@ class BatchSection(Section):
     def onRetry(self, checked: bool = False) -> None:
         self._start(self.queue.failed)
 
-    def _start(self, items: Sequence[BatchItem]) -> None:
+    def _start(self, items: Sequence[Item]) -> None:
         try:
             self.ensurePackages()
             self.queue.start(self._recipe(), items)
@@ -206,7 +201,7 @@ class BatchSection(Section):
         self.whenChanged()
 
 
-def stateText(item: BatchItem) -> str:
+def stateText(item: Item) -> str:
     """What became of an item, in a line."""
     if item.state is State.WAITING:
         return _("Waiting")

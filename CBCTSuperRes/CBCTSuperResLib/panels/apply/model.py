@@ -8,8 +8,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from ...core.errors import Cancelled, SuperResError
-from ...jobs.job import WorkerProcess
-from ...jobs.training import Task
+from ...jobs.job import Job
 from ...models.card import ModelCard, read_card
 from ...models.folder import adopt_model, is_model_file
 from .. import dialogs
@@ -33,7 +32,7 @@ class ModelSection(Section):
         self.choices = choices
         self.ensurePackages = ensurePackages
         self.tell: Callable[[str], None] = lambda text: None
-        self._task: Task | None = None
+        self._task: Job | None = None
         self._said = ""
         self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         self.ui.modelDetailsButton.connect("clicked(bool)", self.onDetails)
@@ -106,7 +105,7 @@ class ModelSection(Section):
             else:
                 self.ensurePackages()
                 job = {"kind": "import", "path": str(path), "models": str(modelsFolder())}
-                self._task = Task(WorkerProcess(job).start())
+                self._task = Job(job).start()
         except SuperResError as error:
             self._tellError(error)
         self.whenChanged()

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from ...core.errors import OutputError, SuperResError
-from ...jobs.training import Task
+from ...jobs.job import Job
 from ...models.folder import SUFFIX, ModelEntry, is_own_model, list_models, remove_model, user_models_folder
 from ...scene.training_logic import TrainingLogic
 from ...scene.training_volumes import fileName
@@ -42,7 +42,7 @@ class UseSection(Section):
         self.choices, self.logic = choices, choices.logic
         self.ensurePackages = askAndEnsurePackages
         self.whenModelMade: Callable[[str], None] = lambda path: None
-        self._task: Task | None = None
+        self._task: Job | None = None
         self._name = ""
         self.ui.useModelButton.connect("clicked(bool)", self.onUseOrCancel)
 
@@ -142,7 +142,7 @@ class ModelsSection(Section):
         self.logic = logic
         self.ensurePackages = askAndEnsurePackages
         self._entries: list[ModelEntry] = []
-        self._task: Task | None = None
+        self._task: Job | None = None
         self.ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)
         self.ui.checkModelButton.connect("clicked(bool)", self.onCheckOrCancel)
         self.ui.removeModelButton.connect("clicked(bool)", self.onRemove)

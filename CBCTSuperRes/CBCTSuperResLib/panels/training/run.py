@@ -14,7 +14,8 @@ from slicer.i18n import tr as _
 
 from ...core.errors import Cancelled, InputError, SuperResError
 from ...core.memory import readable
-from ...jobs.training import Task, TrainingJob
+from ...jobs.job import Job
+from ...jobs.training import TrainingJob
 from ...scene.training_logic import TrainingLogic
 from ...scene.training_volumes import Steps
 from ...train.options import TrainingOptions
@@ -101,7 +102,7 @@ class Starting:
             self._task.close()
             self._task = None
 
-    def _plan(self, options: TrainingOptions) -> Task:
+    def _plan(self, options: TrainingOptions) -> Job:
         self._options = options
         return self._logic.plan(options)
 

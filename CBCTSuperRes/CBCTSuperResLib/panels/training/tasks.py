@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from ...core.errors import Cancelled, SuperResError
 from ...core.progress import duration_text
-from ...jobs.training import Task
+from ...jobs.job import Job
 from ...scene.training_volumes import Steps
 from ..widgets import logError
 
@@ -21,7 +21,7 @@ TICK_S = 0.03
 
 
 class WrittenTask:
-    """Looks like a `Task`; the first ticks make the steps of writing.
+    """Looks like a `Job`; the first ticks make the steps of writing.
 
     >>> task = WrittenTask(logic.completing(values, volumes=volumes), logic.checkData)
     >>> while not task.isFinished:
@@ -35,9 +35,9 @@ class WrittenTask:
         Begins the task.
     """
 
-    def __init__(self, steps: Steps, begin: Callable[[Any], Task]) -> None:
+    def __init__(self, steps: Steps, begin: Callable[[Any], Job]) -> None:
         self._steps, self._begin = steps, begin
-        self._task: Task | None = None
+        self._task: Job | None = None
         self._error: SuperResError | None = None
 
     @property
@@ -116,7 +116,7 @@ class TaskView:
 
     def __init__(self, bar, label) -> None:
         self._bar, self._label = bar, label
-        self._task: Task | WrittenTask | None = None
+        self._task: Job | WrittenTask | None = None
         self._whenDone: Callable[[dict], None] = lambda report: None
         self._bar.visible = False
         tell(label, "")
@@ -125,7 +125,7 @@ class TaskView:
     def isBusy(self) -> bool:
         return self._task is not None
 
-    def start(self, begin: Callable[[], Task | WrittenTask], whenDone: Callable[[dict], None]) -> None:
+    def start(self, begin: Callable[[], Job | WrittenTask], whenDone: Callable[[dict], None]) -> None:
         """Begin a task; `whenDone` gets its report. An error is shown, whether it comes now or later."""
         tell(self._label, "")
         try:
