@@ -78,7 +78,7 @@ def rows(panel):
 
 
 def finish(worker, error=None):
-    worker.finished, worker.error = True, error
+    worker.isFinished, worker.error = True, error
 
 
 def test_nothing_to_do_is_said_in_the_tool_tip(panel):
@@ -213,7 +213,7 @@ def test_closing_the_scene_ends_the_batch_and_empties_the_list(panel, files, wor
     panel.ui.batchStartButton.click()
     panel.onTimer()
     scene.Clear(0)
-    assert workers[0].finished and not panel.batch.isBusy and rows(panel) == []
+    assert workers[0].isFinished and not panel.batch.isBusy and rows(panel) == []
     assert not panel._timer.isActive()
 
 

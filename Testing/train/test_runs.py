@@ -8,9 +8,9 @@ import socket
 import time
 
 import pytest
+from CBCTSuperResLib.core import atomic
 from CBCTSuperResLib.core.atomic import FileLock
 from CBCTSuperResLib.core.errors import OutputError
-from CBCTSuperResLib.models import header as safetensors_file
 from CBCTSuperResLib.train.run_folder import RunRecord, list_runs, read_run
 
 
@@ -100,13 +100,13 @@ def test_a_file_that_somebody_reads_is_replaced_as_soon_as_windows_allows_it(tmp
             raise PermissionError(13, "in use")
         replace(source, target)
 
-    monkeypatch.setattr(safetensors_file, "PAUSES_S", (0.001,) * 5)
+    monkeypatch.setattr(atomic, "PAUSES_S", (0.001,) * 5)
     monkeypatch.setattr(os, "replace", refuse)
     if readers > 5:
-        with pytest.raises(OutputError, match="in use"), safetensors_file.replacing(path) as scratch:
+        with pytest.raises(OutputError, match="in use"), atomic.replacing(path) as scratch:
             scratch.write_text("new")
     else:
-        with safetensors_file.replacing(path) as scratch:
+        with atomic.replacing(path) as scratch:
             scratch.write_text("new")
     assert path.read_text() == ("old" if readers > 5 else "new")
     assert list(tmp_path.iterdir()) == [path]
