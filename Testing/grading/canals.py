@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 from CBCTSuperResLib.acquisition.anatomy import JawSection, Tooth
+from CBCTSuperResLib.acquisition.phantom import FINE_BLUR
 from CBCTSuperResLib.acquisition.scanner import ALL_AXES, gaussian_blur
 
 WIDTHS_MM = (0.2, 0.4)
@@ -110,7 +111,7 @@ def canal_phantom(seed: int, spacing_mm: float = 0.125, slices: int = 48, edge: 
     )
     found = [c for tooth in section.teeth for c in _cross_sections(section, tooth, z, (y[0], x[0]), spacing_mm, edge)]
     levels = section.levels
-    blurred = np.clip(gaussian_blur(truth, 0.45, ALL_AXES), 0, 1)
+    blurred = np.clip(gaussian_blur(truth, FINE_BLUR, ALL_AXES), 0, 1)
     return CanalPhantom(blurred, spacing_mm, tuple(found), (levels.dentin + levels.pulp) / 2)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from CBCTSuperResLib.acquisition.phantom import jaw_phantom
+from CBCTSuperResLib.acquisition.phantom import FINE_BLUR, jaw_phantom
 from CBCTSuperResLib.acquisition.scanner import ALL_AXES, block_mean, gaussian_blur
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.train.data.public import public_scans
@@ -36,7 +36,7 @@ class Case:
 def held_out_phantoms(shape: tuple[int, int, int] = (48, 256, 256)) -> Iterator[Case]:
     """Phantoms with seeds that training does not draw."""
     for name, (spacing, seed) in HELD_OUT.items():
-        field = gaussian_blur(jaw_phantom(shape, spacing, seed), 0.45, ALL_AXES)
+        field = gaussian_blur(jaw_phantom(shape, spacing, seed), FINE_BLUR, ALL_AXES)
         yield Case(name, np.clip(field, 0, 1), (spacing,) * 3)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from CBCTSuperResLib.acquisition.scanner import P2
+from CBCTSuperResLib.evaluate.contenders import CUBIC
 from CBCTSuperResLib.evaluate.drawing import liveliest
 from CBCTSuperResLib.io.pictures import comparison, enlarge_nearest
 from CBCTSuperResLib.measure.fidelity import psnr
 
 from grading.cases import Case
-from grading.methods import CUBIC, Method, cubic_method
+from grading.methods import Method, cubic_method
 
 EDGE = 64  # fine pixels of each panel
 GAP = 6

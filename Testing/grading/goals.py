@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-CUBIC = "cubic"
+from CBCTSuperResLib.evaluate.contenders import CUBIC
 
 
 @dataclass(frozen=True)

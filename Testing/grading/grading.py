@@ -21,8 +21,9 @@ from zlib import crc32
 import numpy as np
 from CBCTSuperResLib.acquisition.anatomy import STANDARD_LEVELS
 from CBCTSuperResLib.acquisition.scanner import P2, P3, Acquisition
-from CBCTSuperResLib.core.atomic import replacing
+from CBCTSuperResLib.core.atomic import write_text
 from CBCTSuperResLib.core.errors import OptionError, SuperResError
+from CBCTSuperResLib.evaluate.contenders import CUBIC
 from CBCTSuperResLib.io.pictures import write_picture
 from CBCTSuperResLib.measure.catalogue import (
     MEASURES,
@@ -38,7 +39,7 @@ from grading.canals import canal_phantom, count_canals
 from grading.cases import Case, held_out_cases
 from grading.gallery import gallery
 from grading.goals import goals_text, judge
-from grading.methods import CUBIC, Method, cubic_method, model_method
+from grading.methods import Method, cubic_method, model_method
 from grading.tables import as_markdown, as_summary, with_results
 
 STRONG_NOISE = 0.06
@@ -195,6 +196,5 @@ def _write(folder: Path, rows: Sequence[dict], names: Sequence[str]) -> None:
         "goals.md": verdicts,
     }
     for name, text in texts.items():
-        with replacing(folder / name) as scratch:
-            scratch.write_text(text + "\n", encoding="utf-8")
+        write_text(folder / name, text + "\n")
     print(verdicts)

@@ -17,9 +17,6 @@ from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.models.model import Model
 
-CUBIC = "cubic"
-
-
 Method = Callable[[np.ndarray, Acquisition], np.ndarray]
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from CBCTSuperResLib.apply.calibration import calibrate
+from CBCTSuperResLib.evaluate.contenders import CUBIC
 from CBCTSuperResLib.measure.catalogue import MEASURES
 from CBCTSuperResLib.models.model import Model
-
-from grading.methods import CUBIC
 
 LABELS = {
     **{m.name: f"{m.label} ({m.unit})" if m.unit else m.label for m in MEASURES},
