@@ -20,7 +20,7 @@ from CBCTSuperResLib.jobs.preview_server import Inbox, PreviewServer
 from helpers import make_grid, position_error_mm
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_networks import AnyScale, CubicTwice, LinearBlocks, stub_model, tiny_model
+from stub_networks import AnyScale, CubicTwice, LinearBlocks, Normalised, TranslatorNet, stub_model, tiny_model
 
 WINDOW = (300.0, 1500.0)
 PLAIN = Options(window=WINDOW, dtype="float32", device="cpu")
@@ -155,13 +155,35 @@ def test_a_3_d_network_works_on_the_volume_as_it_is(scan, volume, tmp_path, smal
 
 
 @pytest.mark.parametrize(
-    "network", [stub_model(AnyScale(), context=3), tiny_model(context="unknown")], ids=["any scale", "unknown halo"]
+    "network",
+    [stub_model(AnyScale(), context=3), tiny_model(context="unknown"), stub_model(Normalised())],
+    ids=["any scale", "unknown context", "global context"],
 )
 def test_what_cannot_be_cut_comes_in_one_piece(scan, tmp_path, small_blocks, network):
     request = request_for(2)
     canvas = Canvas(tmp_path / "canvas.npy", scan, network, request)
     (box,) = fill_all(canvas, request)
     assert box == canvas.everything and fill_all(canvas, request) == []
+
+
+@pytest.mark.parametrize("network", [Normalised(), Normalised(3)], ids=["slices", "blocks"])
+def test_a_network_that_looks_at_everything_sees_all_of_the_scan_within_a_roi(scan, volume, tmp_path, network):
+    roi = ((2, 9), (5, 12), (3, 9))
+    request = PreviewRequest("model", replace(PLAIN, roi=roi), 2, ((2, 9), (5, 12), (5, 6)), (4, 8, 5))
+    canvas = Canvas(tmp_path / "canvas.npy", scan, stub_model(network), request)
+    fill_all(canvas, request)
+    whole, seen = super_resolve(volume, stub_model(network), PLAIN), read_exchange(canvas.path)
+    depth = slice(5, 6) if network.dimensions == 2 else slice(10, 12)
+    assert np.abs(seen.voxels - whole.voxels[depth, 10:24, 4:18]).max() <= tolerance()
+
+
+def test_a_picture_of_another_kind_is_in_its_own_grey_values_from_the_beginning(scan, tmp_path):
+    network, request = TranslatorNet(), request_for(2)
+    canvas = Canvas(tmp_path / "canvas.npy", scan, stub_model(network, output_window=(-3.0, -1.0)), request)
+    for _ in range(2):
+        seen = read_exchange(canvas.path).voxels
+        assert -3 <= seen.min() < seen.max() <= -1
+        fill_all(canvas, request)
 
 
 def test_only_the_roi_is_filled(scan, volume, model, tmp_path, small_blocks):

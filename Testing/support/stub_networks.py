@@ -167,7 +167,7 @@ class BlockNet(nn.Module):
     def describe(self) -> NetworkSpec:
         nf, scale = self.options.nf, self.options.scale
         return NetworkSpec(
-            "stub_blocks", asdict(self.options), dimensions=3, scale=scale, context=1, decode_context=2,
+            "stub_blocks", asdict(self.options), dimensions=3, scale=scale, context=3, decode_context=2,
             conditions=("blur",), encode_flops=54.0 * nf, encode_bytes=8.0 * nf, decode_flops=54.0 * nf,
             decode_bytes=8.0 * nf,
         )  # fmt: skip
@@ -207,7 +207,7 @@ class PointNet(AnyScale):
     def describe(self) -> NetworkSpec:
         nf = self.options.nf
         return NetworkSpec(
-            "stub_points", asdict(self.options), dimensions=3, scale=None, scale_range=(1, 4), context=1,
+            "stub_points", asdict(self.options), dimensions=3, scale=None, scale_range=(1, 4), context=2,
             decode_context=1, encode_flops=54.0 * nf, encode_bytes=8.0 * nf, decode_flops=2.0 * nf,
             decode_bytes=8.0 * nf,
         )  # fmt: skip
@@ -249,7 +249,7 @@ class UncertainNet(nn.Module):
     def describe(self) -> NetworkSpec:
         nf = self.options.nf
         return NetworkSpec(
-            "stub_uncertain", asdict(self.options), scale=4, context=1, decode_context=1, stochastic=True,
+            "stub_uncertain", asdict(self.options), scale=4, context=2, decode_context=1, stochastic=True,
             outputs={"sr": "image", "log_variance": "log_variance"}, encode_flops=18.0 * nf, encode_bytes=8.0 * nf,
             decode_flops=36.0 * nf, decode_bytes=8.0 * nf,
         )  # fmt: skip
@@ -303,6 +303,28 @@ class TranslatorNet(nn.Module):
         return {"sr": torch.sigmoid(self.tail(F.interpolate(features, scale_factor=8.0)))}
 
 
+class Normalised(Stub):
+    """Enlargement by two after subtracting the mean of the whole image, or block, and dividing by its deviation."""
+
+    def __init__(self, dimensions: int = 2, context: str = "global") -> None:
+        super().__init__()
+        self.dimensions, self.context = dimensions, context
+
+    def describe(self) -> NetworkSpec:
+        options = {"dimensions": self.dimensions, "context": self.context}
+        return NetworkSpec(
+            "normalised", options, dimensions=self.dimensions, scale=2, context=self.context, decode_context=2
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        axes = tuple(range(2, x.ndim))
+        return 0.5 + 0.2 * (x - x.mean(axes, keepdim=True)) / x.std(axes, keepdim=True)
+
+    def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
+        mode = "bicubic" if self.dimensions == 2 else "trilinear"
+        return {"sr": F.interpolate(features, scale_factor=2.0, mode=mode)}
+
+
 STUBS = {
     "unchanged": Unchanged,
     "cubic": CubicTwice,
@@ -312,6 +334,7 @@ STUBS = {
     "cells": Cells,
     "linear_blocks": LinearBlocks,
     "any_scale": AnyScale,
+    "normalised": Normalised,
 }
 FAMILIES = {
     "stub_blocks": (BlockNet, BlockOptions),

@@ -31,7 +31,6 @@ PROGRAM_MEMORY = 0.6e9
 GUESSED_FLOPS_PER_CORE = 30e9
 LARGEST_SPACING_RATIO = 1.5
 NEAR = 1.25  # slices so many pixels apart still help each other: measured on drawn trabecular bone
-UNKNOWN_HALO = 32
 MOST_FOR_TILES = 1.2e9
 MOST_FOR_BLOCKS = 2.0e9
 BYTES_OF_BLOCKS = 40
@@ -99,7 +98,8 @@ class Plan:
     def axes(self) -> list[Axis]:
         """The relation of the scan's and the result's voxels along (k, j, i)."""
         ends = zip(self.scan_grid.size, self.roi, self.grid.size, strict=True)
-        return [Axis(length, start, stop, outputs) for length, (start, stop), outputs in ends][::-1]
+        blur, _ = self.card.usual_conditions
+        return [Axis(length, start, stop, outputs, blur=blur) for length, (start, stop), outputs in ends][::-1]
 
     @property
     def slices_are_near(self) -> bool:
@@ -209,6 +209,11 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
     way = "blocks" if spec.dimensions == 3 else "planes" if options.planes == "isotropic" else "slices"
     if way == "planes":
         _check_three_planes(grid, factors)
+        if spec.domain == "other":
+            raise OptionError(
+                f"The model {card.name} makes another kind of image, which cannot be joined from three planes.",
+                "Choose planes axial.",
+            )
 
     roi = options.roi or tuple((0, n) for n in grid.size)
     for name, (start, stop), n in zip("ijk", roi, grid.size, strict=True):

@@ -21,6 +21,7 @@ from ..io.volume import Volume
 from ..models.card import ModelCard
 from ..models.model import Model
 from ..scan.blank_region import BlankRegion
+from ..scan.window import Window
 from ..scan.window_choice import WindowChoice
 from .finish import limits_of
 from .plan import Plan, make_plan
@@ -231,8 +232,11 @@ class Canvas:
         return target
 
     def _interpolate(self) -> None:
-        kind = arithmetic_type(self._voxels.dtype, self._plan.choice.window)
+        window, output_window = self._plan.choice.window, self._model.card.output_window
+        kind = arithmetic_type(self._voxels.dtype, window)
         values = _interpolated(self._volume.voxels, self._axes[::-1], kind)
+        if output_window:  # another kind of image: as bright as the scan
+            values = Window(*output_window).from_unit(window.to_unit(values))
         if self._voxels.dtype.kind != "f":
             np.rint(values, out=values)
         np.copyto(self._voxels, np.clip(values, *limits_of(self._voxels.dtype)), casting="unsafe")

@@ -68,6 +68,7 @@ FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
 MUCH = 0.1  # of the window: disagreement that deserves a look
 UNKNOWN = "could not be measured"
+OTHER_KIND = "not compared: the result is another kind of image than the scan"
 
 
 def quality_card(
@@ -207,7 +208,10 @@ class _Measured:
         self.warnings: list[str] = []
         self._volume, self._card, self._choice, self._window = volume, card, choice, choice.window
         self.blur = round(assumed_blur(card, max(axis.scale for axis in axes)), 3)
-        pairs = list(pairs_of(volume.voxels, result, axes, blanks, (choice.window.lo, choice.window.hi), self.blur))
+        self._is_other_kind = card.spec.domain == "other"
+        self._unknown = OTHER_KIND if self._is_other_kind else UNKNOWN
+        window = (choice.window.lo, choice.window.hi)
+        pairs = [] if self._is_other_kind else list(pairs_of(volume.voxels, result, axes, blanks, window, self.blur))
         self.slices = [k for k, _ in pairs]
         pieces = [noise_pieces(pair) for _, pair in pairs]
         self._noise = noise_of(np.concatenate(pieces, axis=1)) if pieces else None
@@ -239,6 +243,8 @@ class _Measured:
 
     @property
     def assumptions(self) -> str:
+        if self._is_other_kind:
+            return "The result is another kind of image than the scan; nothing of it was compared with the scan."
         return (
             f"Measured on {len(self.slices)} slices. Agreement with the scan assumes that the scan is the result, "
             f"blurred by a Gaussian of {self.blur:.3g} pixels of the result and averaged over its own pixels."
@@ -260,7 +266,7 @@ class _Measured:
         return _figure(
             "consistency",
             "Agreement with the scan",
-            UNKNOWN if value is None else f"{value:.2f} x {self._unit}",
+            self._unknown if value is None else f"{value:.2f} x {self._unit}",
             "The result, blurred again, against the scan, in units of the scan's noise. About 1: what the result adds "
             "explains the scan. Well above 1: it contradicts the scan. Well below 1: the scan's noise was kept.",
             copied or (value is not None and value > CONTRADICTED),
@@ -273,7 +279,7 @@ class _Measured:
         more = before is not None and after > max(1.05 * before, LEAST_NOISE * self._window.width)
         if more:
             self.warnings.append("The result is noisier than the scan.")
-        text = UNKNOWN
+        text = self._unknown
         if before is not None:
             shares = [100 * value / self._window.width for value in (before, after)]
             text = f"{before:.3g} before, {after:.3g} after ({shares[0]:.2g} % and {shares[1]:.2g} % of the window)"
@@ -287,7 +293,8 @@ class _Measured:
         blunt = before is not None and after > before
         if blunt:
             self.warnings.append("Edges are no sharper than with cubic interpolation.")
-        text = f"{UNKNOWN}: too few clear edges" if before is None else f"{before:.3g} mm before, {after:.3g} mm after"
+        few = self._unknown if self._is_other_kind else f"{UNKNOWN}: too few clear edges"
+        text = few if before is None else f"{before:.3g} mm before, {after:.3g} mm after"
         hint = (
             "Distance over which clear edges rise from 20 to 80 %, in the scan (interpolated) and in the result. "
             "Smaller is sharper; sharper is not yet true."

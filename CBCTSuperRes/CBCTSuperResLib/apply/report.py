@@ -35,6 +35,7 @@ def make_report(plan: Plan, **measured) -> dict:
         "roi": plan.options.roi,
         "window": [choice.window.lo, choice.window.hi],
         "window_reason": choice.reason,
+        **({"output_window": list(plan.card.output_window)} if plan.card.output_window else {}),
         "clipped_share": round(choice.clipped_share, 5),
         "tissue_levels": {name: getattr(choice.levels, name) for name in ("air", "soft", "bone")},
         "blank": plan.blanks.to_json(),

@@ -25,6 +25,7 @@ from ..io.volume import Volume
 from ..models.model import Model
 from ..scan.blank_filling import BlankFiller
 from ..scan.blank_region import BlankRegion
+from ..scan.window import Window
 from .engine import Engine
 from .finish import Finisher
 from .maps import FLOATS, Disagreement, added_noise
@@ -99,8 +100,16 @@ def super_resolve(
     if plan.choice is None:
         plan = plan.with_scan(volume)
     options, axes, window, blanks = plan.options, plan.axes, plan.choice.window, plan.blanks
+    output_window = Window(*model.card.output_window) if model.card.output_window else None
     engine = Engine(
-        model.network, model.spec, options.device, options.precision, options.tile, cancelled, options.ensemble
+        model.network,
+        model.spec,
+        options.device,
+        options.precision,
+        options.tile,
+        cancelled,
+        options.ensemble,
+        noise=model.card.usual_conditions[1],
     )
     looked = time.perf_counter()
 
@@ -113,12 +122,14 @@ def super_resolve(
         spread = allocate_disagreement(plan.grid.shape, np.dtype(np.float32)) if options.uncertainty else None
     filler = BlankFiller(blanks, volume.voxels.shape)
     preparation = Preparation(volume.voxels, window, filler, plan.smooth, way.neighbours, plan.slices_are_near)
-    finisher = Finisher(output, axes, window, blanks)
+    finisher = Finisher(output, axes, window, blanks, output_window)
     disagreement = None
     if spread is not None:
         noise = added_noise(volume.voxels, axes, window, blanks)
         shape = volume.voxels.shape
-        disagreement = Disagreement(spread, shape, axes, way, engine, options.uncertainty, noise, window, blanks)
+        disagreement = Disagreement(
+            spread, shape, axes, way, engine, options.uncertainty, noise, output_window or window, blanks
+        )
     tiles = []
     for tile in plan_tiles(axes, way.edges, way.context):
         if not _is_blank(blanks, axes, tile):
@@ -164,7 +175,7 @@ def super_resolve(
         report["quality"] = quality_card(volume, output, axes, plan.choice, blanks, plan.card)
         if disagreement:
             report["disagreement"] = disagreement.summary(options.disagreement_above)
-            report["quality"]["figures"].append(disagreement_figure(report["disagreement"], window))
+            report["quality"]["figures"].append(disagreement_figure(report["disagreement"], output_window or window))
     except Exception as error:  # whatever keeps a result from being judged, the result is there
         report["quality"] = card_of_failure()
         report["warnings"].append(f"The quality of the result could not be measured: {type(error).__name__} {error}.")

@@ -95,6 +95,18 @@ class ModelCard:
             facts.append("trained for {:g}-{:g} mm".format(*self.voxel_size_mm))
         return f"{self.name}: {self.title or 'no title'} ({', '.join([*facts, f'license {self.licence}'])})"
 
+    @property
+    def usual_conditions(self) -> tuple[float, float]:
+        """Blur, in input voxels, and noise, in units of the window, that the training's scans had most likely.
+
+        Standard deviations; 0.425 voxels and no noise where the card does not tell.
+        """
+        try:
+            scanner = self.training["data"]["degradation"]
+            return float(scanner["blur"][1]) / float(scanner["scale"]), sum(map(float, scanner["noise"])) / 2
+        except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
+            return 0.425, 0.0
+
     def to_json(self) -> dict:
         """Everything but the path, for `json.dumps`."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}

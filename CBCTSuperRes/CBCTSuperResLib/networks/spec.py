@@ -35,11 +35,12 @@ class NetworkSpec:
         Neighbouring slices on either side that the input of a 2-D network holds besides the slice to enlarge, all as
         channels in their order along the axis across the slices.
     context : int, "unknown" or "global"
-        Input voxels beyond which `encode` changes by less than the tile tolerance. Unknown, until it is calibrated:
-        a 2-D network is given whole slices, a 3-D network the whole volume. Global: the network looks at all of the
-        image, for instance to normalise it, so that it will never be given less.
+        Input voxels beyond which nothing changes the result, `encode` and `decode` together, by more than the tile
+        tolerance. Unknown, until it is calibrated: a 2-D network is given whole slices, a 3-D network the whole
+        volume. Global: the network looks at all of the image, for instance to normalise it, so that it will never be
+        given less.
     decode_context : int
-        The same for `decode`; exact.
+        What of that `decode` alone needs; exact.
     minimum_size : int
         Smallest extent of the input along each axis.
     multiple : int
