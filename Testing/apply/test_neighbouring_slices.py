@@ -238,7 +238,7 @@ def test_batches_of_volumes_and_of_drawn_slices_hold_slabs_and_their_middle(tmp_
     (*_, last) = images = open_images(options.dataset("val"), options)
     assert len(images) == 9 and last.slab.shape == (5, 128 // 8, 128 // 8)
     assert np.array_equal(last.slab[2], last.LR) and last.HR.shape == (32, 32)
-    found = Validator(options, images).run(five_slices(), 1)
+    found = Validator(options, images).run({"G": five_slices()}, 1)
     assert found["images"] == 9 and np.isfinite(found["psnr"])
 
 

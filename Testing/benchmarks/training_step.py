@@ -84,7 +84,7 @@ def _trainings(blocks: int, device: str) -> tuple[PlainTraining, dict[str, tuple
         networks = {role: channels_last(network.to(device)).train() for role, network in recipe.build().items()}
         states = {role: {k: v.cpu().clone() for k, v in n.state_dict().items()} for role, n in networks.items()}
         place = torch.device(device)
-        steps = Steps(recipe, networks, recipe.optimizers(networks), Precision(precision, place), Processes())
+        steps = Steps(recipe.step, networks, recipe.optimizers(networks), Precision(precision, place), Processes())
         trainings[name] = steps, tolerance
     return PlainTraining(states, {"nf": NF, "nb": blocks}, NF, device), trainings
 

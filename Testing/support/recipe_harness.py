@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 
 class PlainUpdate:
-    """An update of one role in one process."""
+    """An update in one process."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self) -> None:
         self.ended = False
 
     def backward(self, loss: Tensor, last: bool = True) -> None:
@@ -43,15 +42,17 @@ class PlainRun:
         return value
 
     @contextmanager
-    def update(self, role: str) -> Iterator[PlainUpdate]:
+    def update(self, *roles: str) -> Iterator[PlainUpdate]:
         for name, network in self.networks.items():
-            network.requires_grad_(name == role)
-        self.optimizers[role].zero_grad(set_to_none=True)
-        update = PlainUpdate(self.networks[role])
+            network.requires_grad_(name in roles)
+        for role in roles:
+            self.optimizers[role].zero_grad(set_to_none=True)
+        update = PlainUpdate()
         yield update
         assert update.ended, "an update ends with a last gradient"
-        self.optimizers[role].step()
-        self.order.append(role)
+        for role in roles:
+            self.optimizers[role].step()
+        self.order += roles
 
     def step(self, batch: Mapping[str, Tensor], micro_batches: int = 1) -> dict[str, float]:
         """One iteration with a batch that is cut into equal micro-batches."""

@@ -24,9 +24,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "CBCTSuperRes"))
 
 import torch
-from CBCTSuperResLib.train import run
+from CBCTSuperResLib.train import checkpoints, run
 from CBCTSuperResLib.train import run as process
-from CBCTSuperResLib.train import state as checkpoints
 from CBCTSuperResLib.train.curves import CurvesCsv
 from CBCTSuperResLib.train.observer import Observer
 from CBCTSuperResLib.train.options import TrainingOptions

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from CBCTSuperResLib.core.atomic import fresh_file
 from CBCTSuperResLib.core.errors import InputError, OutputError, ResourceError
-from CBCTSuperResLib.train import state as module
+from CBCTSuperResLib.train import checkpoints as module
+from CBCTSuperResLib.train.checkpoints import Checkpoints, read_checkpoint
 from CBCTSuperResLib.train.ranks import Processes
+from CBCTSuperResLib.train.recipes.recipe import Recipe
 from CBCTSuperResLib.train.state import (
     Average,
-    Checkpoints,
     TrainingState,
     random_state,
-    read_checkpoint,
     restore_random,
-    set_random_state,
 )
 from torch import nn
 
@@ -44,8 +44,8 @@ def make_state(seed: int = 0) -> TrainingState:
     for optimizer in optimizers.values():
         optimizer.step()
     average.follow(networks["G"], 1)
-    state = TrainingState(networks, optimizers, {}, "G", average, {"name": "x"}, batch_size=4, micro_batch=2, step=7)
-    state.best = {"step": 5, "psnr": 30.0}
+    state = TrainingState(Recipe(), networks, optimizers, {}, average, {"name": "x"}, batch_size=4, micro_batch=2)
+    state.step, state.best = 7, {"step": 5, "psnr": 30.0}
     return state
 
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_of_other_networks_is_refused():
 def test_all_generators_go_on_where_they_were():
     saved = random_state()
     first = random.random(), np.random.rand(), torch.rand(1)
-    set_random_state(saved)
+    restore_random({"random": [saved]}, rank=0)
     assert (random.random(), np.random.rand(), torch.rand(1)) == first
     restore_random({"random": [saved]}, rank=1)
     assert random.random() != first[0]
@@ -112,7 +112,8 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
-    (tmp_path / ".9.state.4711.tmp").write_bytes(b"half")
+    (tmp_path / ".9.state.4711.tmp").write_bytes(b"half, by version 0.1.0")
+    fresh_file(tmp_path / "9.state").write_bytes(b"half")
     (tmp_path / "notes.tmp").write_bytes(b"kept")
     Checkpoints(tmp_path).clean()
     assert [path.name for path in tmp_path.iterdir()] == ["notes.tmp"]

@@ -133,7 +133,7 @@ def test_never_more_steps_are_prepared_than_said():
 
 
 def test_numbers_that_do_not_divide_are_refused_in_words():
-    with pytest.raises(OptionError, match="A batch of 4 cannot be shared by 3 processes"):
+    with pytest.raises(OptionError, match="batch_size is 4, which 3 processes cannot share"):
         Batches(Numbers(3), 4, seed=0, processes=3)
     with pytest.raises(OptionError, match="micro-batches of 3"):
         Batches(Numbers(3), 4, seed=0, micro_batch=3)

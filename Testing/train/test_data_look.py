@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.acquisition.scanner import block_mean, gaussian_blur
 from CBCTSuperResLib.train.data.inspect import check_data, displacement
-from CBCTSuperResLib.train.data.patches import Picture
+from CBCTSuperResLib.train.data.pictures import Picture
 from CBCTSuperResLib.train.options_file import read_options
 
 

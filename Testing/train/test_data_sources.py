@@ -13,7 +13,7 @@ from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.scan.window import Window
 from CBCTSuperResLib.train.data.degradation import imresize
-from CBCTSuperResLib.train.data.patches import Picture
+from CBCTSuperResLib.train.data.pictures import Picture
 from CBCTSuperResLib.train.data.source import open_images, open_source
 from CBCTSuperResLib.train.options_file import read_options
 from hypothesis import given

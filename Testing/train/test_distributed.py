@@ -22,10 +22,10 @@ from CBCTSuperResLib.core.errors import (
 )
 from CBCTSuperResLib.core.events import EventReader
 from CBCTSuperResLib.train import launch, run
+from CBCTSuperResLib.train.checkpoints import read_checkpoint
 from CBCTSuperResLib.train.observer import Observer, RunFacts, RunResult
 from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.run_events import RunEvents, tell
-from CBCTSuperResLib.train.state import read_checkpoint
 from tiny_runs import same_payload, tiny_json, tiny_options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,7 +123,7 @@ expected = [p.grad.clone() for p in layer.parameters()]
 layer.zero_grad()
 with module.Processes.join(torch.device("cpu")) as together:
     loss_of(images[2 * together.rank:][:2], together.mean).backward()
-    together.average_gradients(list(layer.parameters()))
+    together.average_gradients([parameter.grad for parameter in layer.parameters()])
     error = max(float((p.grad - e).abs().max()) for p, e in zip(layer.parameters(), expected))
     facts = {"error": error, "any": [together.any(together.rank == 1), together.any(False)],
              "share": together.share(f"of {together.rank}"), "gather": together.gather(together.rank)}

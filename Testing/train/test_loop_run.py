@@ -23,16 +23,15 @@ from CBCTSuperResLib.core.errors import (
     SuperResError,
 )
 from CBCTSuperResLib.models.model import Model
-from CBCTSuperResLib.train import run
+from CBCTSuperResLib.train import checkpoints, run
 from CBCTSuperResLib.train import run as process
 from CBCTSuperResLib.train import run_folder as folder
-from CBCTSuperResLib.train import state as checkpoints
+from CBCTSuperResLib.train.checkpoints import read_checkpoint
 from CBCTSuperResLib.train.observer import Observer
 from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.ranks import own_device, processes_wanted
 from CBCTSuperResLib.train.recipes.unetspsr import UNetSPSRRecipe
 from CBCTSuperResLib.train.run_folder import read_run
-from CBCTSuperResLib.train.state import read_checkpoint
 from tiny_runs import tiny_json, tiny_options
 
 VAL = {"mode": "HR", "procedural": 2, "procedural_seed": 3}
@@ -154,7 +153,7 @@ def test_a_run_that_cannot_begin_archives_nothing(tmp_path, monkeypatch):
     def refuse(*_):
         raise InputError("The images are of different sizes.")
 
-    monkeypatch.setattr(process, "open_source", refuse)
+    monkeypatch.setattr(UNetSPSRRecipe, "open_source", refuse)
     for name in ("tiny", "new"):
         with pytest.raises(InputError, match="sizes"):
             run.train(tiny_options(tmp_path, f"name={name}", niter=1))

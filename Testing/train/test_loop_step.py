@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from CBCTSuperResLib.core.errors import OptionError
-from CBCTSuperResLib.train.loop import Schedule, make_factor
+from CBCTSuperResLib.train.loop import Schedule, next_smaller, out_of_memory
 from CBCTSuperResLib.train.options import TrainOptions
 from CBCTSuperResLib.train.ranks import Processes
 from CBCTSuperResLib.train.state import Average
@@ -16,8 +16,6 @@ from CBCTSuperResLib.train.step import (
     NonFinite,
     Precision,
     Steps,
-    next_smaller,
-    out_of_memory,
     repeatable,
 )
 from hypothesis import given
@@ -51,7 +49,7 @@ class Toy:
                 self._record(role, run)
                 for n, batch in enumerate(run.batches, start=1):
                     with run.autocast():
-                        made = run.networks["G"](batch["x"]) if role == "D" else update.network(batch["x"])
+                        made = run.networks["G"](batch["x"]) if role == "D" else run.networks[role](batch["x"])
                         said = run.networks["D"](made)
                     loss = self.factor * (said if role == "G" else 1 - said).square().mean() / len(run.batches)
                     if self.spoil == role:
@@ -68,7 +66,7 @@ class Toy:
 def make_steps(recipe: Toy, **given) -> Steps:
     networks = recipe.build()
     precision = given.pop("precision", Precision("float32", CPU))
-    return Steps(recipe, networks, recipe.optimizers(networks), precision, Processes(), **given)
+    return Steps(recipe.step, networks, recipe.optimizers(networks), precision, Processes(), **given)
 
 
 def batch(size: int = 4) -> dict[str, torch.Tensor]:
@@ -162,28 +160,27 @@ def test_overflows_without_end_are_an_error():
 
 
 def test_an_iteration_that_ends_early_leaves_the_spectral_norms_as_they_were():
-    steps = make_steps(Toy(spoil="G"))
+    recipe = Toy(spoil="G")
+    steps = make_steps(recipe)
     before = steps.networks["D"].weight_u.clone()
-    with pytest.raises(NonFinite), steps.undone_unless_stepped():
+    with pytest.raises(NonFinite):
         steps.make(1, [batch()])
     assert torch.equal(steps.networks["D"].weight_u, before)
-    steps.recipe.spoil = "D"
-    with pytest.raises(NonFinite), steps.undone_unless_stepped():
+    recipe.spoil = "D"
+    with pytest.raises(NonFinite):
         steps.make(1, [batch()])
     assert steps.stepped == {"G"} and not torch.equal(steps.networks["D"].weight_u, before)
 
 
 def test_an_update_takes_nothing_after_its_last_loss():
-    steps = make_steps(Toy())
-
     class Greedy(Toy):
         def step(self, run):
             with run.update("G") as update:
-                loss = update.network(run.batches[0]["x"]).mean()
+                loss = run.networks["G"](run.batches[0]["x"]).mean()
                 update.backward(loss)
                 update.backward(loss)
 
-    steps.recipe = Greedy()
+    steps = make_steps(Greedy())
     with pytest.raises(RuntimeError, match="complete"):
         steps.make(1, [batch()])
 
@@ -203,7 +200,7 @@ def test_settings_of_torch_come_back():
 
 def rates(train: TrainOptions, count: int) -> list[float]:
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=train.lr_G)
-    schedule = Schedule({"G": optimizer}, make_factor(train))
+    schedule = Schedule({"G": optimizer}, train)
     found = []
     for number in range(1, count + 1):
         schedule.set(number)
@@ -236,7 +233,7 @@ def test_cosine_rates_rise_during_the_warm_up_and_then_fall_to_nothing(warmup, n
 def test_every_group_keeps_its_own_rate():
     groups = [{"params": [torch.zeros(1)], "lr": 1.0}, {"params": [torch.zeros(1)], "lr": 3.0}]
     optimizer = torch.optim.SGD(groups, lr=9.0)
-    Schedule({"G": optimizer}, make_factor(TrainOptions(lr_steps=(1,), lr_gamma=0.1))).set(2)
+    Schedule({"G": optimizer}, TrainOptions(lr_steps=(1,), lr_gamma=0.1)).set(2)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.3])
 
 

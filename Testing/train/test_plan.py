@@ -64,7 +64,7 @@ def measured_peak(options) -> float:
         networks = recipe.build()
         alone = Processes()
         steps = Steps(
-            recipe, networks, recipe.optimizers(networks), Precision("float32", torch.device("cpu")), alone, None
+            recipe.step, networks, recipe.optimizers(networks), Precision("float32", torch.device("cpu")), alone, None
         )
         size = data.micro_batch or data.batch_size
         batches = []

@@ -33,7 +33,7 @@ def train_share(rank: int, folder: str, options: dict, micro_batches: int) -> No
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=COUNT)
     together, run = Processes(rank, COUNT), started(options)
     precision = Precision("float32", torch.device("cpu"))
-    steps = Steps(run.recipe, run.networks, run.optimizers, precision, together)
+    steps = Steps(run.recipe.step, run.networks, run.optimizers, precision, together)
     logs = []
     for number, seed in enumerate((1, 3, 5), start=1):
         share = {name: images.chunk(COUNT)[rank].chunk(micro_batches) for name, images in pairs(BATCH, 8, seed).items()}

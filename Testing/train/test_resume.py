@@ -16,9 +16,9 @@ import torch
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
 from CBCTSuperResLib.train import run
 from CBCTSuperResLib.train import run as process
+from CBCTSuperResLib.train.checkpoints import read_checkpoint
 from CBCTSuperResLib.train.curves import CurvesCsv
 from CBCTSuperResLib.train.observer import Observer
-from CBCTSuperResLib.train.state import read_checkpoint
 from tiny_runs import same_payload, tiny_json, tiny_options
 
 CHILD = Path(__file__).resolve().parents[1] / "support" / "tiny_runs.py"

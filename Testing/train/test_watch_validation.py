@@ -111,7 +111,7 @@ def test_sizes_that_differ_are_an_error_in_words():
 
 
 def test_a_network_that_is_cubic_interpolation_draws_with_it(options, pairs, tmp_path):
-    found = Validator(options, pairs).run(Learnable(), 5, tmp_path)
+    found = Validator(options, pairs).run({"G": Learnable()}, 5, tmp_path)
     assert list(found) == [*NAMES, "images"] and found["images"] == 3
     for name in NAMES[::2]:
         assert found[name] == pytest.approx(found[f"{name}_cubic"], rel=1e-4)
@@ -119,7 +119,7 @@ def test_a_network_that_is_cubic_interpolation_draws_with_it(options, pairs, tmp
 
 def test_results_are_the_means_of_single_measures(options, pairs):
     network = tiny_network()
-    found = Validator(options, pairs).run(network, 5)
+    found = Validator(options, pairs).run({"G": network}, 5)
     with torch.no_grad():
         images = [network(torch.from_numpy(p.LR)[None, None])["sr"][0, 0].numpy() for p in pairs]
     single = [measures.measure(image, p.HR, 2) for image, p in zip(images, pairs, strict=True)]
@@ -133,8 +133,8 @@ def test_validation_is_the_same_every_time_and_training_does_not_notice_it(optio
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     validator = Validator(options, pairs)
-    first, second = (validator.run(network, step, tmp_path / str(step)) for step in (1, 2))
-    assert first == second == Validator(options, pairs).run(network, 3)
+    first, second = (validator.run({"G": network}, step, tmp_path / str(step)) for step in (1, 2))
+    assert first == second == Validator(options, pairs).run({"G": network}, 3)
     assert torch.equal(torch.get_rng_state(), state) and (np.random.get_state()[1] == numpy_state).all()
     assert all(module.training for module in network.modules())
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
@@ -143,7 +143,7 @@ def test_validation_is_the_same_every_time_and_training_does_not_notice_it(optio
 
 
 def test_each_image_has_a_row_and_the_first_have_pictures(options, pairs, tmp_path):
-    Validator(options, pairs).run(tiny_network(), 7, tmp_path)
+    Validator(options, pairs).run({"G": tiny_network()}, 7, tmp_path)
     with (tmp_path / "7.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == ["patient 1/slice é", "b", "c", "mean"]
@@ -158,7 +158,7 @@ def test_each_image_has_a_row_and_the_first_have_pictures(options, pairs, tmp_pa
 
 
 def test_images_that_are_called_alike_all_count(options, tmp_path):
-    found = Validator(options, [pair("a", 1), pair("a", 2), pair("a", 3)]).run(Learnable(), 1, tmp_path)
+    found = Validator(options, [pair("a", 1), pair("a", 2), pair("a", 3)]).run({"G": Learnable()}, 1, tmp_path)
     assert found["images"] == 3
     assert [line.split(",")[0] for line in (tmp_path / "1.csv").read_text().splitlines()[1:-1]] == [
         "a",
@@ -170,7 +170,7 @@ def test_images_that_are_called_alike_all_count(options, tmp_path):
 
 def test_images_without_truth_are_not_measured_and_none_at_all_give_no_results(options, tmp_path):
     validator = Validator(options, [pair("a", truth=False)])
-    assert validator.run(tiny_network(), 1, tmp_path) == {}
+    assert validator.run({"G": tiny_network()}, 1, tmp_path) == {}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,7 +181,7 @@ def test_a_result_equal_to_the_truth_counts_as_100_db(tmp_path):
 
 def test_cancelling_ends_a_validation(options, pairs):
     with pytest.raises(Cancelled):
-        Validator(options, pairs).run(tiny_network(), 1, cancelled=lambda: True)
+        Validator(options, pairs).run({"G": tiny_network()}, 1, cancelled=lambda: True)
 
 
 def test_an_image_that_does_not_fit_into_memory_is_cut_into_tiles(monkeypatch):
@@ -236,5 +236,5 @@ def test_a_constant_network_loses_against_cubic_interpolation(options, pairs):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.ones(1))
 
-    found = Validator(options, pairs).run(Flat(), 1)
+    found = Validator(options, pairs).run({"G": Flat()}, 1)
     assert found["psnr"] < found["psnr_cubic"] and found["gradient_error"] > found["gradient_error_cubic"]

@@ -21,12 +21,12 @@ from ..core.atomic import write_json
 from ..core.errors import Cancelled, SuperResError
 from ..core.events import EventReader
 from ..core.processes import LIBRARY_FOLDER, ParentLock, kill_group, python_executable
+from .checkpoints import Accept, ChangedOptions
 from .loop import StopRequest
 from .observer import Observer, Observers, RunResult
 from .options import TrainingOptions
 from .run_events import tell
 from .run_folder import EVENTS
-from .state import Accept, ChangedOptions
 
 PACE_S = 0.2
 LOG_CHARACTERS = 4000

@@ -314,7 +314,7 @@ def _timed_patch(options: TrainingOptions, where: TrainingDevice) -> tuple[Train
         recipe = build_recipe(timed)
         networks = {role: network.to(device) for role, network in recipe.build().items()}
         precision = Precision(train.precision, device)
-        steps = Steps(recipe, networks, recipe.optimizers(networks), precision, Processes())
+        steps = Steps(recipe.step, networks, recipe.optimizers(networks), precision, Processes())
         batch = {name: images.to(device) for name, images in recipe.example_batch(1).items()}
         for number in range(1, 2 + REPEATS):
             began = time.perf_counter()

@@ -1,12 +1,10 @@
-"""Where a process computes, and how much of the batch is its own.
-
-The processes of one training: who this one is, and what all agree on.
+"""The processes of one training: who this one is, where it computes, its share of the batch, and what all agree on.
 
 `torchrun` (torch.distributed.run) starts the processes, on one machine or many, and tells each its place by RANK,
 WORLD_SIZE and LOCAL_RANK. Without these there is one process, and nothing here communicates.
 
 Every process holds all networks and computes its share of the batch. Gradients are averaged when an update is complete
-(`step._Update`), in buckets: the arithmetic of DistributedDataParallel without its wrapper, which has to know at a
+(`step.Steps.update`), in buckets: the arithmetic of DistributedDataParallel without its wrapper, which has to know at a
 forward pass whether its backward pass will be the update's last, and whether all parameters take part in it.
 """
 
@@ -140,13 +138,21 @@ class Processes:
         """Mean of a tensor over all processes; its gradient is that of the mean."""
         return value if self.count == 1 else _Mean.apply(value, self.count)
 
-    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace the gradients by their means over all processes."""
+    def average_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Replace gradients by their means over all processes."""
         if self.count == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        buckets: list[list[Tensor]] = []  # those of one type together, in the same order in every process
+        room, dtype = 0, None
+        for gradient in gradients:
+            size = gradient.numel() * gradient.element_size()
+            if not buckets or size > room or gradient.dtype != dtype:
+                buckets.append([])
+                room, dtype = BUCKET_BYTES, gradient.dtype
+            buckets[-1].append(gradient)
+            room -= size
         pending = []
-        for bucket in _buckets(gradients):
+        for bucket in buckets:
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
             pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
         for bucket, flat, work in pending:
@@ -211,17 +217,3 @@ def _sum(value: Tensor) -> Tensor:
     total = value.detach().clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
-
-
-def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Gradients of one type together, up to `BUCKET_BYTES`, in the same order in every process."""
-    buckets: list[list[Tensor]] = []
-    room, dtype = 0, None
-    for gradient in gradients:
-        size = gradient.numel() * gradient.element_size()
-        if not buckets or size > room or gradient.dtype != dtype:
-            buckets.append([])
-            room, dtype = BUCKET_BYTES, gradient.dtype
-        buckets[-1].append(gradient)
-        room -= size
-    return buckets

@@ -33,7 +33,8 @@ from ..models.folder import SUFFIX
 from ..models.model import Model
 from .checks import training_device
 from .data.files import Entry, planes_of
-from .data.source import ImagePair, Images, entries_of, has_files, open_images
+from .data.pictures import entries_of, has_files
+from .data.source import ImagePair, Images, open_images
 from .export import find_run_model
 from .validation import MEASURES, Enlarger, as_results, border_of, compared, enlarge_cubic, means, measure, write_rows
 

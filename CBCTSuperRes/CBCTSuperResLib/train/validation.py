@@ -218,7 +218,7 @@ class Validator:
     """Measures a network on pairs of whole images, again and again while it learns.
 
     >>> validator = Validator(options, open_images(options.dataset("val"), options))
-    >>> results = validator.run(network, step=5000, folder=run / "val_images")
+    >>> results = validator.run({"G": network}, step=5000, folder=run / "val_images")
     >>> results["psnr"], results["psnr_cubic"]
 
     Parameters
@@ -227,23 +227,38 @@ class Validator:
         Its `scale` and `logger.val_images`, the number of images that pictures are made of.
     pairs : sequence of ImagePair
         Read one at a time; those without HR are not measured.
+    warnings : sequence of str
+        Sentences for the log.
+    close : callable, optional
+        Frees the pairs.
     """
 
-    def __init__(self, options: TrainingOptions, pairs: Sequence[ImagePair]) -> None:
+    def __init__(
+        self,
+        options: TrainingOptions,
+        pairs: Sequence[ImagePair],
+        warnings: Sequence[str] = (),
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
         self._scale = int(options.scale)
         self._pictured = int(options.logger.val_images)
         self._pairs = pairs
+        self.warnings, self.close = list(warnings), close
         self._cubic: dict[int, dict[str, float]] = {}
 
     def run(
-        self, network: nn.Module, step: int, folder: Path | None = None, cancelled: Callable[[], bool] | None = None
+        self,
+        networks: Mapping[str, nn.Module],
+        step: int,
+        folder: Path | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> dict[str, float]:
-        """Measure the network; neither it, nor its mode, nor torch's random state changes.
+        """Measure the generator; neither it, nor its mode, nor torch's random state changes.
 
         Parameters
         ----------
-        network : torch.nn.Module
-            What would be exported now: the running mean of the weights where there is one. On any device.
+        networks : mapping of str to Module
+            "G" is what would be exported now: the running mean of the weights where there is one. On any device.
         step : int
         folder : Path, optional
             Gets `<step>.csv`, one row an image, and for the first images `<name>/<name>_<step>.png`.
@@ -256,6 +271,7 @@ class Validator:
             Means over the images of "psnr" (dB), "ssim" and "gradient_error", each also with "_cubic" for cubic
             interpolation, and "images", their number; empty if there is nothing to measure.
         """
+        network = networks["G"]
         device = str(next(network.parameters()).device)
         rows: dict[str, dict[str, float]] = {}
         with undisturbed():

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from ...core.errors import OptionError
-from .patches import Source
+from ..ranks import share_of
 
 ORDER, DRAWS = 0, 1  # what a random number is for; part of its seed
 
 Batch = dict[str, Tensor]
+
+
+class Source(Protocol):
+    """Images by number, and one random sample of each per generator.
+
+    Attributes
+    ----------
+    names : sequence of str
+    """
+
+    names: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, images: Sequence[int], draws: Sequence[np.random.Generator]) -> Batch:
+        """One training sample for each image and its generator, each entry with the samples along its first axis.
+
+        "LR" and "HR" are images (N, C, h, w) or blocks (N, C, k, j, i), float32 in units of the window: of the same
+        place, or, unpaired, of two kinds. A recipe's source may add others.
+        """
 
 
 class Batches:
@@ -48,6 +69,11 @@ class Batches:
     OptionError
         If the numbers do not divide each other.
 
+    Attributes
+    ----------
+    share : int
+        Samples of a step in this process.
+
     Examples
     --------
     >>> with Batches(source, 32, seed=6, workers=8) as batches:
@@ -68,20 +94,15 @@ class Batches:
         shuffle: bool = True,
         ahead: int = 4,
     ) -> None:
-        if batch_size % processes:
+        self.share = share_of(batch_size, processes)
+        self._micro_batch = micro_batch or self.share
+        if self.share % self._micro_batch:
             raise OptionError(
-                f"A batch of {batch_size} cannot be shared by {processes} processes.",
-                f"Choose a batch_size that is a multiple of {processes}.",
-            )
-        self._own = batch_size // processes
-        self._micro_batch = micro_batch or self._own
-        if self._own % self._micro_batch:
-            raise OptionError(
-                f"The {self._own} samples of a process cannot be cut into micro-batches of {self._micro_batch}.",
-                f"Choose a micro_batch that divides {self._own}.",
+                f"The {self.share} samples of a process cannot be cut into micro-batches of {self._micro_batch}.",
+                f"Choose a micro_batch that divides {self.share}.",
             )
         self._source, self._batch_size, self._seed = source, batch_size, seed
-        self._first = rank * self._own
+        self._first = rank * self.share
         self._shuffle = shuffle
         self._order = lru_cache(maxsize=3)(self._order_of_epoch)
         self._workers, self._ahead = workers, max(ahead, workers, 1)
@@ -89,11 +110,18 @@ class Batches:
         self._prepared: deque[Future] = deque()
         self._next = 1
 
+    def images(self, step: int) -> list[int]:
+        """Numbers of the images in this process's part of a step."""
+        return [image for image, _ in self._samples(step)]
+
     def at(self, step: int) -> list[Batch]:
         """This process's micro-batches of a step, computed here and now."""
-        first = (step - 1) * self._batch_size + self._first
-        numbers = range(first, first + self._own)
-        return [self._micro(numbers[n : n + self._micro_batch]) for n in range(0, self._own, self._micro_batch)]
+        samples, batches = self._samples(step), []
+        for first in range(0, self.share, self._micro_batch):
+            part = samples[first : first + self._micro_batch]
+            draws = [np.random.default_rng([self._seed, DRAWS, number]) for _, number in part]
+            batches.append(self._source.batch([image for image, _ in part], draws))
+        return batches
 
     def start(self, from_step: int = 1) -> Batches:
         """Let `next` begin with this step."""
@@ -129,10 +157,11 @@ class Batches:
     def __exit__(self, *exception) -> None:
         self.close()
 
-    def _micro(self, numbers: range) -> Batch:
-        epochs = (divmod(n, len(self._source)) for n in numbers)
-        images = [int(self._order(epoch)[place]) for epoch, place in epochs]
-        return self._source.batch(images, [np.random.default_rng([self._seed, DRAWS, n]) for n in numbers])
+    def _samples(self, step: int) -> list[tuple[int, int]]:
+        """Image and number of the samples that are this process's part of a step."""
+        first, count = (step - 1) * self._batch_size + self._first, len(self._source)
+        numbers = range(first, first + self.share)
+        return [(int(self._order(number // count)[number % count]), number) for number in numbers]
 
     def _order_of_epoch(self, epoch: int) -> np.ndarray:
         count = len(self._source)

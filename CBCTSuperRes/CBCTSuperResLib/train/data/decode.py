@@ -1,8 +1,6 @@
-"""Work done ahead by threads, its results in order.
+"""Decoding: every file once, checked, counted, and kept in the type it was stored in.
 
-Decoding: every file once, checked, counted, and kept in the type it was stored in.
-
-Where decoded pixels stay: in memory up to a limit, above it in a mapped file that vanishes with the process.
+Decoded pixels stay in memory up to a limit, above it in a mapped file that vanishes with the process.
 """
 
 from __future__ import annotations
@@ -99,7 +97,17 @@ class Tally:
         self._spacings.update(edge for plane in planes for edge in plane.spacing or ())
         for _, slab in slabs(pixels):
             if pixels.dtype.kind == "f":
-                _check_real(path, slab, window)
+                if not np.isfinite(slab).all():
+                    raise InputError(
+                        f"{path} holds values that are not finite (NaN or infinity).", "Replace or remove them."
+                    )
+                low, high = float(slab.min()), float(slab.max())
+                if window is None and not 0 <= low <= high <= 1:
+                    raise InputError(
+                        f"{path} holds real numbers from {low:.6g} to {high:.6g}, and no window says which become 0 "
+                        "and 1.",
+                        "Give normalization_range.",
+                    )
             self.largest = max(self.largest, float(slab.max()))
             self.values += slab.size
             self.outside += round(window.clipped_share(slab) * slab.size) if window else 0
@@ -143,10 +151,50 @@ def read_planes(planes: Sequence[Plane], keep: Keep, tally: Tally) -> list[np.nd
     groups = [list(group) for _, group in groupby(planes, lambda plane: plane.entry)]
     has_volumes = any(group[0].entry.is_volume for group in groups)
     one_by_one_or_ahead = map if has_volumes else done_ahead  # several volumes at a time would not be bounded memory
-    pixels: list[np.ndarray] = []
+    found: list[np.ndarray] = []
     for group, decoded in zip(groups, one_by_one_or_ahead(partial(_decoded, tally.channels), groups), strict=True):
-        pixels += (_kept_volume if group[0].entry.is_volume else _kept_slice)(decoded, group, keep, tally)
-    return pixels
+        is_whole = sum(plane.nbytes for plane in group) >= group[0].entry_nbytes
+        if group[0].entry.is_volume and not is_whole:
+            parts = [keep(plane.of(decoded).copy()) for plane in group]
+            for plane, pixels in zip(group, parts, strict=True):
+                tally.add(pixels, [plane])
+        else:
+            tally.add(decoded, group)
+            kept = keep(decoded)
+            parts = [plane.of(kept) for plane in group]
+        found += [np.broadcast_to(pixels, (tally.channels, *pixels.shape[1:])) for pixels in parts]
+    return found
+
+
+def read_voxels_of(plane: Plane) -> np.ndarray:
+    """The part of a volume, (k, j, i), that its planes are of; float64 as float32.
+
+    Raises
+    ------
+    InputError
+        Naming the volume.
+    """
+    voxels = naming(plane.entry, lambda: read_volume(plane.entry.path)).voxels[slice(*plane.slices)]
+    return voxels.astype(np.float32) if voxels.dtype == np.float64 else voxels
+
+
+def _decoded(channels: int, planes: list[Plane]) -> np.ndarray:
+    """(C, H, W) of a slice, or (k, j, i) of the part of a volume that is used."""
+    plane = planes[0]
+    if plane.entry.is_volume:
+        return read_voxels_of(plane)
+    pixels = read_voxels(plane.entry.path).reshape(*plane.size, -1)
+    pixels = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
+    count = pixels.shape[-1] - (pixels.shape[-1] in (2, 4))  # opacity is left out
+    pixels = np.moveaxis(pixels[..., :count], -1, 0)
+    if count in (1, channels):
+        return pixels
+    if all(np.array_equal(pixels[0], other) for other in pixels[1:]):
+        return pixels[:1].copy()
+    raise InputError(
+        f"{plane.entry.path} is a colour image, and the network takes {channels} channel{'s' * (channels > 1)}.",
+        "Save the slices with one grey value in each pixel.",
+    )
 
 
 def window_of(tallies: Iterable[Tally]) -> Window:
@@ -164,62 +212,6 @@ def window_of(tallies: Iterable[Tally]) -> Window:
     if kind.kind == "f":
         return Window(0, 1, "real numbers")
     return Window(np.iinfo(kind).min, np.iinfo(kind).max, f"the range of {kind}")
-
-
-def _decoded(channels: int, planes: list[Plane]) -> np.ndarray:
-    """(C, H, W) of a slice, or (k, j, i) of the part of a volume that is used."""
-    plane = planes[0]
-    if plane.entry.is_volume:
-        volume = naming(plane.entry, lambda: read_volume(plane.entry.path))
-        return _compact(volume.voxels[slice(*plane.slices)])
-    pixels = read_voxels(plane.entry.path).reshape(*plane.size, -1)
-    return _in_channels(_compact(pixels), channels, plane.entry.path)
-
-
-def _kept_slice(pixels: np.ndarray, planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
-    tally.add(pixels, planes)
-    return [np.broadcast_to(keep(pixels), (tally.channels, *planes[0].size))]
-
-
-def _kept_volume(voxels: np.ndarray, planes: list[Plane], keep: Keep, tally: Tally) -> list[np.ndarray]:
-    if sum(plane.nbytes for plane in planes) >= planes[0].entry_nbytes:
-        tally.add(voxels, planes)
-        voxels = keep(voxels)
-        found = [plane.of(voxels) for plane in planes]
-    else:
-        found = [keep(plane.of(voxels).copy()) for plane in planes]
-        for plane, pixels in zip(planes, found, strict=True):
-            tally.add(pixels, [plane])
-    return [np.broadcast_to(pixels, (tally.channels, *pixels.shape[1:])) for pixels in found]
-
-
-def _compact(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
-
-
-def _in_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
-    """(H, W, c) as (C, H, W): opacity is left out, and colour that is grey becomes one channel."""
-    count = pixels.shape[-1] - (pixels.shape[-1] in (2, 4))
-    pixels = np.moveaxis(pixels[..., :count], -1, 0)
-    if count in (1, channels):
-        return pixels
-    if all(np.array_equal(pixels[0], other) for other in pixels[1:]):
-        return pixels[:1].copy()
-    raise InputError(
-        f"{path} is a colour image, and the network takes {channels} channel{'s' * (channels > 1)}.",
-        "Save the slices with one grey value in each pixel.",
-    )
-
-
-def _check_real(path: Path, pixels: np.ndarray, window: Window | None) -> None:
-    if not np.isfinite(pixels).all():
-        raise InputError(f"{path} holds values that are not finite (NaN or infinity).", "Replace or remove them.")
-    low, high = float(pixels.min()), float(pixels.max())
-    if window is None and not 0 <= low <= high <= 1:
-        raise InputError(
-            f"{path} holds real numbers from {low:.6g} to {high:.6g}, and no window says which become 0 and 1.",
-            "Give normalization_range.",
-        )
 
 
 GB = 1e9

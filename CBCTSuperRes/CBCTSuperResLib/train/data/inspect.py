@@ -16,8 +16,8 @@ from ...core.errors import Cancelled
 from ...core.progress import Report, part_of
 from ..options import DatasetOptions, TrainingOptions
 from .files import Entry, patient_of, planes_of
-from .patches import Picture
-from .source import Images, TrainingSource, entries_of, has_files, open_images, open_source
+from .pictures import Picture, entries_of, has_files
+from .source import Images, TrainingSource, open_images, open_source
 
 Pair = tuple[Picture | None, Picture | None]
 

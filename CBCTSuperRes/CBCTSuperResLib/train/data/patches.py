@@ -1,71 +1,20 @@
-"""One image to train on: its pixels as stored, its window, and the parts that are cut from it.
+"""What batches are made of: patches of pairs of pictures, of pictures whose LR is simulated, of unpaired pictures.
 
-The same chance for LR and HR: flips, quarter turns, contrast, brightness and gamma.
-
-What batches are made of: pairs of pictures, pictures whose LR is simulated, and mixtures of both.
+Patches of a pair have the same chance of flips, quarter turns, contrast, brightness and gamma.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ...scan.window import Window
-from .degradation import Degradation, imresize, mirrored, reach
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """An image that stays in the type of its file until a part of it is asked for.
-
-    Attributes
-    ----------
-    name : str
-    pixels : ndarray, shape (C, H, W), or sequence of C ndarrays, shape (H, W)
-        Any integer or real type; usually views of a volume or of the cache. C are colours, or a slice in the middle of
-        its neighbours.
-    window : Window or None
-        Grey values that become 0 and 1; None if the pixels are in units of the window already, which are not clipped.
-    """
-
-    name: str
-    pixels: Sequence[np.ndarray]
-    window: Window | None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.pixels[0].shape
-
-    def cropped_to(self, multiple: int) -> Picture:
-        """Without the last rows and columns that are no whole multiple."""
-        rows, columns = (n // multiple * multiple for n in self.size)
-        return replace(self, pixels=[channel[:rows, :columns] for channel in self.pixels])
-
-    def cut(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A part (C, height, width), float32 in units of the window; beyond the border the image is mirrored."""
-        return self._unit([_part(_part(channel, top, height, 0), left, width, 1) for channel in self.pixels])
-
-    def whole(self) -> np.ndarray:
-        """All of it, (C, H, W), float32 in units of the window."""
-        return self._unit(self.pixels)
-
-    def _unit(self, channels: Sequence[np.ndarray]) -> np.ndarray:
-        pixels = np.stack(channels)
-        return pixels.astype(np.float32) if self.window is None else self.window.to_unit(pixels)
-
-
-def _part(pixels: np.ndarray, start: int, count: int, axis: int) -> np.ndarray:
-    length = pixels.shape[axis]
-    if start >= 0 and start + count <= length:
-        return pixels[start : start + count] if axis == 0 else pixels[:, start : start + count]
-    return pixels.take(mirrored(np.arange(start, start + count), length), axis)
-
+from .batches import Batch
+from .degradation import Degradation, imresize, reach
+from .pictures import Picture
 
 Range = tuple[float, float]
 
@@ -152,25 +101,7 @@ class Augmentation:
         )
 
 
-Sample = tuple[np.ndarray, np.ndarray]
-Draw = np.random.Generator
-
-
-class Source(Protocol):
-    """Images by number, and one random sample of each per generator."""
-
-    names: Sequence[str]
-
-    def __len__(self) -> int: ...
-
-    def batch(self, images: Sequence[int], draws: Sequence[Draw]) -> dict[str, Tensor]:
-        """One training sample for each image and its generator.
-
-        Returns
-        -------
-        dict
-                "LR" (N, C, h, w) and "HR" (N, C', s h, s w), float32 in [0, 1]; C' is C for colours, 1 for slices.
-        """
+Sample = dict[str, np.ndarray]
 
 
 class Simulation(Protocol):
@@ -178,7 +109,7 @@ class Simulation(Protocol):
 
     margin: int
 
-    def __call__(self, fine: np.ndarray, rng: Draw) -> Sample:
+    def __call__(self, fine: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """(LR, HR) of a part (C, s h + 2 margin, s w + 2 margin) in units of the window."""
 
 
@@ -193,7 +124,7 @@ class Bicubic:
     def margin(self) -> int:
         return reach(self.scale)
 
-    def __call__(self, fine: np.ndarray, rng: Draw | None = None) -> Sample:
+    def __call__(self, fine: np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
         fine = np.clip(fine, 0, 1)
         edge = self.margin // self.scale
         coarse = imresize(fine, 1 / self.scale)[..., edge:-edge, edge:-edge]
@@ -217,92 +148,115 @@ class Patches:
     scale: int
     augmentation: Augmentation
 
-    def place(self, size: tuple[int, int], rng: Draw) -> tuple[int, int]:
+    def place(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
         """Top and left of a part, in LR pixels of an image of HR `size`."""
         top, left = (int(rng.integers((n - self.size) // self.scale + 1)) for n in size)
         return top, left
 
 
-class _Samples:
-    """A source whose subclasses make one sample at a time, so that no sample depends on its neighbours."""
+class Samples:
+    """A source whose subclasses make one sample at a time, so that no sample depends on its neighbours.
+
+    Attributes
+    ----------
+    names : sequence of str
+        Of the images.
+    """
 
     names: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def sample(self, image: int, rng: Draw) -> Sample:
+    def sample(self, image: int, rng: np.random.Generator) -> Sample:
         raise NotImplementedError
 
-    def batch(self, images: Sequence[int], draws: Sequence[Draw]) -> dict[str, Tensor]:
+    def batch(self, images: Sequence[int], draws: Sequence[np.random.Generator]) -> Batch:
         samples = [self.sample(image, rng) for image, rng in zip(images, draws, strict=True)]
-        low, high = (torch.from_numpy(np.ascontiguousarray(np.stack(side))) for side in zip(*samples, strict=True))
-        return {"LR": low, "HR": high}
+        stacked = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in stacked.items()}
 
 
-class PairedPictures(_Samples):
+class PairedPictures(Samples):
     """Pairs of LR and HR pictures of the same place; neighbouring slices are in LR alone."""
 
     def __init__(self, pairs: Sequence[tuple[Picture, Picture]], patches: Patches) -> None:
-        self._pairs = pairs
-        self._patches = patches
+        self._pairs, self._patches = pairs, patches
         self.names = [high.name for _, high in pairs]
 
-    def sample(self, image: int, rng: Draw) -> Sample:
+    def sample(self, image: int, rng: np.random.Generator) -> Sample:
         low, high = self._pairs[image]
         size, scale = self._patches.size, self._patches.scale
         top, left = self._patches.place(high.size, rng)
         change = self._patches.augmentation.draw(rng)
         coarse = low.cut(top, left, size // scale, size // scale)
         fine = high.cut(top * scale, left * scale, size, size)
-        return tuple(change.recontrasted(change.turned(part)) for part in (coarse, fine))
+        return {"LR": change.recontrasted(change.turned(coarse)), "HR": change.recontrasted(change.turned(fine))}
 
 
-class SimulatedPictures(_Samples):
+class SimulatedPictures(Samples):
     """HR pictures whose LR is simulated after the change of contrast.
 
     Of pictures with neighbouring slices, `slices` on either side, LR has all and HR the middle one.
     """
 
     def __init__(self, pictures: Sequence[Picture], patches: Patches, simulation: Simulation, slices: int = 0) -> None:
-        self._pictures = pictures
-        self._patches = patches
-        self._simulation = simulation
-        self._slices = slices
+        self._pictures, self._patches, self._simulation, self._slices = pictures, patches, simulation, slices
         self.names = [picture.name for picture in pictures]
 
-    def sample(self, image: int, rng: Draw) -> Sample:
+    def sample(self, image: int, rng: np.random.Generator) -> Sample:
         picture, margin = self._pictures[image], self._simulation.margin
         size, scale = self._patches.size + 2 * margin, self._patches.scale
         top, left = self._patches.place(picture.size, rng)
         change = self._patches.augmentation.draw(rng)
         fine = picture.cut(top * scale - margin, left * scale - margin, size, size)
-        return without_neighbours(self._simulation(change.recontrasted(change.turned(fine)), rng), self._slices)
+        coarse, truth = self._simulation(change.recontrasted(change.turned(fine)), rng)
+        return {"LR": coarse, "HR": middle_of(truth, self._slices)}
 
 
-class Mixture(_Samples):
+class UnpairedPictures(Samples):
+    """LR pictures of one kind and HR pictures of another, of other places: each sample is a patch of either.
+
+    An epoch takes every LR picture once; HR pictures are drawn.
+    """
+
+    def __init__(self, low: Sequence[Picture], high: Sequence[Picture], patches: Patches) -> None:
+        self._low, self._high, self._patches = low, high, patches
+        self.names = [picture.name for picture in low]
+
+    def sample(self, image: int, rng: np.random.Generator) -> Sample:
+        edges = {"LR": self._patches.size // self._patches.scale, "HR": self._patches.size}
+        pictures = {"LR": self._low[image], "HR": self._high[int(rng.integers(len(self._high)))]}
+        found = {}
+        for role, picture in pictures.items():
+            edge = edges[role]
+            top, left = (int(rng.integers(max(1, n - edge + 1))) for n in picture.size)
+            change = self._patches.augmentation.draw(rng)
+            found[role] = change.recontrasted(change.turned(picture.cut(top, left, edge, edge)))
+        return found
+
+
+class Mixture(Samples):
     """Several sources as one, each with its share of the samples.
 
     In an epoch every image comes once, or more often where its source's share asks for it: the sources are repeated
     until their lengths are as their shares, and no image is repeated twice more than another of its source.
     """
 
-    def __init__(self, parts: Sequence[_Samples], shares: Sequence[float]) -> None:
-        self._parts = parts
+    def __init__(self, parts: Sequence[Samples], shares: Sequence[float]) -> None:
         length = max(int(np.ceil(len(part) / share)) for part, share in zip(parts, shares, strict=True))
         counts = [max(len(part), round(share * length)) for part, share in zip(parts, shares, strict=True)]
         self._places = [(part, n % len(part)) for part, count in zip(parts, counts, strict=True) for n in range(count)]
         self.names = [part.names[n] for part, n in self._places]
 
-    def sample(self, image: int, rng: Draw) -> Sample:
+    def sample(self, image: int, rng: np.random.Generator) -> Sample:
         part, number = self._places[image]
         return part.sample(number, rng)
 
 
-def without_neighbours(sample: Sample, slices: int) -> Sample:
-    """The sample with HR's middle slice alone, of `slices` neighbours on either side."""
-    coarse, fine = sample
-    return (coarse, fine[slices : slices + 1]) if slices else sample
+def middle_of(image: np.ndarray, slices: int) -> np.ndarray:
+    """The middle slice alone, of an image (C, H, W) with `slices` neighbours on either side."""
+    return image[slices : slices + 1] if slices else image
 
 
 def make_simulation(kind: str, scale: int, options: dict) -> Bicubic | Degradation:

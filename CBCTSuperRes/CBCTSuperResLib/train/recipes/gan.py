@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .recipe import StepRun
+from ..step import Steps
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 Verdict = Callable[[Tensor, bool], Tensor]  # loss of outputs that should say "real" (True) or "fake"
@@ -160,15 +160,15 @@ class Adversary:
         self.role, self.weight, self.relativistic = role, weight, relativistic
         self._verdict = verdict
 
-    def persuade(self, run: StepRun, real: Sequence[Tensor]) -> Persuasion:
+    def persuade(self, run: Steps, real: Sequence[Tensor]) -> Persuasion:
         """The generator's loss against this discriminator, given the real images of all parts."""
         return Persuasion(run, self, real)
 
-    def train(self, run: StepRun, real: Sequence[Tensor], fake: Sequence[Tensor]) -> dict[str, Tensor]:
+    def train(self, run: Steps, real: Sequence[Tensor], fake: Sequence[Tensor]) -> dict[str, Tensor]:
         """One update with the real and the fake images of all parts, which carry no gradients; returns what to log."""
         parts = len(real)
         with run.update(self.role) as update:
-            look_at_real, look_at_fake = (Look(run, self.role, parts, update.network) for _ in range(2))
+            look_at_real, look_at_fake = (Look(run, self.role, parts) for _ in range(2))
             if parts == 1:
                 said_real, said_fake = look_at_real(real[0]), look_at_fake(fake[0])
                 judge = self.judge(run, True, [said_real], [said_fake])
@@ -183,14 +183,14 @@ class Adversary:
         logs |= {"D_real": look_at_real.mean, "D_fake": look_at_fake.mean}
         return {**logs, "D_gap": logs["D_real"] - logs["D_fake"]}
 
-    def judge(self, run: StepRun, honest: bool, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Plain | Relativistic:
+    def judge(self, run: Steps, honest: bool, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Plain | Relativistic:
         """The loss of the discriminator (honest) or the generator; plain losses need no outputs beforehand."""
         if self.relativistic:
             return Relativistic(self._verdict, honest, real, fake, run.mean_over_processes)
         return Plain(self._verdict, honest)
 
     def _judge_of_many(
-        self, run: StepRun, look_at_real: Look, real: Sequence[Tensor], look_at_fake: Look, fake: Sequence[Tensor]
+        self, run: Steps, look_at_real: Look, real: Sequence[Tensor], look_at_fake: Look, fake: Sequence[Tensor]
     ) -> Plain | Relativistic:
         if not self.relativistic:
             return self.judge(run, True, [], [])
@@ -206,13 +206,13 @@ class Persuasion:
 
     Parameters
     ----------
-    run : StepRun
+    run : Steps
     adversary : Adversary
     real : sequence of Tensor
         Real images of all parts.
     """
 
-    def __init__(self, run: StepRun, adversary: Adversary, real: Sequence[Tensor]) -> None:
+    def __init__(self, run: Steps, adversary: Adversary, real: Sequence[Tensor]) -> None:
         self._run, self._adversary, self._real = run, adversary, real
         self._look = Look(run, adversary.role, len(real))
         self._judge: Plain | Relativistic | None = None
@@ -260,18 +260,15 @@ class Look:
 
     Parameters
     ----------
-    run : StepRun
+    run : Steps
     role : str
     parts : int
         1 if nothing is looked at a second time.
-    forward : Module, optional
-        What to call in place of the network itself.
     """
 
-    def __init__(self, run: StepRun, role: str, parts: int, forward: nn.Module | None = None) -> None:
+    def __init__(self, run: Steps, role: str, parts: int) -> None:
         self._run, self._parts = run, parts
         self._network = run.networks[role]
-        self._forward = forward or self._network
         self._norm: list[Tensor] | None = None
         self._means: list[Tensor] = []
 
@@ -294,7 +291,7 @@ class Look:
 
     def _outputs(self, image: Tensor) -> Tensor:
         with self._run.autocast():
-            outputs = self._forward(image)
+            outputs = self._network(image)
         return precise(outputs)
 
     @contextmanager

@@ -1,60 +1,57 @@
 """What a recipe and the loop promise each other.
 
-A recipe knows networks, losses and the order of a step. The loop knows devices, precision, processes, micro-batches,
-checkpoints and time. The loop calls `Recipe.step` once per iteration and hands it a `StepRun`.
+A recipe knows networks, losses, data and the order of a step, and what makes one state of the networks better than
+another. The loop knows devices, precision, processes, micro-batches, checkpoints, resuming, the log and time. Once per
+iteration it calls `Recipe.step` with the iteration's `Steps`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-Batch = Mapping[str, Tensor]
+from ..data.batches import Batch
+from ..step import Steps
+
+if TYPE_CHECKING:
+    from ..data.source import TrainingSource
 
 
-class Update(Protocol):
-    """One optimiser step of one role, inside `with run.update(role) as update`.
-
-    Entering clears the gradients and leaves only the role's own trainable parameters requiring gradients; leaving
-    averages the gradients over the processes, refuses non-finite ones, and steps the optimiser.
-    """
-
-    network: nn.Module  # use it instead of `run.networks[role]` for forwards that are to be trained
-
-    def backward(self, loss: Tensor, last: bool = True) -> None:
-        """Add the gradients of a loss. `loss` is this micro-batch's share: the sum over the micro-batches of all
-        processes, divided by the number of processes, is the loss of the global batch. `last` ends the update."""
-
-
-class StepRun(Protocol):
-    """One iteration, as the loop hands it to a recipe.
+class Validation(Protocol):
+    """What measures the networks of a recipe while they learn.
 
     Attributes
     ----------
-    number : int
-        Of the iteration, from 1.
-    batches : sequence of Batch
-        The micro-batches of this process, on its device, of equal size; usually one.
-    networks : mapping of str to Module
-        By role, without wrappers.
+    warnings : list of str
+        Sentences for the log.
     """
 
-    number: int
-    batches: Sequence[Batch]
-    networks: Mapping[str, nn.Module]
+    warnings: list[str]
 
-    def update(self, role: str) -> AbstractContextManager[Update]: ...
+    def run(self, networks: Mapping[str, nn.Module], step: int, folder: Path) -> dict[str, float]:
+        """Measure; neither the networks, nor their modes, nor torch's random state change.
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """The precision of the run for forwards; losses are to be computed outside it, in float32 or float64."""
+        Parameters
+        ----------
+        networks : mapping of str to Module
+            By role; the exported one is the running mean of its weights where there is one.
+        step : int
+        folder : Path
+            For tables, and pictures as `<name>/<name>_<step>.png`.
 
-    def mean_over_processes(self, value: Tensor) -> Tensor:
-        """Mean of a small tensor over all processes, element by element; differentiable."""
+        Returns
+        -------
+        dict
+            Numbers by name; empty if there was nothing to measure.
+        """
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -80,38 +77,77 @@ class Use:
     trained: bool = True
 
 
-class Recipe(Protocol):
-    """Networks by role, their optimisers and a step.
+class Recipe:
+    """Base of all recipes. What raises NotImplementedError here has to be written.
 
     Attributes
     ----------
     exported : str
-        Role of the network that is validated, averaged (EMA) and exported, "G".
+        Role of the network that becomes the model: its weights are averaged (EMA), validated and exported.
     frozen : mapping of str to Module
-        Networks that are used and never trained (feature network): moved to the device, not in checkpoints.
+        Networks that are used and never trained (a feature network): moved to the device, not in checkpoints.
     may_be_in_parts : bool
         Whether a batch that is computed in parts gives the same training.
     """
 
-    exported: str
-    frozen: Mapping[str, nn.Module]
-    may_be_in_parts: bool
+    exported: str = "G"
+    frozen: Mapping[str, nn.Module] = {}
+    may_be_in_parts: bool = True
 
     def check(self, processes: int, device: str, micro_batches: int = 1) -> None:
-        """Raise OptionError if the training would be another one in so many processes on this kind of device ("cpu",
-        "cuda"), or with so many micro-batches in each."""
+        """Refuse what would be another training.
 
-    def example_batch(self, images: int) -> Batch:
-        """A batch of noise of so many images, on the CPU: what a step costs is timed with it."""
+        Parameters
+        ----------
+        processes : int
+        device : str
+            "cpu" or "cuda". On CUDA, batch norm is synchronous (`SyncBatchNorm`).
+        micro_batches : int
+            How many make up the batch of a process.
 
-    def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
-        """The networks of a step whose batch comes in so many parts, by role; of one after the warm-up, or in it."""
+        Raises
+        ------
+        OptionError
+        """
 
     def build(self) -> dict[str, nn.Module]:
-        """New networks with their initial weights, drawn from torch's global generator."""
+        """New networks by role, any number, with initial weights that are drawn from torch's global generator."""
+        raise NotImplementedError
 
     def optimizers(self, networks: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
         """One optimiser for each role that is trained."""
+        raise NotImplementedError
 
-    def step(self, run: StepRun) -> dict[str, Tensor]:
+    def open_source(self) -> TrainingSource:
+        """What is trained on; its batches are those that `step` gets."""
+        raise NotImplementedError
+
+    def example_batch(self, images: int) -> Batch:
+        """A batch of noise of so many images, on the CPU: what a step costs is timed with it."""
+        raise NotImplementedError
+
+    def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
+        """The networks of a step whose batch comes in so many parts, by role; of one after the warm-up, or in it."""
+        raise NotImplementedError
+
+    def step(self, run: Steps) -> dict[str, Tensor]:
         """Do one iteration; returns the losses and measures to log, detached scalars of this process's share."""
+        raise NotImplementedError
+
+    def open_validation(self) -> Validation | None:
+        """What measures the networks; None if nothing does: then no model is the best."""
+        return None
+
+    def is_better(self, results: Mapping[str, float], best: Mapping[str, float]) -> bool:
+        """Whether what was measured now is better than the best so far, which is empty before the first."""
+        return "psnr" in results and results["psnr"] > best.get("psnr", -inf)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be saved beyond networks and optimisers, a pool of images for instance.
+
+        Tensors, numbers and texts in dicts and lists: loading a checkpoint executes nothing. Each process has its own.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` returned."""

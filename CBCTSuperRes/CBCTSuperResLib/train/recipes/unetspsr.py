@@ -29,10 +29,14 @@ from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ...networks.blocks import gradient_map
 from ...networks.options import NoOptions
 from ...networks.vgg import VGG19
+from ..data.batches import Batch
+from ..data.source import TrainingSource, open_images, open_source
 from ..options import DiscriminatorOptions, TrainingOptions
+from ..step import Steps
+from ..validation import Validator
 from .gan import DISTANCES, VERDICTS, Adversary, Persuasion, precise
 from .initial import begin_as_interpolation
-from .recipe import StepRun, Use
+from .recipe import Recipe, Use
 
 BETA2 = 0.999
 
@@ -119,7 +123,7 @@ class Part:
     fake: dict[str, Tensor] = field(default_factory=dict)
 
 
-class UNetSPSRRecipe:
+class UNetSPSRRecipe(Recipe):
     """Networks, losses and step of "model": "unetspsr".
 
     Terms of weight 0 are not computed, and a discriminator whose term has weight 0 does not exist. Until
@@ -140,8 +144,6 @@ class UNetSPSRRecipe:
     ModelError
         If that file is damaged.
     """
-
-    exported = "G"
 
     def __init__(self, options: TrainingOptions, weights: bool = True) -> None:
         train = options.train
@@ -188,7 +190,19 @@ class UNetSPSRRecipe:
             f"Use discriminator_unet_128, or {instead}.",
         )
 
-    def example_batch(self, images: int) -> dict[str, Tensor]:
+    def open_source(self) -> TrainingSource:
+        """Pairs of LR and HR patches of slices."""
+        return open_source(self._options.dataset("train"), self._options)
+
+    def open_validation(self) -> Validator | None:
+        """PSNR, SSIM and gradient error beside cubic interpolation; the best has the highest PSNR."""
+        dataset = self._options.dataset("val")
+        if dataset is None:
+            return None
+        images = open_images(dataset, self._options)
+        return Validator(self._options, images, images.warnings, images.close)
+
+    def example_batch(self, images: int) -> Batch:
         """Noise of the size of the patches."""
         edge, network = self._options.datasets["train"].HR_size, self._options.network_G
         small, channels = edge // self._options.scale, network.channels * (2 * network.slices + 1)
@@ -248,7 +262,7 @@ class UNetSPSRRecipe:
         judges = {role: adam([{"params": list(networks[role].parameters()), **judge}]) for role in self._blocks}
         return {"G": adam(groups), **judges}
 
-    def step(self, run: StepRun) -> dict[str, Tensor]:
+    def step(self, run: Steps) -> dict[str, Tensor]:
         """One iteration; the names of what is returned are SPSR's.
 
         Losses are returned with their weights: "l_g_*" of the generator, "l_g_total" their sum, "l_d_*" of the
@@ -266,12 +280,12 @@ class UNetSPSRRecipe:
             logs |= {name + _suffix(role): value for name, value in found.items()}
         return logs
 
-    def _train_generator(self, run: StepRun, parts: list[Part], warm_up: bool = False) -> dict[str, Tensor]:
+    def _train_generator(self, run: Steps, parts: list[Part], warm_up: bool = False) -> dict[str, Tensor]:
         logs: dict[str, Tensor] = {}
         with run.update("G") as update, self._fusion_alone(run):
             persuasions = {} if warm_up else self._persuasions(run, parts)
             for number, part in enumerate(parts, start=1):
-                output = self._enlarge(run, update.network, part.low)
+                output = self._enlarge(run, run.networks["G"], part.low)
                 views = self._views(output["sr"])
                 part.fake = {role: view.detach() for role, view in views.items()}
                 terms = self._terms(run, part, output, views, warm_up)
@@ -283,7 +297,7 @@ class UNetSPSRRecipe:
         return {**logs, "l_g_total": sum(logs.values())}
 
     def _terms(
-        self, run: StepRun, part: Part, output: Mapping[str, Tensor], views: Mapping[str, Tensor], warm_up: bool
+        self, run: Steps, part: Part, output: Mapping[str, Tensor], views: Mapping[str, Tensor], warm_up: bool
     ) -> dict[str, Tensor]:
         """The losses of one part that need no discriminator, with their weights."""
         t, terms = self._train, {}
@@ -298,7 +312,7 @@ class UNetSPSRRecipe:
             terms["l_g_pix_grad"] = t.gradient_pixel_weight * F.mse_loss(views["D_grad"], part.real["D_grad"])
         return terms
 
-    def _feature_distance(self, run: StepRun, sr: Tensor, high: Tensor) -> Tensor:
+    def _feature_distance(self, run: Steps, sr: Tensor, high: Tensor) -> Tensor:
         network = self.frozen["feature"]
         with run.autocast():
             with torch.no_grad():
@@ -318,7 +332,7 @@ class UNetSPSRRecipe:
             return {"D": image, "D_grad": gradient_map(image, self._padding)}
         return {"D": image}
 
-    def _persuasions(self, run: StepRun, parts: list[Part]) -> dict[str, Persuasion]:
+    def _persuasions(self, run: Steps, parts: list[Part]) -> dict[str, Persuasion]:
         found = {a.role: a.persuade(run, [part.real[a.role] for part in parts]) for a in self._adversaries}
         if any(persuasion.needs_all_fakes for persuasion in found.values()):
             self._enlarge_without_gradients(run, parts)
@@ -327,18 +341,18 @@ class UNetSPSRRecipe:
         return found
 
     @torch.no_grad()
-    def _enlarge_without_gradients(self, run: StepRun, parts: list[Part]) -> None:
+    def _enlarge_without_gradients(self, run: Steps, parts: list[Part]) -> None:
         for part in parts:
             part.fake = self._views(self._enlarge(run, run.networks["G"], part.low)["sr"])
 
     @staticmethod
-    def _enlarge(run: StepRun, network: nn.Module, low: Tensor) -> dict[str, Tensor]:
+    def _enlarge(run: Steps, network: nn.Module, low: Tensor) -> dict[str, Tensor]:
         with run.autocast():
             output = network(low)
         return {name: precise(output[name]) for name in ("sr", "branch") if name in output}
 
     @contextmanager
-    def _fusion_alone(self, run: StepRun) -> Iterator[None]:
+    def _fusion_alone(self, run: Steps) -> Iterator[None]:
         """Legacy Branch_pretrain: in its first iterations only the layers that fuse both paths have gradients."""
         frozen: list[nn.Parameter] = []
         if self._train.Branch_pretrain and run.number < self._train.Branch_init_iters:
