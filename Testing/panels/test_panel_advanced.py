@@ -78,29 +78,28 @@ def test_versions_are_told_without_importing_torch(panel):
     assert "Python 3." in text and "PyTorch 2." in text
 
 
-def test_packages_are_checked_and_the_answer_is_shown(panel):
+def test_packages_are_checked_and_the_answer_is_shown(panel, monkeypatch):
     asked = []
-    panel.ensurePackages = lambda: asked.append(1)
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", lambda: asked.append(1))
     panel.ui.packagesButton.click()
     assert asked and "are installed" in panel.ui.versionsLabel.text
 
     def refuse():
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
-    panel.ensurePackages = refuse
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)
     panel.ui.packagesButton.click()
     assert "Install the extension PyTorch." in panel.ui.versionsLabel.text
 
 
-def test_missing_packages_are_named_in_one_question(panel, monkeypatch):
+def test_missing_packages_are_named_in_one_question(panel, packages, monkeypatch):
     from CBCTSuperResLib.core import packages as install
     from CBCTSuperResLib.panels import dialogs
-    from CBCTSuperResLib.panels import dialogs as packages
 
     asked = []
     monkeypatch.setattr(install, "missing_packages", lambda *_: ["torch>=2.3", "tqdm"])
     monkeypatch.setattr(dialogs, "confirm", lambda *question: asked.append(question))
-    panel.ensurePackages = packages.askAndEnsurePackages
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", packages.ensure)
     panel.ui.applyButton.click()
     assert len(asked) == 1 and "torch>=2.3\ntqdm" in asked[0][1] and asked[0][2] == "Install"
     assert "torch>=2.3" in panel.ui.statusLabel.text and panel.run.job is None

@@ -144,7 +144,7 @@ def test_a_roi_is_made_around_the_field_of_view(panel, isTurned):
     roi = panel.ui.roiSelector.currentNode()
     assert roi.GetName() == "Cylinder ROI" and roi.GetTransformNodeID() == cylinder.GetTransformNodeID()
     box = roiBox(roi, cylinder)
-    assert box == panel.choices.glance().measured == panel.choices.options().roi
+    assert box == panel.choices.overview().measured == panel.choices.options().roi
     for (start, stop), (first, end) in zip(box, ((4, 37), (6, 39), (0, 12)), strict=True):
         assert first - 2 <= start <= first and end <= stop <= end + 2
     size = [2 * (box[0][1] - box[0][0]), 2 * (box[1][1] - box[1][0]), 12]
@@ -180,7 +180,7 @@ def test_nodes_are_followed_only_while_they_are_chosen(panel, monkeypatch):
     first = panel.ui.inputSelector.currentNode()
     panel.ui.inputSelector.setCurrentNode(add_scan("Second"))
     seen = []
-    monkeypatch.setattr(panel._watch, "_whenChanged", lambda: seen.append(1))
+    monkeypatch.setattr(panel._watch, "_onChanged", lambda: seen.append(1))
     first.SetSpacing(0.3, 0.3, 0.3)
     assert not seen
     panel.ui.inputSelector.currentNode().SetSpacing(0.3, 0.3, 0.3)

@@ -72,7 +72,7 @@ def test_moving_the_slider_makes_the_window_custom_and_shows_what_it_clips(panel
 
 def test_the_slider_does_not_shift_while_it_is_moved(panel):
     spans = panel.ui.windowRange.minimum, panel.ui.windowRange.maximum
-    low, high = panel.choices.glance().limits
+    low, high = panel.choices.overview().limits
     assert spans[0] <= low < high <= spans[1]
     panel.ui.windowRange.setValues(low + 10, high - 10)
     assert (panel.ui.windowRange.minimum, panel.ui.windowRange.maximum) == spans
