@@ -46,11 +46,11 @@ def test_the_list_holds_the_scanners_the_model_and_custom(panel):
     assert texts == ["Automatic", "As the model was trained", *(preset.title for preset in PRESETS.values()), "Custom"]
 
 
-@pytest.mark.parametrize("name", ["accuitomo170", "full16"])
-def test_a_preset_sets_the_slider_and_the_options(panel, name):
-    choose_preset(panel, name)
-    assert panel.choices.options().window == name
-    assert shown(panel) == (PRESETS[name].lo, PRESETS[name].hi)
+def test_a_preset_sets_the_slider_and_the_options(panel):
+    for name in ("accuitomo170", "full16"):
+        choose_preset(panel, name)
+        assert panel.choices.options().window == name
+        assert shown(panel) == (PRESETS[name].lo, PRESETS[name].hi)
 
 
 def test_the_model_s_own_window_can_be_asked_for(panel):

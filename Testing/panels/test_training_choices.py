@@ -23,15 +23,15 @@ def choices(application, scene, training_module, tmp_path):
 
 def type_in(choices, name: str, text: str) -> None:
     """Set a key to what somebody types."""
-    from CBCTSuperResLib.panels.training.option_values import valueOfText
+    from CBCTSuperResLib.train.options_file import value_of_text
 
-    choices.change({name: valueOfText(name, text)})
+    choices.change({name: value_of_text(name, text)})
 
 
 def value(choices, name: str):
-    from CBCTSuperResLib.panels.training.option_values import valueAt
+    from CBCTSuperResLib.train.options_file import value_at
 
-    return valueAt(choices.values(), name)
+    return value_at(choices.values(), name)
 
 
 def add_volume(name: str, shape=(4, 24, 28)):

@@ -47,7 +47,7 @@ class WritingTask:
             self._write()
             return
         self._task.poll()
-        self._look()
+        self._follow()
 
     def cancel(self) -> None:
         if self._task is not None:
@@ -58,7 +58,7 @@ class WritingTask:
     def close(self) -> None:
         if self._task is not None:
             self._task.close()
-            self._look()
+            self._follow()
         elif not self.isFinished:
             self._steps.close()
             self.isFinished, self.error = True, Cancelled()
@@ -71,13 +71,13 @@ class WritingTask:
         except StopIteration as done:
             try:
                 self._task = self._begin(done.value)
-                self._look()
+                self._follow()
             except SuperResError as error:
                 self.isFinished, self.error = True, error
         except SuperResError as error:
             self.isFinished, self.error = True, error
 
-    def _look(self) -> None:
+    def _follow(self) -> None:
         """How the task is now."""
         task = self._task
         self.fraction, self.message, self.remaining = task.fraction, task.message, task.remaining
