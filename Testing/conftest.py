@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -165,13 +166,23 @@ def apply_module(application):
 
 
 @pytest.fixture
-def apply_widget(application, scene, apply_module, user_models, nothing_fails_unseen):
+def packages(application, monkeypatch):
+    """What computing needs is taken to be installed; returns the functions that would look for it and ask."""
+    from CBCTSuperResLib.panels import dialogs
+
+    real = SimpleNamespace(ensure=dialogs.ensurePackages, offer=dialogs.offerTrainingExtras)
+    monkeypatch.setattr(dialogs, "ensurePackages", lambda: None)
+    monkeypatch.setattr(dialogs, "offerTrainingExtras", lambda: [])
+    return real
+
+
+@pytest.fixture
+def apply_widget(application, scene, apply_module, user_models, packages, nothing_fails_unseen):
     """The module's widget in a scene with the volume Jaw and the tiny model chosen."""
     from apply_helpers import add_scan, choose_model
 
     add_scan("Jaw")
     widget = application.showWidget(apply_module)
-    widget.panel.ensurePackages = lambda: None
     choose_model(widget.panel)
     yield widget
     widget.cleanup()
@@ -204,13 +215,10 @@ def training_module(application):
 
 
 @pytest.fixture
-def training_widget(application, scene, training_module, user_models, nothing_fails_unseen, tmp_path):
-    """The module's widget, with an empty results folder; no packages are asked for."""
+def training_widget(application, scene, training_module, user_models, packages, nothing_fails_unseen, tmp_path):
+    """The module's widget, with an empty results folder."""
     widget = application.showWidget(training_module)
-    panel = widget.panel
-    panel.run.ensurePackages = panel.use.ensurePackages = lambda: None
-    panel.run.offerExtras = lambda: []
-    panel.parameters.resultsFolder = tmp_path / "Läufe 1"
+    widget.panel.parameters.resultsFolder = tmp_path / "Läufe 1"
     yield widget
     widget.cleanup()
 

@@ -148,6 +148,16 @@ def test_texts_are_in_sentence_case_and_wrap(module):
 
 
 @both_modules
+def test_labels_show_names_and_messages_as_they_are(module):
+    """Without a format, Qt takes what looks like HTML for HTML: a node called "<b>x</b>", a path, a message."""
+    labels = [widget for widget in widgets_of(UI_FILES[module]) if widget.get("class") == "QLabel"]
+    rich = {label.get("name") for label in labels if "<" in text_of(label, "text")}
+    formats = {label.get("name"): text_of(label, "textFormat") for label in labels}
+    wrong = {name: found for name, found in formats.items() if found != "Qt::PlainText" and name not in rich}
+    assert labels and not wrong, wrong
+
+
+@both_modules
 def test_nothing_has_colors_of_its_own_or_a_least_width(module):
     root = ElementTree.parse(UI_FILES[module]).getroot()
     names = {p.get("name") for p in root.iter("property")}

@@ -189,7 +189,7 @@ def test_missing_packages_are_said_and_nothing_starts(panel, files, workers, mon
     def refuse():
         raise DependencyError("torch is missing.", "Install it.")
 
-    monkeypatch.setattr(panel.batch, "ensurePackages", refuse)
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)
     panel.ui.batchStartButton.click()
     assert "torch is missing" in panel.ui.batchLabel.text and not panel.batch.isBusy
 

@@ -68,23 +68,9 @@ def test_without_a_scan_the_panel_says_where_to_get_one(panel, scene):
     assert not panel.ui.fitRoiButton.enabled and not panel.ui.applyButton.enabled
 
 
-@pytest.mark.parametrize(
-    ("spacing", "words"),
-    [
-        ((1.0, 1.0, 1.0), "exactly 1 x 1 x 1 mm"),
-        ((0.25, 0.25, 1.0), "The slices are 1 mm apart"),
-        ((0.25, 0.35, 0.3), "The pixels are not square"),
-    ],
-)
-def test_a_spacing_that_is_unusual_is_noticed(panel, spacing, words):
-    panel.ui.inputSelector.currentNode().SetSpacing(*spacing)
-    assert words in panel.ui.inputNotesLabel.text and not panel.ui.inputNotesLabel.isHidden()
-
-
-def test_a_voxel_size_outside_the_model_s_range_is_noticed(panel):
-    panel.ui.modelSelector.currentIndex = [card.name for card in panel.choices.cards].index("light")
-    panel.ui.inputSelector.currentNode().SetSpacing(0.9, 0.9, 0.9)
-    assert "outside the model's range" in panel.ui.inputNotesLabel.text
+def test_what_is_noticed_about_the_volume_is_told(panel):
+    panel.ui.inputSelector.currentNode().SetSpacing(0.25, 0.35, 0.3)
+    assert "The pixels are not square" in panel.ui.inputNotesLabel.text and not panel.ui.inputNotesLabel.isHidden()
 
 
 def test_what_is_blank_is_told(panel):
@@ -144,7 +130,7 @@ def test_a_roi_is_made_around_the_field_of_view(panel, isTurned):
     roi = panel.ui.roiSelector.currentNode()
     assert roi.GetName() == "Cylinder ROI" and roi.GetTransformNodeID() == cylinder.GetTransformNodeID()
     box = roiBox(roi, cylinder)
-    assert box == panel.choices.glance().measured == panel.choices.options().roi
+    assert box == panel.choices.overview().measured == panel.choices.options().roi
     for (start, stop), (first, end) in zip(box, ((4, 37), (6, 39), (0, 12)), strict=True):
         assert first - 2 <= start <= first and end <= stop <= end + 2
     size = [2 * (box[0][1] - box[0][0]), 2 * (box[1][1] - box[1][0]), 12]
@@ -180,7 +166,7 @@ def test_nodes_are_followed_only_while_they_are_chosen(panel, monkeypatch):
     first = panel.ui.inputSelector.currentNode()
     panel.ui.inputSelector.setCurrentNode(add_scan("Second"))
     seen = []
-    monkeypatch.setattr(panel._watch, "_whenChanged", lambda: seen.append(1))
+    monkeypatch.setattr(panel._watch, "_onChanged", lambda: seen.append(1))
     first.SetSpacing(0.3, 0.3, 0.3)
     assert not seen
     panel.ui.inputSelector.currentNode().SetSpacing(0.3, 0.3, 0.3)

@@ -134,16 +134,16 @@ def test_an_import_can_be_cancelled_and_bad_weights_are_told(application, panel,
     assert [path.name for path in user_models.iterdir()] == ["tiny.safetensors"]
 
 
-def test_weights_need_packages_and_a_closing_scene_ends_the_import(panel, dialogs, tmp_path, scene):
+def test_weights_need_packages_and_a_closing_scene_ends_the_import(panel, dialogs, tmp_path, scene, monkeypatch):
     def refuse():
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
     dialogs["file"] = tmp_path / "some.pth"
     dialogs["file"].write_bytes(b"rubbish")
-    panel.ensurePackages = refuse
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)
     panel.ui.importModelButton.click()
     assert "PyTorch is missing" in panel.ui.modelLabel.text and not panel.model.isBusy
-    panel.ensurePackages = lambda: None
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", lambda: None)
     panel.ui.importModelButton.click()
     assert panel.model.isBusy
     scene.Clear(0)

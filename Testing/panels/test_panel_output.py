@@ -55,12 +55,3 @@ def test_apply_says_why_it_is_disabled(panel, scene):
     assert "Nothing is empty" in panel.ui.applyButton.toolTip
     panel.parameters.inputVolume = None
     assert "No input volume" in panel.ui.applyButton.toolTip
-
-
-def test_a_result_that_does_not_fit_into_the_memory_is_refused_with_the_numbers(panel, monkeypatch):
-    from CBCTSuperResLib.apply import plan
-
-    monkeypatch.setattr(plan, "available_memory", lambda: 10_000_000)
-    panel.refresh()
-    assert not panel.ui.applyButton.enabled
-    assert "only 10 MB are free" in panel.ui.applyButton.toolTip and "ROI" in panel.ui.applyButton.toolTip

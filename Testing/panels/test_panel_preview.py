@@ -388,11 +388,11 @@ def test_saving_the_scene_takes_the_preview_away_first(panel, views, fake, scene
     assert not panel.ui.previewButton.checked
 
 
-def test_missing_packages_are_told_and_nothing_is_switched_on(panel, fake):
+def test_missing_packages_are_told_and_nothing_is_switched_on(panel, fake, monkeypatch):
     def refuse():
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
-    panel.preview.ensurePackages = refuse
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)
     switch(panel)
     assert "PyTorch is missing" in text(panel) and not panel.ui.previewButton.checked and fake.asked == []
 

@@ -132,11 +132,11 @@ def test_a_run_that_cannot_start_is_told(panel, monkeypatch):
     assert panel.run.job is None and panel.ui.applyButton.text == "Apply"
 
 
-def test_missing_packages_are_told_and_nothing_starts(panel, fake):
+def test_missing_packages_are_told_and_nothing_starts(panel, fake, monkeypatch):
     def refuse():
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
-    panel.ensurePackages = refuse
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)
     panel.ui.applyButton.click()
     assert panel.run.job is None and "PyTorch is missing." in panel.ui.statusLabel.text
 

@@ -21,7 +21,6 @@ TRAINING, VALIDATION = range(2)
 
 @pytest.fixture
 def panel(training_panel):
-    training_panel.data.ensurePackages = lambda: None
     return training_panel
 
 
@@ -254,20 +253,20 @@ def test_a_check_is_cancelled_and_ends_with_the_scene(application, panel, ui, pa
     finish(application, panel)
     assert ui.dataStatusLabel.text == "Cancelled."
     ui.checkButton.click()
-    tick_until(application, panel, lambda: panel.data._work._task._task)
-    worker = panel.data._work._task._task
+    tick_until(application, panel, lambda: panel.data._task.task._task)
+    worker = panel.data._task.task._task
     scene.Clear(0)
     assert worker.isFinished or not worker._process or worker._process.poll() is not None
     assert not panel.data.isBusy and rows(ui) == []
 
 
-def test_nothing_begins_where_packages_are_missing(panel, ui, pair):
+def test_nothing_begins_where_packages_are_missing(panel, ui, pair, monkeypatch):
     from CBCTSuperResLib.core.errors import DependencyError
 
     def refuse():
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
-    panel.data.ensurePackages = refuse
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)
     small_steps(panel)
     add_rows(ui, pair[1])
     ui.checkButton.click()
@@ -364,7 +363,7 @@ def test_volumes_are_written_a_moment_at_a_time_and_not_at_all_if_the_user_cance
     assert not list(panel.choices.resultsFolder.rglob("*.nrrd"))
 
 
-def test_a_worker_that_died_is_told_and_logged(panel, ui, pair, monkeypatch, caplog):
+def test_a_worker_that_died_is_told_and_logged(application, panel, ui, pair, monkeypatch, caplog):
     class Dead:
         isFinished, fraction, message, remaining, warnings, report = True, 0.3, "Reading", None, [], None
         error = WorkerError("The worker process was killed (signal 9).", "Free memory.", detail="its last words")
@@ -378,7 +377,7 @@ def test_a_worker_that_died_is_told_and_logged(panel, ui, pair, monkeypatch, cap
     small_steps(panel)
     add_rows(ui, pair[1])
     ui.checkButton.click()
-    panel.onTimer()
+    finish(application, panel)
     assert "was killed (signal 9). Free memory." in ui.dataStatusLabel.text and "its last words" in caplog.text
 
 
@@ -395,7 +394,7 @@ def test_what_was_prepared_while_the_module_was_left_is_there_on_return(
     training_widget.exit()
     job.finish()
     panel.onTimer()
-    assert not panel.data._work.isBusy
+    assert not panel.data._task.isBusy
     training_widget.enter()
     assert rows(ui) == [("Jaw.nrrd", "Jaw.nrrd", "Training")] and "Jaw is prepared" in ui.dataReport.plainText
     add_rows(ui, pair[1], pair[0])

@@ -11,7 +11,6 @@ pytestmark = pytest.mark.usefixtures("qt_or_skip")
 @pytest.fixture
 def panel(training_panel, user_models):
     (user_models / "broken.safetensors").write_bytes(b"rubbish")
-    training_panel.models.ensurePackages = lambda: None
     training_panel.models.listModels()
     return training_panel
 

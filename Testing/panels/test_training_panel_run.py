@@ -201,22 +201,21 @@ def test_start_says_why_it_is_disabled(panel):
     assert panel.ui.startButton.enabled
 
 
-def test_missing_packages_are_told_and_nothing_starts(panel):
+def test_missing_packages_are_told_and_nothing_starts(panel, monkeypatch):
     def refuse():
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
-    panel.run.ensurePackages = refuse
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)
     panel.ui.startButton.click()
     assert not panel.run.isBusy and "PyTorch is missing." in panel.ui.trainingLabel.text
 
 
-def test_what_shows_curves_is_offered_once_and_a_training_goes_on_without_it(panel, answers, monkeypatch):
+def test_what_shows_curves_is_offered_once_and_a_training_goes_on_without_it(panel, answers, packages, monkeypatch):
     from CBCTSuperResLib.core import packages as install
-    from CBCTSuperResLib.panels.dialogs import askAndOfferExtras
 
     wanted = [install.Requirement("a-board", ("a-board",))]
     monkeypatch.setattr(install, "TRAINING_EXTRAS", wanted)
-    panel.run.offerExtras = askAndOfferExtras
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.offerTrainingExtras", packages.offer)
     panel.choices.setSettings({**panel.choices.settings(), "use_tb_logger": True})
     answers["These Python packages show the curves"] = False
     for _attempt in range(2):

@@ -169,8 +169,10 @@ def board(panel, monkeypatch, tmp_path):
     script = tmp_path / "board.py"
     script.write_text(BOARD)
     monkeypatch.setattr(dialogs, "openAddress", opened.append)
-    panel.board.missingExtras = lambda: []
-    panel.board.makeBoard = lambda folder: Board(folder, [sys.executable, str(script)])
+    monkeypatch.setattr("CBCTSuperResLib.panels.training.tensorboard.isMissing", lambda: False)
+    monkeypatch.setattr(
+        "CBCTSuperResLib.panels.training.tensorboard.Board", lambda folder: Board(folder, [sys.executable, str(script)])
+    )
     (panel.choices.resultsFolder / "tb_logger").mkdir()
     return opened
 
@@ -198,17 +200,20 @@ def test_tensorboard_ends_with_slicer_which_may_not_unload_its_modules(applicati
     assert process.poll() is not None
 
 
-def test_a_tensorboard_that_ends_is_told_with_what_it_said(application, panel, board):
-    panel.board.makeBoard = lambda folder: Board(folder, [sys.executable, "-c", "raise SystemExit('no numpy')"])
+def test_a_tensorboard_that_ends_is_told_with_what_it_said(application, panel, board, monkeypatch):
+    monkeypatch.setattr(
+        "CBCTSuperResLib.panels.training.tensorboard.Board",
+        lambda folder: Board(folder, [sys.executable, "-c", "raise SystemExit('no numpy')"]),
+    )
     panel.ui.boardButton.click()
     tick_until(application, panel, lambda: not panel.board.isBusy)
     assert "TensorBoard has ended. It said: no numpy" in panel.ui.boardLabel.text and not board
 
 
-def test_tensorboard_is_offered_where_it_is_missing(panel, board):
+def test_tensorboard_is_offered_where_it_is_missing(panel, board, monkeypatch):
     offered = []
-    panel.board.missingExtras = lambda: ["tensorboard>=2.15"]
-    panel.board.offerExtras = lambda: offered.append(True)
+    monkeypatch.setattr("CBCTSuperResLib.panels.training.tensorboard.isMissing", lambda: True)
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.offerTrainingExtras", lambda: offered.append(True))
     panel.ui.boardButton.click()
     assert offered and "not installed" in panel.ui.boardLabel.text
 

@@ -85,7 +85,6 @@ def prepareApply(panel, quick: bool) -> None:
     slicer.app.layoutManager()
     panel.parameters.inputVolume = makeExampleScan()
     if not quick:
-        panel.ensurePackages = lambda: None
         panel.ui.applyButton.click()
         waitFor(panel, lambda: not panel.run.isBusy)
 
@@ -109,8 +108,9 @@ def prepareTraining(panel, quick: bool) -> None:
 
 
 def train(panel) -> None:
-    panel.data.ensurePackages = panel.run.ensurePackages = lambda: None
-    panel.run.offerExtras = lambda: []
+    from CBCTSuperResLib.panels import dialogs
+
+    dialogs.offerTrainingExtras = list
     panel.ui.presetSelector.currentIndex = 1
     settings = panel.choices.settings()
     settings["datasets"]["train"]["procedural"] = 60

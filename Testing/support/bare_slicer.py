@@ -58,6 +58,12 @@ def openPanel(slicerapp, name: str):
     return slicerapp.showWidget(slicerapp.loadModule(str(ROOT / name / f"{name}.py")))
 
 
+def refusePackages() -> None:
+    from CBCTSuperResLib.panels import dialogs
+
+    dialogs.ensurePackages, dialogs.offerTrainingExtras = notInstalled, list
+
+
 def notInstalled() -> None:
     from CBCTSuperResLib.core.errors import DependencyError
 
@@ -69,7 +75,7 @@ def useApplyPanel(widget) -> None:
     from CBCTSuperResLib.scene.example_scan import makeExampleScan
 
     panel, ui = widget.panel, widget.panel.ui
-    panel.ensurePackages = notInstalled
+    refusePackages()
     assert not ui.applyButton.enabled and ui.applyButton.toolTip
     panel.parameters.inputVolume = makeExampleScan()
     assert "160 x 160 x 48" in ui.inputLabel.text and "blank" in ui.inputNotesLabel.text
@@ -99,8 +105,7 @@ def useTrainingPanel(slicerapp, widget, folder: Path) -> None:
     import slicer
 
     panel, ui = widget.panel, widget.panel.ui
-    panel.data.ensurePackages = panel.run.ensurePackages = notInstalled
-    panel.run.offerExtras = lambda: []
+    refusePackages()
     panel.parameters.resultsFolder = folder / "runs"
     assert ui.presetSelector.count > 3 and ui.optionsTable.rowCount > 50 and ui.modelList.count >= 1
     ui.presetSelector.currentIndex = 2

@@ -1,9 +1,6 @@
-"""The few windows that the panels open.
+"""The few windows that the panels open, all of them only after a click.
 
-Call them as `dialogs.chooseFile(...)`, so that a test can put another in place. None of them is opened
-unless the user has clicked on something.
-
-Asking, once and clearly, before Python packages are installed.
+Call them as `dialogs.chooseFile(...)`, so that a test can put another in place.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..scene.installation import ensurePackages, offerTrainingExtras
+from ..scene import installation
 
 
 def chooseFile(title: str, filters: str, folder: str = "") -> str:
@@ -47,16 +44,7 @@ def chooseFolder(title: str, folder: str = "") -> str:
 
 def confirm(title: str, question: str, action: str = "") -> bool:
     """Whether the user agrees; `action` is what the agreeing button says."""
-    box = qt.QMessageBox(slicer.util.mainWindow())
-    box.setIcon(qt.QMessageBox.Question)
-    box.setWindowTitle(title)
-    box.setText(question)
-    agree = box.addButton(action or _("OK"), qt.QMessageBox.AcceptRole)
-    box.addButton(_("Cancel"), qt.QMessageBox.RejectRole)
-    box.exec_()
-    agreed = box.clickedButton() == agree
-    box.deleteLater()
-    return agreed
+    return choose(title, question, [action or _("OK")]) == 0
 
 
 def choose(title: str, question: str, actions: Sequence[str]) -> int:
@@ -64,6 +52,7 @@ def choose(title: str, question: str, actions: Sequence[str]) -> int:
     box = qt.QMessageBox(slicer.util.mainWindow())
     box.setIcon(qt.QMessageBox.Question)
     box.setWindowTitle(title)
+    box.setTextFormat(qt.Qt.PlainText)  # questions hold names and paths
     box.setText(question)
     buttons = [box.addButton(action, qt.QMessageBox.AcceptRole) for action in actions]
     box.addButton(_("Cancel"), qt.QMessageBox.RejectRole)
@@ -102,7 +91,7 @@ def openAddress(address: str) -> None:
     qt.QDesktopServices.openUrl(qt.QUrl(address))
 
 
-def askAndEnsurePackages() -> None:
+def ensurePackages() -> None:
     """Install what computing needs and is missing, if the user agrees.
 
     Raises
@@ -110,26 +99,23 @@ def askAndEnsurePackages() -> None:
     DependencyError
         If something is still missing.
     """
-    ensurePackages(ask=_ask)
-
-
-def askAndOfferExtras() -> list[str]:
-    """Install what shows curves of a training, if the user agrees; returns what is still missing."""
-    return offerTrainingExtras(ask=_askForExtras)
-
-
-def _ask(packages: list[str]) -> bool:
     question = _(
         "Computing needs these Python packages, which are not installed yet:\n\n{packages}\n\nThey are downloaded from "
         "the internet and installed into this Slicer, which may take some minutes. Nothing of your data leaves this "
         "computer."
     )
-    return confirm(_("Install Python packages"), question.format(packages="\n".join(packages)), _("Install"))
+    installation.ensurePackages(ask=lambda missing: _confirmInstallation(question, missing))
 
 
-def _askForExtras(packages: list[str]) -> bool:
+def offerTrainingExtras() -> list[str]:
+    """Install what shows curves of a training, if the user agrees; returns what is still missing."""
     question = _(
         "These Python packages show the curves of a training in the web browser and as a picture file:\n\n{packages}"
         "\n\nA training works without them. Install them into this Slicer?"
     )
-    return confirm(_("Install Python packages"), question.format(packages="\n".join(packages)), _("Install"))
+    return installation.offerTrainingExtras(ask=lambda missing: _confirmInstallation(question, missing))
+
+
+def _confirmInstallation(question: str, missing: Sequence[str]) -> bool:
+    question = question.format(packages="\n".join(missing))
+    return confirm(_("Install Python packages"), question, _("Install"))

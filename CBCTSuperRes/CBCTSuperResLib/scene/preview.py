@@ -1,6 +1,6 @@
 """A preview in a slice view: a hidden volume node in the view's foreground, which leaves no trace when it goes.
 
-A preview that follows a slice view: any change puts an end to it and begins it anew, after a moment of quiet.
+It follows the view: any change puts an end to it and begins it anew, after a moment of quiet.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from slicer.util import VTKObservationMixin
 
 from ..core.errors import SuperResError
 from ..core.options import Options, PreviewRequest
-from ..core.volume import Grid
 from ..io.volume import Volume
 from ..jobs.preview import PreviewSession
-from .nodes import fillNode, placeBeside
+from .nodes import placeBeside, updateNode
 from .slice_views import SliceInView, compositeNodeOf, crosshairNode, crosshairPosition, sliceInView
 
 PREVIEW_ATTRIBUTE = "CBCTSuperRes.preview"
+DELAY_S = 0.08  # of quiet; the timer that polls adds up to 0.1
 
 
 class PreviewDisplay:
@@ -58,9 +58,16 @@ class PreviewDisplay:
 
     def show(self, canvas: Volume, opacity: float) -> None:
         """Put the picture into the foreground."""
-        self.node = _hiddenNode(self._scene, f"{self._inputNode.GetName()} preview")
-        for _ in fillNode(self.node, replace(canvas, grid=_thickened(canvas.grid, self._thickness))):
-            pass
+        node = slicer.vtkMRMLScalarVolumeNode()
+        node.SetName(f"{self._inputNode.GetName()} preview")
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)
+        node.SetAttribute(PREVIEW_ATTRIBUTE, "1")
+        self.node = self._scene.AddNode(node)
+        grid = canvas.grid
+        if grid.size[2] == 1:  # a single slice is made as thick as the view needs, in its place
+            grid = replace(grid, spacing=(*grid.spacing[:2], grid.spacing[2] * self._thickness))
+        updateNode(self.node, replace(canvas, grid=grid))
         self.followInput()
         self.node.GetDisplayNode().SetSaveWithScene(False)
         if self._composite is not None:
@@ -106,26 +113,6 @@ class PreviewDisplay:
         if self._composite is None or not self._isThere() or not self._scene.IsNodePresent(self._composite):
             return False
         return self._composite.GetForegroundVolumeID() == self.node.GetID()
-
-
-def _hiddenNode(scene: slicer.vtkMRMLScene, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """A volume node that no list shows and no file keeps."""
-    node = slicer.vtkMRMLScalarVolumeNode()
-    node.SetName(name)
-    node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
-    node.SetAttribute(PREVIEW_ATTRIBUTE, "1")
-    return scene.AddNode(node)
-
-
-def _thickened(grid: Grid, thickness: float) -> Grid:
-    """The grid of a single slice made so many voxels thick, in its place."""
-    if grid.size[2] != 1:
-        return grid
-    return replace(grid, spacing=(*grid.spacing[:2], grid.spacing[2] * thickness))
-
-
-DELAY_S = 0.08  # of quiet; the timer that polls adds up to 0.1
 
 
 @dataclass(frozen=True, eq=False)

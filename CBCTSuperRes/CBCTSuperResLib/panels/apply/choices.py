@@ -1,26 +1,40 @@
-"""What is chosen in the panel of CBCTSuperRes, as objects of the library."""
+"""What is chosen in the panel of CBCTSuperRes, as objects of the library; no Qt."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
-from ...apply.plan import Plan, make_plan
+from ...apply.plan import Plan, make_plan, spacing_suspicion
 from ...core.errors import ModelError, SuperResError
 from ...core.options import Options
 from ...io.volume import Volume
 from ...models.card import ModelCard
-from ...models.folder import list_models
+from ...models.folder import list_models, user_models_folder
 from ...scan.overview import Overview, overview_of
 from ...scan.window_choice import WindowChoice, choose_window_for_sample
 from ...scene.nodes import roiBox, volumeFromNode
-from ..widgets import modelsFolder
 from .parameters import ApplyParameters, Blank, WindowPreset
 
 DISAGREEMENT_PASSES = 4
+NOTEWORTHY_BLANK_SHARE = 0.01
+MODELS_FOLDER = "CBCTSuperRes/modelsFolder"
 
 
-class Choices:
+def modelsFolder() -> Path:
+    """Where the user's own models are looked for and put; remembered for the person, whatever the scene."""
+    chosen = slicer.app.userSettings().value(MODELS_FOLDER)
+    return Path(chosen) if chosen else user_models_folder()
+
+
+def setModelsFolder(folder: str | Path) -> None:
+    """Remember another folder; "" goes back to the usual one."""
+    slicer.app.userSettings().setValue(MODELS_FOLDER, str(folder))
+
+
+class ApplyChoices:
     """Read by all sections, changed by none of them but through the parameters.
 
     Attributes
@@ -38,7 +52,7 @@ class Choices:
         self.isLocked = False
         self.cards: list[ModelCard] = []
         self._volume: tuple[tuple, Volume] | None = None
-        self._glance: tuple[tuple, Overview] | None = None
+        self._overview: tuple[tuple, Overview] | None = None
         self._window: tuple[tuple, WindowChoice] | None = None
         self.listModels()
 
@@ -49,7 +63,7 @@ class Choices:
 
     def forget(self) -> None:
         """Let go of the voxels of a scene that closes."""
-        self._volume = self._glance = self._window = None
+        self._volume = self._overview = self._window = None
 
     @property
     def inputNode(self) -> slicer.vtkMRMLScalarVolumeNode | None:
@@ -78,8 +92,8 @@ class Choices:
             self._volume = (key, volume)
         return self._volume[1]
 
-    def glance(self) -> Overview:
-        """A quick look at the input volume.
+    def overview(self) -> Overview:
+        """What a quick look at the input volume tells.
 
         Raises
         ------
@@ -87,16 +101,55 @@ class Choices:
             If none is chosen, or it cannot be used.
         """
         key = (self._volumeKey(), self._blank())
-        if self._glance is None or self._glance[0] != key:
-            self._glance = None
-            self._glance = (key, overview_of(self.volume(), self._blank()))
-        return self._glance[1]
+        if self._overview is None or self._overview[0] != key:
+            self._overview = None
+            self._overview = (key, overview_of(self.volume(), self._blank()))
+        return self._overview[1]
+
+    def inputNotes(self) -> list[str]:
+        """What is noticed about the input volume, and whether it is what the model was trained for.
+
+        Raises
+        ------
+        SuperResError
+            Why the volume cannot be used.
+        """
+        volume, card, blank = self.volume(), self.card(), self.overview().blanks.share
+        notes = [spacing_suspicion(volume.grid)]
+        if blank >= NOTEWORTHY_BLANK_SHARE:
+            notes.append(_("About {percent:.0f} % is blank: outside the field of view.").format(percent=100 * blank))
+        if card is not None:
+            notes += self.plan().warnings
+        return [note for note in notes if note]
+
+    def measuredBox(self) -> tuple | None:
+        """The box of voxels that the scanner has measured; None without a usable volume."""
+        if self.parameters is None:
+            return None
+        try:
+            return self.overview().measured
+        except SuperResError:
+            return None
 
     def card(self) -> ModelCard | None:
         """The chosen model; None if it is not installed."""
         if self.parameters is None:
             return None
         return next((card for card in self.cards if card.name == self.parameters.model), None)
+
+    def installedCard(self) -> ModelCard:
+        """The chosen model.
+
+        Raises
+        ------
+        ModelError
+            If it is not installed.
+        """
+        card = self.card()
+        if card is None:
+            what = _("The model {name} is not installed.").format(name=self.parameters.model)
+            raise ModelError(what, _("Choose another one."))
+        return card
 
     def options(self) -> Options:
         """How to compute.
@@ -112,7 +165,7 @@ class Choices:
             blank=self._blank(),
             smooth=None if chosen.modelSmoothing else chosen.smoothing,
             planes=chosen.planes.value,
-            roi=self._roi(),
+            roi=roiBox(self.roiNode, self.inputNode) if self.roiNode is not None else None,
             dtype=chosen.outputType.value or None,
             device=chosen.device.value,
             precision=chosen.precision.value,
@@ -122,14 +175,14 @@ class Choices:
         )
 
     def window(self) -> WindowChoice:
-        """The window that the choices come to, as far as a glance tells.
+        """The window that the choices come to, as far as a quick look tells.
 
         Raises
         ------
         SuperResError
             Why there is none.
         """
-        seen, request, card = self.glance(), self._windowRequest(), self.card()
+        seen, request, card = self.overview(), self._windowRequest(), self.card()
         key = (seen, request, card and card.weights_sha256)
         if self._window is None or self._window[0] != key:
             self._window = (key, choose_window_for_sample(seen.sample, seen.levels, request, card))
@@ -144,28 +197,30 @@ class Choices:
             Why there can be no result.
         """
         volume = self.volume()
-        return make_plan(volume.grid, volume.voxels.dtype, self._installedCard(), self.options())
+        return make_plan(volume.grid, volume.voxels.dtype, self.installedCard(), self.options())
 
     def problem(self) -> str:
         """Why Apply cannot run; "" if it can."""
+        if self.isLocked:
+            return _("Something else is being computed.")
         if self.parameters is None:
             return _("No scene is open.")
         if self.inputNode is not None and self.outputNode is self.inputNode:
             return _("The output volume is the input volume. Choose another one.")
         try:
-            self._installedCard()
+            self.volume()
+            self.installedCard()
             self.window()
             self.plan().check_memory()
         except SuperResError as error:
             return str(error)
         return ""
 
-    def _installedCard(self) -> ModelCard:
-        card = self.card()
-        if card is None:
-            what = _("The model {name} is not installed.").format(name=self.parameters.model)
-            raise ModelError(what, _("Choose another one."))
-        return card
+    def previewProblem(self) -> str:
+        """Why there can be no preview; "" if there can."""
+        if self.isLocked:
+            return _("Something else is being computed.")
+        return _("Choose an input volume.") if self.inputNode is None else ""
 
     def _windowRequest(self) -> str | tuple[float, float] | None:
         chosen = self.parameters
@@ -177,13 +232,8 @@ class Choices:
         chosen = self.parameters
         return chosen.blankValue if chosen.blank is Blank.value else chosen.blank.value
 
-    def _roi(self) -> tuple | None:
-        return roiBox(self.roiNode, self.inputNode) if self.roiNode is not None else None
-
     def _volumeKey(self) -> tuple | None:
         """Another one whenever the voxels or their places have changed; None without voxels."""
         node = self.inputNode
         image = node.GetImageData() if node is not None else None
-        if image is None:
-            return None
-        return (node.GetID(), node.GetMTime(), image.GetMTime())
+        return None if image is None else (node.GetID(), node.GetMTime(), image.GetMTime())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -12,10 +11,10 @@ from ...jobs.job import Job
 from ...models.card import ModelCard, read_card
 from ...models.folder import adopt_model, is_model_file
 from .. import dialogs
-from ..card_text import cardHtml, cardSummary
-from ..widgets import Section, modelsFolder
-from .choices import Choices
-from .parameters import ApplyParameters
+from ..section import Section, Signal, signalsBlocked
+from .card_html import cardHtml
+from .choices import ApplyChoices, modelsFolder
+from .texts import cardText
 
 
 class ModelSection(Section):
@@ -23,45 +22,43 @@ class ModelSection(Section):
 
     Attributes
     ----------
-    tell : callable (text)
-        Set by the panel; keeps details in the log.
+    logged : Signal (text)
+        Details for the log.
     """
 
-    def __init__(self, ui, choices: Choices, ensurePackages: Callable[[], None]) -> None:
-        super().__init__(ui)
-        self.choices = choices
-        self.ensurePackages = ensurePackages
-        self.tell: Callable[[str], None] = lambda text: None
+    def __init__(self, ui, choices: ApplyChoices) -> None:
+        super().__init__(ui, choices)
+        self.logged = Signal()
         self._task: Job | None = None
-        self._said = ""
-        self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
-        self.ui.modelDetailsButton.connect("clicked(bool)", self.onDetails)
-        self.ui.importModelButton.connect("clicked(bool)", self.onImportOrCancel)
+        self._message = ""  # shown instead of the card, until another model is chosen
+        ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
+        ui.modelDetailsButton.connect("clicked(bool)", self.onDetails)
+        ui.importModelButton.connect("clicked(bool)", self.onImportOrCancel)
 
     @property
     def isBusy(self) -> bool:
         return self._task is not None
 
-    def bind(self, parameters: ApplyParameters) -> None:
-        super().bind(parameters)
+    def bind(self) -> None:
         self.listModels()
 
     def listModels(self) -> None:
         """Look for models again."""
         self.choices.listModels()
-        selector = self.ui.modelSelector
-        wasBlocked = selector.blockSignals(True)
-        selector.clear()
-        for card in self.choices.cards:
-            selector.addItem(card.title or card.name)
-        selector.blockSignals(wasBlocked)
+        with signalsBlocked(self.ui.modelSelector):
+            self.ui.modelSelector.clear()
+            for card in self.choices.cards:
+                self.ui.modelSelector.addItem(card.title or card.name)
 
     def refresh(self) -> None:
-        card = self.choices.card()
-        wasBlocked = self.ui.modelSelector.blockSignals(True)
-        self.ui.modelSelector.currentIndex = self.choices.cards.index(card) if card else -1
-        self.ui.modelSelector.blockSignals(wasBlocked)
-        self.ui.modelLabel.text = self._said or (cardSummary(card) if card else self._whyNone())
+        card, text = self.choices.card(), ""
+        if card is not None:
+            text = cardText(card)
+        elif self.parameters is not None:
+            text = _("The model {name} is not installed.").format(name=self.parameters.model)
+        with signalsBlocked(self.ui.modelSelector):
+            self.ui.modelSelector.currentIndex = self.choices.cards.index(card) if card else -1
+        self.ui.modelLabel.text = self._message or text
         self.ui.modelSelector.enabled = not self.choices.isLocked
         self.ui.modelDetailsButton.enabled = card is not None
         self.ui.importModelButton.text = _("Cancel import") if self.isBusy else _("Import model…")
@@ -69,8 +66,8 @@ class ModelSection(Section):
 
     def poll(self) -> None:
         self._task.poll()
-        self._said = self._task.message or _("Importing")
-        self.ui.modelLabel.text = self._said
+        self._message = self._task.message or _("Importing")
+        self.ui.modelLabel.text = self._message
         if self._task.isFinished:
             self._end()
 
@@ -81,7 +78,7 @@ class ModelSection(Section):
 
     def onModelChosen(self, index: int) -> None:
         if self.parameters is not None and 0 <= index < len(self.choices.cards):
-            self._said = ""
+            self._message = ""
             self.parameters.model = self.choices.cards[index].name
 
     def onDetails(self, checked: bool = False) -> None:
@@ -94,23 +91,22 @@ class ModelSection(Section):
             return
         kinds = _("Models and weights (*.safetensors *.pth *.pt *.ckpt);;All files (*)")
         path = dialogs.chooseFile(_("Import a model"), kinds)
-        if path:
-            self._import(Path(path))
-
-    def _import(self, path: Path) -> None:
-        self._said = ""
+        if not path:
+            return
+        self._message = ""
         try:
             if is_model_file(path):
-                self._adopt(path)
+                self._adopt(Path(path))
             else:
-                self.ensurePackages()
-                job = {"kind": "import", "path": str(path), "models": str(modelsFolder())}
+                dialogs.ensurePackages()
+                job = {"kind": "import", "path": path, "models": str(modelsFolder())}
                 self._task = Job(job).start()
         except SuperResError as error:
-            self._tellError(error)
-        self.whenChanged()
+            self._showError(error)
+        self.changed.emit()
 
     def _adopt(self, path: Path) -> None:
+        """Copy a model file into the user's folder, in place of another model of its name only if the user agrees."""
         new = read_card(path)
         same = next((card for card in self.choices.cards if card.name == new.name), None)
         if same is not None and same.weights_sha256 != new.weights_sha256:
@@ -119,30 +115,25 @@ class ModelSection(Section):
                 return
         self._choose(adopt_model(path, modelsFolder()))
 
+    def _end(self) -> None:
+        task, self._task = self._task, None
+        task.close()
+        self._message = ""
+        if task.error:
+            self._showError(task.error)
+        else:
+            for warning in task.warnings:
+                self.logged.emit(warning)
+            self._choose(read_card(task.report["model"]))
+        self.changed.emit()
+
     def _choose(self, card: ModelCard) -> None:
         self.listModels()
         if self.parameters is not None:
             self.parameters.model = card.name
-        self.tell(_("Imported: {path}").format(path=card.path))
+        self.logged.emit(_("Imported: {path}").format(path=card.path))
 
-    def _end(self) -> None:
-        task, self._task = self._task, None
-        task.close()
-        self._said = ""
-        if task.error:
-            self._tellError(task.error)
-        else:
-            for warning in task.warnings:
-                self.tell(warning)
-            self._choose(read_card(task.report["model"]))
-        self.whenChanged()
-
-    def _tellError(self, error: SuperResError) -> None:
-        self._said = str(error)
+    def _showError(self, error: SuperResError) -> None:
+        self._message = str(error)
         if not isinstance(error, Cancelled):
-            self.tell("\n".join(part for part in (str(error), getattr(error, "detail", "")) if part))
-
-    def _whyNone(self) -> str:
-        if self.parameters is None:
-            return ""
-        return _("The model {name} is not installed.").format(name=self.parameters.model)
+            self.logged.emit(f"{error}\n{getattr(error, 'detail', '')}".strip())

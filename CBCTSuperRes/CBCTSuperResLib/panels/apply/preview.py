@@ -2,58 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import slicer
 import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from ...core.errors import InputError, ModelError, SuperResError
+from ...core.errors import InputError, SuperResError
 from ...jobs.preview import PreviewSession
 from ...scene.preview import LivePreview, Subject
 from ...scene.slice_views import TiltedView, crosshairPosition, sliceViews
-from ..widgets import Section
-from .choices import Choices
-from .parameters import ApplyParameters, Planes
+from .. import dialogs
+from ..section import Section, offer, signalsBlocked
+from .choices import ApplyChoices
+from .parameters import Planes
 
 AXIAL = 2
 
 
 class PreviewSection(Section):
-    """The button Preview, the view that shows it, its fade, and how far it is.
+    """The button Preview, the view that shows it, its fade, and how far it is."""
 
-    Parameters
-    ----------
-    ensurePackages : callable
-        Called when the preview is switched on; installs what is missing.
-    """
-
-    def __init__(self, ui, choices: Choices, ensurePackages: Callable[[], None]) -> None:
-        super().__init__(ui)
-        self.choices, self.ensurePackages = choices, ensurePackages
+    def __init__(self, ui, choices: ApplyChoices) -> None:
+        super().__init__(ui, choices)
         self.preview = LivePreview(PreviewSession(slicer.app.temporaryPath), self._subject, self._onLiveChange)
         self._problem: SuperResError | None = None
         self._isTicking = False
         self._views: list[str] = []
         self._layoutObserver = VTKObservationMixin()
-        self.ui.previewButton.connect("clicked(bool)", self.onSwitched)
-        self.ui.alignViewButton.connect("clicked(bool)", self.onAlignView)
-        self.ui.previewViewSelector.connect("currentIndexChanged(int)", self.onViewChosen)
+        ui.previewButton.connect("clicked(bool)", self.onSwitched)
+        ui.alignViewButton.connect("clicked(bool)", self.onAlignView)
+        ui.previewViewSelector.connect("currentIndexChanged(int)", self.onViewChosen)
 
     @property
     def isBusy(self) -> bool:
         return self.preview.isBusy
 
-    def bind(self, parameters: ApplyParameters) -> None:
-        super().bind(parameters)
+    def bind(self) -> None:
         for layout in slicer.util.getNodesByClass("vtkMRMLLayoutNode"):
             self._layoutObserver.addObserver(layout, vtk.vtkCommand.ModifiedEvent, self.onLayoutChanged)
 
     def unbind(self) -> None:
         self._layoutObserver.removeObservers()
         self.remove()
-        super().unbind()
 
     def close(self) -> None:
         self.preview.close()
@@ -84,8 +74,12 @@ class PreviewSection(Section):
         if self.preview.isOn:
             self.preview.switchOff()
         else:
-            self._switchOn()
-        self.whenChanged()
+            try:
+                dialogs.ensurePackages()
+                self.preview.switchOn()
+            except SuperResError as error:
+                self._problem = error
+        self.changed.emit()
 
     def onViewChosen(self, index: int) -> None:
         if self.parameters is not None and 0 <= index < len(self._views):
@@ -99,24 +93,14 @@ class PreviewSection(Section):
     def onLayoutChanged(self, caller=None, event=None) -> None:
         self.refresh()
 
-    def _switchOn(self) -> None:
-        try:
-            self.ensurePackages()
-        except SuperResError as error:
-            self._problem = error
-            return
-        self.preview.switchOn()
-
     def _onLiveChange(self) -> None:
         """The other sections hear only of its beginning, because a view that is scrolled changes all the time."""
         self._show()
         if self.isBusy and not self._isTicking:
-            self.whenChanged()
+            self.changed.emit()
 
     def _subject(self) -> Subject:
-        volume, card, sliceNode = self.choices.volume(), self.choices.card(), self._sliceNode()
-        if card is None:
-            raise ModelError(_("The model is not installed."), _("Choose another one."))
+        volume, card, sliceNode = self.choices.volume(), self.choices.installedCard(), self._sliceNode()
         if sliceNode is None:
             raise InputError(_("There is no slice view."), _("Choose a layout with slice views."))
         return Subject(sliceNode, self.choices.inputNode, volume, card.path.absolute(), self.choices.options())
@@ -127,39 +111,30 @@ class PreviewSection(Section):
         return next((node for node in nodes if node.GetLayoutName() == chosen), nodes[0] if nodes else None)
 
     def _listViews(self) -> None:
-        nodes, selector = sliceViews(slicer.mrmlScene), self.ui.previewViewSelector
+        nodes, selector, current = sliceViews(slicer.mrmlScene), self.ui.previewViewSelector, self._sliceNode()
         texts = [f"{node.GetName()} ({node.GetOrientation().lower()})" for node in nodes]
-        wasBlocked = selector.blockSignals(True)
-        if texts != [selector.itemText(n) for n in range(selector.count)]:
-            selector.clear()
-            for text in texts:
-                selector.addItem(text)
         self._views = [node.GetLayoutName() for node in nodes]
-        current = self._sliceNode()
-        selector.currentIndex = self._views.index(current.GetLayoutName()) if current else -1
-        selector.blockSignals(wasBlocked)
+        with signalsBlocked(selector):
+            if texts != [selector.itemText(n) for n in range(selector.count)]:
+                selector.clear()
+                for text in texts:
+                    selector.addItem(text)
+            selector.currentIndex = self._views.index(current.GetLayoutName()) if current else -1
 
     def _show(self) -> None:
-        reason = self._whyNot()
         isOn, problem = self.preview.isOn, self._problem or self.preview.problem
-        button = self.ui.previewButton
-        button.checked = isOn
-        button.enabled = isOn or not reason
-        button.text = _("Stop preview") if isOn else _("Preview")
-        button.toolTip = reason or _(
+        reason = self.choices.previewProblem()
+        hint = _(
             "Compute the result around the crosshair, then in the whole view; it follows the view until it is stopped."
         )
+        offer(self.ui.previewButton, reason, hint)
+        self.ui.previewButton.checked = isOn
+        self.ui.previewButton.enabled = isOn or not reason
+        self.ui.previewButton.text = _("Stop preview") if isOn else _("Preview")
         self.ui.previewViewSelector.enabled = bool(self._views)
         self.ui.alignViewButton.visible = isOn and isinstance(problem, TiltedView)
         lines = [str(problem)] if problem else [self._progressText(), self._crosshairText(), self._planesText()]
         self.ui.previewLabel.text = "\n".join(line for line in lines if line)
-
-    def _whyNot(self) -> str:
-        if self.choices.isLocked:
-            return _("Something else is being computed.")
-        if self.choices.inputNode is None:
-            return _("Choose an input volume.")
-        return ""
 
     def _progressText(self) -> str:
         preview = self.preview

@@ -22,8 +22,8 @@ class ApplySelfTest(SelfTest):
     logicClass: type
 
     def makePanel(self) -> ApplyPanel:
-        """A panel of its own, which asks for no packages; it follows the same parameters as the one that is shown."""
-        panel = ApplyPanel(self.loadWidget(), self.logicClass(), ensurePackages=lambda: None)
+        """A panel of its own; it follows the same parameters as the one that is shown."""
+        panel = ApplyPanel(self.loadWidget(), self.logicClass())
         self.addCleanup(panel.close)
         panel.bind()
         panel.parameters.model = DEFAULT_MODEL

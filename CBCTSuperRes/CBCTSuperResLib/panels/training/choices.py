@@ -1,35 +1,33 @@
-"""What is chosen in the panel, as the logic takes it."""
+"""What is chosen in the panel of CBCTSuperResTraining, as the logic takes it, and what is wrong with it; no Qt."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from slicer.i18n import tr as _
 
 from ...core.errors import InputError, OptionError, SuperResError
+from ...core.memory import readable
 from ...io.read import VOLUME_FORMATS
 from ...scene.nodes import volumeFromNode
 from ...scene.training_logic import TrainingLogic
-from ...scene.training_volumes import (
-    Scan,
-    Steps,
-    checkPair,
-    finished,
-)
+from ...scene.training_volumes import Scan, Steps, checkPair, finished
 from ...train.options import TrainingOptions
-from ...train.options_file import PRESETS, preset, read_and_check, read_options
-from ...train.options_file import value_at as valueAt
-from ...train.options_file import with_value as withValue
+from ...train.options_file import PRESETS, preset, read_and_check, read_options, value_at, with_value
+from ...train.run_folder import RunInfo, read_run
 from .data_rows import USES, DataRow, isNode, readRows, writeRows
-from .option_values import Values, withoutOtherImages, withRows
+from .option_values import Values, isPreset, withoutOtherImages, withRows
 from .parameters import TrainingParameters, WindowChoice
+from .texts import longDuration, useText
 
 RANGE = "datasets.train.normalization_range"
 ROOT_KEYS = ("dataroot_HR", "dataroot_LR")
 OF_THE_SCANS = ("normalization_range", "scanner_window", "patient_pattern")
+LONG_ON_CPU_S = 3600.0
 
 
 class TrainingChoices:
@@ -50,8 +48,10 @@ class TrainingChoices:
         """Where runs are and where new ones go: `path.root` of the options."""
         return Path(self.parameters.resultsFolder).expanduser()
 
+    # The settings: the JSON of the options, apart from name, root and images
+
     def settings(self) -> Values:
-        """The JSON of the options, apart from name, root and images; before anything was chosen the first preset.
+        """What is kept in the scene; before anything was chosen, the first preset.
 
         Raises
         ------
@@ -70,9 +70,16 @@ class TrainingChoices:
     def setSettings(self, values: Values) -> None:
         self.parameters.settings = json.dumps(values, ensure_ascii=False)
 
-    def rows(self) -> list[DataRow]:
-        """The scans of the table."""
-        return readRows(self.parameters)
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Set single keys, such as "train.niter"; nothing happens where the settings cannot be read."""
+        if self.parameters is None:
+            return
+        with suppress(OptionError):
+            values = before = self.settings()
+            for name, value in changes.items():
+                values = with_value(values, name, value)
+            if values != before:
+                self.setSettings(values)
 
     def takeFile(self, values: Values, rows: Sequence[DataRow]) -> None:
         """Take everything from a file of options: name, root, scans, and the window as it is given there."""
@@ -81,16 +88,6 @@ class TrainingChoices:
         self.parameters.window = WindowChoice.custom
         self.setSettings(values)
         writeRows(self.parameters, rows)
-
-    def setRows(self, rows: Sequence[DataRow]) -> None:
-        """Change the table. Where a set gets its first scans, the images that the settings name make way for them."""
-        before = {row.use for row in self.rows()}
-        now = {row.use for row in rows}
-        if "train" in before - now:
-            self.parameters.window = WindowChoice.estimated
-        writeRows(self.parameters, rows)
-        if now - before:
-            self.setSettings(withoutOtherImages(self.settings(), now - before))
 
     def choosePreset(self, name: str) -> None:
         """Take all options of a preset; what says where files are and what the scans of the table are stays."""
@@ -104,8 +101,93 @@ class TrainingChoices:
             self.parameters.window = WindowChoice.estimated
         self.setSettings(withoutOtherImages(values, used))
 
+    def presetNumber(self) -> int:
+        """Which preset the settings are, from 1; 0 if they are none, -1 if there are none."""
+        if self.parameters is None:
+            return -1
+        with suppress(OptionError):
+            values = self.settings()
+            return next((number for number, name in enumerate(PRESETS, 1) if isPreset(values, name)), 0)
+        return 0
+
+    # The scans of the table
+
+    def rows(self) -> list[DataRow]:
+        return readRows(self.parameters) if self.parameters is not None else []
+
+    def setRows(self, rows: Sequence[DataRow]) -> None:
+        """Change the table. Where a set gets its first scans, the images that the settings name make way for them."""
+        before = {row.use for row in self.rows()}
+        now = {row.use for row in rows}
+        if "train" in before - now:
+            self.parameters.window = WindowChoice.estimated
+        writeRows(self.parameters, rows)
+        if now - before:
+            self.setSettings(withoutOtherImages(self.settings(), now - before))
+
+    def volumes(self) -> list:
+        """Scans, or pairs of scans, to train on; none if the settings name other images."""
+        return [row.item for row in self._rowsFor("train")]
+
+    def validation(self) -> list:
+        """Scans, or pairs of scans, to validate with."""
+        return [row.item for row in self._rowsFor("val")]
+
+    def rowProblem(self, row: DataRow) -> str:
+        """Why a row cannot be used as it is, or nothing."""
+        try:
+            for scan, name in zip((row.coarse, row.fine), row.names, strict=True):
+                if name:
+                    _checkScan(scan, name)
+            if isNode(row.coarse) and isNode(row.fine):
+                values = self.settings()
+                scale, axis = value_at(values, "scale"), value_at(values, "datasets.train.axis")
+                if isinstance(scale, int) and not isinstance(scale, bool) and scale > 0:
+                    checkPair(row.coarse, row.fine, scale, axis or "axial")
+        except SuperResError as error:
+            return str(error)
+        return ""
+
+    def dataProblem(self) -> str:
+        """Why the table of scans will not do, or nothing."""
+        for number, row in enumerate(self.rows(), 1):
+            problem = self.rowProblem(row)
+            if problem:
+                return _("Row {number}: {problem}").format(number=number, problem=problem)
+        for phase in USES:
+            if len({row.isPair for row in self._rowsFor(phase)}) > 1:
+                return _(
+                    "Some scans have a coarse partner and some have none. Give every fine scan for {use} a coarse one, "
+                    "or none of them."
+                ).format(use=_("training") if phase == "train" else _("validation"))
+        return ""
+
+    def dataSummary(self) -> list[tuple[str, bool]]:
+        """Sentences, each a warning or not: what is wrong with the data, what is trained on and what validated with."""
+        if self.parameters is None:
+            return []
+        rows, problem = self.rows(), self.dataProblem()
+        try:
+            values = self.values()
+        except SuperResError as error:
+            return [(str(error), False)]
+        sentences = [(problem, True)] if problem else []
+        if len({row.isPrepared for row in rows}) > 1:
+            text = _(
+                "Prepared scans have gray values from 0 to 65535, the others have their own: prepare all scans, or "
+                "none."
+            )
+            sentences.append((text, True))
+        for phase in USES:
+            chosen = [row for row in rows if row.use == phase]
+            text = _rowsText(chosen) if chosen else _imagesText(values, phase)
+            sentences.append((f"{useText(phase)}: {text}", False))
+        return sentences
+
+    # The options: settings, name, root and images
+
     def values(self) -> Values:
-        """The whole JSON: settings, name, root and images; a volume of the scene is there by name only.
+        """The whole JSON; a volume of the scene is there by name only.
 
         Raises
         ------
@@ -115,16 +197,7 @@ class TrainingChoices:
         values = withRows(self.settings(), self.rows())
         values["name"] = self.parameters.runName.strip()
         values["path"] = {**values["path"], "root": str(self.resultsFolder)}
-        if self.isWindowEstimated():
-            values = withValue(values, RANGE, None)
-        return values
-
-    def optionProblems(self) -> list[tuple[tuple[str, ...], str]]:
-        """All that is wrong with the options: the keys that a sentence is about, and the sentence."""
-        try:
-            return read_and_check(self.values())[1].found
-        except SuperResError as error:
-            return [((), str(error))]
+        return with_value(values, RANGE, None) if self.isWindowEstimated() else values
 
     def options(self) -> TrainingOptions:
         """The options, checked; volumes of the scene are in them by name only.
@@ -150,63 +223,6 @@ class TrainingChoices:
                 values["datasets"][phase] |= {"mode": "HR", "procedural": 1, **dict.fromkeys(ROOT_KEYS)}
         return read_options(values)
 
-    def volumes(self) -> list:
-        """Scans, or pairs of scans, to train on; none if the settings name other images."""
-        return [row.item for row in self._rowsFor("train")]
-
-    def validation(self) -> list:
-        """Scans, or pairs of scans, to validate with."""
-        return [row.item for row in self._rowsFor("val")]
-
-    def rowProblem(self, row: DataRow) -> str:
-        """Why a row cannot be used as it is, or nothing."""
-        try:
-            for scan, name in zip((row.coarse, row.fine), row.names, strict=True):
-                if name:
-                    _checkScan(scan, name)
-            if isNode(row.coarse) and isNode(row.fine):
-                values = self.settings()
-                scale, axis = valueAt(values, "scale"), valueAt(values, "datasets.train.axis")
-                if isinstance(scale, int) and not isinstance(scale, bool) and scale > 0:
-                    checkPair(row.coarse, row.fine, scale, axis or "axial")
-        except SuperResError as error:
-            return str(error)
-        return ""
-
-    def dataProblem(self) -> str:
-        """Why the table of scans will not do, or nothing."""
-        for number, row in enumerate(self.rows(), 1):
-            problem = self.rowProblem(row)
-            if problem:
-                return _("Row {number}: {problem}").format(number=number, problem=problem)
-        for phase in USES:
-            if len({row.isPair for row in self._rowsFor(phase)}) > 1:
-                return _(
-                    "Some scans have a coarse partner and some have none. Give every fine scan for {use} a coarse one, "
-                    "or none of them."
-                ).format(use=_("training") if phase == "train" else _("validation"))
-        return ""
-
-    def mistake(self) -> str:
-        """What is wrong with the table of scans or with the settings, or nothing."""
-        if self.parameters is None:
-            return _("No scene is open.")
-        problem = self.dataProblem()
-        if problem:
-            return problem
-        problems = self.optionProblems()
-        return (_withoutImages(problems) or problems[0][1]) if problems else ""
-
-    def problem(self) -> str:
-        """Why a training cannot start, or nothing: a mistake, or a file that is needed and not there."""
-        mistake = self.mistake()
-        if mistake:
-            return mistake
-        if not self.resultsFolder.is_absolute():
-            return _("Choose a results folder.")
-        absent = self.logic.missing(self.optionsToPlan())
-        return absent[0] if absent else ""
-
     def readyOptions(self) -> TrainingOptions:
         """The options with which a training starts.
 
@@ -217,18 +233,6 @@ class TrainingChoices:
         """
         self.checkReady()
         return self.completeOptions()
-
-    def checkReady(self) -> None:
-        """Make sure that a training can start.
-
-        Raises
-        ------
-        InputError
-            Why it cannot.
-        """
-        problem = self.problem()
-        if problem:
-            raise InputError(problem)
 
     def completeOptions(self) -> TrainingOptions:
         """The options with volumes of the scene written, paths absolute, and a window estimated if need be.
@@ -247,8 +251,12 @@ class TrainingChoices:
             raise InputError(problem)
         values = self.values()
         if self.isWindowEstimated():
-            values = withValue(values, RANGE, self.estimatedWindow())
+            values = with_value(values, RANGE, self.estimatedWindow())
         return self.logic.completing(values, volumes=self.volumes(), validation=self.validation())
+
+    def isWindowEstimated(self) -> bool:
+        """Whether the first fine scan decides over the normalization range, which then is None in the options."""
+        return self.parameters.window is WindowChoice.estimated and bool(self._rowsFor("train"))
 
     def estimatedWindow(self) -> list[float] | None:
         """The normalization range of the first fine scan to train on; None for a folder of slices.
@@ -263,12 +271,107 @@ class TrainingChoices:
             return None
         return self.logic.suggestWindow(scan)
 
+    # What is wrong
+
+    def optionProblems(self) -> list[tuple[tuple[str, ...], str]]:
+        """All that is wrong with the options: the keys that a sentence is about, and the sentence."""
+        try:
+            return read_and_check(self.values())[1].found
+        except SuperResError as error:
+            return [((), str(error))]
+
+    def mistake(self) -> str:
+        """What is wrong with the table of scans or with the settings, or nothing."""
+        if self.parameters is None:
+            return _("No scene is open.")
+        problem = self.dataProblem()
+        if problem:
+            return problem
+        problems = self.optionProblems()
+        if not problems:
+            return ""
+        (keys, text), *others = problems
+        if not others and any(key.startswith("datasets.train.dataroot") for key in keys):
+            return _(
+                "There is nothing to train on. Add scans to the table, or choose a preset with computer-drawn slices."
+            )
+        return text
+
+    def problem(self) -> str:
+        """Why a training cannot start, or nothing: a mistake, or a file that is needed and not there."""
+        mistake = self.mistake()
+        if mistake:
+            return mistake
+        if not self.resultsFolder.is_absolute():
+            return _("Choose a results folder.")
+        absent = self.logic.missing(self.optionsToPlan())
+        return absent[0] if absent else ""
+
+    def checkReady(self) -> None:
+        """Make sure that a training can start.
+
+        Raises
+        ------
+        InputError
+            Why it cannot.
+        """
+        problem = self.problem()
+        if problem:
+            raise InputError(problem)
+
+    # The run that is chosen in the list
+
+    def shownRun(self) -> RunInfo | None:
+        """The chosen run as it is now."""
+        if self.parameters is None or not self.parameters.shownRun:
+            return None
+        return read_run(self.resultsFolder / "experiments" / self.parameters.shownRun)
+
+    def whyNotResumed(self) -> str:
+        """Why the chosen run cannot be resumed, or nothing; a finished one is, if it is to get longer."""
+        run = self.shownRun()
+        if run is None:
+            return _("Choose a run below.")
+        if run.can_resume:
+            return ""
+        if run.state != "finished":
+            return _("The run has no checkpoint to go on from.")
+        with suppress(SuperResError):
+            if self.parameters.runName.strip() == run.name and self.options().train.niter > run.step:
+                return ""
+        return _("The run is finished. To train it longer, give more steps in the settings and its name as run name.")
+
     def _rowsFor(self, phase: str) -> list[DataRow]:
         return [row for row in self.rows() if row.use == phase]
 
-    def isWindowEstimated(self) -> bool:
-        """Whether the first fine scan decides over the normalization range, which then is None in the options."""
-        return self.parameters.window is WindowChoice.estimated and bool(self._rowsFor("train"))
+
+def planProblems(plan: Mapping, niter: int | None, stepsDone: int = 0) -> list[str]:
+    """What there is to ask before a training starts.
+
+    Parameters
+    ----------
+    plan : mapping
+        The report of `TrainingLogic.plan`.
+    niter, stepsDone : int
+        Steps of the run, and those that a resumed run has behind it.
+
+    Raises
+    ------
+    InputError
+        If something is missing, so that it cannot start at all.
+    """
+    if plan["missing"]:
+        raise InputError("\n".join(plan["missing"]), _("Change the data or the settings."))
+    steps = niter or 1
+    seconds = plan["seconds"] * max(0, steps - stepsDone) / steps
+    if plan["device"] != "cpu" or seconds < LONG_ON_CPU_S:
+        return list(plan["problems"])
+    text = _(
+        "This training would run on the CPU, take about {duration}, and keep the computer busy all the time "
+        "({memory} of memory). A GPU is many times faster; a smaller model, as in the preset Light, takes less."
+    )
+    text = text.format(duration=longDuration(seconds), memory=readable(plan["memory_bytes"]))
+    return [*plan["problems"], text]
 
 
 def _checkScan(scan: Scan | None, name: str) -> None:
@@ -284,9 +387,18 @@ def _checkScan(scan: Scan | None, name: str) -> None:
         raise InputError(_("The folder {path} is empty.").format(path=path), _("Remove the row."))
 
 
-def _withoutImages(problems: Sequence[tuple[tuple[str, ...], str]]) -> str:
-    """What to say where nothing is wrong but that there are no images."""
-    (keys, _text), *others = problems
-    if others or not any(key.startswith("datasets.train.dataroot") for key in keys):
-        return ""
-    return _("There is nothing to train on. Add scans to the table, or choose a preset with computer-drawn slices.")
+def _rowsText(rows: Sequence[DataRow]) -> str:
+    pairs = sum(row.isPair for row in rows)
+    single = len(rows) - pairs
+    parts = [_("1 pair") if pairs == 1 else _("{count} pairs").format(count=pairs)] if pairs else []
+    parts += [_("1 fine scan") if single == 1 else _("{count} fine scans").format(count=single)] if single else []
+    return ", ".join(parts)
+
+
+def _imagesText(values: Values, phase: str) -> str:
+    """What the settings say of a set that has no rows."""
+    drawn = value_at(values, f"datasets.{phase}.procedural") or 0
+    public = value_at(values, f"datasets.{phase}.public") or []
+    parts = [_("{count} computer-drawn slices").format(count=drawn)] if drawn else []
+    parts += [_("public scans ({names})").format(names=", ".join(map(str, public)))] if public else []
+    return ", ".join(parts) or (_("no scans yet") if phase == "train" else _("none; the best model is the latest"))

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk
 
 from ...train.curves import STEP, Row
-from .run_texts import lossTitle
+from .texts import lossTitle
 
 MOST_POINTS = 2000
 MADE_BY_US = "CBCTSuperRes.curves"
@@ -69,10 +69,6 @@ class RunCurves:
         for chart in (self._losses, self._psnr):
             if chart is not None:
                 chart.remove()
-        self.forget()
-
-    def forget(self) -> None:
-        """The scene is closed, and everything in it has gone."""
         self._losses = self._psnr = None
 
 

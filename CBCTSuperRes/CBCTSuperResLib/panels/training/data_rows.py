@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import slicer
+from slicer.i18n import tr as _
 
 from ...scene.training_volumes import Scan
 
@@ -49,6 +50,20 @@ class DataRow:
         return any((folder / DATASETS).is_file() for folder in list(Path(self.fine).parents)[1:3])
 
     @property
+    def isPreparedPair(self) -> bool:
+        """Whether coarse and fine scan were written as volumes that lie upon each other."""
+        return self.isPair and self.isPrepared and str(self.fine).lower().endswith(".nrrd")
+
+    @property
+    def description(self) -> str:
+        """Which scans, in a sentence."""
+        scans = zip((self.coarse, self.fine), self.names, strict=True)
+        coarse, fine = (scan if isinstance(scan, str) else name for scan, name in scans)
+        if not self.isPair:
+            return _("{fine}; its coarse images are simulated.").format(fine=fine)
+        return _("Coarse: {coarse}. Fine: {fine}.").format(coarse=coarse, fine=fine)
+
+    @property
     def item(self) -> Scan | tuple[Scan, Scan]:
         """As `TrainingLogic.start` takes it."""
         return (self.coarse, self.fine) if self.isPair else self.fine
@@ -71,48 +86,40 @@ def isNode(scan: Scan | None) -> bool:
 
 def readRows(parameters) -> list[DataRow]:
     """The rows that are kept in the parameters; none if what is there cannot be read."""
+    rows, node = [], parameters.parameterNode
     try:
-        told = json.loads(parameters.data or "[]")
-        return [_rowOf(parameters.parameterNode, number, one) for number, one in enumerate(told)]
+        for number, stored in enumerate(json.loads(parameters.data or "[]")):
+            scans, names = {}, []
+            for side in SIDES:
+                entry = stored[side] or {}
+                scans[side] = entry.get("path") or node.GetNodeReference(f"{ROLE}.{number}.{side}")
+                names.append(nameOf(scans[side]) or entry.get("volume", ""))
+            use = stored["use"] if stored["use"] in USES else USES[0]
+            rows.append(DataRow(use=use, names=tuple(names), **scans))
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
+    return rows
 
 
 def writeRows(parameters, rows: Sequence[DataRow]) -> None:
     """Keep the rows: paths as text, volumes as references, which stay right when the scene is saved and loaded."""
     node = parameters.parameterNode
     with slicer.util.NodeModify(node):
-        for role in _roles(node):
-            node.RemoveNodeReferenceIDs(role)
+        roles = [node.GetNthNodeReferenceRole(n) for n in range(node.GetNumberOfNodeReferenceRoles())]
+        for role in roles:
+            if role.startswith(ROLE):
+                node.RemoveNodeReferenceIDs(role)
+        entries = []
         for number, row in enumerate(rows):
-            for side in SIDES:
+            entry = {"use": row.use}
+            for side, name in zip(SIDES, row.names, strict=True):
                 scan = getattr(row, side)
                 if isNode(scan):
                     node.SetNodeReferenceID(f"{ROLE}.{number}.{side}", scan.GetID())
-        parameters.data = json.dumps([_told(row) for row in rows], ensure_ascii=False)
-
-
-def _told(row: DataRow) -> dict:
-    sides = zip(SIDES, row.names, strict=True)
-    return {"use": row.use, **{side: _toldScan(getattr(row, side), name) for side, name in sides}}
-
-
-def _toldScan(scan: Scan | None, name: str) -> dict | None:
-    if scan is None and not name:
-        return None
-    return {"path": str(scan)} if scan is not None and not isNode(scan) else {"volume": name}
-
-
-def _rowOf(node: slicer.vtkMRMLScriptedModuleNode, number: int, told: dict) -> DataRow:
-    scans, names = {}, []
-    for side in SIDES:
-        one = told[side] or {}
-        scan = one.get("path") or node.GetNodeReference(f"{ROLE}.{number}.{side}")
-        scans[side] = scan
-        names.append(nameOf(scan) or one.get("volume", ""))
-    return DataRow(use=told["use"] if told["use"] in USES else USES[0], names=tuple(names), **scans)
-
-
-def _roles(node: slicer.vtkMRMLScriptedModuleNode) -> list[str]:
-    names = [node.GetNthNodeReferenceRole(number) for number in range(node.GetNumberOfNodeReferenceRoles())]
-    return [name for name in names if name.startswith(ROLE)]
+                    entry[side] = {"volume": name}
+                elif scan is not None:
+                    entry[side] = {"path": str(scan)}
+                else:
+                    entry[side] = {"volume": name} if name else None
+            entries.append(entry)
+        parameters.data = json.dumps(entries, ensure_ascii=False)

@@ -1,8 +1,10 @@
-"""The table of scans in the panel."""
+"""The table of scans in section Data, and what puts scans into it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import qt
 import slicer
@@ -10,31 +12,33 @@ import vtk
 from slicer.i18n import tr as _
 
 from ...core.errors import InputError, SuperResError
-from ...train.options_file import value_at as valueAt
+from ...scene.nodes import volumeFromNode
+from .. import dialogs
+from ..section import Signal, plainToolTip, say, signalsBlocked
 from .choices import TrainingChoices
-from .data_rows import DataRow
-from .option_values import Values
+from .data_rows import USES, DataRow, makeRow
+from .texts import useText
 
 COARSE, FINE, USE = range(3)
 ROW_HEIGHT = 24
 WARNING = "\u26a0 "
+VOLUMES, FILES = range(2)
 
 
 class DataTable:
     """Shows the rows that are kept in the parameters, and what is wrong with them.
 
-    Parameters
+    Attributes
     ----------
-    ui
-        With dataTable, dataLabel, useButton and removeButton.
-    choices : TrainingChoices
-    whenChosen : callable ()
-        Called when another row is chosen.
+    chosen : Signal ()
+        Another row is chosen.
+    volumeRemoved : Signal ()
+        A volume was removed from the scene.
     """
 
-    def __init__(self, ui, choices: TrainingChoices, whenChosen: Callable[[], None]) -> None:
+    def __init__(self, ui, choices: TrainingChoices) -> None:
         self.ui, self.choices = ui, choices
-        self._whenChosen = whenChosen
+        self.chosen, self.volumeRemoved = Signal(), Signal()
         self._shown: list | None = None
         self._observer: tuple | None = None
         table = ui.dataTable
@@ -53,14 +57,14 @@ class DataTable:
         ui.useButton.connect("clicked(bool)", self.onOtherUse)
         ui.removeButton.connect("clicked(bool)", self.onRemove)
 
-    def bind(self, whenChanged: Callable[[], None]) -> None:
+    def bind(self) -> None:
         """Follow the scene: volumes may be removed from it."""
         scene = slicer.mrmlScene
 
         @vtk.calldata_type(vtk.VTK_OBJECT)
         def onRemoved(caller, event, node) -> None:
             if node.IsA("vtkMRMLVolumeNode"):
-                whenChanged()
+                self.volumeRemoved.emit()
 
         self._observer = (scene, scene.AddObserver(scene.NodeRemovedEvent, onRemoved))
 
@@ -75,7 +79,8 @@ class DataTable:
         return rows[number] if 0 <= number < len(rows) else None
 
     def add(self, row: DataRow) -> None:
-        """
+        """Put a row at the end and choose it.
+
         Raises
         ------
         InputError
@@ -95,24 +100,22 @@ class DataTable:
         self.ui.dataTable.setCurrentCell(place, FINE)
 
     def refresh(self) -> None:
-        isBound = self.choices.parameters is not None
-        rows = self.choices.rows() if isBound else []
+        rows = self.choices.rows()
         problems = [self.choices.rowProblem(row) for row in rows]
-        told = [(row.names, row.use, problem) for row, problem in zip(rows, problems, strict=True)]
-        if told != self._shown:
-            self._shown = told
+        shown = [(row.names, row.use, problem) for row, problem in zip(rows, problems, strict=True)]
+        if shown != self._shown:
+            self._shown = shown
             self._fill(rows, problems)
-        self.ui.dataLabel.text = self._summary(rows) if isBound else ""
+        self.ui.dataLabel.text = "\n".join(WARNING * isWarning + text for text, isWarning in self.choices.dataSummary())
         self._showButtons()
 
     def onChosen(self) -> None:
         self._showButtons()
-        self._whenChosen()
+        self.chosen.emit()
 
     def onOtherUse(self, checked: bool = False) -> None:
         rows, number = self.choices.rows(), self._number()
-        row = rows[number]
-        rows[number] = DataRow(row.fine, row.coarse, "val" if row.use == "train" else "train", row.names)
+        rows[number] = replace(rows[number], use="val" if rows[number].use == "train" else "train")
         self.choices.setRows(rows)
 
     def onRemove(self, checked: bool = False) -> None:
@@ -126,76 +129,99 @@ class DataTable:
         return chosen[0] if chosen else -1
 
     def _fill(self, rows: Sequence[DataRow], problems: Sequence[str]) -> None:
-        table = self.ui.dataTable
-        wasBlocked = table.blockSignals(True)
-        chosen = self._number()
-        table.setRowCount(len(rows))
-        for number, (row, problem) in enumerate(zip(rows, problems, strict=True)):
-            coarse, fine = row.names
-            texts = (coarse or _("simulated"), (WARNING if problem else "") + fine, useText(row.use))
-            for column, text in enumerate(texts):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(problem or _tip(row))
-                table.setItem(number, column, item)
-        if rows:
-            table.setCurrentCell(min(max(chosen, 0), len(rows) - 1), FINE)
-        table.blockSignals(wasBlocked)
+        table, chosen = self.ui.dataTable, self._number()
+        with signalsBlocked(table):
+            table.setRowCount(len(rows))
+            for number, (row, problem) in enumerate(zip(rows, problems, strict=True)):
+                coarse, fine = row.names
+                texts = (coarse or _("simulated"), WARNING * bool(problem) + fine, useText(row.use))
+                for column, text in enumerate(texts):
+                    item = qt.QTableWidgetItem(text)
+                    item.setToolTip(plainToolTip(problem or row.description))
+                    table.setItem(number, column, item)
+            if rows:
+                table.setCurrentCell(min(max(chosen, 0), len(rows) - 1), FINE)
 
     def _showButtons(self) -> None:
-        row = self.chosenRow() if self.choices.parameters is not None else None
+        row = self.chosenRow()
         other = useText("val" if row is None or row.use == "train" else "train")
         self.ui.useButton.text = _("Use for {use}").format(use=other.lower())
         self.ui.useButton.enabled = self.ui.removeButton.enabled = row is not None
 
-    def _summary(self, rows: Sequence[DataRow]) -> str:
-        """What is trained on, what is validated with, and the first thing that is wrong."""
-        problem = self.choices.dataProblem()
+
+class ScanAdder:
+    """Loaded volumes, or files and folders: a fine scan and, if there is one, the coarse scan of the same object.
+
+    Parameters
+    ----------
+    ui
+    add : callable (row)
+        Puts a row into the table; may raise SuperResError.
+    """
+
+    def __init__(self, ui, add: Callable[[DataRow], None]) -> None:
+        self.ui = ui
+        self._add = add
+        for text in (_("Loaded volumes"), _("Files or folders")):
+            ui.sourceSelector.addItem(text)
+        for use in USES:
+            ui.useSelector.addItem(useText(use))
+        ui.sourceSelector.connect("currentIndexChanged(int)", self.onSource)
+        ui.addButton.connect("clicked(bool)", self.onAdd)
+        ui.fineFileButton.connect("clicked(bool)", lambda checked=False: self._chooseFile(ui.finePathEdit))
+        ui.fineFolderButton.connect("clicked(bool)", lambda checked=False: self._chooseFolder(ui.finePathEdit))
+        ui.coarseFileButton.connect("clicked(bool)", lambda checked=False: self._chooseFile(ui.coarsePathEdit))
+        ui.coarseFolderButton.connect("clicked(bool)", lambda checked=False: self._chooseFolder(ui.coarsePathEdit))
+        self.onSource()
+
+    def onSource(self, index: int = 0) -> None:
+        areFiles = self.ui.sourceSelector.currentIndex == FILES
+        for widget in (self.ui.fineSelector, self.ui.coarseSelector):
+            widget.visible = not areFiles
+        for widget in (self.ui.finePathWidget, self.ui.coarsePathWidget):
+            widget.visible = areFiles
+
+    def onAdd(self, checked: bool = False) -> None:
         try:
-            values = self.choices.values()
+            self._add(self._row())
         except SuperResError as error:
-            return str(error)
-        lines = [WARNING + text for text in (problem, _mixtureText(rows)) if text]
-        return "\n".join([*lines, *(_phaseText(values, rows, phase) for phase in ("train", "val"))])
+            say(self.ui.addLabel, str(error))
+            return
+        say(self.ui.addLabel, "")
+        for edit in (self.ui.finePathEdit, self.ui.coarsePathEdit):
+            edit.text = ""
+        for selector in (self.ui.fineSelector, self.ui.coarseSelector):
+            selector.setCurrentNode(None)
+
+    def _row(self) -> DataRow:
+        if self.ui.sourceSelector.currentIndex == FILES:
+            fine, coarse = (_existingPath(edit.text) for edit in (self.ui.finePathEdit, self.ui.coarsePathEdit))
+        else:
+            fine, coarse = (selector.currentNode() for selector in (self.ui.fineSelector, self.ui.coarseSelector))
+            for node in filter(None, (fine, coarse)):
+                volumeFromNode(node)
+        if fine is None:
+            raise InputError(_("No fine scan is chosen."), _("Choose the scan with the smaller voxels."))
+        if fine == coarse:
+            raise InputError(_("The coarse and the fine scan are the same."), _("Choose two different ones."))
+        return makeRow(fine, coarse, USES[self.ui.useSelector.currentIndex])
+
+    def _chooseFile(self, edit) -> None:
+        filters = _("Scans (*.nrrd *.nhdr *.mha *.mhd *.nii *.nii.gz *.tif *.tiff *.png);;All files (*)")
+        edit.text = dialogs.chooseFile(_("Choose a scan"), filters, edit.text) or edit.text
+
+    def _chooseFolder(self, edit) -> None:
+        edit.text = dialogs.chooseFolder(_("Choose a folder of slices or scans"), edit.text) or edit.text
 
 
-def useText(use: str) -> str:
-    return _("Training") if use == "train" else _("Validation")
-
-
-def _phaseText(values: Values, rows: Sequence[DataRow], phase: str) -> str:
-    chosen = [row for row in rows if row.use == phase]
-    return f"{useText(phase)}: {_chosenText(chosen) if chosen else _otherText(values, phase)}"
-
-
-def _chosenText(rows: Sequence[DataRow]) -> str:
-    pairs = sum(row.isPair for row in rows)
-    single = len(rows) - pairs
-    parts = [_("1 pair") if pairs == 1 else _("{count} pairs").format(count=pairs)] if pairs else []
-    parts += [_("1 fine scan") if single == 1 else _("{count} fine scans").format(count=single)] if single else []
-    return ", ".join(parts)
-
-
-def _otherText(values: Values, phase: str) -> str:
-    """What the settings say of a set that has no rows."""
-    drawn = valueAt(values, f"datasets.{phase}.procedural") or 0
-    public = valueAt(values, f"datasets.{phase}.public") or []
-    parts = [_("{count} computer-drawn slices").format(count=drawn)] if drawn else []
-    parts += [_("public scans ({names})").format(names=", ".join(map(str, public)))] if public else []
-    return ", ".join(parts) or (_("no scans yet") if phase == "train" else _("none; the best model is the latest"))
-
-
-def _mixtureText(rows: Sequence[DataRow]) -> str:
-    if len({row.isPrepared for row in rows}) < 2:
-        return ""
-    return _("Prepared scans have gray values from 0 to 65535, the others have their own: prepare all scans, or none.")
-
-
-def _tip(row: DataRow) -> str:
-    coarse, fine = (str(scan) if isinstance(scan, str) else name for scan, name in _sides(row))
-    if not row.isPair:
-        return _("{fine}; its coarse images are simulated.").format(fine=fine)
-    return _("Coarse: {coarse}. Fine: {fine}.").format(coarse=coarse, fine=fine)
-
-
-def _sides(row: DataRow) -> list[tuple]:
-    return list(zip((row.coarse, row.fine), row.names, strict=True))
+def _existingPath(text: str) -> str | None:
+    """A file or folder that is there; None for an empty text, InputError if there is nothing."""
+    text = text.strip()
+    if not text:
+        return None
+    path = Path(text).expanduser().absolute()
+    if not path.exists():
+        raise InputError(_("There is no {path}.").format(path=path), _("Choose another file or folder."))
+    if path.is_dir() and not any(path.iterdir()):
+        raise InputError(_("The folder {path} is empty.").format(path=path), _("Choose another one."))
+    return str(path)

@@ -1,11 +1,7 @@
-"""Section Run, its lower part: a run becomes a model that CBCTSuperRes applies.
-
-Section Models: which models are installed, whether they are sound, and where one puts others.
-"""
+"""A run becomes a model that CBCTSuperRes applies (section Run); the models that there are (section Models)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -14,68 +10,69 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from ...core.errors import OutputError, SuperResError
 from ...jobs.job import Job
 from ...models.folder import SUFFIX, ModelEntry, is_own_model, list_models, remove_model, user_models_folder
-from ...scene.training_logic import TrainingLogic
 from ...scene.training_volumes import fileName
 from .. import dialogs
 from ..apply.parameters import ApplyParameters
-from ..dialogs import askAndEnsurePackages
-from ..widgets import Section, logError
+from ..section import Section, Signal, logError, offer, say, signalsBlocked
 from .choices import TrainingChoices
-from .run import shownRun
 
 APPLY_MODULE = "CBCTSuperRes"
 
 
-class UseSection(Section):
+class UseModelSection(Section):
     """Writes the model of the chosen run into the user's folder and chooses it in CBCTSuperRes.
 
     Attributes
     ----------
-    whenModelMade : callable (path)
-        Set by the panel.
-    ensurePackages : callable
-        Called before; installs what is missing.
+    modelMade : Signal (path)
     """
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
-        super().__init__(ui)
-        self.choices, self.logic = choices, choices.logic
-        self.ensurePackages = askAndEnsurePackages
-        self.whenModelMade: Callable[[str], None] = lambda path: None
+        super().__init__(ui, choices)
+        self.logic = choices.logic
+        self.modelMade = Signal()
         self._task: Job | None = None
         self._name = ""
-        self.ui.useModelButton.connect("clicked(bool)", self.onUseOrCancel)
+        ui.useModelButton.connect("clicked(bool)", self.onUseOrCancel)
 
     @property
     def isBusy(self) -> bool:
         return self._task is not None
 
     def refresh(self) -> None:
-        run = shownRun(self.choices)
+        run, button = self.choices.shownRun(), self.ui.useModelButton
         self.ui.modelNameEdit.placeholderText = fileName(run.name) if run else ""
-        button = self.ui.useModelButton
         if self.isBusy:
-            button.enabled, button.text, button.toolTip = True, _("Cancel"), _("Make no model file.")
+            button.text = _("Cancel")
+            offer(button, "", _("Make no model file."))
             return
         hasModel = run is not None and any((run.folder / "models").glob(f"*{SUFFIX}"))
-        button.enabled, button.text = hasModel, _("Use this model")
-        button.toolTip = (
-            _("Make a model file of the chosen run and choose it in CBCT Super-Resolution.")
-            if hasModel
-            else _("Choose a run that has saved a model: the first is saved at its first checkpoint.")
+        reason = (
+            "" if hasModel else _("Choose a run that has saved a model: the first is saved at its first checkpoint.")
         )
+        button.text = _("Use this model")
+        offer(button, reason, _("Make a model file of the chosen run and choose it in CBCT Super-Resolution."))
 
     def poll(self) -> None:
         self._task.poll()
-        self._say(self._task.message)
-        if self._task.isFinished:
-            self._end()
+        say(self.ui.useModelLabel, self._task.message)
+        if not self._task.isFinished:
+            return
+        task, self._task = self._task, None
+        if task.error:
+            self._showError(task.error)
+        else:
+            chooseInApplyModule(self._name)
+            text = _("CBCT Super-Resolution lists the model {name} and has chosen it.").format(name=self._name)
+            say(self.ui.useModelLabel, text)
+            self.modelMade.emit(task.report["model"])
+        self.changed.emit()
 
     def close(self) -> None:
         if self._task is not None:
             self._task.close()
             self._task = None
-            self._say("")
+            say(self.ui.useModelLabel, "")
 
     def onUseOrCancel(self, checked: bool = False) -> None:
         if self._task is not None:
@@ -84,41 +81,24 @@ class UseSection(Section):
         try:
             self._use()
         except SuperResError as error:
-            self._fail(error)
-        self.whenChanged()
+            self._showError(error)
+        self.changed.emit()
 
     def _use(self) -> None:
-        run = shownRun(self.choices)
+        run = self.choices.shownRun()
         name = fileName(self.ui.modelNameEdit.text.strip() or run.name)
         replace = (user_models_folder() / f"{name}{SUFFIX}").exists()
-        if replace and not self._mayReplace(name):
+        question = _("There is a model {name} of yours already. Replace it?").format(name=name)
+        if replace and not dialogs.confirm(_("Use this model"), question, _("Replace")):
             return
-        self.ensurePackages()
+        dialogs.ensurePackages()
         self._task = self.logic.useModel(run, name, which=self.parameters.which.value, replace=replace)
         self._name = name
-        self._say(_("Making the model file"))
+        say(self.ui.useModelLabel, _("Making the model file"))
 
-    def _mayReplace(self, name: str) -> bool:
-        question = _("There is a model {name} of yours already. Replace it?").format(name=name)
-        return dialogs.confirm(_("Use this model"), question, _("Replace"))
-
-    def _end(self) -> None:
-        task, self._task = self._task, None
-        if task.error:
-            self._fail(task.error)
-        else:
-            chooseInApplyModule(self._name)
-            self._say(_("CBCT Super-Resolution lists the model {name} and has chosen it.").format(name=self._name))
-            self.whenModelMade(task.report["model"])
-        self.whenChanged()
-
-    def _fail(self, error: SuperResError) -> None:
-        self._say(str(error))
+    def _showError(self, error: SuperResError) -> None:
+        say(self.ui.useModelLabel, str(error))
         logError(error)
-
-    def _say(self, text: str) -> None:
-        self.ui.useModelLabel.text = text
-        self.ui.useModelLabel.visible = bool(text)
 
 
 def chooseInApplyModule(name: str) -> None:
@@ -129,63 +109,63 @@ def chooseInApplyModule(name: str) -> None:
 
 
 class ModelsSection(Section):
-    """Lists the models on this computer; shows the card of the chosen one, checks and removes it.
+    """Lists the models on this computer; shows the card of the chosen one, checks and removes it."""
 
-    Attributes
-    ----------
-    ensurePackages : callable
-        Called before a model is checked; installs what is missing.
-    """
-
-    def __init__(self, ui, logic: TrainingLogic) -> None:
-        super().__init__(ui)
-        self.logic = logic
-        self.ensurePackages = askAndEnsurePackages
+    def __init__(self, ui, choices: TrainingChoices) -> None:
+        super().__init__(ui, choices)
+        self.logic = choices.logic
         self._entries: list[ModelEntry] = []
         self._task: Job | None = None
-        self.ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)
-        self.ui.checkModelButton.connect("clicked(bool)", self.onCheckOrCancel)
-        self.ui.removeModelButton.connect("clicked(bool)", self.onRemove)
-        self.ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
+        ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)
+        ui.checkModelButton.connect("clicked(bool)", self.onCheckOrCancel)
+        ui.removeModelButton.connect("clicked(bool)", self.onRemove)
+        ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
 
     @property
     def isBusy(self) -> bool:
         return self._task is not None
 
-    def bind(self, parameters) -> None:
-        super().bind(parameters)
+    def bind(self) -> None:
         self.listModels()
 
     def refresh(self) -> None:
         entry = self._chosen()
         isOwn = entry is not None and is_own_model(entry.path)
+        reason = "" if isOwn else _("Only models of your own can be removed.")
+        offer(self.ui.removeModelButton, reason, _("Delete the file of this model."))
         self.ui.removeModelButton.enabled = isOwn and not self.isBusy
-        self.ui.removeModelButton.toolTip = (
-            _("Delete the file of this model.") if isOwn else _("Only models of your own can be removed.")
-        )
         self.ui.checkModelButton.text = _("Cancel") if self.isBusy else _("Check")
         self.ui.checkModelButton.enabled = self.isBusy or (entry is not None and entry.card is not None)
 
     def poll(self) -> None:
         self._task.poll()
-        if self._task.isFinished:
-            self._end()
+        if not self._task.isFinished:
+            return
+        task, self._task = self._task, None
+        if task.error:
+            self._showError(task.error)
+        else:
+            wrong = [f"{what}: {details}" for what, isRight, details in task.report["checks"] if not isRight]
+            text = _("The file is as it was saved, and the network computes what it should.")
+            if wrong:
+                text = _("This model is damaged. {problems}").format(problems="; ".join(wrong))
+            say(self.ui.modelsLabel, text)
+        self.changed.emit()
 
     def close(self) -> None:
         if self._task is not None:
             self._task.close()
             self._task = None
-            self._say("")
+            say(self.ui.modelsLabel, "")
 
     def listModels(self) -> None:
         """Look for models again; the chosen one stays chosen."""
         entry = self._chosen()
         self._entries = list_models()
-        wasBlocked = self.ui.modelList.blockSignals(True)
-        self.ui.modelList.clear()
-        for one in self._entries:
-            self.ui.modelList.addItem(one.name if one.card else _("{name} (unusable)").format(name=one.name))
-        self.ui.modelList.blockSignals(wasBlocked)
+        with signalsBlocked(self.ui.modelList):
+            self.ui.modelList.clear()
+            for one in self._entries:
+                self.ui.modelList.addItem(one.name if one.card else _("{name} (unusable)").format(name=one.name))
         self._select(entry.path if entry else None)
 
     def choose(self, path: str) -> None:
@@ -197,7 +177,7 @@ class ModelsSection(Section):
         entry = self._chosen()
         self.ui.cardText.setPlainText(entryText(entry) if entry else _("No models are installed."))
         if not self.isBusy:
-            self._say("")
+            say(self.ui.modelsLabel, "")
         self.refresh()
 
     def onCheckOrCancel(self, checked: bool = False) -> None:
@@ -205,10 +185,13 @@ class ModelsSection(Section):
             if self._task is not None:
                 self._task.cancel()
             else:
-                self._check()
+                dialogs.ensurePackages()
+                entry = self._chosen()
+                self._task = self.logic.verifyModel(entry.path)
+                say(self.ui.modelsLabel, _("Checking {name}").format(name=entry.name))
         except SuperResError as error:
             self._showError(error)
-        self.whenChanged()
+        self.changed.emit()
 
     def onRemove(self, checked: bool = False) -> None:
         entry = self._chosen()
@@ -239,29 +222,9 @@ class ModelsSection(Section):
         self.ui.modelList.setCurrentRow(rows[0] if self._entries else -1)
         self.onModelChosen(rows[0])
 
-    def _check(self) -> None:
-        self.ensurePackages()
-        entry = self._chosen()
-        self._task = self.logic.verifyModel(entry.path)
-        self._say(_("Checking {name}").format(name=entry.name))
-
-    def _end(self) -> None:
-        task, self._task = self._task, None
-        if task.error:
-            self._showError(task.error)
-        else:
-            wrong = [f"{what}: {details}" for what, isRight, details in task.report["checks"] if not isRight]
-            right = _("The file is as it was saved, and the network computes what it should.")
-            self._say(_("This model is damaged. {problems}").format(problems="; ".join(wrong)) if wrong else right)
-        self.whenChanged()
-
     def _showError(self, error: SuperResError) -> None:
-        self._say(str(error))
+        say(self.ui.modelsLabel, str(error))
         logError(error)
-
-    def _say(self, text: str) -> None:
-        self.ui.modelsLabel.text = text
-        self.ui.modelsLabel.visible = bool(text)
 
 
 def entryText(entry: ModelEntry) -> str:

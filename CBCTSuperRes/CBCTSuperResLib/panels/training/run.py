@@ -1,240 +1,101 @@
-"""Which of the runs is shown.
-
-From the click on Start to a training that goes on: what it takes, and what there is to ask before.
-
-Section Run, its upper part: start, stop and resume a training, and see how far it is.
-"""
+"""Section Run, its upper part: start, stop and resume a training, and see how far it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from slicer.i18n import tr as _
 
-from ...core.errors import Cancelled, InputError, SuperResError
-from ...core.memory import readable
+from ...core.errors import Cancelled, SuperResError
 from ...jobs.job import Job
 from ...jobs.training import TrainingJob
-from ...scene.training_logic import TrainingLogic
 from ...scene.training_volumes import Steps
 from ...train.options import TrainingOptions
-from ...train.run_folder import RunInfo, read_run
+from ...train.run_folder import RunInfo
 from .. import dialogs
-from ..dialogs import askAndEnsurePackages, askAndOfferExtras
-from ..widgets import Section, logError
-from .choices import TrainingChoices
-from .run_texts import longDuration, progressText, validationText
-from .tasks import WrittenTask
-
-
-def shownRun(choices: TrainingChoices) -> RunInfo | None:
-    """The run that is chosen in the list, as it is now."""
-    if choices.parameters is None or not choices.parameters.shownRun:
-        return None
-    return read_run(choices.resultsFolder / "experiments" / choices.parameters.shownRun)
-
-
-LONG_ON_CPU_S = 3600.0
-
-
-class Starting:
-    """Finds out in another process what a training takes, asks where that is much, and starts it.
-
-    >>> starting = Starting(logic, choices.completing())
-    >>> while starting.isBusy:
-    ...     job = starting.poll()        # the training, as soon as it goes on; from a timer
-
-    Parameters
-    ----------
-    logic : TrainingLogic
-    steps : generator
-        Of `TrainingLogic.completing`: writes volumes and returns the options.
-    resume : None or "auto"
-    acceptChanges, detached : bool
-        See `TrainingLogic.start`.
-    done : int
-        Steps that a resumed run has behind it.
-    """
-
-    def __init__(
-        self,
-        logic: TrainingLogic,
-        steps: Steps,
-        *,
-        resume: str | None = None,
-        acceptChanges: bool = False,
-        detached: bool = False,
-        done: int = 0,
-    ) -> None:
-        self._logic, self._done = logic, done
-        self._choice = {"resume": resume, "acceptChanges": acceptChanges, "detached": detached}
-        self._options: TrainingOptions | None = None
-        self._task: WrittenTask | None = WrittenTask(steps, self._plan)
-
-    @property
-    def isBusy(self) -> bool:
-        return self._task is not None
-
-    def poll(self) -> TrainingJob | None:
-        """Go on; returns the training once it is started.
-
-        Raises
-        ------
-        SuperResError
-            Why it is not; `Cancelled` if the user has decided so.
-        """
-        if self._task is None:  # the timer ticks while a question is open
-            return None
-        self._task.poll()
-        if not self._task.isFinished:
-            return None
-        task = self._task
-        self.close()
-        if task.error:
-            raise task.error
-        self._ask(task.report)
-        return self._logic.start(self._options, **self._choice)
-
-    def close(self) -> None:
-        """Start nothing."""
-        if self._task is not None:
-            self._task.close()
-            self._task = None
-
-    def _plan(self, options: TrainingOptions) -> Job:
-        self._options = options
-        return self._logic.plan(options)
-
-    def _ask(self, plan: dict) -> None:
-        if plan["missing"]:
-            raise InputError("\n".join(plan["missing"]), _("Change the data or the settings."))
-        reasons = [*plan["problems"], *self._slowness(plan)]
-        if not reasons:
-            return
-        question = "\n\n".join([*reasons, _("Start it anyway?")])
-        if not dialogs.confirm(_("Start training"), question, _("Start anyway")):
-            raise Cancelled(_("Not started."))
-
-    def _slowness(self, plan: dict) -> list[str]:
-        """Why one would not begin this without a GPU, if so."""
-        steps = self._options.train.niter or 1
-        seconds = plan["seconds"] * max(0, steps - self._done) / steps
-        if plan["device"] != "cpu" or seconds < LONG_ON_CPU_S:
-            return []
-        text = _(
-            "This training would run on the CPU, take about {duration}, and keep the computer busy all the time "
-            "({memory} of memory). A GPU is many times faster; a smaller model, as in the preset Light, takes less."
-        )
-        return [text.format(duration=longDuration(seconds), memory=readable(plan["memory_bytes"]))]
-
-
-def confirmAnew(logic: TrainingLogic, options: TrainingOptions) -> bool:
-    """Whether to begin a run although there is one of its name, which is then moved aside."""
-    known = [run for run in logic.runs(options.path.root) if run.folder == options.run_folder]
-    if not known or known[0].step == 0:
-        return True
-    question = _(
-        "There is a run {name} already, at step {step:,d} of {niter:,d}. Begin anew? The old one is kept under another "
-        "name. To go on with it instead, cancel and click Resume."
-    ).format(name=options.name, step=known[0].step, niter=known[0].niter)
-    return dialogs.confirm(_("Start training"), question, _("Begin anew"))
-
-
-def optionsToResume(logic: TrainingLogic, run: RunInfo, chosen: TrainingOptions | None) -> tuple[TrainingOptions, bool]:
-    """The options to resume a run with, and whether they change it: those that are chosen, if the user wants them.
-
-    Parameters
-    ----------
-    run : RunInfo
-    chosen : TrainingOptions or None
-        What the panel says, if that is meant for this run.
-
-    Raises
-    ------
-    SuperResError
-        If the run's own options cannot be read; `Cancelled` if the user does not decide.
-    """
-    own = logic.optionsOf(run)
-    if chosen is None:
-        return own, False
-    changes = logic.changes(chosen)
-    if not changes:
-        return chosen, False
-    question = _("The settings have changed since this run was started:\n\n{changes}\n\nGo on with which?").format(
-        changes="\n".join(shortened(changes))
-    )
-    actions = [_("As it was"), _("With the changes")]
-    decision = dialogs.choose(_("Resume training"), question, actions)
-    if decision < 0:
-        raise Cancelled(_("Not resumed."))
-    return (chosen, True) if decision == 1 else (own, False)
-
-
-def shortened(lines: list[str], most: int = 12) -> list[str]:
-    """The first of many lines, and how many more there are."""
-    if len(lines) <= most:
-        return lines
-    return [*lines[: most - 1], _("and {count} more").format(count=len(lines) - most + 1)]
+from ..section import Section, Signal, logError, offer, say
+from .choices import TrainingChoices, planProblems
+from .tasks import WritingTask
+from .texts import progressText, shortened, validationText
 
 
 class RunSection(Section):
     """Starts a training, or finds one that goes on, and watches it.
 
+    Before a training starts, another process finds out what it takes; where that is much, the user is asked.
+
     Attributes
     ----------
     job : TrainingJob or None
         The training that is watched, as long as it goes on.
-    whenStarted : callable (job)
-        Set by the panel: there is a new run.
-    whenEnded : callable ()
-        Set by the panel: the training goes on no longer.
-    ensurePackages, offerExtras : callable
-        Called before a training; they install what is missing.
+    started : Signal (job)
+        There is a new run.
+    ended : Signal ()
+        The training goes on no longer.
     """
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
-        super().__init__(ui)
-        self.choices, self.logic = choices, choices.logic
+        super().__init__(ui, choices)
+        self.logic = choices.logic
         self.job: TrainingJob | None = None
-        self.whenStarted: Callable[[TrainingJob], None] = lambda job: None
-        self.whenEnded: Callable[[], None] = lambda: None
-        self.ensurePackages, self.offerExtras = askAndEnsurePackages, askAndOfferExtras
-        self._starting: Starting | None = None
+        self.started, self.ended = Signal(), Signal()
+        self._planning: WritingTask | None = None
+        self._options: TrainingOptions | None = None
+        self._stepsDone, self._startArguments = 0, {}
         self._hasOffered = False
-        self.ui.startButton.connect("clicked(bool)", self.onStartOrStop)
-        self.ui.resumeButton.connect("clicked(bool)", self.onResume)
+        ui.startButton.connect("clicked(bool)", self.onStartOrStop)
+        ui.resumeButton.connect("clicked(bool)", self.onResume)
 
     @property
     def isBusy(self) -> bool:
-        return self._starting is not None or self.job is not None
+        return self._planning is not None or self.job is not None
 
-    def bind(self, parameters) -> None:
-        super().bind(parameters)
+    def bind(self) -> None:
         self._showWhetherDetached()
 
     def refresh(self) -> None:
         self._keepOrNot()
-        self._showStart()
-        self._showResume()
-        self._showKeep()
+        isElsewhere = self.job is not None and self.job.isElsewhere
+        button = self.ui.startButton
+        if self._planning is not None:
+            button.text = _("Cancel")
+            offer(button, "", _("Start nothing."))
+        elif self.job is None:
+            button.text = _("Start")
+            offer(button, self.choices.problem(), _("Start a training with these data and settings."))
+        elif isElsewhere:
+            button.text = _("Stop")
+            offer(button, _("This training was started outside of Slicer. Stop it there."), "")
+        elif self.job.isStopping:
+            button.text = _("End now")
+            offer(button, "", _("Do not wait for the step that is being computed."))
+        else:
+            button.text = _("Stop")
+            offer(button, "", _("Finish this step, save a checkpoint and stop. Resume goes on."))
+        reason = _("A training is going on.") if self.isBusy else self.choices.whyNotResumed()
+        offer(self.ui.resumeButton, reason, _("Go on with the run that is chosen below, from its last checkpoint."))
+        self.ui.keepTrainingBox.enabled = not isElsewhere
         self.ui.trainingProgressBar.visible = self.isBusy
 
     def poll(self) -> None:
-        if self._starting is not None:
-            self._goOnStarting()
+        if self._planning is not None:
+            self._planning.poll()
+            if self._planning is not None and self._planning.isFinished:
+                self._startPlanned()
         elif self.job is not None:
             saved = self.job.saved
             try:
                 self.job.poll()
             except OSError as error:
-                self._say(_("The results folder cannot be reached at the moment: {error}.").format(error=error))
+                text = _("The results folder cannot be reached at the moment: {error}.").format(error=error)
+                say(self.ui.trainingLabel, text)
                 return
             self._showProgress()
             if self.job.isFinished:
                 self._end()
             elif self.job.saved != saved:  # from now on there is something to use and to resume
-                self.whenChanged()
+                self.changed.emit()
 
     def findTraining(self, runs: Sequence[RunInfo]) -> None:
         """Watch a training of these that goes on, unless one is watched; the run that is shown comes first.
@@ -259,33 +120,39 @@ class RunSection(Section):
 
     def onStartOrStop(self, checked: bool = False) -> None:
         try:
-            if self._starting is not None:
-                self.onSceneStartClose()
-                self._say(_("Not started."))
+            if self._planning is not None:
+                self.cancelStart()
+                say(self.ui.trainingLabel, _("Not started."))
             elif self.job is not None:
                 self._stop()
             else:
-                self._start()
+                self.choices.checkReady()
+                options = self.choices.options()
+                if self._mayReplace(options):
+                    self._plan(options, self.choices.completing())
         except SuperResError as error:
             self._showError(error)
-        self.whenChanged()
+        self.changed.emit()
 
     def onResume(self, checked: bool = False) -> None:
         try:
-            self._resume()
+            run = self.choices.shownRun()
+            options, changed = self._optionsToResume(run)
+            steps = self.logic.completing(options)
+            self._plan(options, steps, run.step, resume="auto", acceptChanges=changed)
         except SuperResError as error:
             self._showError(error)
-        self.whenChanged()
+        self.changed.emit()
 
-    def onSceneStartClose(self) -> None:
-        """A training goes on; one that was about to start does not."""
-        if self._starting is not None:
-            self._starting.close()
-            self._starting = None
+    def cancelStart(self) -> None:
+        """Start nothing; a training that goes on goes on."""
+        if self._planning is not None:
+            self._planning.close()
+            self._planning = None
 
     def close(self) -> None:
         """Let go of the training: it goes on if the user wants that, otherwise it stops by itself and loses nothing."""
-        self.onSceneStartClose()
+        self.cancelStart()
         if self.job is None:
             return
         with suppress(SuperResError):
@@ -294,49 +161,69 @@ class RunSection(Section):
         self.job.close()
         self.job = None
 
-    def _start(self) -> None:
-        self.choices.checkReady()
-        options = self.choices.options()
-        if confirmAnew(self.logic, options):
-            self._begin(options, self.choices.completing())
+    def _mayReplace(self, options: TrainingOptions) -> bool:
+        """Whether to begin a run although there is one of its name, which is then moved aside."""
+        known = [run for run in self.logic.runs(options.path.root) if run.folder == options.run_folder]
+        if not known or known[0].step == 0:
+            return True
+        question = _(
+            "There is a run {name} already, at step {step:,d} of {niter:,d}. Begin anew? The old one is kept under "
+            "another name. To go on with it instead, cancel and click Resume."
+        ).format(name=options.name, step=known[0].step, niter=known[0].niter)
+        return dialogs.confirm(_("Start training"), question, _("Begin anew"))
 
-    def _resume(self) -> None:
-        run = shownRun(self.choices)
-        options, changed = optionsToResume(self.logic, run, self._optionsFor(run))
-        self._begin(options, self.logic.completing(options), resume="auto", acceptChanges=changed, done=run.step)
+    def _optionsToResume(self, run: RunInfo) -> tuple[TrainingOptions, bool]:
+        """The options to resume a run with, and whether they change it.
 
-    def _begin(self, options: TrainingOptions, steps: Steps, **choice) -> None:
-        self.ensurePackages()
-        self._offerExtras(options)
-        self._starting = Starting(self.logic, steps, detached=self.parameters.keepTraining, **choice)
-        self.ui.trainingProgressBar.setValue(0)
-        self._say(_("Looking at what the training takes"))
-
-    def _optionsFor(self, run: RunInfo) -> TrainingOptions | None:
-        """What the panel says, if it says it of this run."""
+        They are the run's own, or those that the panel has for a run of this name, if the user wants these.
+        """
+        own = self.logic.optionsOf(run)
         if self.parameters.runName.strip() != run.name or self.choices.problem():
-            return None
-        return self.choices.readyOptions()
+            return own, False
+        chosen = self.choices.readyOptions()
+        changes = self.logic.changes(chosen)
+        if not changes:
+            return chosen, False
+        question = _("The settings have changed since this run was started:\n\n{changes}\n\nGo on with which?")
+        question = question.format(changes="\n".join(shortened(changes)))
+        answer = dialogs.choose(_("Resume training"), question, [_("As it was"), _("With the changes")])
+        if answer < 0:
+            raise Cancelled(_("Not resumed."))
+        return (chosen, True) if answer == 1 else (own, False)
 
-    def _offerExtras(self, options: TrainingOptions) -> None:
-        """Once, since a training needs none of them."""
+    def _plan(self, options: TrainingOptions, steps: Steps, stepsDone: int = 0, **startArguments) -> None:
+        """Find out what a training takes, before it starts; what shows its curves is offered once."""
+        dialogs.ensurePackages()
         if options.use_tb_logger and not self._hasOffered:
             self._hasOffered = True
-            self.offerExtras()
+            dialogs.offerTrainingExtras()
+        self._stepsDone = stepsDone
+        self._startArguments = {"detached": self.parameters.keepTraining, **startArguments}
+        self._planning = WritingTask(steps, self._planTask)
+        self.ui.trainingProgressBar.setValue(0)
+        say(self.ui.trainingLabel, _("Looking at what the training takes"))
 
-    def _goOnStarting(self) -> None:
+    def _planTask(self, options: TrainingOptions) -> Job:
+        self._options = options
+        return self.logic.plan(options)
+
+    def _startPlanned(self) -> None:
+        task, self._planning = self._planning, None
+        task.close()
         try:
-            job = self._starting.poll()
+            if task.error:
+                raise task.error
+            reasons = planProblems(task.report, self._options.train.niter, self._stepsDone)
+            question = "\n\n".join([*reasons, _("Start it anyway?")])
+            if reasons and not dialogs.confirm(_("Start training"), question, _("Start anyway")):
+                raise Cancelled(_("Not started."))
+            self.job = self.logic.start(self._options, **self._startArguments)
         except SuperResError as error:
-            self._starting = None
             self._showError(error)
-            self.whenChanged()
-            return
-        if job is not None:
-            self._starting, self.job = None, job
+        else:
             self._showProgress()
-            self.whenStarted(job)
-            self.whenChanged()
+            self.started.emit(self.job)
+        self.changed.emit()
 
     def _stop(self) -> None:
         if not self.job.isStopping:
@@ -353,10 +240,10 @@ class RunSection(Section):
         if job.error:
             self._showError(job.error)
         else:
-            text = _("{name} is finished.").format(name=job.name)
-            self._say("\n".join(filter(None, [text, validationText(job.validations)])))
-        self.whenEnded()
-        self.whenChanged()
+            lines = [_("{name} is finished.").format(name=job.name), validationText(job.validations)]
+            say(self.ui.trainingLabel, "\n".join(filter(None, lines)))
+        self.ended.emit()
+        self.changed.emit()
 
     def _keepOrNot(self) -> None:
         """Tell a training that goes on what its check box says."""
@@ -373,56 +260,10 @@ class RunSection(Section):
         if self.job is not None and self.parameters is not None and not self.job.isElsewhere:
             self.parameters.keepTraining = self.job.isDetached
 
-    def _showStart(self) -> None:
-        button = self.ui.startButton
-        problem = "" if self.isBusy else self.choices.problem()
-        button.enabled = not problem and not (self.job is not None and self.job.isElsewhere)
-        if self._starting is not None:
-            button.text, button.toolTip = _("Cancel"), _("Start nothing.")
-        elif self.job is None:
-            button.text, button.toolTip = _("Start"), problem or _("Start a training with these data and settings.")
-        elif self.job.isElsewhere:
-            button.text, button.toolTip = _("Stop"), _("This training was started outside of Slicer. Stop it there.")
-        elif self.job.isStopping:
-            button.text, button.toolTip = _("End now"), _("Do not wait for the step that is being computed.")
-        else:
-            button.text, button.toolTip = _("Stop"), _("Finish this step, save a checkpoint and stop. Resume goes on.")
-
-    def _showResume(self) -> None:
-        reason = _("A training is going on.") if self.isBusy else self._whyNotResumed()
-        self.ui.resumeButton.enabled = not reason
-        self.ui.resumeButton.toolTip = reason or _("Go on with the run that is chosen below, from its last checkpoint.")
-
-    def _whyNotResumed(self) -> str:
-        run = shownRun(self.choices)
-        if run is None:
-            return _("Choose a run below.")
-        if run.can_resume or self._isToGetLonger(run):
-            return ""
-        if run.state == "finished":
-            return _(
-                "The run is finished. To train it longer, give more steps in the settings and its name as run name."
-            )
-        return _("The run has no checkpoint to go on from.")
-
-    def _isToGetLonger(self, run: RunInfo) -> bool:
-        if run.state != "finished" or self.parameters.runName.strip() != run.name:
-            return False
-        with suppress(SuperResError):
-            return self.choices.options().train.niter > run.step
-        return False
-
-    def _showKeep(self) -> None:
-        self.ui.keepTrainingBox.enabled = not (self.job is not None and self.job.isElsewhere)
-
     def _showProgress(self) -> None:
         self.ui.trainingProgressBar.setValue(round(100 * self.job.fraction))
-        self._say("\n".join([progressText(self.job), *self.job.warnings]))
+        say(self.ui.trainingLabel, "\n".join([progressText(self.job), *self.job.warnings]))
 
     def _showError(self, error: SuperResError) -> None:
-        self._say(str(error))
+        say(self.ui.trainingLabel, str(error))
         logError(error)
-
-    def _say(self, text: str) -> None:
-        self.ui.trainingLabel.text = text
-        self.ui.trainingLabel.visible = bool(text)

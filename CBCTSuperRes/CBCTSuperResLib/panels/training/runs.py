@@ -1,13 +1,9 @@
-"""A picture in a label, as wide as the panel.
-
-Section Run, its middle part: the runs that there are, and how the chosen one goes.
-"""
+"""Section Run, its middle part: the runs that there are, and how the chosen one goes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import qt
@@ -16,15 +12,178 @@ from slicer.i18n import tr as _
 from ...jobs.training import TrainingJob
 from ...train.run_folder import RunInfo, RunRecord
 from .. import dialogs
-from ..widgets import Section
+from ..section import Section, Signal, signalsBlocked
 from .choices import TrainingChoices
 from .curves import RunCurves
-from .run_texts import listText, runText
+from .texts import listText, runText
 
+INTERVAL_S = 1.0
 NARROWEST = 40
 
 
-class RunPicture(qt.QObject):
+class RunsSection(Section):
+    """Lists the runs in the results folder; shows words, curves and the newest picture of the chosen one, live.
+
+    Parameters
+    ----------
+    watched : callable
+        Returns the training that goes on, or None.
+
+    Attributes
+    ----------
+    listed : Signal (runs)
+        The runs have been looked up.
+    """
+
+    def __init__(self, ui, choices: TrainingChoices, watched: Callable[[], TrainingJob | None]) -> None:
+        super().__init__(ui, choices)
+        self.logic, self._watched = choices.logic, watched
+        self.listed = Signal()
+        self._runs: list[RunInfo] = []
+        self._folder: Path | None = None
+        self._shown: Path | None = None  # the folder of the run that words, curves and picture are of
+        self._newRun = ""  # one that has begun while the module was not shown
+        self._lookedAt = 0.0
+        self._curves = RunCurves()
+        self._picture = ScaledPicture(ui.pictureLabel)
+        ui.runList.connect("currentRowChanged(int)", self.onRunChosen)
+        ui.lossesButton.connect("clicked(bool)", self.onShowLosses)
+        ui.psnrButton.connect("clicked(bool)", self.onShowPsnr)
+        ui.runFolderButton.connect("clicked(bool)", self.onOpenFolder)
+
+    @property
+    def isBusy(self) -> bool:
+        return self._watched() is not None
+
+    def bind(self) -> None:
+        self._folder = None
+        if self._newRun:
+            self.parameters.shownRun, self._newRun = self._newRun, ""
+
+    def refresh(self) -> None:
+        if self.parameters is None:
+            return
+        isOther = self.choices.resultsFolder != self._folder
+        if isOther:
+            self.listRuns()
+        if self._select() or isOther:
+            self._showRun()
+
+    def poll(self) -> None:
+        if time.monotonic() - self._lookedAt >= INTERVAL_S:
+            self.update(onlyIfItGoesOn=True)
+
+    def close(self) -> None:
+        """Take the curves out of the scene."""
+        self._curves.remove()
+
+    def listRuns(self) -> None:
+        """Look for runs; with a new one, or in a new folder, the one that goes on or was active last is chosen."""
+        if self.parameters is None:
+            return
+        self._folder = self.choices.resultsFolder
+        self._runs = self.logic.runs(self._folder)
+        self._fill()
+        if self._runs and self._chosenRun() is None and not self._isJustBeginning():
+            self.parameters.shownRun = self._runs[0].name
+        self.listed.emit(self._runs)
+
+    def show(self, name: str) -> None:
+        """Choose a run that has just begun; later, if the module is not shown."""
+        if self.parameters is None:
+            self._newRun = name
+            return
+        self.parameters.shownRun = name
+        self.listRuns()
+        self.update()
+
+    def update(self, onlyIfItGoesOn: bool = False) -> None:
+        """Look again how the runs go, and show the chosen one as it is now."""
+        self._lookedAt = time.monotonic()
+        if self.parameters is not None:
+            self._runs = self.logic.runs(self._folder)
+            self._fill()
+            isOther, run = self._select(), self._chosenRun()
+            if onlyIfItGoesOn and not isOther and run is not None and run.state != "running":
+                return
+        self._showRun()
+
+    def onRunChosen(self, row: int) -> None:
+        if self.parameters is not None and 0 <= row < len(self._runs):
+            self.parameters.shownRun = self._runs[row].name
+
+    def onShowLosses(self, checked: bool = False) -> None:
+        self._showCurves(self._curves.showLosses)
+
+    def onShowPsnr(self, checked: bool = False) -> None:
+        self._showCurves(self._curves.showPsnr)
+
+    def onOpenFolder(self, checked: bool = False) -> None:
+        dialogs.openFolder(str(self._shown))
+
+    def _chosenRun(self) -> RunInfo | None:
+        return next((run for run in self._runs if run.name == self.parameters.shownRun), None)
+
+    def _isJustBeginning(self) -> bool:
+        """Whether the chosen run is one that has not written anything yet."""
+        job = self._watched()
+        return job is not None and job.name == self.parameters.shownRun
+
+    def _fill(self) -> None:
+        """Write the list; rows stay where they are as long as the runs are the same."""
+        texts, runList = [listText(run) for run in self._runs], self.ui.runList
+        with signalsBlocked(runList):
+            if runList.count != len(texts):
+                runList.clear()
+                runList.addItems(texts)
+            for row, text in enumerate(texts):
+                if runList.item(row).text() != text:
+                    runList.item(row).setText(text)
+
+    def _select(self) -> bool:
+        """Turn to the chosen run; returns whether another was shown until now."""
+        run = self._chosenRun()
+        with signalsBlocked(self.ui.runList):
+            self.ui.runList.setCurrentRow(self._runs.index(run) if run else -1)
+        for button in (self.ui.lossesButton, self.ui.psnrButton, self.ui.runFolderButton):
+            button.enabled = run is not None
+        folder = run.folder if run else None
+        if folder == self._shown:
+            return False
+        self._shown = folder
+        self._curves.remove()
+        return True
+
+    def _showRun(self) -> None:
+        record = self._record()
+        self._curves.update(record.history, record.validations)
+        self._picture.show(record.picture)
+        if self.parameters is None:
+            return
+        run = self._chosenRun()
+        if run is not None:
+            self.ui.runLabel.text = runText(run, record)
+        else:
+            begins = self._isJustBeginning()
+            self.ui.runLabel.text = _("The run begins.") if begins else _("There are no runs in this folder yet.")
+
+    def _record(self) -> RunRecord | TrainingJob:
+        """What is known of the shown run: from its training if that is watched, otherwise from its files."""
+        job = self._watched()
+        if job is not None and job.folder == self._shown:
+            return job
+        return self.logic.record(self._shown) if self._shown else RunRecord()
+
+    def _showCurves(self, show: Callable[[], bool]) -> None:
+        if not self._curves.areShown:
+            record = self._record()
+            self._curves.make(self._shown.name, record.history, record.validations)
+        if not show():
+            self._curves.remove()
+            self.ui.runLabel.text = _("Curves are shown in Slicer's main window, and there is none.")
+
+
+class ScaledPicture(qt.QObject):
     """Shows a picture file in a label, scaled down to its width, also when that changes.
 
     The label's horizontal size policy must be Ignored, so that the picture does not hold the panel wide.
@@ -44,7 +203,10 @@ class RunPicture(qt.QObject):
 
     def show(self, path: Path | None) -> None:
         """Show this picture, or none; a file that has not changed is not read again."""
-        stamp = _stamp(path)
+        try:
+            stamp = (path, path.stat().st_mtime) if path else None
+        except OSError:
+            stamp = None
         if stamp == self._shown:
             return
         self._shown = stamp
@@ -68,186 +230,3 @@ class RunPicture(qt.QObject):
         if picture.width() > width:
             picture = picture.scaledToWidth(width, qt.Qt.SmoothTransformation)
         self._label.setPixmap(picture)
-
-
-def _stamp(path: Path | None) -> tuple[Path, float] | None:
-    with suppress(OSError):
-        return (path, path.stat().st_mtime) if path else None
-    return None
-
-
-INTERVAL_S = 1.0
-
-
-class RunsSection(Section):
-    """Lists the runs in the results folder; shows words, curves and the newest picture of the chosen one, live.
-
-    Parameters
-    ----------
-    watched : callable
-        Returns the training that goes on, or None.
-
-    Attributes
-    ----------
-    whenListed : callable (runs)
-        Set by the panel; called when the runs have been looked up.
-    """
-
-    def __init__(self, ui, choices: TrainingChoices, watched: Callable[[], TrainingJob | None]) -> None:
-        super().__init__(ui)
-        self.choices, self.logic, self._watched = choices, choices.logic, watched
-        self.whenListed: Callable[[Sequence[RunInfo]], None] = lambda runs: None
-        self._runs: list[RunInfo] = []
-        self._folder: Path | None = None
-        self._shown: Path | None = None
-        self._begun = ""
-        self._looked = 0.0
-        self._curves = RunCurves()
-        self._picture = RunPicture(self.ui.pictureLabel)
-        self.ui.runList.connect("currentRowChanged(int)", self.onRunChosen)
-        self.ui.lossesButton.connect("clicked(bool)", self.onShowLosses)
-        self.ui.psnrButton.connect("clicked(bool)", self.onShowPsnr)
-        self.ui.runFolderButton.connect("clicked(bool)", self.onOpenFolder)
-
-    @property
-    def isBusy(self) -> bool:
-        return self._watched() is not None
-
-    def bind(self, parameters) -> None:
-        super().bind(parameters)
-        self._folder = None
-        if self._begun:
-            parameters.shownRun, self._begun = self._begun, ""
-
-    def refresh(self) -> None:
-        if self.parameters is None:
-            return
-        isOther = self.choices.resultsFolder != self._folder
-        if isOther:
-            self.listRuns()
-        self._select()
-        if self._chooseShown() or isOther:
-            self._showRecord()
-
-    def poll(self) -> None:
-        if time.monotonic() - self._looked >= INTERVAL_S:
-            self.update(onlyIfItGoesOn=True)
-
-    def close(self) -> None:
-        """Take the curves out of the scene."""
-        self._curves.remove()
-
-    def onSceneStartClose(self) -> None:
-        """The curves go with the scene."""
-        self._curves.remove()
-
-    def listRuns(self) -> None:
-        """Look for runs; with a new one, or in a new folder, the one that goes on or was active last is chosen."""
-        if self.parameters is None:
-            return
-        self._folder = self.choices.resultsFolder
-        self._runs = self.logic.runs(self._folder)
-        self._fill()
-        if self._runs and self._shownRun() is None and not self._isJustBeginning():
-            self.parameters.shownRun = self._runs[0].name
-        self.whenListed(self._runs)
-
-    def show(self, name: str) -> None:
-        """Choose a run that has just begun; later, if the module is not shown."""
-        if self.parameters is None:
-            self._begun = name
-            return
-        self.parameters.shownRun = name
-        self.listRuns()
-        self.update()
-
-    def update(self, onlyIfItGoesOn: bool = False) -> None:
-        """Look again how the runs go, and show the chosen one as it is now."""
-        self._looked = time.monotonic()
-        if self.parameters is not None:
-            self._runs = self.logic.runs(self._folder)
-            self._fill()
-            self._select()
-            isOther = self._chooseShown()
-            run = self._shownRun()
-            if onlyIfItGoesOn and not isOther and run is not None and run.state != "running":
-                return
-        self._showRecord()
-
-    def onRunChosen(self, row: int) -> None:
-        if self.parameters is not None and 0 <= row < len(self._runs):
-            self.parameters.shownRun = self._runs[row].name
-
-    def onShowLosses(self, checked: bool = False) -> None:
-        self._showCurves(self._curves.showLosses)
-
-    def onShowPsnr(self, checked: bool = False) -> None:
-        self._showCurves(self._curves.showPsnr)
-
-    def onOpenFolder(self, checked: bool = False) -> None:
-        dialogs.openFolder(str(self._shown))
-
-    def _shownRun(self) -> RunInfo | None:
-        return next((run for run in self._runs if run.name == self.parameters.shownRun), None)
-
-    def _isJustBeginning(self) -> bool:
-        """Whether the chosen run is one that has not written anything yet."""
-        job = self._watched()
-        return job is not None and job.name == self.parameters.shownRun
-
-    def _fill(self) -> None:
-        """Write the list; rows stay where they are as long as the runs are the same."""
-        texts = [listText(run) for run in self._runs]
-        wasBlocked = self.ui.runList.blockSignals(True)
-        if self.ui.runList.count != len(texts):
-            self.ui.runList.clear()
-            self.ui.runList.addItems(texts)
-        for row, text in enumerate(texts):
-            if self.ui.runList.item(row).text() != text:
-                self.ui.runList.item(row).setText(text)
-        self.ui.runList.blockSignals(wasBlocked)
-
-    def _select(self) -> None:
-        names = [run.name for run in self._runs]
-        row = names.index(self.parameters.shownRun) if self.parameters.shownRun in names else -1
-        wasBlocked = self.ui.runList.blockSignals(True)
-        self.ui.runList.setCurrentRow(row)
-        self.ui.runList.blockSignals(wasBlocked)
-
-    def _chooseShown(self) -> bool:
-        """Turn to the chosen run; returns whether another was shown until now."""
-        run = self._shownRun()
-        folder = run.folder if run else None
-        for button in (self.ui.lossesButton, self.ui.psnrButton, self.ui.runFolderButton):
-            button.enabled = run is not None
-        if folder == self._shown:
-            return False
-        self._shown = folder
-        self._curves.remove()
-        return True
-
-    def _showRecord(self) -> None:
-        record = self._record()
-        self._curves.update(record.history, record.validations)
-        self._picture.show(record.picture)
-        run = self._shownRun() if self.parameters is not None else None
-        if run is not None:
-            self.ui.runLabel.text = runText(run, record)
-        elif self.parameters is not None:
-            begins = self._isJustBeginning()
-            self.ui.runLabel.text = _("The run begins.") if begins else _("There are no runs in this folder yet.")
-
-    def _record(self) -> RunRecord | TrainingJob:
-        """What is known of the shown run: from its training if that is watched, otherwise from its files."""
-        job = self._watched()
-        if job is not None and job.folder == self._shown:
-            return job
-        return self.logic.record(self._shown) if self._shown else RunRecord()
-
-    def _showCurves(self, show: Callable[[], bool]) -> None:
-        if not self._curves.areShown:
-            record = self._record()
-            self._curves.make(self._shown.name, record.history, record.validations)
-        if not show():
-            self._curves.remove()
-            self.ui.runLabel.text = _("Curves are shown in Slicer's main window, and there is none.")

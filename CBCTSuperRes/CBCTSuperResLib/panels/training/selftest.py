@@ -33,13 +33,11 @@ class TrainingSelfTest(SelfTest):
     logicClass: type
 
     def makePanel(self) -> TrainingPanel:
-        """A panel of its own with a results folder of its own; it asks for no packages."""
+        """A panel of its own with a results folder of its own."""
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.addCleanup(folder.cleanup)
         panel = TrainingPanel(self.loadWidget(), self.logicClass())
         self.addCleanup(panel.close)
-        panel.data.ensurePackages = panel.run.ensurePackages = lambda: None
-        panel.run.offerExtras = lambda: []
         panel.bind()
         panel.parameters.resultsFolder = Path(folder.name)
         return panel

@@ -1,0 +1,136 @@
+"""What the sections of both panels have in common: their life, signals, and how they show texts and reasons."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+
+import qt
+
+from ..core.errors import Cancelled, SuperResError
+
+
+class Signal:
+    """Tells whoever wants to know; plain Python, as signals of Qt in Python classes have ended Slicer unexpectedly.
+
+    >>> done = Signal()
+    >>> done.connect(print)
+    >>> done.emit("finished")
+    finished
+    """
+
+    def __init__(self) -> None:
+        self._slots: list[Callable] = []
+
+    def connect(self, slot: Callable) -> None:
+        self._slots.append(slot)
+
+    def emit(self, *values) -> None:
+        for slot in self._slots:
+            slot(*values)
+
+
+class Section:
+    """One collapsible part of a panel; a subclass overrides what it needs.
+
+    Parameters
+    ----------
+    ui
+        The widgets of the panel's .ui file, by name.
+    choices
+        What is chosen in the panel; shared by all its sections.
+
+    Attributes
+    ----------
+    isBusy : bool
+        Whether `poll` is to be called every tenth of a second.
+    changed : Signal ()
+        Something that another section shows has changed outside of the parameters, or `isBusy` has.
+    """
+
+    isBusy = False
+
+    def __init__(self, ui, choices) -> None:
+        self.ui, self.choices = ui, choices
+        self.changed = Signal()
+
+    @property
+    def parameters(self):
+        """The parameter node wrapper that is shown and changed; None while no scene is followed."""
+        return self.choices.parameters
+
+    def bind(self) -> None:
+        """The parameters are there; widgets with SlicerParameterName are connected by the panel."""
+
+    def unbind(self) -> None:
+        """The parameters have gone: the module is left, or the scene closes. Work that was asked for goes on."""
+
+    def refresh(self) -> None:
+        """Show everything as it is now. Called after every change, so it must be cheap and must not cause another."""
+
+    def poll(self) -> None:
+        """Go on with what is running, for at most 50 ms."""
+
+    def close(self) -> None:
+        """End everything, now: processes, timers, observers, nodes that were only shown. The panel may go on after."""
+
+
+def logError(error: SuperResError) -> None:
+    """Write an error with its details to the application's log, unless the user asked for the end."""
+    if not isinstance(error, Cancelled):
+        logging.error("%s\n%s", error, getattr(error, "detail", ""))
+
+
+def plainToolTip(text: str) -> str:
+    """A tool tip that shows a text as it is; Qt would take names such as "<b>x</b>" in it for HTML."""
+    if "<" not in text and "&" not in text:
+        return text
+    return f'<p style="white-space: pre-wrap">{escape(text, quote=False)}</p>'
+
+
+def offer(button, reason: str, hint: str) -> None:
+    """Let a button be used and tell what it does, or, if there is a reason against it, tell that."""
+    button.enabled = not reason
+    button.toolTip = plainToolTip(reason or hint)
+
+
+def say(label, text: str) -> None:
+    """Show a text in a label, which takes no room while there is none."""
+    label.text = text
+    label.visible = bool(text)
+
+
+@contextmanager
+def signalsBlocked(widget) -> Iterator[None]:
+    """Change a widget without being told of it."""
+    wasBlocked = widget.blockSignals(True)
+    try:
+        yield
+    finally:
+        widget.blockSignals(wasBlocked)
+
+
+def fitColumns(table) -> None:
+    """Give the second column the rest of the width, and each row the height that its texts need."""
+    table.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Stretch)
+    table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+
+
+def showCell(table, row: int, column: int, text: str, hint: str, bold: bool = False) -> None:
+    """Write a cell; the table is not touched where nothing has changed."""
+    item = table.item(row, column)
+    if item is None:
+        item = qt.QTableWidgetItem()
+        item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+        table.setItem(row, column, item)
+    if item.text() != text:
+        item.setText(text)
+    hint = plainToolTip(hint)
+    if item.toolTip() != hint:
+        item.setToolTip(hint)
+    font = item.font()
+    if font.bold() != bold:
+        font.setBold(bold)
+        item.setFont(font)

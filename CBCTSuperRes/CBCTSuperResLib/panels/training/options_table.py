@@ -1,0 +1,115 @@
+"""The table in section Settings of all keys that have no widget of their own: key, value, meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import qt
+from slicer.i18n import tr as _
+
+from ...core.errors import SuperResError
+from ...train.option_values import text_of_value
+from ...train.options_file import value_at, value_of_text, with_value
+from ...train.options_schema import catalogue
+from ..section import plainToolTip, signalsBlocked
+from .choices import RANGE, ROOT_KEYS, TrainingChoices
+from .data_table import ROW_HEIGHT, WARNING
+
+KEY, VALUE, MEANING = range(3)
+WIDTHS = {KEY: 170, VALUE: 80}
+OURS = " \u2020"
+OF_OTHER_SECTIONS = {"name", "path.root", "path.resume_state", RANGE}
+OF_OTHER_SECTIONS |= {f"datasets.{phase}.{key}" for phase in ("train", "val") for key in (*ROOT_KEYS, "mode")}
+
+
+class OptionsTable:
+    """One row a key; a value is typed as in JSON, texts without quotes, nothing for null.
+
+    Parameters
+    ----------
+    ui
+        With optionsTable, searchEdit and meaningLabel.
+    choices : TrainingChoices
+    hidden : iterable of str
+        Keys that have widgets of their own.
+    """
+
+    def __init__(self, ui, choices: TrainingChoices, hidden: Iterable[str]) -> None:
+        self.ui, self.choices = ui, choices
+        self._entries = [entry for entry in catalogue() if entry.name not in OF_OTHER_SECTIONS | set(hidden)]
+        self._shown: dict[str, tuple[str, str]] = {}  # value and problem of each key
+        table = ui.optionsTable
+        table.setColumnCount(3)
+        table.setHorizontalHeaderLabels([_("Key"), _("Value"), _("Meaning")])
+        table.setRowCount(len(self._entries))
+        table.verticalHeader().setVisible(False)
+        table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+        table.setWordWrap(False)
+        table.setTextElideMode(qt.Qt.ElideRight)
+        table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+        table.horizontalHeader().setStretchLastSection(True)
+        for row, entry in enumerate(self._entries):
+            for column, text in ((KEY, keyText(entry)), (VALUE, ""), (MEANING, entry.key.meaning)):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(plainToolTip(entry.text))
+                if column != VALUE:
+                    item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+                table.setItem(row, column, item)
+        for column, width in WIDTHS.items():
+            table.setColumnWidth(column, width)
+        table.connect("cellChanged(int,int)", self.onChanged)
+        table.connect("itemSelectionChanged()", self.onChosen)
+        ui.searchEdit.connect("textChanged(QString)", self.onSearch)
+
+    def refresh(self, problems: Iterable[tuple[tuple[str, ...], str]]) -> None:
+        """Show the values, and at the first key that a problem is about the problem."""
+        try:
+            values = self.choices.values()
+        except SuperResError:
+            return
+        wrong, table = {keys[0]: text for keys, text in problems if keys}, self.ui.optionsTable
+        with signalsBlocked(table):
+            for row, entry in enumerate(self._entries):
+                text, problem = text_of_value(value_at(values, entry.name)), wrong.get(entry.name, "")
+                if self._shown.get(entry.name) == (text, problem):
+                    continue
+                self._shown[entry.name] = (text, problem)
+                table.item(row, KEY).setText(WARNING * bool(problem) + keyText(entry))
+                table.item(row, VALUE).setText(text)
+                for column in (KEY, VALUE):
+                    table.item(row, column).setToolTip(plainToolTip(problem or entry.text))
+        self.onChosen()
+
+    def onChanged(self, row: int, column: int) -> None:
+        if column != VALUE or self.choices.parameters is None:
+            return
+        name = self._entries[row].name
+        self._shown.pop(name, None)
+        try:
+            values = self.choices.settings()
+        except SuperResError:
+            return
+        text = self.ui.optionsTable.item(row, VALUE).text()
+        self.choices.setSettings(with_value(values, name, value_of_text(name, text)))
+
+    def onChosen(self) -> None:
+        """Tell all of the chosen key: what is wrong with it, what it means, what it accepts."""
+        chosen = [index.row() for index in self.ui.optionsTable.selectionModel().selectedRows()]
+        if not chosen:
+            self.ui.meaningLabel.text = _("A \u2020 marks keys that UNetSPSR's own options do not have.")
+            return
+        entry = self._entries[chosen[0]]
+        problem = self._shown.get(entry.name, ("", ""))[1]
+        self.ui.meaningLabel.text = "\n".join(filter(None, [problem and WARNING + problem, entry.text]))
+
+    def onSearch(self, text: str) -> None:
+        """Show only the keys whose name or meaning has these words."""
+        words = text.lower().split()
+        for row, entry in enumerate(self._entries):
+            searched = f"{entry.name} {entry.key.meaning}".lower()
+            self.ui.optionsTable.setRowHidden(row, not all(word in searched for word in words))
+
+
+def keyText(entry) -> str:
+    """The key's name, marked if it is one of our own."""
+    return entry.name + ("" if entry.key.seed else OURS)
