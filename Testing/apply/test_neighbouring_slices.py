@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib import Options, super_resolve
+from CBCTSuperResLib.acquisition.scanner import Acquisition
 from CBCTSuperResLib.apply.calibration import calibrate
 from CBCTSuperResLib.apply.ways import slab_around
 from CBCTSuperResLib.core.errors import InputError, ModelError
@@ -22,7 +23,7 @@ from CBCTSuperResLib.train.data.files import list_entries, neighbours_of, planes
 from CBCTSuperResLib.train.data.source import open_images, open_source
 from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.validation import Enlarger, Validator
-from grading.methods import P2, model_method
+from grading.methods import model_method
 from stub_networks import stub_model, tiny_network
 
 RANGE = (0, 1000)
@@ -192,7 +193,9 @@ def test_a_model_of_several_slices_is_saved_checked_and_calibrated(name, tmp_pat
         assert 0 < loaded.spec.context <= 6
     scan = np.random.default_rng(0).random((3, 12, 10), np.float32)
     np.testing.assert_allclose(
-        1000 * model_method(loaded, "cpu")(scan, P2), by_hand(network, 1000 * scan).clip(-20, 1020), atol=1e-2
+        1000 * model_method(loaded, "cpu")(scan, Acquisition()),
+        by_hand(network, 1000 * scan).clip(-20, 1020),
+        atol=1e-2,
     )
 
 

@@ -59,6 +59,55 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
+    """`replacing` for files that belong together: all of them take their places if all goes well, otherwise none.
+
+    The last one takes its place last; until then the files that others have replaced wait beside them.
+
+    Raises
+    ------
+    OutputError
+        As `replacing`; what was there before is there again.
+    """
+    paths = [Path(path) for path in paths]
+    scratches: list[Path] = []
+    waiting: list[Path] = []
+    changed: list[tuple[Path, Path | None]] = []
+    path = paths[0]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratches.append(fresh_file(path))
+        yield scratches
+        for scratch in scratches:
+            flush_file(scratch)
+        try:
+            for path, scratch in zip(paths[:-1], scratches, strict=False):
+                former = None
+                if path.exists():
+                    former = fresh_file(path)
+                    waiting.append(former)
+                    _rename(path, former)
+                changed.append((path, former))
+                _rename(scratch, path)
+            path = paths[-1]
+            _rename(scratches[-1], path)
+        except BaseException:
+            for new, former in changed:
+                new.unlink(missing_ok=True)
+                if former:
+                    _rename(former, new)
+            raise
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"The file {path} cannot be written: {reason}.", "Choose another folder.") from error
+    finally:
+        for left in (*scratches, *waiting):
+            with suppress(OSError):
+                left.unlink()
+
+
+@contextmanager
 def replacing_folder(folder: str | Path) -> Iterator[Path]:
     """A fresh hidden folder beside `folder` that takes its place if all goes well, and vanishes otherwise.
 

@@ -14,10 +14,9 @@ from ..apply.plan import scales
 from ..apply.report import identity, report_path
 from ..core.errors import Cancelled, InputError, OutputError, SuperResError
 from ..core.options import Options
+from ..io.formats import VOLUME_FORMATS, stem_of
 from ..models.card import ModelCard
 from .job import Job, WorkerError
-
-VOLUME_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz")
 
 
 @dataclass(frozen=True)
@@ -116,14 +115,11 @@ def _is_scan(path: Path) -> bool:
     """A volume file, but not the result of an earlier batch."""
     if path.name.startswith(".") or report_path(path).exists():
         return False
-    return path.is_file() and path.name.lower().endswith(VOLUME_SUFFIXES)
+    return path.is_file() and path.name.lower().endswith(VOLUME_FORMATS)
 
 
 def _stem(path: Path) -> str:
-    if path.is_dir():
-        return path.resolve().name
-    suffix = max((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), key=len, default=path.suffix)
-    return path.name[: len(path.name) - len(suffix)]
+    return path.resolve().name if path.is_dir() else stem_of(path)
 
 
 def make_folder(folder: Path) -> None:

@@ -41,6 +41,7 @@ from pathlib import Path
 
 from ..apply.difference import difference_to_file
 from ..apply.file import READ, apply_to_file
+from ..apply.speed import record_speed
 from ..core.atomic import FileLock, no_locks_warning
 from ..core.errors import Cancelled, OptionError, ResourceError, SuperResError
 from ..core.events import EventWriter
@@ -57,7 +58,7 @@ Stop = Callable[[], bool]
 def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Super-resolve a file; the report is that of `apply_to_file`."""
     require_packages()
-    return apply_to_file(
+    report = apply_to_file(
         job["input"],
         job["output"],
         job.get("model"),
@@ -68,6 +69,8 @@ def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
         spacing=job.get("spacing"),
         series=job.get("series"),
     )
+    record_speed(report)
+    return report
 
 
 def difference(job: dict, events: EventWriter, stop: Stop) -> dict:
