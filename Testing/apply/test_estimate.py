@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +17,7 @@ from CBCTSuperResLib import (
 )
 from CBCTSuperResLib.apply import plan as planning
 from CBCTSuperResLib.apply.plan import make_plan, scales
-from CBCTSuperResLib.apply.speed import record_speed
+from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.core.errors import InputError, OptionError, ResourceError
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.folder import user_models_folder
@@ -170,3 +172,48 @@ def test_a_damaged_record_of_speeds_is_no_failure(text):
     assert not make_plan(GRID, np.dtype("int16"), card()).seconds_are_measured
     record_speed(report())
     assert make_plan(GRID, np.dtype("int16"), card()).seconds_are_measured
+
+
+def test_runs_that_end_at_the_same_time_do_not_lose_each_others_speed():
+    """Each of twelve threads records four models; all are known in the end."""
+    digests = [f"{number:064x}"[::-1] for number in range(48)]
+
+    def record(some):
+        for digest in some:
+            record_speed(report(model=digest))
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(record, [digests[n::12] for n in range(12)]))
+    assert [known_speed(card(weights_sha256=digest), "cpu") for digest in digests] == [1e5] * 48
+    assert [path.name for path in user_models_folder().iterdir()] == ["speed.json"]
+
+
+@pytest.mark.parametrize("told", [{"seconds": 0.1}, {"voxels": 0}, {"roi": [], "pieces": 1}, {"model": ""}])
+def test_runs_that_say_nothing_of_the_speed_are_not_recorded(told):
+    record_speed(report(**told))
+    assert not user_models_folder().exists()
+
+
+def test_factors_may_differ_from_axis_to_axis():
+    points = NetworkSpec("points", dimensions=3, scale=None, scale_range=(1.0, 4.0), context=8)
+    found = make_plan(GRID, np.dtype("int16"), card(points), Options(scale=(1, 1, 2.2)))
+    assert found.scales == (1, 1, 2.2) and found.grid.size == (400, 380, 660)
+    assert Options.from_json(json.loads(json.dumps(found.options.to_json()))) == found.options
+    with pytest.raises(OptionError, match="from 1 to 4, not 1 x 1 x 4.5"):
+        scales(card(points), Options(scale=(1, 1, 4.5)))
+    slices = NetworkSpec("slices", scale=None, scale_range=(1.5, 4.0))
+    assert scales(card(slices), Options(scale=(2, 3, 1))) == (2, 3, 1)
+    with pytest.raises(OptionError):
+        scales(card(slices), Options(scale=(2, 3, 2)))
+    with pytest.raises(OptionError):
+        scales(card(), Options(scale=(2, 2, 2)))
+    assert scales(card(), Options(scale=(2, 2, 1))) == scales(card(), Options(scale=2)) == (2, 2, 1)
+    with pytest.raises(OptionError, match="three"):
+        Options(scale=(1, 2))
+
+
+def test_a_network_that_looks_at_everything_needs_memory_for_the_whole_slice_even_for_a_roi():
+    specs = [replace(SLICES, context=context) for context in (16, "unknown", "global")]
+    options = Options(roi=((0, 20), (0, 20), (0, 20)))
+    known, unknown, everywhere = (make_plan(GRID, np.dtype("uint16"), card(s), options).memory_bytes for s in specs)
+    assert unknown == everywhere > known + 400 * 380 * 4e3 - (20 + 32) ** 2 * 4e3 - 1

@@ -15,6 +15,7 @@ from CBCTSuperResLib import (
 )
 from CBCTSuperResLib.acquisition.phantom import jaw_scans
 from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply import run
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
@@ -241,6 +242,41 @@ def test_opencv_gets_its_threads_back(volume, model):
     before = cv2.getNumThreads()
     super_resolve(volume, model, PLAIN)
     assert cv2.getNumThreads() == before
+
+
+def test_opencv_gets_its_threads_back_from_runs_at_the_same_time(volume, model, monkeypatch):
+    """The first begins and ends before the second does; neither may leave what the other has set."""
+    monkeypatch.setattr(run.cv2, "getNumThreads", lambda: count[0])
+    monkeypatch.setattr(run.cv2, "setNumThreads", lambda n: count.__setitem__(0, n))
+    count, first, second = [4], run._one_opencv_thread(), run._one_opencv_thread()
+    first.__enter__()
+    second.__enter__()
+    assert count == [1]
+    first.__exit__(None, None, None)
+    assert count == [1], "the second run still goes on"
+    second.__exit__(None, None, None)
+    assert count == [4]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("no"), np.linalg.LinAlgError("singular")])
+def test_a_result_that_cannot_be_judged_is_there_with_a_warning(volume, model, full, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(run, "quality_card", fail)
+    result = super_resolve(volume, model, PLAIN)
+    np.testing.assert_array_equal(result.voxels, full.voxels)
+    assert "quality of the result could not be measured" in result.report["warnings"][-1]
+    assert set(result.report["quality"]) == set(full.report["quality"]) and result.report["quality"]["figures"] == []
+    assert json.loads(json.dumps(result.report)) == result.report
+
+
+@pytest.mark.parametrize("blur", [1e9, -1.0, float("nan"), float("inf")])
+def test_a_card_with_an_absurd_blur_costs_no_result(volume, full, blur):
+    training = {"data": {"degradation": {"blur": [0.5, blur, 1.0], "noise": [0.0, 0.02]}}}
+    result = super_resolve(volume, tiny_model(training=training), PLAIN)
+    np.testing.assert_array_equal(result.voxels, full.voxels)
+    assert result.report["quality"]["blur_pixels"] == 0.85
 
 
 def test_big_endian_and_strided_voxels_give_the_same(volume, model, full):

@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 
 from CBCTSuperResLib import Model, Volume  # noqa: E402
 from CBCTSuperResLib.acquisition.phantom import jaw_scans  # noqa: E402
-from CBCTSuperResLib.cli import main  # noqa: E402
+from CBCTSuperResLib.cli import main, make_parser  # noqa: E402
+from CBCTSuperResLib.cli.apply import options_from_arguments  # noqa: E402
 from CBCTSuperResLib.importers.spsr import export_checkpoint  # noqa: E402
 from CBCTSuperResLib.models.card import ModelCard  # noqa: E402
 from CBCTSuperResLib.networks import build_network  # noqa: E402
@@ -66,6 +67,12 @@ def test_apply_computes_only_the_roi_in_the_type_that_is_asked_for(scan, model):
     assert main(["apply", str(scan), str(target), *arguments]) == 0
     result = Volume.read(target)
     assert result.voxels.shape == (3, 40, 32) and result.voxels.dtype == np.float32
+
+
+@pytest.mark.parametrize(("text", "scale"), [("2.5", 2.5), ("1,1,2.2", (1.0, 1.0, 2.2))])
+def test_a_factor_or_one_for_each_axis_can_be_given(text, scale):
+    parsed = make_parser().parse_args(["apply", "a.nrrd", "b.nrrd", "--scale", text])
+    assert options_from_arguments(parsed).scale == scale
 
 
 def test_quiet_prints_nothing(scan, model, capfd):

@@ -63,6 +63,7 @@ FORMAT = 1
 SLICES = 8
 MARGIN = 3  # coarse pixels next to blank regions and borders that are not compared
 DEFAULT_BLUR = 0.85  # pixels of a result of twice the sampling
+MOST_BLUR = 10.0  # more is no scanner's
 LEAST_NOISE = 0.005  # of the window: less is taken for this much
 FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
@@ -188,7 +189,7 @@ def assumed_blur(card: ModelCard, factor: float) -> float:
         blur = float(card.training["data"]["degradation"]["blur"][1])
     except (KeyError, IndexError, TypeError, ValueError):
         blur = DEFAULT_BLUR
-    return blur * factor / 2
+    return (blur if 0 <= blur <= MOST_BLUR else DEFAULT_BLUR) * factor / 2
 
 
 def known_noise(card: ModelCard) -> float | None:

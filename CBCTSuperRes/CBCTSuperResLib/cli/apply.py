@@ -54,7 +54,9 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
 
     where = parser.add_argument_group("result")
     where.add_argument("--planes", choices=PLANES, default="axial", help="enlarge in the slice plane or in all axes")
-    where.add_argument("--scale", type=float, metavar="S", help="factor, for models of any real scale")
+    where.add_argument(
+        "--scale", type=_scale, metavar="S", help="factor, for models of any real scale; or I,J,K along each axis"
+    )
     where.add_argument(
         "--roi", type=int, nargs=6, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="box of input voxels, half-open"
     )
@@ -125,6 +127,16 @@ class WindowAction(argparse.Action):
         except ValueError:
             parser.error('--window takes two grey values, "auto" or "model"')
         setattr(namespace, self.dest, (low, high))
+
+
+def _scale(text: str) -> float | tuple[float, ...]:
+    try:
+        factors = tuple(map(float, text.split(",")))
+    except ValueError:
+        factors = ()
+    if len(factors) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a factor nor three of them, as in 1,1,2.2")
+    return factors[0] if len(factors) == 1 else factors
 
 
 def _blank(text: str) -> str | float:

@@ -143,51 +143,6 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-@contextmanager
-def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
-    """`replacing` for files that belong together: all of them take their places if all goes well, otherwise none.
-
-    The last one, which tells readers that the others are there, takes its place last.
-
-    Raises
-    ------
-    OutputError
-        As `replacing`; what was there before is there again.
-    """
-    paths = [Path(path) for path in paths]
-    scratches: list[Path] = []
-    former: dict[Path, Path | None] = {}  # where what a new file has replaced waits until the last one is in place
-    path = paths[0]
-    try:
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratches.append(fresh_file(path))
-        yield scratches
-        for scratch in scratches:
-            flush_file(scratch)
-        try:
-            for path, scratch in zip(paths, scratches, strict=True):
-                if path is not paths[-1]:
-                    aside = fresh_file(path) if path.exists() else None
-                    if aside:
-                        _rename(path, aside)
-                    former[path] = aside
-                _rename(scratch, path)
-        except BaseException:
-            for changed, aside in former.items():
-                changed.unlink(missing_ok=True)
-                if aside:
-                    _rename(aside, changed)
-            raise
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"The file {path} cannot be written: {reason}.", "Choose another folder.") from error
-    finally:
-        for left in (*scratches, *filter(None, former.values())):
-            with suppress(OSError):
-                left.unlink()
-
-
 def write_text(path: str | Path, text: str) -> Path:
     """Write a UTF-8 text with `replacing`.
 

@@ -31,8 +31,8 @@ class Options:
         Standard deviation, in pixels, of a mild in-plane Gaussian before the network; None takes the model's.
     planes : "axial" or "isotropic"
         A 2-D network enlarges each slice in its plane, or the volume along all three axes.
-    scale : float or None
-        Factor for a network of any real scale; None takes the network's own.
+    scale : float, three of them, or None
+        Factor for a network of any real scale, or those along (i, j, k); None takes the network's own.
     roi : ((i0, i1), (j0, j1), (k0, k1)) or None
         Half-open box in voxels of the input; only it is computed.
     dtype : str or None
@@ -57,7 +57,7 @@ class Options:
     blank: str | float = "auto"
     smooth: float | None = None
     planes: str = "axial"
-    scale: float | None = None
+    scale: float | tuple[float, float, float] | None = None
     roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
     dtype: str | None = None
     device: str = "auto"
@@ -72,6 +72,10 @@ class Options:
             object.__setattr__(self, "window", tuple(self.window))
         if isinstance(self.roi, list):
             object.__setattr__(self, "roi", tuple(tuple(pair) for pair in self.roi))
+        if isinstance(self.scale, list | tuple):
+            object.__setattr__(self, "scale", tuple(self.scale))
+            if len(self.scale) != 3:
+                raise OptionError(f"scale is {self.scale}.", "Give one factor, or three, along i, j and k.")
         if self.planes not in PLANES:
             raise OptionError(f"planes is {self.planes!r}.", f"Choose one of {', '.join(PLANES)}.")
         if self.precision not in PRECISIONS:

@@ -11,7 +11,8 @@ from slicer.i18n import tr as _
 from ...core.errors import SuperResError
 from ...core.memory import readable
 from ...core.progress import duration_text
-from ...jobs.queue import VOLUME_SUFFIXES, Item, State, find_scans
+from ...io.formats import VOLUME_FORMATS
+from ...jobs.queue import Item, State, find_scans
 from ...scene.logic import SuperResLogic
 from ...scene.nodes import inputOf
 from ...scene.queue import BatchQueue, Recipe
@@ -90,7 +91,7 @@ class BatchSection(Section):
         self._add(volumes=found)
 
     def onAddFiles(self, checked: bool = False) -> None:
-        patterns = " ".join(f"*{suffix}" for suffix in VOLUME_SUFFIXES)
+        patterns = " ".join(f"*{suffix}" for suffix in VOLUME_FORMATS)
         filters = _("Volumes ({patterns})").format(patterns=patterns) + ";;" + _("All files (*)")
         self._add(files=[Path(file) for file in dialogs.chooseFiles(_("Add files to the batch"), filters)])
 
