@@ -20,6 +20,7 @@ from CBCTSuperResLib.core.errors import (
     InputError,
     ModelError,
     OptionError,
+    OutputError,
 )
 from CBCTSuperResLib.jobs import queue as queue_file
 from CBCTSuperResLib.jobs.queue import find_scans
@@ -264,3 +265,11 @@ def test_slices_in_a_folder_can_be_given_a_spacing(tiny_model, tmp_path, fake_wo
     arguments = ["--input", str(scan), "--output", str(tmp_path / "o.nrrd"), "--model", str(tiny_model)]
     main([*arguments, "--spacing", "0.2", "0.2", "0.3", "--series", "1.2"])
     assert fake_workers[0]["spacing"] == [0.2, 0.2, 0.3] and fake_workers[0]["series"] == "1.2"
+
+
+def test_a_folder_for_results_that_cannot_be_made_is_said_in_words(scans, tiny_model, tmp_path, fake_workers, capsys):
+    (tmp_path / "file").write_text("no folder")
+    folder = tmp_path / "file" / "results"
+    code = main(["--input", str(scans), "--output-folder", str(folder), "--model", str(tiny_model)])
+    assert code == OutputError.exit_code and fake_workers == []
+    assert capsys.readouterr().err.startswith(f"Error: The folder {folder} cannot be made")

@@ -239,3 +239,38 @@ time.sleep(60)
     assert path.exists() and lock.acquire()
     lock.release()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("damage", ["{cut", "[1, 2]", '{"event": "progress"}', '{"event": "warning"}', "\\x00"])
+def test_damaged_lines_among_the_events_do_not_cost_the_result(make_job, damage):
+    worker = make_job(f"""
+        send('{damage}\\n')
+        event(event="progress", fraction=0.5, message="Network", remaining_s=None)
+        send('{damage}\\n')
+        event(event="done", report={{"answer": 42}})
+    """)
+    run_to_end(worker)
+    assert worker.report == {"answer": 42} and worker.error is None
+
+
+@pytest.mark.parametrize(
+    "last", ['{"event": "done", "rep', '{"event": "done"}', '{"event": "done", "report": null}', '{"event": "error"}']
+)
+def test_a_job_whose_end_was_told_in_a_damaged_line_is_an_error(make_job, last):
+    worker = make_job(f"send('{last}\\n')")
+    run_to_end(worker)
+    assert worker.report is None and isinstance(worker.error, WorkerError)
+    assert "code 0" in worker.error.what and "1 of the lines" in worker.error.what
+
+
+@pytest.mark.parametrize("raised", [StopIteration, KeyError("report"), ValueError("cut"), RuntimeError, MemoryError])
+def test_whatever_is_raised_while_polling_ends_the_job_with_an_error_and_its_process(make_job, monkeypatch, raised):
+    worker = make_job("time.sleep(60)")
+
+    def fail():
+        raise raised
+
+    monkeypatch.setattr(worker._readers[0], "read", fail)
+    worker.poll()
+    assert worker.isFinished and worker.report is None and "cannot be followed" in worker.error.what
+    assert worker._process.poll() is not None and not worker.files.exists()

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
-from CBCTSuperResLib.core import processes
+from CBCTSuperResLib.core import atomic, processes
 from CBCTSuperResLib.core.atomic import FileLock
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OutputError
 from CBCTSuperResLib.jobs import job as job_file
@@ -40,6 +41,13 @@ def count(job, events, stop):
 worker.WATCH_INTERVAL_S = 0.1
 worker.KINDS["count"] = count
 sys.exit(worker.main())
+"""
+
+NO_LOCKS = f"""
+import sys
+sys.path.insert(0, {str(processes.LIBRARY_FOLDER)!r})
+from CBCTSuperResLib.core import atomic
+atomic._lock = lambda descriptor: True
 """
 
 PARENT = f"""
@@ -255,3 +263,68 @@ def test_looking_at_the_lock_of_a_job_does_not_take_it(tmp_path):
     assert is_going_on(tmp_path) and is_going_on(tmp_path)
     lock.release()
     assert not is_going_on(tmp_path)
+
+
+@pytest.fixture
+def no_locks(monkeypatch, script):
+    """A file system on which every lock is given, here and in the workers."""
+    monkeypatch.setattr(atomic, "_lock", lambda descriptor: True)
+    script.write_text(f"{NO_LOCKS}{WORKER}", encoding="utf-8")
+
+
+def test_without_locks_a_worker_goes_on_while_its_parent_lives_and_its_folder_is_safe(no_locks, make_job):
+    job = started(make_job())
+    assert is_going_on(job.files)
+    with pytest.raises(InputError, match="still going on"):
+        make_job().start()
+    assert (job.files / "job.json").is_file()
+    seen, fraction = Job.attach(job.files), job.fraction
+    end = time.monotonic() + 1.0  # the worker looks for its parent every tenth of a second
+    while time.monotonic() < end:
+        job.poll()
+        seen.poll()
+        time.sleep(0.05)
+    assert job.fraction > fraction and not job.isFinished and not seen.isFinished
+    assert any("no locks" in warning for warning in job.warnings)
+    seen.cancel()
+    run_to_end(job)
+    run_to_end(seen)
+    assert "Stopped after" in job.error.what and "Stopped after" in seen.error.what and not is_going_on(job.files)
+
+
+def test_without_locks_a_worker_of_another_computer_is_told_by_its_heartbeat(no_locks, tmp_path, monkeypatch):
+    for name in ("job.json", "heartbeat", "events.jsonl"):
+        (tmp_path / name).write_text("{}")
+    assert is_going_on(tmp_path)
+    for name in ("job.json", "heartbeat"):
+        os.utime(tmp_path / name, (1.0, 1.0))
+    assert not is_going_on(tmp_path)
+
+
+@posix_only
+def test_without_locks_a_worker_ends_when_its_parent_is_killed(no_locks, tmp_path, script):
+    folder = tmp_path / "job"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", NO_LOCKS + PARENT, str(folder), str(script), "False"], stdout=subprocess.PIPE, text=True
+    )
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not exists(pid))
+    assert not folder.exists()
+
+
+def test_a_parent_of_several_processes_is_noticed_to_live_and_to_die_without_locks(no_locks, tmp_path):
+    lock = processes.ParentLock(tmp_path / "parent")
+    assert lock.facts["lock"] is None and not processes.ParentWatch(lock.facts).has_died()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert processes.ParentWatch({**lock.facts, "pid": ended.pid}).has_died()
+
+
+def test_with_locks_the_death_of_a_parent_is_noticed_by_its_lock(tmp_path):
+    lock = processes.ParentLock(tmp_path / "parent")
+    watch = processes.ParentWatch(lock.facts)
+    assert lock.facts["lock"] and not watch.has_died()
+    lock.release()
+    assert watch.has_died()

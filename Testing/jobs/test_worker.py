@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from CBCTSuperResLib.core import processes
-from CBCTSuperResLib.core.errors import Cancelled
+from CBCTSuperResLib.core.errors import Cancelled, ResourceError
+from CBCTSuperResLib.core.events import EventReader, EventWriter
 from CBCTSuperResLib.io.exchange import read_exchange, write_exchange
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.jobs import job as job_file
+from CBCTSuperResLib.jobs import worker as worker_file
 from CBCTSuperResLib.jobs.job import Job
 from scans import make_scan
 from waiting import run_to_end as run
@@ -218,3 +220,18 @@ def test_a_cancelled_run_in_this_process_leaves_nothing(scan_file, tiny_model, t
     with pytest.raises(Cancelled):
         apply_to_file(scan_file, tmp_path / "out.nrrd", tiny_model, cancelled=lambda: len(asked) > 3 or asked.append(1))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("apply", "ROI"), ("train", "batch_size"), ("prepare", "one pair"), ("preview", "lighter model")]
+)
+def test_advice_for_a_full_memory_fits_what_was_done_and_says_what_was_asked_for(tmp_path, monkeypatch, kind, word):
+    def fill(job, events, stop):
+        raise MemoryError("Unable to allocate 12.0 GiB for an array")
+
+    monkeypatch.setitem(worker_file.KINDS, kind, fill)
+    code = worker_file.run_job({"kind": kind}, EventWriter(tmp_path / "events.jsonl"), lambda: False)
+    told = EventReader(tmp_path / "events.jsonl").read()[-1]
+    assert code == told["exit_code"] == ResourceError.exit_code
+    assert "12.0 GiB" in told["what"] and word in told["advice"] and told["advice"][0].isupper()
+    assert kind == "apply" or "ROI" not in told["advice"]

@@ -305,3 +305,76 @@ def test_a_job_that_fails_while_it_copies_leaves_no_second_node(scene, scan, tin
     wait_for(job)
     assert isinstance(job.error, ResourceError) and volume_nodes(scene) == ["Jaw"]
     assert job.disagreementVolume is None and job.outputVolume is None and len(taken) == 2
+
+
+@pytest.mark.parametrize("raised", [StopIteration, KeyError("a"), ValueError("cut line"), TypeError, AssertionError])
+def test_whatever_is_raised_while_polling_is_the_error_of_the_job_and_no_node_is_left(scene, scan, tiny_model, raised):
+    job = start_fake(scan, tiny_model)
+
+    def fail():
+        raise raised
+
+    job._worker.poll = fail
+    wait_for(job)
+    assert job.error is not None and job.outputVolume is None and job._worker.closed
+    assert volume_nodes(scene) == ["Jaw"]
+
+
+def test_a_report_that_lacks_something_is_an_error_and_changes_no_node(scene, scan, tiny_model):
+    output = add_scan(scene, Volume(np.ones((2, 3, 4), np.float64), Grid((4, 3, 2))), "Result")
+    before = state_of(output)
+    job = start_fake(scan, tiny_model, output)
+    del job._worker.report["versions"]
+    wait_for(job)
+    assert "KeyError" in job.error.what and job.error.detail and job.outputVolume is output
+    assert state_of(output) == before
+
+
+@pytest.mark.parametrize("damage", [b'{"event": "progr\n', b"\xff\n", b'{"event": "progress"}\n', b"null\n"])
+def test_a_whole_run_with_a_damaged_event_file_has_a_result(scan, tiny_model, damage):
+    job, end = SuperResLogic().start(scan, model=tiny_model), time.monotonic() + 120
+    events = job._worker.files / "events.jsonl"
+    while not job.isFinished:
+        assert time.monotonic() < end
+        if events.exists():
+            with events.open("ab") as file:
+                file.write(damage)
+        job.poll()
+        time.sleep(0.05)
+    assert job.error is None and job.outputVolume.GetImageData().GetDimensions() == (56, 48, 4)
+
+
+def state_of(node) -> tuple:
+    """What a user would see of a node."""
+    display = node.GetScalarVolumeDisplayNode()
+    seen = (display.GetWindow(), display.GetLevel(), display.GetAutoWindowLevel(), display.GetColorNodeID())
+    voxels = slicer.util.arrayFromVolume(node)
+    return (
+        node.GetTransformNodeID(),
+        node.GetImageData().GetDimensions(),
+        voxels.tobytes(),
+        seen,
+        node.GetAttribute("CBCTSuperRes.model"),
+        node.GetNodeReferenceID("CBCTSuperRes.input"),
+    )
+
+
+@pytest.mark.parametrize("polls", range(1, 6))
+def test_a_job_that_is_cancelled_leaves_a_chosen_output_as_it_was(scene, scan, tiny_model, monkeypatch, polls):
+    monkeypatch.setattr(volume_job, "TICK_BUDGET_S", 0.0)
+    parent = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    scan.SetAndObserveTransformNodeID(parent.GetID())
+    scan.GetScalarVolumeDisplayNode().SetAutoWindowLevel(False)
+    scan.GetScalarVolumeDisplayNode().SetWindowLevel(123.0, 45.0)
+    output = add_scan(scene, Volume(np.ones((2, 3, 4), np.float64), Grid((4, 3, 2))), "Result")
+    before = state_of(output)
+    job = start_fake(scan, tiny_model, output)
+    for _ in range(polls):
+        job.poll()
+    assert not job.isFinished
+    job.cancel()
+    wait_for(job)
+    assert isinstance(job.error, Cancelled) and state_of(output) == before
+    wait_for(again := start_fake(scan, tiny_model, output))
+    assert again.error is None and output.GetParentTransformNode() is parent
+    assert output.GetScalarVolumeDisplayNode().GetWindow() == 123.0

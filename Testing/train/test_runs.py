@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 from CBCTSuperResLib.core import atomic
 from CBCTSuperResLib.core.atomic import FileLock
 from CBCTSuperResLib.core.errors import OutputError
-from CBCTSuperResLib.train.run_folder import RunRecord, list_runs, read_run
+from CBCTSuperResLib.train.run_folder import RunFolder, RunRecord, list_runs, read_run
 
 
 def make_run(root, name="run", **status):
@@ -115,3 +117,30 @@ def test_a_file_that_somebody_reads_is_replaced_as_soon_as_windows_allows_it(tmp
 def test_curves_that_cannot_be_read_at_the_moment_are_none(tmp_path):
     (tmp_path / "curves.csv").mkdir()
     assert RunRecord.of(tmp_path) == RunRecord()
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system on which every lock is given."""
+    monkeypatch.setattr(atomic, "_lock", lambda descriptor: True)
+
+
+def test_without_locks_a_run_is_going_on_while_its_process_lives_and_nobody_else_begins(tmp_path, no_locks):
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        folder = make_run(tmp_path, state="running", pid=other.pid)
+        assert read_run(folder).state == "running"
+        with pytest.raises(OutputError, match="Another process trains"), RunFolder(folder):
+            pass
+    finally:
+        other.kill()
+        other.wait()
+    assert read_run(folder).state == "interrupted"
+    with RunFolder(folder) as ours:
+        assert not ours.has_locks
+    assert [path.name for path in folder.iterdir()] == ["status.json"]
+
+
+def test_with_locks_a_run_folder_says_so(tmp_path):
+    with RunFolder(make_run(tmp_path)) as ours:
+        assert ours.has_locks

@@ -148,10 +148,10 @@ class VolumeJob:
         end = time.perf_counter() + TICK_BUDGET_S
         if not (self._isTidying or self._nodesAreStillThere()):
             raise Cancelled("Cancelled because a volume was removed from the scene.")
-        while (step := next(self._work, ENDED)) is not REST and time.perf_counter() < end:
-            if step is ENDED:
-                self._finish()
+        while (step := next(self._work, ENDED)) is not ENDED:
+            if step is REST or time.perf_counter() >= end:
                 return
+        self._finish()
 
     def _nodesAreStillThere(self) -> bool:
         nodes = [*self._sources, *([self.outputVolume] if self.outputVolume else [])]
