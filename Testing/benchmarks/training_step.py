@@ -11,7 +11,7 @@ import torch
 from CBCTSuperResLib.train.loop import channels_last
 from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.ranks import Processes
-from CBCTSuperResLib.train.recipes import build_recipe
+from CBCTSuperResLib.train.recipes.recipe import build_recipe
 from CBCTSuperResLib.train.step import Precision, Steps
 from torch import Tensor
 

@@ -13,7 +13,7 @@ from CBCTSuperResLib.core.errors import ModelError, OptionError
 from CBCTSuperResLib.importers.spsr import export_checkpoint
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.train.options_file import read_options
-from CBCTSuperResLib.train.recipes import build_recipe
+from CBCTSuperResLib.train.recipes.recipe import build_recipe
 from recipe_harness import start
 from stub_networks import stub_model, tiny_network
 from torch.nn import functional as F

@@ -14,7 +14,7 @@ from CBCTSuperResLib.train import plan as plan_module  # noqa: E402
 from CBCTSuperResLib.train.options_file import read_options  # noqa: E402
 from CBCTSuperResLib.train.plan import ALLOCATOR, PROGRAM_BYTES, Work, count, plan  # noqa: E402
 from CBCTSuperResLib.train.ranks import Processes  # noqa: E402
-from CBCTSuperResLib.train.recipes import build_recipe  # noqa: E402
+from CBCTSuperResLib.train.recipes.recipe import build_recipe  # noqa: E402
 from CBCTSuperResLib.train.step import Precision, Steps  # noqa: E402
 from options_files import tiny  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 from CBCTSuperResLib.train.ranks import Processes
-from CBCTSuperResLib.train.recipes import build_recipe
+from CBCTSuperResLib.train.recipes.recipe import build_recipe
 from CBCTSuperResLib.train.step import Precision, Steps
 from recipe_harness import start
 from spsr_training import pairs, training_options

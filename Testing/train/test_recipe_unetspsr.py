@@ -12,7 +12,7 @@ import torch
 from CBCTSuperResLib.core.digest import file_sha256
 from CBCTSuperResLib.core.errors import ModelError, OptionError
 from CBCTSuperResLib.networks.vgg import VGG19
-from CBCTSuperResLib.train.recipes import build_recipe
+from CBCTSuperResLib.train.recipes.recipe import build_recipe
 from CBCTSuperResLib.train.recipes.unetspsr import load_vgg19
 from recipe_harness import start
 from spsr_training import fill_discriminator, fill_generator, pairs, training_options

@@ -6,7 +6,7 @@ A job is a JSON object with
   "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
   ``spacing``, ``series``; "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
   "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with ``path`` (weights of
-  another program) and ``models`` (a folder), see `import_model`; "verify" with ``model``, see `Model.verify`;
+  another program) and ``models`` (a folder), see `import_`; "verify" with ``model``, see `Model.verify`;
   "train" with ``options`` (JSON of `TrainingOptions`, or a path), ``resume`` (None, "auto", or a checkpoint),
   ``accept_changes``, ``device``; "plan" with ``options``, ``device``, ``measure``; "check" with ``options``;
   "prepare" with ``lr``, ``hr`` (scans, or folders of scans), ``out``, ``options`` (see `PrepareOptions`);
@@ -32,6 +32,7 @@ import platform
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -88,11 +89,30 @@ def preview(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 
 def import_(job: dict, events: EventWriter, stop: Stop) -> dict:
-    """Make a model of another program's weights; the report is that of `import_model`."""
-    require_packages()
-    from ..apply.calibration import import_model
+    """Read another program's weights, measure how far the network looks, and write a model file.
 
-    return import_model(job["path"], job["models"], events.progress, stop)
+    Returns
+    -------
+    dict
+        "model", the file that was written; "name" of the model; "warnings", what was noticed in the weights.
+    """
+    require_packages()
+    from ..apply.calibration import calibrate
+    from ..importers import import_checkpoint
+    from ..models.folder import SUFFIX, adopt_model
+
+    def told(fraction: float, message: str) -> None:
+        if stop():
+            raise Cancelled
+        events.progress(fraction, message)
+
+    told(0.0, "Reading the weights")
+    model = import_checkpoint(job["path"])
+    told(0.1, "Measuring how far the network looks")
+    model = calibrate(model, progress=lambda fraction, message: told(0.1 + 0.9 * fraction, message))
+    with tempfile.TemporaryDirectory() as scratch:
+        card = adopt_model(model.save(Path(scratch) / f"{model.card.name}{SUFFIX}"), job["models"])
+    return {"model": str(card.path), "name": card.name, "warnings": list(card.training["notes"])}
 
 
 def verify(job: dict, events: EventWriter, stop: Stop) -> dict:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .statistics import otsu_cuts
+from ..core.thresholds import otsu_cuts
 
 STEP = 1.18  # from one diameter to the next, the same in every image
 COMPACT_MM = 0.6  # thicker bone counts as compact (cortical), thinner as trabecular

@@ -1,4 +1,4 @@
-"""Statistics: means over scans and how sure they are; thresholds between the classes of a histogram."""
+"""Means over scans, and how sure they are."""
 
 from __future__ import annotations
 
@@ -48,38 +48,3 @@ def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> Mean:
     """The same for the differences of pairs, one for each scan; pairs that lack a value do not count."""
     pairs = ((a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None)
     return mean_with_interval([a - b for a, b in pairs])
-
-
-def otsu_cuts(counts: np.ndarray, classes: int) -> list[int]:
-    """Cut a histogram into the classes of least total variance within them.
-
-    N. Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9 (1979) 62-66, for several
-    thresholds by dynamic programming.
-
-    Returns
-    -------
-    list of int
-        First bin of each class but the lowest, ascending.
-    """
-    counts = np.asarray(counts, np.float64)
-    bins = len(counts)
-    number = np.concatenate([[0], np.cumsum(counts)])
-    total = np.concatenate([[0], np.cumsum(counts * np.arange(bins))])
-
-    weight = number[None, :] - number[:, None]
-    gain = np.full((bins + 1, bins + 1), -np.inf)
-    filled = weight > 0
-    gain[filled] = (total[None, :] - total[:, None])[filled] ** 2 / weight[filled]
-    gain[weight == 0] = 0
-    gain[np.tril_indices(bins + 1, -1)] = -np.inf
-
-    best, cuts = gain[0], []
-    for _ in range(classes - 1):
-        options = best[:, None] + gain
-        cuts.append(np.argmax(options, axis=0))
-        best = np.max(options, axis=0)
-    edge, found = bins, []
-    for cut in reversed(cuts):
-        edge = int(cut[edge])
-        found.append(edge)
-    return found[::-1]

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from ..core.errors import InputError
-from ..measure.statistics import otsu_cuts
+from ..core.thresholds import otsu_cuts
 from .blank_region import BlankRegion
 from .window import Window
 

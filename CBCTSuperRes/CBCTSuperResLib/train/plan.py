@@ -31,7 +31,7 @@ from ..core.progress import duration_text
 from .checks import TrainingDevice, missing, training_device
 from .options import TrainingOptions
 from .ranks import Processes
-from .recipes import build_recipe
+from .recipes.recipe import build_recipe
 from .step import Precision, Steps
 
 PROGRAM_BYTES = {"cpu": 0.4e9, "cuda": 0.7e9}

@@ -24,8 +24,7 @@ from .observer import Observer, Observers, RunResult
 from .options import TrainingOptions
 from .plan import plan
 from .ranks import Processes, own_device, processes_wanted, share_of, under_torchrun
-from .recipes import build_recipe
-from .recipes.recipe import Recipe
+from .recipes.recipe import Recipe, build_recipe
 from .run_events import RunEvents
 from .run_folder import RunFolder
 from .starting_weights import starting_weights

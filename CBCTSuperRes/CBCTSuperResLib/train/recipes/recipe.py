@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,11 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ...core.errors import OptionError
 from ..data.batches import Batch
 from ..step import Steps
+from . import RECIPES
 
 if TYPE_CHECKING:
     from ..data.source import TrainingSource
+    from ..options import TrainingOptions
 
 
 class Validation(Protocol):
@@ -151,3 +155,23 @@ class Recipe:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` returned."""
+
+
+def build_recipe(options: TrainingOptions, weights: bool = True) -> Recipe:
+    """The recipe that "model" in the options names.
+
+    Parameters
+    ----------
+    weights : bool
+        Whether networks that are used and never trained get their weights, from files that must be there. Without, a
+        step's cost can be counted.
+
+    Raises
+    ------
+    OptionError
+        If there is none, or the options do not fit together.
+    """
+    if options.model not in RECIPES:
+        raise OptionError(f"model is {options.model!r}, which cannot be trained.", f"Choose {', '.join(RECIPES)}.")
+    module, _, cls = RECIPES[options.model].path.partition(":")
+    return getattr(import_module(module), cls)(options, weights)
