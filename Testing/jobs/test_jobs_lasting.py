@@ -17,7 +17,8 @@ from CBCTSuperResLib.core import atomic, processes
 from CBCTSuperResLib.core.atomic import FileLock
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OutputError
 from CBCTSuperResLib.jobs import job as job_file
-from CBCTSuperResLib.jobs.job import Job, is_going_on
+from CBCTSuperResLib.jobs.job import Job
+from CBCTSuperResLib.jobs.liveness import is_going_on
 from waiting import run_to_end, wait_until
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..core.atomic import FileLock, fresh_file, locks_work, write_json
+from ..core.atomic import write_json
 from ..core.errors import Cancelled, InputError, OutputError, SuperResError
 from ..core.events import EventReader
-from ..core.options import Options
 from ..core.processes import ParentLock, kill_group, process_exists, start_in_own_group, worker_command
+from .liveness import FRESH_S, Silence, has_locks, is_going_on, is_held
 
 PACE_S = 0.05
 LOG_LINES = 50
@@ -35,7 +35,6 @@ GRACE_S = 5.0
 PATIENCE_S = 1.5  # so that a user who cancels waits for two seconds at most
 SILENCE_LIMIT_S = 120.0
 SILENCE_OF_A_LOST_WORKER_S = 10.0
-FRESH_S = 60.0
 TIME_TO_STOP_S = 1800.0
 
 LESS_MEMORY = {
@@ -453,29 +452,6 @@ class Job:
             raise OutputError(what, "Wait for its end, or end its process.") from error
 
 
-class Silence:
-    """How long a heartbeat has stood still.
-
-    It is counted in steps of at most a second between two looks, so that a computer that slept, or a timer that was
-    late, does not count as silence of the worker.
-    """
-
-    def __init__(self, heartbeat: Path, limit_s: float) -> None:
-        self._heartbeat, self.limit_s = heartbeat, limit_s
-        self._last, self._silence_s = b"", 0.0
-        self._looked = time.monotonic()
-
-    def is_too_long(self) -> bool:
-        now = time.monotonic()
-        step, self._looked = min(1.0, now - self._looked), now
-        beat = self._last
-        with suppress(OSError):
-            beat = self._heartbeat.read_bytes()
-        self._silence_s = self._silence_s + step if beat == self._last else 0.0
-        self._last = beat
-        return self._silence_s > self.limit_s
-
-
 def make_job_folder(parent: str | Path | None = None) -> Path:
     """A new temporary folder for a job's files.
 
@@ -489,81 +465,3 @@ def make_job_folder(parent: str | Path | None = None) -> Path:
     except OSError as error:
         advice = "Free some space, or choose another temporary folder."
         raise OutputError(f"No temporary folder can be made: {error}.", advice) from error
-
-
-def has_locks(folder: Path) -> bool:
-    """`locks_work`; where that cannot be found out, they are believed."""
-    with suppress(OSError):
-        return locks_work(folder)
-    return True
-
-
-def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock of this file; it is not taken from anybody."""
-    if not path.exists():
-        return False
-    lock = FileLock(path)
-    with suppress(OSError):
-        if lock.acquire():
-            lock.release()
-            return False
-    return True
-
-
-def is_going_on(files: str | Path) -> bool:
-    """Whether the worker of the job in this folder lives, or is being started.
-
-    Where there are no locks, the worker's process on this computer tells, or a sign of life within the last minute.
-    """
-    files = Path(files)
-    if has_locks(files):
-        return is_held(files / "alive") or is_held(files / "parent")
-    worker = next((event for event in EventReader(files / "events.jsonl").read() if event["event"] == "started"), {})
-    if worker.get("host") == platform.node():
-        return process_exists(int(worker["pid"]))
-    return min(_age_s(files / "heartbeat"), _age_s(files / "job.json")) < FRESH_S
-
-
-def _age_s(path: Path) -> float:
-    """Seconds since a file was written, by the clock of its disk; infinite if there is none."""
-    if not path.exists():
-        return float("inf")
-    now = fresh_file(path)
-    try:
-        return now.stat().st_mtime - path.stat().st_mtime
-    finally:
-        now.unlink()
-
-
-class InProcessJob:
-    """Applies a model where it is polled, with the face of a `Job`; for plain Python. In Slicer torch may crash it."""
-
-    def __init__(self, task: dict, files: Path, progress: Callable[[float, str], None] | None = None) -> None:
-        self.files = files
-        self.fraction, self.message, self.remaining = 0.0, "", None
-        self.warnings: list[str] = []
-        self.report: dict | None = None
-        self.error: SuperResError | None = None
-        self.isFinished = False
-        self._task, self._progress = task, progress
-
-    def start(self) -> InProcessJob:
-        return self
-
-    def poll(self) -> None:
-        from ..apply.file import apply_to_file
-
-        task = self._task
-        try:
-            options = Options.from_json(task["options"])
-            self.report = apply_to_file(task["input"], task["output"], task["model"], options, self._progress)
-            self.warnings = self.report["warnings"]
-        except SuperResError as error:
-            self.error = error
-        self.fraction, self.isFinished = 1.0, True
-
-    def cancel(self) -> None:
-        self.error, self.isFinished = Cancelled(), True
-
-    def close(self) -> None:
-        shutil.rmtree(self.files, ignore_errors=True)

@@ -10,7 +10,8 @@ from ..core.errors import Cancelled, InputError
 from ..core.events import EventReader
 from ..train.curves import STEP, Row
 from ..train.run_folder import EVENTS, RunRecord, read_run
-from .job import Job, WorkerError, is_going_on
+from .job import Job, WorkerError
+from .liveness import is_going_on
 
 STATUS_INTERVAL_S = 1.0
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import slicer
 
 from ..apply.plan import make_plan
-from ..core.errors import InputError, OutputError, ResourceError
+from ..core.errors import Cancelled, InputError, OutputError, ResourceError, SuperResError
 from ..core.memory import readable
 from ..core.options import Options
-from ..jobs.job import InProcessJob, Job, make_job_folder
+from ..jobs.job import Job, make_job_folder
 from ..models.card import read_card
 from ..models.folder import DEFAULT_MODEL, find_model
 from .jobs import DifferenceJob, SuperResJob
@@ -131,6 +131,40 @@ class SuperResLogic:
         plan = make_plan(volume.grid, volume.voxels.dtype, card, chosen)
         folder = _temporaryFolder(volume.voxels.nbytes + plan.output_bytes + plan.map_bytes)
         return SuperResJob(inputVolume, outputVolume, card, chosen, worker, folder)
+
+
+class InProcessJob:
+    """Applies a model where it is polled, with the face of a `Job`; for plain Python. In Slicer torch may crash it."""
+
+    def __init__(self, task: dict, files: Path, progress: Callable[[float, str], None] | None = None) -> None:
+        self.files = files
+        self.fraction, self.message, self.remaining = 0.0, "", None
+        self.warnings: list[str] = []
+        self.report: dict | None = None
+        self.error: SuperResError | None = None
+        self.isFinished = False
+        self._task, self._progress = task, progress
+
+    def start(self) -> InProcessJob:
+        return self
+
+    def poll(self) -> None:
+        from ..apply.file import apply_to_file
+
+        task = self._task
+        try:
+            options = Options.from_json(task["options"])
+            self.report = apply_to_file(task["input"], task["output"], task["model"], options, self._progress)
+            self.warnings = self.report["warnings"]
+        except SuperResError as error:
+            self.error = error
+        self.fraction, self.isFinished = 1.0, True
+
+    def cancel(self) -> None:
+        self.error, self.isFinished = Cancelled(), True
+
+    def close(self) -> None:
+        shutil.rmtree(self.files, ignore_errors=True)
 
 
 def _temporaryFolder(needed: int) -> Path:
