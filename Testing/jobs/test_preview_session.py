@@ -221,7 +221,7 @@ def test_a_process_that_hangs_is_told_in_words_and_ended(session, volume, reques
 def test_a_process_whose_parent_is_killed_ends_and_cleans_up(tmp_path, tiny_model):
     script = f"""
 import sys, time
-for folder in {[str(processes.LIBRARY_FOLDER), str(Path(__file__).parent)]!r}:
+for folder in {[str(processes.LIBRARY_FOLDER), str(Path(__file__).parents[1] / "support")]!r}:
     sys.path.insert(0, folder)
 from CBCTSuperResLib.core.options import Options, PreviewRequest
 from CBCTSuperResLib.jobs.preview import PreviewSession

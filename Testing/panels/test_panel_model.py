@@ -159,7 +159,7 @@ def test_of_two_models_of_one_name_the_user_s_own_is_listed(panel, tiny_model, u
 
 def test_another_folder_of_models_is_remembered_for_the_person(panel, monkeypatch, tiny_model, tmp_path):
     from CBCTSuperResLib.panels import dialogs
-    from CBCTSuperResLib.panels import widgets as settings
+    from CBCTSuperResLib.panels.apply import choices as settings
 
     folder = tmp_path / "Andere Modelle"
     folder.mkdir()

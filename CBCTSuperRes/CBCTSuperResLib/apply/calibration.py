@@ -1,7 +1,7 @@
 """Measuring how far a trained network looks, so that its tiles join without seams.
 
 The theoretical context of a deep residual network is hundreds of pixels; what reaches that far is far below rounding.
-The halo is measured: the smallest context with which a tile, cut from the middle of an image, equals the same part of
+It is measured: the smallest context with which a tile, cut from the middle of an image, equals the same part of
 the untiled result, over slices of three kinds, and then doubled, but never beyond a bound that the network knows.
 """
 

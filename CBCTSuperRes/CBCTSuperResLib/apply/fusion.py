@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-REACH = 12
+from .plan import FUSION_REACH as REACH
+
 SELECTIVITY = 3.0
 BLEND = 0.03
 FLOOR = 1e-3

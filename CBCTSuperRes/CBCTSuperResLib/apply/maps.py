@@ -33,7 +33,6 @@ SHARE_OF_NOISE = 0.25
 LEAST, MOST = 0.001, 0.02  # bounds of the added noise, in units of the window
 SMOOTH = 0.6  # pixels of the scan
 AVERAGED = 0.8  # pixels of the result: standard deviation of the neighbourhood
-FLOATS = 3  # held for each output voxel of a piece, besides the result
 SEED = 0x5D
 SAMPLE = 200_000
 

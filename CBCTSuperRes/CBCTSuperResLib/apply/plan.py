@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import InputError, OptionError, ResourceError
+from ..core.interpolate import REACH as CUBIC_REACH
 from ..core.memory import available_memory, readable
 from ..core.options import Options, Ranges
 from ..core.volume import Grid, scaled_size
@@ -25,12 +26,17 @@ from ..scan.blank_region import BlankRegion
 from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import WindowChoice, choose_window
 from .speed import known_speed
-from .tiles import Axis
+from .tiles import Axis, Context, Tile, plan_tiles
 
 PROGRAM_MEMORY = 0.6e9
 GUESSED_FLOPS_PER_CORE = 30e9
 LARGEST_SPACING_RATIO = 1.5
 NEAR = 1.25  # slices so many pixels apart still help each other: measured on drawn trabecular bone
+FUSION_REACH = 12  # voxels of the result on either side that the filters joining three planes look at
+BLOCK_MEMORY = 1.5e9
+FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a block: result, sum, excess and their parts
+FLOATS_OF_FUSION = 10  # the same, with three passes and their spectra
+FLOATS_OF_MAP = 3  # besides, where the model's disagreement is measured
 MOST_FOR_TILES = 1.2e9
 MOST_FOR_BLOCKS = 2.0e9
 BYTES_OF_BLOCKS = 40
@@ -57,6 +63,13 @@ class Plan:
         Type of the result.
     way : "slices", "planes" or "blocks"
         Slice by slice, in three planes whose results are joined, or block by block.
+    edges : three of int or None
+        Largest extent of a piece along (k, j, i); None does not cut.
+    context : three Context
+        What must be read around a piece along (k, j, i). A network that looks farther than is known is given whole
+        slices, or the whole volume, whatever part is wanted: that part is then the crop of the whole result.
+    neighbours : int
+        Slices before and behind a slice that the network is given along with it.
     passes : int
         How often each voxel of the scan goes through the network.
     smooth : float
@@ -83,6 +96,9 @@ class Plan:
     grid: Grid
     dtype: np.dtype
     way: str
+    edges: tuple[int | None, int | None, int | None]
+    context: tuple[Context, Context, Context]
+    neighbours: int
     passes: int
     smooth: float
     output_bytes: int
@@ -100,6 +116,11 @@ class Plan:
         ends = zip(self.scan_grid.size, self.roi, self.grid.size, strict=True)
         blur, _ = self.card.usual_conditions
         return [Axis(length, start, stop, outputs, blur=blur) for length, (start, stop), outputs in ends][::-1]
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The pieces in which the volume is computed, along (k, j, i)."""
+        return plan_tiles(self.axes, self.edges, self.context)
 
     @property
     def slices_are_near(self) -> bool:
@@ -226,10 +247,11 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
     result = cropped.resampled(scaled_size(cropped.size, factors))
     result_dtype = np.dtype(options.dtype).newbyteorder("=") if options.dtype else dtype
 
+    edges, context = _cut(card, factors, way, bool(options.uncertainty))
     passes = (3 if way == "planes" else 1) * (options.ensemble + options.uncertainty)
     output_bytes = prod(result.size) * result_dtype.itemsize
     map_bytes = prod(result.size) * 4 if options.uncertainty else 0
-    working = _working_memory(grid, roi, card, factors, way, passes)
+    working = _working_memory(grid, roi, card, factors, way, context, passes)
     speed = known_speed(card, options.device)
     operations = max(spec.flops_per_voxel(factors[: spec.dimensions]), 1e4)
     guess = GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1) / operations
@@ -243,6 +265,9 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         grid=result,
         dtype=result_dtype,
         way=way,
+        edges=edges,
+        context=context,
+        neighbours=spec.slices if way == "slices" else 0,
         passes=passes,
         smooth=card.smooth if options.smooth is None else options.smooth,
         output_bytes=output_bytes,
@@ -314,13 +339,37 @@ def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None
         )
 
 
+def _cut(card: ModelCard, factors: tuple[float, float, float], way: str, has_map: bool) -> tuple:
+    """Largest extents of a piece along (k, j, i), and what must be read around it."""
+    spec = card.spec
+    more = -(-FUSION_REACH // int(factors[0])) if way == "planes" else 0
+    halo = more + max(spec.context, spec.decode_context, CUBIC_REACH + spec.slices) if spec.can_be_cut else None
+    around = Context(halo, spec.multiple, spec.minimum_size) if spec.can_be_cut else Context(None)
+    if way == "slices":
+        return (1, None, None), (Context(), around, around)
+    edge = None
+    if spec.can_be_cut:
+        floats = (FLOATS_OF_FUSION if way == "planes" else FLOATS_OF_BLOCKS) + FLOATS_OF_MAP * has_map
+        whole = int((BLOCK_MEMORY / (4 * floats * prod(factors))) ** (1 / 3))
+        edge = max(16, whole - 2 * (more if way == "planes" else halo))
+    return (edge,) * 3, (around,) * 3
+
+
 def _working_memory(
-    grid: Grid, roi: Ranges, card: ModelCard, factors: tuple[float, float, float], way: str, passes: int
+    grid: Grid,
+    roi: Ranges,
+    card: ModelCard,
+    factors: tuple[float, float, float],
+    way: str,
+    context: tuple[Context, Context, Context],
+    passes: int,
 ) -> int:
     """One tile or block, and a few slices of the result; a network that cannot be cut takes everything at once."""
     spec = card.spec
-    context = 2 * (spec.context if spec.can_be_cut else max(grid.size))
-    i, j, k = (min(n, stop - start + context) for n, (start, stop) in zip(grid.size, roi, strict=True))
+    read = [
+        around.reading(slice(*part), slice(0, n)) for around, part, n in zip(context[::-1], roi, grid.size, strict=True)
+    ]
+    i, j, k = (part.stop - part.start for part in read)
     piece = i * j * (k if way == "blocks" else 1)
     encode = piece * spec.encode_bytes
     decode = piece * spec.decode_bytes * prod(factors[: spec.dimensions])

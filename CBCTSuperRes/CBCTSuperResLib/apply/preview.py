@@ -1,8 +1,7 @@
-"""In which order a slice is filled: a block around a point first, then strips around what is there.
+"""The preview: one slice of a scan that fills up with what the network makes of it, in the order of what is looked at.
 
-A scan that was handed over, and what a look at it showed; kept from one preview to the next.
-
-The picture of one slice that fills up: interpolated at first, then area by area what the network makes of it.
+A `Scan` is handed over once and kept from one preview to the next. A `Canvas` is the picture of one slice: interpolated
+at first, then computed area by area, a block around the place that is looked at and then strips around what is there.
 """
 
 from __future__ import annotations
@@ -27,17 +26,20 @@ from .finish import limits_of
 from .plan import Plan, make_plan
 from .prepare import arithmetic_type
 from .run import super_resolve
-from .tiles import Axis, Box
+from .tiles import Box
 
 Range = tuple[int, int]
 Area = tuple[Range, Range]
 
 BLOCK = 192
 STEP = 192
+CUT_ACROSS = ((1, 2, 0), (0, 2, 1), (0, 1, 2))  # `Grid.permuted` for slices across i, j, k
 
 
 def growing(limits: Area, focus: tuple[int, int]) -> Iterator[Area]:
     """Areas that cover `limits` once: a block of 192 x 192 pixels around the focus, then strips around it.
+
+    What would be left as half a step or less is taken along.
 
     Parameters
     ----------
@@ -46,12 +48,24 @@ def growing(limits: Area, focus: tuple[int, int]) -> Iterator[Area]:
     focus : two int
         Row and column; what lies outside the limits is moved to their edge.
     """
-    done = tuple(_around(at, limit) for at, limit in zip(focus, limits, strict=True))
+    starts = [max(low, min(at - BLOCK // 2, high - BLOCK)) for at, (low, high) in zip(focus, limits, strict=True)]
+    done = tuple((start, min(high, start + BLOCK)) for start, (_, high) in zip(starts, limits, strict=True))
     yield done
     while done != limits:
-        wider = tuple(_widened(part, limit) for part, limit in zip(done, limits, strict=True))
-        yield from _between(done, wider)
-        done = wider
+        rows, columns = (
+            (
+                low if start - STEP - low <= STEP // 2 else start - STEP,
+                high if high - stop - STEP <= STEP // 2 else stop + STEP,
+            )
+            for (start, stop), (low, high) in zip(done, limits, strict=True)
+        )
+        (top, bottom), (left, right) = done
+        above_and_below = ((rows[0], top), columns), ((bottom, rows[1]), columns)
+        left_and_right = ((top, bottom), (columns[0], left)), ((top, bottom), (right, columns[1]))
+        for strip in (*above_and_below, *left_and_right):
+            if all(start < stop for start, stop in strip):
+                yield strip
+        done = rows, columns
 
 
 class Filled:
@@ -88,36 +102,6 @@ class Filled:
         return tuple(slice(a - origin, b - origin) for (a, b), origin in zip(area, self._origin, strict=True))
 
 
-def _around(at: int, limit: Range) -> Range:
-    """A block's extent around a place, moved to lie within the limits."""
-    start = max(limit[0], min(at - BLOCK // 2, limit[1] - BLOCK))
-    return start, min(limit[1], start + BLOCK)
-
-
-def _widened(part: Range, limit: Range) -> Range:
-    """One step wider at both ends; what would be left as half a step or less is taken too."""
-    start, stop = part[0] - STEP, part[1] + STEP
-    return (
-        limit[0] if start - limit[0] <= STEP // 2 else start,
-        limit[1] if limit[1] - stop <= STEP // 2 else stop,
-    )
-
-
-def _between(inner: Area, outer: Area) -> Iterator[Area]:
-    """The strips above, below, left and right of `inner` that make it `outer`."""
-    (top, bottom), (left, right) = inner
-    columns = outer[1]
-    strips = (
-        ((outer[0][0], top), columns),
-        ((bottom, outer[0][1]), columns),
-        ((top, bottom), (columns[0], left)),
-        ((top, bottom), (right, columns[1])),
-    )
-    for strip in strips:
-        if all(start < stop for start, stop in strip):
-            yield strip
-
-
 class Scan:
     """A volume in exchange format. It is looked at once for each choice of blanks, of a window and of a model.
 
@@ -149,9 +133,6 @@ class Scan:
         blanks = self._blanks[options.blank].permuted(axes_of(order))
         plan = make_plan(volume.grid, dtype, card, options)
         return volume, plan.with_scan(volume, blanks=blanks, choice=self._choices[key])
-
-
-CUT_ACROSS = ((1, 2, 0), (0, 2, 1), (0, 1, 2))  # `Grid.permuted` for slices across i, j, k
 
 
 class Canvas:
@@ -205,7 +186,8 @@ class Canvas:
     def areas(self, visible: Ranges, focus: tuple[int, int, int]) -> Iterator[Area]:
         """What is missing of the visible part, in the order in which it is best filled."""
         limits = self._area_of(self._turned(visible))
-        if not _can_be_cut(self._model.card):
+        spec = self._model.spec
+        if spec.scale is None or not spec.can_be_cut:  # areas would not be the same, or not lie on the slice's grid
             limits = self._area_of(self._slice)
             return iter([limits] if self._filled.missing(limits) else [])
         missing = map(self._filled.missing, growing(limits, self._area_of(self._turned(focus))))
@@ -232,10 +214,14 @@ class Canvas:
         return target
 
     def _interpolate(self) -> None:
+        """Fill all of it with the scan, interpolated; as bright as that where the result is another kind of image."""
         window, output_window = self._plan.choice.window, self._model.card.output_window
+        axes = self._plan.axes
+        read = [slice(max(0, axis.start - REACH), min(axis.length, axis.stop + REACH)) for axis in axes]
+        positions = [axis.positions(slice(0, axis.outputs)) - part.start for axis, part in zip(axes, read, strict=True)]
         kind = arithmetic_type(self._voxels.dtype, window)
-        values = _interpolated(self._volume.voxels, self._axes[::-1], kind)
-        if output_window:  # another kind of image: as bright as the scan
+        values = cubic(self._volume.voxels[tuple(read)].astype(kind), positions)
+        if output_window:
             values = Window(*output_window).from_unit(window.to_unit(values))
         if self._voxels.dtype.kind != "f":
             np.rint(values, out=values)
@@ -252,15 +238,3 @@ class Canvas:
     def _box_of(self, area: Area) -> Ranges:
         parts = list(area)
         return tuple(self._slice[axis] if axis == self._normal else parts.pop() for axis in range(3))
-
-
-def _can_be_cut(card: ModelCard) -> bool:
-    """Whether areas of a slice are the same as in the whole slice, and lie on the same grid."""
-    return card.spec.scale is not None and card.spec.can_be_cut
-
-
-def _interpolated(voxels: np.ndarray, axes: Sequence[Axis], kind: np.dtype) -> np.ndarray:
-    """The region of the axes, (k, j, i), on the grid of the result."""
-    read = [slice(max(0, axis.start - REACH), min(axis.length, axis.stop + REACH)) for axis in axes]
-    positions = [axis.positions(slice(0, axis.outputs)) - part.start for axis, part in zip(axes, read, strict=True)]
-    return cubic(voxels[tuple(read)].astype(kind), positions)

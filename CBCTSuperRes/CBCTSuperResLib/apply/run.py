@@ -28,12 +28,12 @@ from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
 from .engine import Engine
 from .finish import Finisher
-from .maps import FLOATS, Disagreement, added_noise
+from .maps import Disagreement, added_noise
 from .plan import SMALLER, Plan, make_plan
 from .prepare import Preparation, Prepared
 from .quality import card_of_failure, disagreement_figure, quality_card
 from .report import make_report
-from .tiles import Axis, Tile, plan_tiles
+from .tiles import Axis, Tile
 from .ways import choose_way
 
 Allocate = Callable[[tuple[int, ...], np.dtype], np.ndarray]
@@ -113,15 +113,14 @@ def super_resolve(
     )
     looked = time.perf_counter()
 
-    factors = [axis.scale for axis in axes]
-    way = choose_way(model.spec, options.planes, factors, FLOATS if options.uncertainty else 0)
-    if way.neighbours and not plan.slices_are_near:
+    way = choose_way(plan)
+    if plan.neighbours and not plan.slices_are_near:
         engine.notes.append("The slices are farther apart than their pixels; each was enlarged without its neighbours.")
     with memory_for(f"the result, {plan.result_text}", SMALLER):
         output = allocate(plan.grid.shape, plan.dtype)
         spread = allocate_disagreement(plan.grid.shape, np.dtype(np.float32)) if options.uncertainty else None
     filler = BlankFiller(blanks, volume.voxels.shape)
-    preparation = Preparation(volume.voxels, window, filler, plan.smooth, way.neighbours, plan.slices_are_near)
+    preparation = Preparation(volume.voxels, window, filler, plan.smooth, plan.neighbours, plan.slices_are_near)
     finisher = Finisher(output, axes, window, blanks, output_window)
     disagreement = None
     if spread is not None:
@@ -131,7 +130,7 @@ def super_resolve(
             spread, shape, axes, way, engine, options.uncertainty, noise, output_window or window, blanks
         )
     tiles = []
-    for tile in plan_tiles(axes, way.edges, way.context):
+    for tile in plan.tiles:
         if not _is_blank(blanks, axes, tile):
             tiles.append(tile)
             continue

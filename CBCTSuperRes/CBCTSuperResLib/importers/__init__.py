@@ -70,7 +70,16 @@ def import_checkpoint(
     path = Path(path)
     checkpoint = read_checkpoint(path)
     if not spsr.detect(checkpoint.tensors):
-        raise _unusable(path, checkpoint.tensors)
+        known = rrdb.recognise(checkpoint.tensors)
+        if known:
+            raise ModelError(
+                f"{path} holds an {known}; this program has no such network.",
+                "Its trunk can start the training of UNetSPSR (importers.import_rrdb_trunk), but it cannot be applied.",
+            )
+        names = ", ".join(list(checkpoint.tensors)[:5])
+        raise ModelError(
+            f"The tensors in {path} belong to no network that can be imported: {names}, ...", "Choose another file."
+        )
     refuse_non_finite(checkpoint.tensors, path)
     network, notes = spsr.build(checkpoint.tensors, scale, taps)
     notes = [*checkpoint.notes, *notes]
@@ -93,16 +102,3 @@ def import_checkpoint(
         limits=LIMITS,
     )
     return Model(network, card)
-
-
-def _unusable(path: Path, tensors: dict) -> ModelError:
-    known = rrdb.recognise(tensors)
-    if known:
-        return ModelError(
-            f"{path} holds an {known}; this program has no such network.",
-            "Its trunk can start the training of UNetSPSR (importers.import_rrdb_trunk), but it cannot be applied.",
-        )
-    names = ", ".join(list(tensors)[:5])
-    return ModelError(
-        f"The tensors in {path} belong to no network that can be imported: {names}, ...", "Choose another file."
-    )

@@ -47,21 +47,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     with path.open("rb") as file:
         start = file.read(9)
-    content = _read_safetensors(path) if start[8:] == b"{" else _read_pytorch(path, start)
+    if start[8:] == b"{":
+        from safetensors.torch import load_file
+
+        if CARD_KEY in read_header(path).metadata:
+            raise ModelError(f"{path} is a model file already.", "Use it as it is: it needs no import.")
+        content: object = load_file(path, device="cpu")
+    else:
+        content = _read_pytorch(path, start)
     notes: list[str] = []
-    tensors = _without_prefixes(_unwrapped(content, path, notes), path)
+    tensors = _tensors_of(content, path, notes)
     types = {tensor.dtype for tensor in tensors.values()} - {torch.float32}
     if types:
         notes.append(f"stored as {', '.join(sorted(str(t).removeprefix('torch.') for t in types))}, now float32")
     return Checkpoint({name: tensor.detach().to(torch.float32) for name, tensor in tensors.items()}, notes)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    if CARD_KEY in read_header(path).metadata:
-        raise ModelError(f"{path} is a model file already.", "Use it as it is: it needs no import.")
-    return load_file(path, device="cpu")
 
 
 def _read_pytorch(path: Path, start: bytes) -> object:
@@ -87,7 +86,8 @@ def _read_pytorch(path: Path, start: bytes) -> object:
         raise ModelError(f"{path} cannot be read as a PyTorch file: {reason}", "Is the file complete?") from None
 
 
-def _unwrapped(content: object, path: Path, notes: list[str]) -> Mapping:
+def _tensors_of(content: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
+    """The table of tensors in what a file holds, without wrappers and prefixes."""
     while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
         inner = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
@@ -102,10 +102,6 @@ def _unwrapped(content: object, path: Path, notes: list[str]) -> Mapping:
         )
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(f"{path} holds no table of named tensors.", "Choose a file with a network's state dict.")
-    return content
-
-
-def _without_prefixes(content: Mapping, path: Path) -> dict[str, Tensor]:
     strangers = [
         str(name) for name, value in content.items() if not isinstance(value, Tensor) or not isinstance(name, str)
     ]

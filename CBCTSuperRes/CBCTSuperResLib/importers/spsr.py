@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..core.atomic import replacing
 from ..core.errors import ModelError
-from ..models.model import Model, as_list, differences
+from ..models.model import Model, misfit
 from ..networks import build_network
 
 SIGNS = ("f_HR_conv1.0.weight", "b_fea_conv.0.weight", "HR_conv0_new.0.weight", "get_g_nopadding.weight_h")
@@ -26,6 +26,11 @@ KERNELS = {
     "get_g_nopadding.weight_h": [[0.0, 0.0, 0.0], [-1.0, 0.0, 1.0], [0.0, 0.0, 0.0]],
     "get_g_nopadding.weight_v": [[0.0, -1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
 }
+ORDER = (
+    *("HR_conv0_new", "HR_conv1_new", "model", "get_g_nopadding", "b_fea_conv"),
+    *(f"{part}_{k}" for k in (1, 2, 3, 4) for part in ("b_concat", "b_block")),
+    *("b_LR_conv", "b_module", "conv_w", "f_concat", "f_block", "f_HR_conv0", "f_HR_conv1"),
+)
 SHORTEST_OFFICIAL_TRUNK = 20
 
 
@@ -59,11 +64,10 @@ def build(
     weights, notes = _without_copies(tensors, options["scale"])
     names = file_names(network)
     expected = {names[own]: tensor for own, tensor in network.state_dict().items()}
-    problems = differences(expected, weights)
+    problems = misfit(expected, weights)
     if problems:
-        raise ModelError(
-            f"The tensors in the file are not those of a UNetSPSR with {_words(options)}:\n{as_list(problems)}"
-        )
+        facts = ", ".join(f"{name} {value}" for name, value in options.items())
+        raise ModelError(f"The tensors in the file are not those of a UNetSPSR with {facts}:\n{problems}")
     network.load_state_dict({own: weights[name] for own, name in names.items()})
     if taps is None and options["nb"] < SHORTEST_OFFICIAL_TRUNK:
         notes.append(
@@ -74,7 +78,25 @@ def build(
 
 def read_options(tensors: Mapping[str, Tensor], scale: int | None = None) -> dict[str, int]:
     """Options of the network as the names and shapes of its tensors tell them."""
-    steps = _upsampling_steps(tensors)
+
+    def numbers(pattern: str) -> list[int]:
+        return [int(match[1]) for match in map(re.compile(pattern).match, tensors) if match]
+
+    def size(name: str, axis: int) -> int:
+        if name not in tensors:
+            raise ModelError(f"The file is incomplete: {name} is missing, from which the network's size is read.")
+        shape = tuple(tensors[name].shape)
+        if len(shape) != 4:
+            raise ModelError(f"{name} in the file has the shape {shape}; it should have four axes.")
+        return shape[axis]
+
+    # Counted in the gradient branch, so that the copy may stand for a missing model.* entry.
+    last = max(numbers(r"b_module\.(\d+)\.weight"), default=2)
+    if last < 2 or last % 3 != 2:
+        raise ModelError(
+            f"The file is incomplete: the last tensor of the gradient branch's enlargement is b_module.{last}."
+        )
+    steps = (last - 2) // 3
     in_file = 2**steps
     scale = in_file if scale is None else scale
     if scale < 1 or int(log2(scale)) != steps:
@@ -82,11 +104,11 @@ def read_options(tensors: Mapping[str, Tensor], scale: int | None = None) -> dic
             f"The file holds {steps} enlargement(s) by two, for a factor of {in_file}; {scale} does not fit."
         )
     return {
-        "nf": _size(tensors, "model.0.weight", 0),
-        "nb": _trunk_length(tensors),
-        "gc": _size(tensors, "model.1.sub.0.RDB1.conv1.0.weight", 0),
-        "in_nc": _size(tensors, "model.0.weight", 1),
-        "out_nc": _size(tensors, "f_HR_conv1.0.weight", 0),
+        "nf": size("model.0.weight", 0),
+        "nb": min(max(numbers(r"model\.1\.sub\.(\d+)\.RDB\d\."), default=-1) + 1, len(tensors)),
+        "gc": size("model.1.sub.0.RDB1.conv1.0.weight", 0),
+        "in_nc": size("model.0.weight", 1),
+        "out_nc": size("f_HR_conv1.0.weight", 0),
         "scale": scale,
     }
 
@@ -114,7 +136,12 @@ def file_names(network: nn.Module) -> dict[str, str]:
     modules |= {f"branch_up.{u}.conv": f"b_module.{1 + 3 * u}" for u in range(steps)}
     modules |= {f"branch_block.{k}": f"b_block_{k + 1}" for k in range(len(network.taps))}
     modules |= {f"branch_reduce.{k}": f"b_concat_{k + 1}.0" for k in range(len(network.taps))}
-    return {own: _file_name(own, modules) for own in network.state_dict()}
+    names = {}
+    for own in network.state_dict():
+        home = next(module for module in modules if own.startswith(f"{module}."))
+        rest = re.sub(r"\.rdb(\d)\.conv(\d)\.", r".RDB\1.conv\2.0.", own.removeprefix(home))
+        names[own] = modules[home] + rest
+    return names
 
 
 def export_checkpoint(model: Model, path: str | Path) -> Path:
@@ -139,26 +166,19 @@ def export_checkpoint(model: Model, path: str | Path) -> Path:
     if tuple(options["taps"]) != (5, 10, 15, 20) or options["gc"] != 32:
         message = "%s: the public SPSR code knows only taps 5, 10, 15, 20 and gc 32; this model has taps %s and gc %s"
         logging.getLogger(__name__).warning(message, path.name, list(options["taps"]), options["gc"])
-    with replacing(path) as scratch:
-        torch.save(_file_tensors(model.network), scratch)
-    return path
-
-
-def _file_tensors(network: nn.Module) -> dict[str, Tensor]:
-    names = file_names(network)
-    tensors = {names[own]: tensor.detach().cpu().clone() for own, tensor in network.state_dict().items()}
-    first = _first_hr_convolution(len(network.up))
-    tensors |= {f"{ALIAS}.{kind}": tensors[f"{first}.{kind}"] for kind in ("weight", "bias")}
+    names = file_names(model.network)
+    tensors = {names[own]: tensor.detach().cpu().clone() for own, tensor in model.network.state_dict().items()}
+    original = _first_hr_convolution(len(model.network.up))
+    tensors |= {f"{ALIAS}.{kind}": tensors[f"{original}.{kind}"] for kind in ("weight", "bias")}
     tensors |= {name: torch.tensor(kernel)[None, None] for name, kernel in KERNELS.items()}
-    return {name: tensors[name] for name in sorted(tensors, key=_place_in_file)}
 
+    def place(name: str) -> tuple:
+        group, _, rest = name.partition(".")
+        return ORDER.index(group), [int(part) for part in re.findall(r"\d+", rest)], name.endswith(".bias")
 
-def _place_in_file(name: str) -> tuple:
-    groups = ["HR_conv0_new", "HR_conv1_new", "model", "get_g_nopadding", "b_fea_conv"]
-    groups += [f"{part}_{k}" for k in (1, 2, 3, 4) for part in ("b_concat", "b_block")]
-    groups += ["b_LR_conv", "b_module", "conv_w", "f_concat", "f_block", "f_HR_conv0", "f_HR_conv1"]
-    numbers = [int(part) for part in re.findall(r"\d+", name.partition(".")[2])]
-    return groups.index(name.partition(".")[0]), numbers, name.endswith(".bias")
+    with replacing(path) as scratch:
+        torch.save({name: tensors[name] for name in sorted(tensors, key=place)}, scratch)
+    return path
 
 
 def _without_copies(tensors: Mapping[str, Tensor], scale: int) -> tuple[dict[str, Tensor], list[str]]:
@@ -184,40 +204,3 @@ def _without_copies(tensors: Mapping[str, Tensor], scale: int) -> tuple[dict[str
 
 def _first_hr_convolution(steps: int) -> str:
     return f"model.{2 + 3 * steps}"
-
-
-def _file_name(own: str, modules: Mapping[str, str]) -> str:
-    home = next(module for module in modules if own.startswith(f"{module}."))
-    rest = re.sub(r"\.rdb(\d)\.conv(\d)\.", r".RDB\1.conv\2.0.", own.removeprefix(home))
-    return modules[home] + rest
-
-
-def _upsampling_steps(tensors: Mapping[str, Tensor]) -> int:
-    # Counted in the gradient branch too, so that the copy may stand for a missing model.* entry.
-    last = max(_numbers(tensors, r"b_module\.(\d+)\.weight"), default=2)
-    if last < 2 or last % 3 != 2:
-        raise ModelError(
-            f"The file is incomplete: the last tensor of the gradient branch's enlargement is b_module.{last}."
-        )
-    return (last - 2) // 3
-
-
-def _trunk_length(tensors: Mapping[str, Tensor]) -> int:
-    last = max(_numbers(tensors, r"model\.1\.sub\.(\d+)\.RDB\d\."), default=-1)
-    return min(last + 1, len(tensors))
-
-
-def _numbers(tensors: Mapping[str, Tensor], pattern: str) -> list[int]:
-    return [int(match[1]) for match in map(re.compile(pattern).match, tensors) if match]
-
-
-def _size(tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
-    if name not in tensors:
-        raise ModelError(f"The file is incomplete: {name} is missing, from which the network's size is read.")
-    if tensors[name].dim() != 4:
-        raise ModelError(f"{name} in the file has the shape {tuple(tensors[name].shape)}; it should have four axes.")
-    return tensors[name].shape[axis]
-
-
-def _words(options: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in options.items())

@@ -1,6 +1,7 @@
-"""A network's fingerprint: statistics of its outputs for an input that is the same everywhere.
+"""A model: a network with trained weights, and the card that describes it.
 
-A model: a network with trained weights, and the card that describes it.
+Loading checks hashes and executes nothing. A model's self check is its network's fingerprint: statistics of its outputs
+for an input that is the same everywhere.
 """
 
 from __future__ import annotations
@@ -23,86 +24,13 @@ from .card import ModelCard, verify_weights
 from .folder import find_model
 from .header import SIZES, TensorEntry, encode_header, table_digest, write_file
 
-EXTENT = 16
-TOLERANCE = 1e-3
-MEASURES = ("mean", "std", "first", "middle", "last")
-
-
-def probe(spec: NetworkSpec) -> Tensor:
-    """Fixed input in [0, 1], shape (1, input channels, 16, 16[, 16]) or the next size that the network accepts.
-
-    Waves of two lengths and a sharp corner, without random numbers.
-    """
-    extent = max(EXTENT, spec.minimum_size)
-    extent += -extent % spec.multiple
-    shape = (spec.input_channels, *[extent] * spec.dimensions)
-    index = np.arange(prod(shape), dtype=np.float64)
-    values = 0.5 + 0.3 * np.sin(index / 1.7) + 0.2 * np.sin(index / 29.0)
-    values = values.reshape(shape)
-    values[(slice(None), *[slice(extent // 2, None)] * spec.dimensions)] *= 0.5
-    return torch.from_numpy(values[None]).to(torch.float32)
-
-
-@torch.no_grad()
-def describe_outputs(network: nn.Module, spec: NetworkSpec) -> dict:
-    """Statistics of all outputs for `probe`, in float32 on the CPU; JSON.
-
-    Raises
-    ------
-    ModelError
-        If an output is not finite: the weights are useless.
-    """
-    x = probe(spec)
-    told = {}
-    if spec.conditions:
-        values = {"blur": [0.5] * spec.dimensions, "noise": [0.02]}
-        told["conditions"] = {name: torch.tensor([values[name]]) for name in spec.conditions}
-    if spec.scale is None:
-        factors = [min(max(2.0, smallest), largest) for smallest, largest in spec.scale_range]
-        sizes = zip(x.shape[2:], factors, strict=True)
-        told["positions"] = [(torch.arange(round(n * factor)) + 0.5) / factor - 0.5 for n, factor in sizes]
-    outputs = network(x, **told)
-    wrong = [name for name, tensor in outputs.items() if not torch.isfinite(tensor).all()]
-    if wrong:
-        raise ModelError(f"The network's outputs {', '.join(wrong)} are not finite, although its weights are.")
-    return {name: _statistics(tensor.double()) for name, tensor in outputs.items()}
-
-
-def compare_outputs(found: dict, recorded: dict, tolerance: float = TOLERANCE) -> list[str]:
-    """Differences beyond `tolerance` times the output's spread, one sentence each.
-
-    Other machines, threads and versions of torch add in another order; that changes float32 results by about 1e-6.
-    """
-    problems = [f"no output {name}" for name in recorded if name not in found]
-    for name, values in found.items():
-        reference = recorded.get(name, {})
-        if reference.get("shape") != values["shape"]:
-            problems.append(f"{name} has the shape {values['shape']}, not {reference.get('shape')}")
-            continue
-        bound = tolerance * (abs(reference["mean"]) + reference["std"]) + 1e-6
-        problems += [
-            f"{name}: {measure} is {values[measure]:.6g}, not {reference[measure]:.6g}"
-            for measure in MEASURES
-            if not abs(values[measure] - reference[measure]) <= bound
-        ]
-    return problems
-
-
-def _statistics(tensor: Tensor) -> dict:
-    flat = tensor.flatten()
-    return {
-        "shape": [*tensor.shape],
-        "mean": flat.mean().item(),
-        "std": flat.std(correction=0).item(),
-        "first": flat[0].item(),
-        "middle": flat[flat.numel() // 2].item(),
-        "last": flat[-1].item(),
-    }
-
-
 STORED = {torch.float32: "F32", torch.float16: "F16"}
 LARGEST_HALF = 65504.0
 HALF_TOLERANCE = 2e-3
+MOST_LINES = 20
+EXTENT = 16
+TOLERANCE = 1e-3
+MEASURES = ("mean", "std", "first", "middle", "last")
 
 
 class Model:
@@ -160,10 +88,16 @@ class Model:
         path = find_model(path_or_name)
         card = verify_weights(path)
         network = network_of(card)
-        tensors = _read_tensors(path)
-        problems = differences(network.state_dict(), tensors)
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors = {name: tensor.to(torch.float32) for name, tensor in load_file(path, device="cpu").items()}
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"The weights in {path} cannot be read: {error}.") from error
+        problems = misfit(network.state_dict(), tensors)
         if problems:
-            raise ModelError(f"The weights in {path} do not fit the network {card.spec.network}:\n{as_list(problems)}")
+            raise ModelError(f"The weights in {path} do not fit the network {card.spec.network}:\n{problems}")
         refuse_non_finite(tensors, path)
         network.load_state_dict(tensors)
         return Model(network.to(choose_device(str(device))), described(network, card))
@@ -188,67 +122,74 @@ class Model:
         OutputError
             If the file cannot be written.
         """
+        from .. import __version__
+
         path = Path(path)
         weights = self._weights()
         refuse_non_finite(weights, path)
         check = describe_outputs(self._copy(weights), self.spec)
         if half:
+            full = check
             weights = {name: tensor.to(torch.float16) for name, tensor in weights.items()}
-            check = self._checked_half(weights, check)
-        names = sorted(weights)
-        buffers = [_bytes(weights[name]) for name in names]
-        entries = _table({name: weights[name] for name in names})
+            large = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+            if large:
+                raise ModelError(
+                    f"Weights above {LARGEST_HALF:g} do not fit float16: {', '.join(large)}.", "Save as float32."
+                )
+            check = describe_outputs(self._copy(weights), self.spec)
+            problems = compare_outputs(check, full, HALF_TOLERANCE)
+            if problems:
+                raise ModelError(
+                    f"float16 weights would change the outputs: {'; '.join(problems)}.", "Save as float32."
+                )
+        entries, buffers, position = {}, [], 0
+        for name, tensor in sorted(weights.items()):
+            dtype, array = STORED[tensor.dtype], tensor.contiguous().numpy()
+            array = array.byteswap() if sys.byteorder == "big" else array
+            entries[name] = TensorEntry(dtype, tuple(tensor.shape), position, position + array.size * SIZES[dtype])
+            buffers.append(memoryview(array.reshape(-1).view("u1")))
+            position = entries[name].stop
         digest = table_digest(entries)
         for buffer in buffers:
             digest.update(buffer)
-        card = described(self.network, self.card)
-        card = replace(card, weights_sha256=digest.hexdigest(), self_check=check, created_with=_program())
+        card = replace(
+            described(self.network, self.card),
+            weights_sha256=digest.hexdigest(),
+            self_check=check,
+            created_with=f"CBCT Super-Resolution {__version__}, torch {torch.__version__}",
+        )
         return write_file(path, encode_header(entries, card.to_metadata()), buffers)
 
     def verify(self) -> list[tuple[str, bool, str]]:
         """Check the model's file and the network in memory: (what was checked, whether it is right, details)."""
-        report = [self._verify_file()] if self.card.path else []
+        report = []
+        if self.card.path:
+            try:
+                verify_weights(self.card.path)
+                found = (True, str(self.card.path))
+            except ModelError as error:
+                found = (False, str(error))
+            report.append(("the file is as it was saved", *found))
         bad = [name for name, tensor in self.network.state_dict().items() if not torch.isfinite(tensor).all()]
         report.append(("all weights are finite", not bad, ", ".join(bad) or f"{self.parameters:,} weights"))
-        return [*report, self._verify_outputs()]
+        if not self.card.self_check:
+            found = (True, "nothing is recorded: the model was not saved yet")
+        else:
+            try:
+                outputs = describe_outputs(self._copy(self._weights()), self.spec)
+                problems = compare_outputs(outputs, self.card.self_check)
+                found = (not problems, "; ".join(problems) or ", ".join(outputs))
+            except ModelError as error:
+                found = (False, str(error))
+        return [*report, ("the outputs for the test input are as recorded", *found)]
 
     @property
     def parameters(self) -> int:
         """Number of weights."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
-    def _verify_file(self) -> tuple[str, bool, str]:
-        try:
-            verify_weights(self.card.path)
-        except ModelError as error:
-            return "the file is as it was saved", False, str(error)
-        return "the file is as it was saved", True, str(self.card.path)
-
-    def _verify_outputs(self) -> tuple[str, bool, str]:
-        check = "the outputs for the test input are as recorded"
-        if not self.card.self_check:
-            return check, True, "nothing is recorded: the model was not saved yet"
-        try:
-            found = describe_outputs(self._copy(self._weights()), self.spec)
-        except ModelError as error:
-            return check, False, str(error)
-        problems = compare_outputs(found, self.card.self_check)
-        return check, not problems, "; ".join(problems) or ", ".join(found)
-
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().to("cpu", torch.float32) for name, tensor in self.network.state_dict().items()}
-
-    def _checked_half(self, weights: Mapping[str, Tensor], full: dict) -> dict:
-        large = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
-        if large:
-            raise ModelError(
-                f"Weights above {LARGEST_HALF:g} do not fit float16: {', '.join(large)}.", "Save as float32."
-            )
-        check = describe_outputs(self._copy(weights), self.spec)
-        problems = compare_outputs(check, full, HALF_TOLERANCE)
-        if problems:
-            raise ModelError(f"float16 weights would change the outputs: {'; '.join(problems)}.", "Save as float32.")
-        return check
 
     def _copy(self, weights: Mapping[str, Tensor]) -> nn.Module:
         network = network_of(self.card)
@@ -288,8 +229,8 @@ def described(network: nn.Module, card: ModelCard) -> ModelCard:
     return replace(card, spec=own if own.context == "global" else replace(own, context=card.spec.context))
 
 
-def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """What keeps tensors from being loaded into a network, one readable line each; empty if they fit."""
+def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What keeps tensors from being loaded into a network, a line each; "" if they fit."""
     missing = [f"missing: {name} {tuple(expected[name].shape)}" for name in expected if name not in found]
     unknown = [f"unknown: {name} {tuple(found[name].shape)}" for name in found if name not in expected]
     shapes = [
@@ -297,51 +238,82 @@ def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
         for name in expected
         if name in found and found[name].shape != expected[name].shape
     ]
-    return [*missing, *unknown, *shapes]
-
-
-def as_list(problems: list[str], most: int = 20) -> str:
-    """Indented lines, cut after `most`."""
-    more = [f"... and {len(problems) - most} more"] if len(problems) > most else []
-    return "\n".join(f"  {line}" for line in [*problems[:most], *more])
+    return _lines([*missing, *unknown, *shapes])
 
 
 def refuse_non_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raise ModelError, naming them, if tensors hold NaN or infinity."""
     bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
-        raise ModelError(f"The weights for {path} hold NaN or infinity:\n{as_list(bad)}")
+        raise ModelError(f"The weights for {path} hold NaN or infinity:\n{_lines(bad)}")
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path, device="cpu")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"The weights in {path} cannot be read: {error}.") from error
-    return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
+def _lines(texts: list[str]) -> str:
+    more = [f"... and {len(texts) - MOST_LINES} more"] if len(texts) > MOST_LINES else []
+    return "\n".join(f"  {text}" for text in [*texts[:MOST_LINES], *more])
 
 
-def _table(weights: Mapping[str, Tensor]) -> dict[str, TensorEntry]:
-    entries, position = {}, 0
-    for name, tensor in weights.items():
-        dtype = STORED[tensor.dtype]
-        stop = position + tensor.numel() * SIZES[dtype]
-        entries[name] = TensorEntry(dtype, tuple(tensor.shape), position, stop)
-        position = stop
-    return entries
+def probe(spec: NetworkSpec) -> Tensor:
+    """Fixed input in [0, 1], shape (1, input channels, 16, 16[, 16]) or the next size that the network accepts.
+
+    Waves of two lengths and a sharp corner, without random numbers.
+    """
+    extent = max(EXTENT, spec.minimum_size)
+    extent += -extent % spec.multiple
+    shape = (spec.input_channels, *[extent] * spec.dimensions)
+    index = np.arange(prod(shape), dtype=np.float64)
+    values = 0.5 + 0.3 * np.sin(index / 1.7) + 0.2 * np.sin(index / 29.0)
+    values = values.reshape(shape)
+    values[(slice(None), *[slice(extent // 2, None)] * spec.dimensions)] *= 0.5
+    return torch.from_numpy(values[None]).to(torch.float32)
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    array = tensor.contiguous().numpy()
-    if sys.byteorder == "big":
-        array = array.byteswap()
-    return memoryview(array.reshape(-1).view("u1"))
+@torch.no_grad()
+def describe_outputs(network: nn.Module, spec: NetworkSpec) -> dict:
+    """Statistics of all outputs for `probe`, in float32 on the CPU; JSON.
+
+    Raises
+    ------
+    ModelError
+        If an output is not finite: the weights are useless.
+    """
+    x = probe(spec)
+    told = {}
+    if spec.conditions:
+        values = {"blur": [0.5] * spec.dimensions, "noise": [0.02]}
+        told["conditions"] = {name: torch.tensor([values[name]]) for name in spec.conditions}
+    if spec.scale is None:
+        factors = [min(max(2.0, smallest), largest) for smallest, largest in spec.scale_range]
+        sizes = zip(x.shape[2:], factors, strict=True)
+        told["positions"] = [(torch.arange(round(n * factor)) + 0.5) / factor - 0.5 for n, factor in sizes]
+    outputs = network(x, **told)
+    wrong = [name for name, tensor in outputs.items() if not torch.isfinite(tensor).all()]
+    if wrong:
+        raise ModelError(f"The network's outputs {', '.join(wrong)} are not finite, although its weights are.")
+    found = {}
+    for name, tensor in outputs.items():
+        flat = tensor.double().flatten()
+        numbers = (flat.mean(), flat.std(correction=0), flat[0], flat[flat.numel() // 2], flat[-1])
+        values = zip(MEASURES, numbers, strict=True)
+        found[name] = {"shape": [*tensor.shape], **{measure: value.item() for measure, value in values}}
+    return found
 
 
-def _program() -> str:
-    from .. import __version__
+def compare_outputs(found: dict, recorded: dict, tolerance: float = TOLERANCE) -> list[str]:
+    """Differences beyond `tolerance` times the output's spread, one sentence each.
 
-    return f"CBCT Super-Resolution {__version__}, torch {torch.__version__}"
+    Other machines, threads and versions of torch add in another order; that changes float32 results by about 1e-6.
+    """
+    problems = [f"no output {name}" for name in recorded if name not in found]
+    for name, values in found.items():
+        reference = recorded.get(name, {})
+        if reference.get("shape") != values["shape"]:
+            problems.append(f"{name} has the shape {values['shape']}, not {reference.get('shape')}")
+            continue
+        bound = tolerance * (abs(reference["mean"]) + reference["std"]) + 1e-6
+        problems += [
+            f"{name}: {measure} is {values[measure]:.6g}, not {reference[measure]:.6g}"
+            for measure in MEASURES
+            if not abs(values[measure] - reference[measure]) <= bound
+        ]
+    return problems

@@ -1,6 +1,7 @@
-"""A layer that stays in float32 while automatic mixed precision runs everything around it in half precision.
+"""Building blocks that several networks share.
 
-Building blocks that several networks share: the dense blocks of ESRGAN and the gradient map of SPSR.
+Convolutions (one of them in full precision whatever surrounds it), the dense blocks of ESRGAN, enlargement, SPSR's
+gradient map, and first weights.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+SLOPE = 0.2
+RESIDUAL_SCALE = 0.2
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[None]:
@@ -28,10 +32,6 @@ class FullPrecisionConv2d(nn.Conv2d):
         """(N, C, H, W) of any precision -> (N, C', H', W')."""
         with full_precision(x):
             return super().forward(x.to(self.weight.dtype))
-
-
-SLOPE = 0.2
-RESIDUAL_SCALE = 0.2
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:

@@ -53,14 +53,6 @@ def check_limits(options: Any) -> None:
                 raise ValueError(f"{one.name} is {number}; it must be at least {rules['minimum']}.")
 
 
-def _check_channels(options: UNetSPSROptions | ResidualOptions) -> None:
-    slices, in_nc, out_nc = options.slices, options.in_nc, options.out_nc
-    if out_nc == 3 and (slices or in_nc != 3):
-        raise ValueError(f"in_nc must be 3 where out_nc is 3, not {in_nc}, and there are no neighbouring slices.")
-    if out_nc == 1 and in_nc != 2 * slices + 1:
-        raise ValueError(f"in_nc must be {2 * slices + 1} with {slices} slices on either side, not {in_nc}.")
-
-
 @dataclass(frozen=True)
 class NoOptions:
     """Of a network that is always the same."""
@@ -119,7 +111,13 @@ class UNetSPSROptions:
             Its message begins with the option's name.
         """
         check_limits(self)
-        _check_channels(self)
+        if self.slices and (self.in_nc, self.out_nc) != (2 * self.slices + 1, 1):
+            raise ValueError(
+                f"in_nc must be {2 * self.slices + 1} and out_nc 1 with {self.slices} slices on either side, not "
+                f"{self.in_nc} and {self.out_nc}."
+            )
+        if not self.slices and self.in_nc not in (1, 3):
+            raise ValueError(f"in_nc must be 1 or 3 without neighbouring slices, not {self.in_nc}.")
         taps = list(self.branch_taps)
         if len(taps) != 4 or taps != sorted(set(taps)):
             raise ValueError(f"taps must be four ascending numbers of blocks, not {taps}.")
@@ -158,7 +156,11 @@ class ResidualOptions:
             Its message begins with the option's name.
         """
         check_limits(self)
-        _check_channels(self)
+        if (self.slices and self.out_nc != 1) or self.in_nc != self.out_nc * (2 * self.slices + 1):
+            raise ValueError(
+                f"in_nc {self.in_nc} and out_nc {self.out_nc} do not fit: alike (1 or 3), or, with {self.slices} "
+                f"neighbouring slices on either side, {2 * self.slices + 1} and 1."
+            )
 
 
 class DiscriminatorLimits:

@@ -7,6 +7,9 @@ last layers work on the output's grid, and learns more in the same time.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from itertools import product
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,16 +40,8 @@ class ResidualNet(nn.Module):
 
     Parameters
     ----------
-    nf : int
-        Features.
-    nb : int
-        Number of residual blocks.
-    in_nc, out_nc : int
-        Channels of input and output, 1 or 3; in_nc is 2 * slices + 1 where there are neighbouring slices.
-    scale : int
-        1, 2, 3, 4 or 8.
-    slices : int
-        Neighbouring slices on either side that come as channels, in their order; the middle one is enlarged.
+    **options
+        Fields of `ResidualOptions`.
 
     Raises
     ------
@@ -56,16 +51,15 @@ class ResidualNet(nn.Module):
 
     full_precision = ("tail",)
 
-    def __init__(
-        self, nf: int = 64, nb: int = 23, in_nc: int = 1, out_nc: int = 1, scale: int = 2, slices: int = 0
-    ) -> None:
+    def __init__(self, **options) -> None:
         super().__init__()
-        self.options = dict(nf=nf, nb=nb, in_nc=in_nc, out_nc=out_nc, scale=scale, slices=slices)
-        ResidualOptions(**self.options).check()
-        self.slices = slices
-        self.head = conv(in_nc, nf)
-        self.blocks = nn.ModuleList(ResidualBlock(nf) for _ in range(nb))
-        self.tail = FullPrecisionConv2d(nf + out_nc, out_nc * scale**2, 3, padding=1)
+        chosen = ResidualOptions(**options)
+        chosen.check()
+        self.options = asdict(chosen)
+        self.slices = chosen.slices
+        self.head = conv(chosen.in_nc, chosen.nf)
+        self.blocks = nn.ModuleList(ResidualBlock(chosen.nf) for _ in range(chosen.nb))
+        self.tail = FullPrecisionConv2d(chosen.nf + chosen.out_nc, chosen.out_nc * chosen.scale**2, 3, padding=1)
         self._initialise()
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -113,16 +107,9 @@ class ResidualNet(nn.Module):
         for layer in (*(block.conv2 for block in self.blocks), self.tail):
             layer.weight.mul_(CALM)
         channels, scale = self.options["out_nc"], self.options["scale"]
+        offsets = [(part + 0.5) / scale - 0.5 for part in range(scale)]  # of the parts that a pixel becomes, from it
+        profiles = [torch.tensor([max(0.0, -x), 1 - abs(x), max(0.0, x)]) for x in offsets]
         self.tail.weight[:, -channels:] = 0
-        for channel in range(channels):
-            for row in range(scale):
-                for column in range(scale):
-                    kernel = torch.outer(_linear(row, scale), _linear(column, scale))
-                    place = (channel * scale + row) * scale + column
-                    self.tail.weight[place, channel - channels] = kernel
-
-
-def _linear(part: int, scale: int) -> Tensor:
-    """Weights of a pixel and its neighbours before and behind for one of the `scale` parts that it becomes."""
-    offset = (part + 0.5) / scale - 0.5
-    return torch.tensor([max(0.0, -offset), 1 - abs(offset), max(0.0, offset)])
+        for channel, row, column in product(range(channels), range(scale), range(scale)):
+            place = (channel * scale + row) * scale + column
+            self.tail.weight[place, channel - channels] = torch.outer(profiles[row], profiles[column])

@@ -8,8 +8,10 @@ along as channels is ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil, log2, prod
+from dataclasses import asdict
+from itertools import accumulate
+from math import ceil, log2
+from operator import mul
 
 import torch
 from torch import Tensor, nn
@@ -38,22 +40,8 @@ class UNetSPSR(nn.Module):
 
     Parameters
     ----------
-    nf : int
-        Features of the trunk and of the gradient branch.
-    nb : int
-        Number of RRDBs in the trunk, at least 4.
-    gc : int
-        Growth channels of the dense blocks.
-    in_nc, out_nc : int
-        Channels of input and output, 1 or 3; in_nc is 2 * slices + 1 where there are neighbouring slices.
-    scale : int
-        1, 2, 3, 4 or 8.
-    taps : sequence of four int, optional
-        The gradient branch takes in the trunk's features after these RRDBs, counted from 1. Default: 5, 10, 15, 20 for
-        nb >= 20, otherwise the quarters of the trunk.
-    slices : int
-        Neighbouring slices on either side that come as channels, in their order; the middle one is enlarged. The
-        gradient branch sees the middle one alone.
+    **options
+        Fields of `UNetSPSROptions`.
 
     Raises
     ------
@@ -63,34 +51,22 @@ class UNetSPSR(nn.Module):
 
     full_precision = ("fusion_out",)
 
-    def __init__(
-        self,
-        nf: int = 64,
-        nb: int = 23,
-        gc: int = 32,
-        in_nc: int = 1,
-        out_nc: int = 1,
-        scale: int = 2,
-        taps: Sequence[int] | None = None,
-        slices: int = 0,
-    ) -> None:
+    def __init__(self, **options) -> None:
         super().__init__()
-        checked = UNetSPSROptions(
-            nf=nf, nb=nb, gc=gc, in_nc=in_nc, out_nc=out_nc, scale=scale, taps=taps, slices=slices
-        )
-        checked.check()
-        self.taps = checked.branch_taps
-        self.options = dict(nf=nf, nb=nb, gc=gc, in_nc=in_nc, out_nc=out_nc, scale=scale, taps=self.taps)
-        self.slices = slices
-        if slices:
-            self.options["slices"] = slices
-        steps = _upsampling_steps(scale)
+        chosen = UNetSPSROptions(**options)
+        chosen.check()
+        self.options = {**asdict(chosen), "taps": chosen.branch_taps}
+        if not chosen.slices:
+            del self.options["slices"]
+        self.taps, self.slices = chosen.branch_taps, chosen.slices
+        nf, nb, gc, in_nc, out_nc = chosen.nf, chosen.nb, chosen.gc, chosen.in_nc, chosen.out_nc
+        steps = [3] if chosen.scale == 3 else [2] * int(log2(chosen.scale))
 
         self.head = conv(in_nc, nf)
         self.trunk = nn.ModuleList(RRDB(nf, gc) for _ in range(nb))
         self.trunk_end = conv(nf, nf)
 
-        self.branch_head = conv(1 if slices else in_nc, nf)
+        self.branch_head = conv(1 if self.slices else in_nc, nf)
         self.branch_block = nn.ModuleList(RRDB(2 * nf, gc) for _ in self.taps)
         self.branch_reduce = nn.ModuleList(conv(2 * nf, nf) for _ in self.taps)
         self.branch_end = conv(nf, nf)
@@ -169,7 +145,16 @@ class UNetSPSR(nn.Module):
     def describe(self) -> NetworkSpec:
         """Facts that follow from the options; the context of `encode` is left to calibration."""
         nf, gc, scale = self.options["nf"], self.options["gc"], self.options["scale"]
-        encode_flops, decode_flops = self._flops_per_pixel()
+        encode = (self.head, self.trunk, self.trunk_end)
+        encode += (self.branch_head, self.branch_block, self.branch_reduce, self.branch_end)
+        at_full_size = (self.hr0, self.hr1, self.branch_hr0, self.branch_hr1, self.branch_out)
+        at_full_size += (self.fusion_block, self.fusion_reduce, self.fusion_hr, self.fusion_out)
+        # What one output pixel depends on, in output pixels: one for each convolution, 15 for the RRDB, and more for
+        # the convolutions before the last enlargement. Of these each pixel also costs less.
+        radius, decode = 1 + 1 + 15 + 1 + 1 + 1, float(_weights(*at_full_size))
+        for size, *ups in zip(accumulate((up.factor for up in self.up), mul), self.up, self.branch_up, strict=True):
+            radius += scale // size
+            decode += _weights(*ups) * (size / scale) ** 2
         return NetworkSpec(
             network="unetspsr",
             options={**self.options, "taps": list(self.taps)},
@@ -177,48 +162,15 @@ class UNetSPSR(nn.Module):
             scale=scale,
             channels=1 if self.slices else self.options["in_nc"],
             slices=self.slices,
-            decode_context=ceil(_decode_radius(scale) / scale),
+            decode_context=ceil(radius / scale),
             outputs={"sr": "image", "branch": "gradient", "gradient": "gradient"},
-            encode_flops=encode_flops,
+            encode_flops=2.0 * _weights(*encode),
             encode_bytes=4.0 * (7 * nf + 2 * (2 * nf + 4 * gc) + 2 * nf),
-            decode_flops=decode_flops / scale**2,
+            decode_flops=2.0 * decode,
             decode_bytes=4.0 * (5 * nf + 2 * (2 * nf + 4 * gc)),
         )
 
-    def _flops_per_pixel(self) -> tuple[float, float]:
-        """Two operations for each weight and each pixel that it is applied to, counted for one pixel of the input.
 
-        Those of `encode`, then those of `decode`.
-        """
-        scale, encode, decode = self.options["scale"], 0.0, 0.0
-        for name, layer in self.named_modules():
-            if isinstance(layer, nn.Conv2d):
-                part = name.removeprefix("branch_").partition(".")[0]
-                flops = 2.0 * layer.weight.numel() * _enlargement(name, scale) ** 2
-                if part in ("up", "hr0", "hr1", "out") or part.startswith("fusion"):
-                    decode += flops
-                else:
-                    encode += flops
-        return encode, decode
-
-
-def _upsampling_steps(scale: int) -> list[int]:
-    return [3] if scale == 3 else [2] * int(log2(scale))
-
-
-def _decode_radius(scale: int) -> int:
-    """Context of `decode`, in output pixels: one for each convolution, more for those before the last enlargement."""
-    after_last_step = 1 + 1 + 15 + 1 + 1 + 1
-    size, radius = 1, after_last_step
-    for step in _upsampling_steps(scale):
-        size *= step
-        radius += scale // size
-    return radius
-
-
-def _enlargement(layer: str, scale: int) -> int:
-    """By how much the image that a layer of this name works on is larger than the input."""
-    part, _, rest = layer.removeprefix("branch_").partition(".")
-    if part == "up":
-        return prod(_upsampling_steps(scale)[: int(rest.split(".")[0]) + 1])
-    return scale if part in ("hr0", "hr1", "out") or part.startswith("fusion") else 1
+def _weights(*modules: nn.Module) -> int:
+    """Number of the convolutions' weights: each costs two operations for each pixel that it is applied to."""
+    return sum(layer.weight.numel() for part in modules for layer in part.modules() if isinstance(layer, nn.Conv2d))

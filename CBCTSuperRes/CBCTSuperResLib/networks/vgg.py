@@ -1,12 +1,11 @@
-"""The network whose features the perceptual loss compares: VGG19 up to the last convolution, before its activation.
+"""Two networks of the VGG kind that training needs: the perceptual loss's VGG19, and SPSR's discriminator.
 
-Architecture: Simonyan and Zisserman, 2015, configuration E, layers 0 to 34 of torchvision's `vgg19().features`, whose
-names the tensors have. torchvision itself is not needed.
+VGG19: Simonyan and Zisserman, 2015, configuration E, layers 0 to 34 of torchvision's `vgg19().features`, whose names
+the tensors have: up to the last convolution, before its activation. torchvision itself is not needed.
 
-SPSR's discriminator: the first layers of a VGG network with batch norm, one logit for each image.
-
-Architecture: Ledig et al., SRGAN, 2017, figure 4, as SPSR uses it (Ma et al., 2020). Written from the description. The
-names of the tensors are those of SPSR's files.
+The discriminator: Ledig et al., SRGAN, 2017, figure 4, as SPSR uses it (Ma et al., 2020): the first layers of a VGG
+network with batch norm, one logit for each image. Written from the description; the names of the tensors are those of
+SPSR's files.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from .blocks import SLOPE
 
 LAYERS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512)  # 0: halve
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WIDTHS = (1, 1, 2, 4, 8, 8)  # of the discriminator, times nf
+SMALLEST, LARGEST = 128, 159  # pixels that it takes: five halvings leave 4 x 4
 
 
 class VGG19(nn.Module):
@@ -36,8 +37,9 @@ class VGG19(nn.Module):
             else:
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers[:-1])
-        self.register_buffer("mean", _per_channel(MEAN), persistent=False)
-        self.register_buffer("deviation", _per_channel(DEVIATION), persistent=False)
+        for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
+            per_channel = torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
+            self.register_buffer(name, per_channel, persistent=False)
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,14 +50,6 @@ class VGG19(nn.Module):
     def train(self, mode: bool = True) -> VGG19:
         """Stays in evaluation mode."""
         return super().train(False)
-
-
-def _per_channel(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
-
-
-WIDTHS = (1, 1, 2, 4, 8, 8)  # times nf
-SMALLEST, LARGEST = 128, 159  # pixels: five halvings leave 4 x 4
 
 
 class VGGDiscriminator(nn.Module):

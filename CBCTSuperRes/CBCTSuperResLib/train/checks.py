@@ -32,7 +32,13 @@ def contradictions(options: TrainingOptions) -> Findings:
         yield ("datasets",), f"datasets must have {wanted}."
     for key, dataset in options.datasets.items():
         yield from _dataset(f"datasets.{key}", dataset)
+    in_nc, out_nc = (getattr(options.network_G.options, name, 1) for name in ("in_nc", "out_nc"))
+    if in_nc != out_nc != 1:
+        keys = ("network_G.in_nc", "network_G.out_nc")
+        yield keys, f"network_G.in_nc must be {out_nc} where out_nc is {out_nc}, not {in_nc}."
     for block, network in (("network_G", options.network_G), ("network_D", options.network_D)):
+        if block == "network_G" and in_nc != out_nc != 1:
+            continue
         try:
             network.options.check()
         except ValueError as error:  # begins with the option's name

@@ -9,7 +9,7 @@ import copy
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -161,7 +161,7 @@ def read_options(
     return options
 
 
-TABLE = "See the table of options in README.md."
+TABLE = "See the table of options in Resources/Documentation/options.md."
 
 
 def read_values(source: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -238,9 +238,8 @@ def _read_blocks(values: Mapping[str, Any], problems: Problems, is_train: bool) 
 
 def _derived(network: type, own: Mapping[str, Any], scale: int) -> dict[str, Any]:
     """What a network's options take from keys outside its block, or from other keys of it."""
-    names = {one for one in network.__dataclass_fields__ if network.__dataclass_fields__[one].metadata.get("derived")}
     found = {"scale": scale, "slices": (own.get("in_nc", 1) - 1) // 2 if own.get("out_nc") == 1 else 0}
-    return {name: value for name, value in found.items() if name in names}
+    return {one.name: found[one.name] for one in fields(network) if one.metadata.get("derived")}
 
 
 def _table(values: Mapping[str, Any], path: tuple[str, ...], problems: Problems) -> Mapping[str, Any]:

@@ -17,8 +17,7 @@ from ..models.folder import SUFFIX
 from ..models.header import read_header
 from ..models.model import (
     Model,
-    as_list,
-    differences,
+    misfit,
     refuse_non_finite,
 )
 from .validation import undisturbed
@@ -128,10 +127,10 @@ def _from_own_names(network: nn.Module, path: Path, tensors: dict[str, Tensor], 
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    problems = differences(network.state_dict(), weights)
+    problems = misfit(network.state_dict(), weights)
     if problems:
         raise ModelError(
-            f"The weights in {path} do not fit the network of the options:\n{as_list(problems)}",
+            f"The weights in {path} do not fit the network of the options:\n{problems}",
             "Make network_G and scale those of the file, or choose another file.",
         )
     network.load_state_dict(weights)

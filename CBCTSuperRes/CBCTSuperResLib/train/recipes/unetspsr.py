@@ -204,10 +204,13 @@ class UNetSPSRRecipe(Recipe):
 
     def example_batch(self, images: int) -> Batch:
         """Noise of the size of the patches."""
+        return {name: torch.rand(images, *shape) for name, shape in self._shapes.items()}
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, int, int]]:
         edge, network = self._options.datasets["train"].HR_size, self._options.network_G
         small, channels = edge // self._options.scale, network.channels * (2 * network.slices + 1)
-        low, high = (images, channels, small, small), (images, network.out_channels, edge, edge)
-        return {"LR": torch.rand(low), "HR": torch.rand(high)}
+        return {"LR": (channels, small, small), "HR": (network.out_channels, edge, edge)}
 
     @property
     def may_be_in_parts(self) -> bool:
@@ -219,7 +222,7 @@ class UNetSPSRRecipe(Recipe):
         losses over several parts need all outputs beforehand.
         """
         network, ahead = self._options.network_G, micro_batches > 1
-        low, high = (tuple(images.shape[1:]) for images in self.example_batch(1).values())
+        low, high = self._shapes["LR"], self._shapes["HR"]
         generator = NETWORKS[network.network].path, network.options, low
         if in_warm_up:
             return {"G": Use(*generator, passes=3)}
