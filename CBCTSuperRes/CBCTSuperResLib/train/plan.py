@@ -223,9 +223,10 @@ class Work:
 
     def memory(self, micro_batch: int, device: str) -> float:
         """Bytes at the peak, for so many images at a time; see the formulas above."""
-        train, uses = self.options.train, build_recipe(self.options, weights=False).uses(1)
+        train, recipe = self.options.train, build_recipe(self.options, weights=False)
+        uses = recipe.uses(1)
         numbers = {role: (4 if use.trained else 1) * self.costs[role].parameters for role, use in uses.items()}
-        weights = sum(numbers.values()) + (self.costs["G"].parameters if train.ema_decay else 0)
+        weights = sum(numbers.values()) + (self.costs[recipe.exported].parameters if train.ema_decay else 0)
         weights += sum(self.costs[role].derived for role in uses)
         kept = sum(cost.kept for cost in self.costs.values()) + 2 * max(cost.largest for cost in self.costs.values())
         return PROGRAM_BYTES[device] + ALLOCATOR * (4 * weights + micro_batch * kept * BYTES[train.precision])
