@@ -191,7 +191,7 @@ def test_an_image_that_does_not_fit_into_memory_is_cut_into_tiles(monkeypatch):
     monkeypatch.setattr("CBCTSuperResLib.apply.engine.TILE_MEMORY", {"cpu": 4e7, "cuda": 4e7})
     cut = Enlarger(tiny_network())
     assert np.abs(cut(image) - whole).max() < 2e-6
-    assert list(cut._engines) == [("sr", enlarge.WIDE_HALO)]
+    assert list(cut._engines) == [enlarge.WIDE_HALO]
 
 
 def test_the_branch_is_that_of_the_network():

@@ -43,7 +43,6 @@ LOSSES = {
     "gan_weight": "GAN",
     "gradient_gan_weight": "gradient GAN",
 }
-ADVERSARIAL = ("gan_weight", "gradient_gan_weight")
 OF_NO_INTEREST = ("memory",)  # to whoever applies the model
 NOT_STATED = "not stated"
 SAMPLES, SEED = 64, 20
@@ -60,22 +59,24 @@ def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, result
         Texts of its `card` go before those that are made here.
     facts : mapping
         "step", the last iteration; and what is known: "data", what the source says of itself
-        (`TrainingSource.describe`); "window" (lo, hi); "levels" (see `levels_of_source`).
+        (`TrainingSource.describe`); "window" (lo, hi), and "output_window" of another kind of image; "levels" (see
+        `levels_of_source`); what the recipe says instead of the options (`Recipe.card_facts`).
     results : mapping, optional
         What `Validator.run` returned; empty or None if nothing was measured.
     """
-    results = results or {}
+    results, way = results or {}, "slices" if spec.dimensions == 2 else "blocks"
     made = {
         "name": options.name,
-        "title": f"{options.name}: x{options.scale} in slices, trained by a user of this program",
+        "title": f"{options.name}: {spec.scale_text} in {way}, trained by a user of this program",
         "summary": _summary(spec, options, facts),
-        "limits": _limits(options, facts["step"], results),
+        "limits": _limits(options, facts, results),
         "licence": NOT_STATED,
         "voxel_size_mm": voxel_sizes(facts.get("data", {}).get("files", ()), options.scale),
     }
     return ModelCard(
         spec=spec,
         window=_scanner_window(options, facts.get("window")),
+        output_window=facts.get("output_window") if spec.domain == "other" else None,
         levels=facts.get("levels"),
         training=_training(spec, options, facts),
         results=as_results(validation_name(results), results),
@@ -138,11 +139,11 @@ def _summary(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> str
     )
 
 
-def _limits(options: TrainingOptions, step: int, results: Mapping) -> str:
+def _limits(options: TrainingOptions, facts: Mapping, results: Mapping) -> str:
     sentences = ["For research, not for diagnosis.", "Made for scans like those it was trained on."]
-    if any(getattr(options.train, name) > 0 for name in ADVERSARIAL) and step > options.train.warmup_iters:
+    if facts.get("is_adversarial", _is_adversarial(options)) and facts["step"] > options.train.warmup_iters:
         sentences.append("Trained with adversarial losses: fine detail can look real and be invented.")
-    if "psnr" in results:
+    if "psnr_cubic" in results:
         sentences.append(
             f"Measured on {results['images']} images only: PSNR {results['psnr']:.2f} dB, cubic interpolation "
             f"{results['psnr_cubic']:.2f} dB."
@@ -150,6 +151,10 @@ def _limits(options: TrainingOptions, step: int, results: Mapping) -> str:
     else:
         sentences.append("Never measured: compare with interpolation before trusting detail.")
     return " ".join(sentences)
+
+
+def _is_adversarial(options: TrainingOptions) -> bool:
+    return options.train.gan_weight > 0 or options.train.gradient_gan_weight > 0
 
 
 def _training(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> dict:
@@ -163,8 +168,8 @@ def _training(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> di
         "iterations_planned": train.niter,
         "batch_size": data.batch_size,
         "HR_size": data.HR_size,
-        "losses": {LOSSES[name]: getattr(train, name) for name in LOSSES if getattr(train, name) > 0},
-        "gan_type": train.gan_type if any(getattr(train, name) > 0 for name in ADVERSARIAL) else None,
+        "losses": facts.get("losses", {LOSSES[n]: getattr(train, n) for n in LOSSES if getattr(train, n) > 0}),
+        "gan_type": train.gan_type if _is_adversarial(options) else None,
         "warmup_iters": train.warmup_iters,
         "ema_decay": train.ema_decay,
         "seed": train.manual_seed,
@@ -175,7 +180,6 @@ def _training(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> di
 log = logging.getLogger(__name__)
 
 BEST, LATEST = "best", "latest"
-ROLE = "G"
 
 
 def make_run_model(
@@ -261,13 +265,12 @@ def find_run_model(run: Path, which: str | int = BEST) -> Path:
     folder = run / "models"
     if not (run / "options.json").is_file():
         raise InputError(f"{run} is not the folder of a run.", "Give path.root/experiments/NAME.")
-    path = folder / f"{which}_{ROLE}{SUFFIX}"
-    if path.is_file():
-        return path
-    latest = folder / f"{LATEST}_{ROLE}{SUFFIX}"
-    if which == BEST and latest.is_file():
+    models = {file.name.partition("_")[0]: file for file in sorted(folder.glob(f"[!.]*_*{SUFFIX}"))}
+    if str(which) in models:
+        return models[str(which)]
+    if which == BEST and LATEST in models:
         log.warning("The run %s was never validated, so its latest model is taken.", run.name)
-        return latest
-    there = [file.name.removesuffix(f"_{ROLE}{SUFFIX}") for file in sorted(folder.glob(f"*_{ROLE}{SUFFIX}"))]
+        return models[LATEST]
+    there = list(models)
     listed = f"There are: {', '.join(there)}." if there else "It saved no model yet."
     raise InputError(f"The run {run.name} has no model {which}.", listed)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..apply.engine import Engine
 from ..apply.tiles import Axis, plan_tiles
@@ -107,7 +107,7 @@ def as_results(data: str, values: Mapping[str, float]) -> list[dict]:
             "model": round(values[name], TITLES[name][1]),
         }
         for name in MEASURES
-        if name in values
+        if f"{name}_cubic" in values
     ]
 
 
@@ -147,61 +147,51 @@ class Enlarger:
     ) -> None:
         self.spec: NetworkSpec = replace(network.describe(), context=context)
         self._network, self._device, self._cancelled = network, device, cancelled
-        self._engines: dict[tuple[str, int | str], Engine] = {}
+        self._engines: dict[int | str, Engine] = {}
 
-    def __call__(self, image: np.ndarray, output: str = "sr") -> np.ndarray:
-        """Enlarge an image in [0, 1]; `output` names one of the network's outputs of `decode`.
+    def __call__(
+        self,
+        image: np.ndarray,
+        output: str = "sr",
+        *,
+        scale: Sequence[float] | None = None,
+        blur: Sequence[float] | None = None,
+    ) -> np.ndarray:
+        """Enlarge an image or block in [0, 1]; `output` names one of the network's outputs of `decode`.
 
         Parameters
         ----------
-        image : ndarray of float32, shape (rows, columns) or (channels, rows, columns)
+        image : ndarray of float32, shape (rows, columns), (channels, rows, columns) or (k, j, i)
             For a network that sees neighbouring slices: (2 spec.slices + 1, rows, columns).
+        scale : sequence of float, optional
+            Factor along each axis, for a network of any factor.
+        blur : sequence of float, optional
+            Standard deviation of the blur along each axis in voxels of the image, for a network that wants to be told.
 
         Returns
         -------
-        ndarray of float32, shape (rows, columns), or (channels, rows, columns) for colours; not clipped
+        ndarray of float32, shape of the enlarged image, (channels, rows, columns) for colours; not clipped
         """
-        if image.ndim == 3 and not self.spec.slices:
-            return self._whole(image, output)
-        sizes = zip(image.shape[-2:], self.spec.scale, strict=True)
-        axes = [Axis(length, 0, length, int(factor) * length) for length, factor in sizes]
+        spec = self.spec
+        if image.ndim == 3 and spec.dimensions == 2 and not spec.slices:  # colours; the engine works on one
+            with torch.inference_mode():
+                network = copy.deepcopy(self._network).eval().to(self._device)
+                batch = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].to(self._device)
+                return network(batch)[output][0].float().cpu().numpy()
+        sizes, blur = image.shape[-spec.dimensions :], blur or [0.0] * spec.dimensions
+        axes = [
+            Axis(length, 0, length, round(factor * length), blur=sigma)
+            for length, factor, sigma in zip(sizes, scale or spec.scale, blur, strict=True)
+        ]
         (whole,) = plan_tiles(axes, None, 0)
-        return self._engine(output, self._context_for(image)).run(np.ascontiguousarray(image, np.float32), axes, whole)
-
-    @torch.inference_mode()
-    def _whole(self, image: np.ndarray, output: str) -> np.ndarray:
-        """An image of several colours; the engine works on one."""
-        network = copy.deepcopy(self._network).eval().to(self._device)
-        batch = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None].to(self._device)
-        return network(batch)[output][0].float().cpu().numpy()
-
-    def _context_for(self, image: np.ndarray) -> int | str:
-        if self.spec.context != "unknown":
-            return self.spec.context
-        need = image.size * self.spec.encode_bytes
-        fits = need <= MEMORY_SHARE * free_memory(torch.device(self._device))
-        return "unknown" if fits else WIDE_HALO
-
-    def _engine(self, output: str, context: int | str) -> Engine:
-        if (output, context) not in self._engines:
-            network = self._network if output == "sr" else _Output(self._network, output)
-            spec = replace(self.spec, context=context)
-            self._engines[output, context] = Engine(network, spec, self._device, "fp32", cancelled=self._cancelled)
-        return self._engines[output, context]
-
-
-class _Output(nn.Module):
-    """A network whose "sr" is another of its outputs."""
-
-    def __init__(self, network: nn.Module, output: str) -> None:
-        super().__init__()
-        self.network, self.output = network, output
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.network.encode(x)
-
-    def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
-        return {"sr": self.network.decode(features, positions)[self.output]}
+        context = spec.context
+        fits = image.size * spec.encode_bytes <= MEMORY_SHARE * free_memory(torch.device(self._device))
+        if context == "unknown" and not fits:
+            context = WIDE_HALO
+        if context not in self._engines:
+            own = replace(spec, context=context)
+            self._engines[context] = Engine(self._network, own, self._device, "fp32", cancelled=self._cancelled)
+        return self._engines[context].run_outputs(np.ascontiguousarray(image, np.float32), axes, whole, [output])[0]
 
 
 @contextmanager
@@ -209,9 +199,6 @@ def undisturbed() -> Iterator[None]:
     """What is built inside, on the CPU, draws from torch's generator without moving it on."""
     with torch.random.fork_rng(devices=[]):
         yield
-
-
-BRANCH = "branch"
 
 
 class Validator:
@@ -299,7 +286,7 @@ class Validator:
         return {f"{name}{method}": values[method][name] for name in MEASURES for method in values}
 
     def _picture(self, pair: ImagePair, sr: np.ndarray, row: Mapping[str, float], enlarge: Enlarger) -> np.ndarray:
-        branch = enlarge(pair.input, BRANCH) if BRANCH in enlarge.spec.outputs else None
+        branch = enlarge(pair.input, "branch") if "branch" in enlarge.spec.outputs else None
         return compared(pair.LR, sr, pair.HR, self._scale, row, branch)
 
 

@@ -48,8 +48,10 @@ class RunWriter:
         self._facts = {
             "data": source.describe(),
             "window": (source.window.lo, source.window.hi),
+            "output_window": source.output_window and (source.output_window.lo, source.output_window.hi),
             "levels": levels_of_source(source),
             "clipped_share": source.clipped_share,
+            **state.recipe.card_facts(),
         }
         folder.begin(anew)
         self.checkpoints.abandon_after(state.step)

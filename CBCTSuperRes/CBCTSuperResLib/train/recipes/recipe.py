@@ -146,6 +146,11 @@ class Recipe:
         """Whether what was measured now is better than the best so far, which is empty before the first."""
         return "psnr" in results and results["psnr"] > best.get("psnr", -inf)
 
+    def card_facts(self) -> dict[str, Any]:
+        """For the model's card, where the keys of "train" do not say it: "losses" (weights by name) and
+        "is_adversarial", whether fine detail may be invented."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """What must be saved beyond networks and optimisers, a pool of images for instance.
 

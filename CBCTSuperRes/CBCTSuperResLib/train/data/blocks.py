@@ -1,0 +1,269 @@
+"""Blocks of volumes, for networks of three dimensions: pairs of volumes, or volumes whose coarse scan is simulated.
+
+A network of any real factor is trained with the factors drawn for each sample, and its output at places of the fine
+volume, which the batch names in voxels of the coarse block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ...acquisition.scanner import ALL_AXES, correlated_noise
+from ...core.errors import InputError
+from ...scan.window import Window
+from .decode import Tally, read_voxels_of, window_of
+from .files import Plane, planes_of
+from .patches import Augmentation, Sample, Samples
+from .pictures import entries_of, part_of
+from .source import TrainingSource
+
+if TYPE_CHECKING:
+    from ..options import TrainDatasetOptions, TrainingOptions
+
+Range = tuple[float, float]
+REACH = 4.0  # standard deviations of a blur beyond which nothing is seen
+NOISE_SMOOTH = 0.6  # coarse voxels, as in the graded protocols
+
+
+@dataclass(frozen=True)
+class UnitVolume:
+    """A volume that stays in the type of its file until a block of it is asked for.
+
+    Attributes
+    ----------
+    name : str
+    voxels : ndarray, shape (k, j, i)
+    window : Window
+    """
+
+    name: str
+    voxels: np.ndarray
+    window: Window
+
+    def cut(self, voxels: np.ndarray, starts: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+        """A block of `voxels`, which are this volume's in any position, as float32 in units of the window."""
+        return self.window.to_unit(part_of(voxels, starts, counts))
+
+
+@dataclass(frozen=True)
+class BlockScan:
+    """How the coarse scan of a fine volume is made, drawn for each sample.
+
+    Attributes
+    ----------
+    factors : ((low, high), (low, high), (low, high))
+        Fine voxels along a coarse one, along k, j and i; uniform in the logarithm.
+    blur : (low, high)
+        Standard deviation of the blur along each axis, in coarse voxels.
+    noise : (low, high)
+        Standard deviation of the noise, in units of the window.
+    """
+
+    factors: tuple[Range, Range, Range]
+    blur: Range = (0.25, 0.6)
+    noise: Range = (0.0, 0.03)
+
+
+class PairedBlocks(Samples):
+    """Blocks of pairs of coarse and fine volumes of the same place, with a whole factor along each axis.
+
+    Parameters
+    ----------
+    pairs : sequence of (UnitVolume, UnitVolume)
+        (LR, HR).
+    edge : int
+        Of LR's blocks, in voxels.
+    augmentation : Augmentation
+
+    Raises
+    ------
+    InputError
+        If a volume is smaller than a block, or HR is no whole multiple of LR.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[UnitVolume, UnitVolume]], edge: int, augmentation: Augmentation) -> None:
+        self._pairs, self._edge, self._augmentation = pairs, edge, augmentation
+        self.names = [high.name for _, high in pairs]
+        for low, high in pairs:
+            if any(fine % coarse for coarse, fine in zip(low.voxels.shape, high.voxels.shape, strict=True)):
+                raise InputError(
+                    f"{high.name} has {_size(high)} voxels and {low.name} {_size(low)}: HR is no multiple of LR.",
+                    "Crop both to their common region (cbct-superres prepare).",
+                )
+            _refuse_small(low, [edge] * 3)
+
+    def sample(self, image: int, rng: np.random.Generator) -> Sample:
+        low, high = self._pairs[image]
+        change, upside_down = self._augmentation.draw(rng), bool(rng.random() < 0.5 and self._augmentation.use_flip)
+        coarse, fine = (change.turned(v.voxels[::-1] if upside_down else v.voxels) for v in (low, high))
+        factors = [b // a for a, b in zip(coarse.shape, fine.shape, strict=True)]
+        starts = [int(rng.integers(n - self._edge + 1)) for n in coarse.shape]
+        block = low.cut(coarse, starts, [self._edge] * 3)
+        starts = [start * factor for start, factor in zip(starts, factors, strict=True)]
+        truth = high.cut(fine, starts, [self._edge * factor for factor in factors])
+        return {"LR": change.recontrasted(block)[None], "HR": change.recontrasted(truth)[None]}
+
+
+class SimulatedBlocks(Samples):
+    """Blocks of volumes whose coarse scan is simulated.
+
+    A sample's "LR" is (1, edge, edge, edge) and its "blur" the standard deviation along each axis, in LR voxels. "HR"
+    is the same place in the fine volume; with `targets`, so many of its voxels along each axis, and "positions" (3,
+    targets) says where they lie, in voxels of LR (0 is the centre of its first voxel).
+
+    Parameters
+    ----------
+    volumes : sequence of UnitVolume
+    edge : int
+        Of LR's blocks, in voxels.
+    scan : BlockScan
+    augmentation : Augmentation
+    targets : int, optional
+        Where the factors are real numbers; whole ones need none.
+
+    Raises
+    ------
+    InputError
+        If a volume is smaller than a block.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[UnitVolume],
+        edge: int,
+        scan: BlockScan,
+        augmentation: Augmentation,
+        targets: int | None = None,
+    ) -> None:
+        self._volumes, self._edge, self._scan, self._augmentation = volumes, edge, scan, augmentation
+        self._targets = targets
+        self.names = [volume.name for volume in volumes]
+        largest = max(high for _, high in scan.factors)  # a change may exchange axes
+        for volume in volumes:
+            _refuse_small(volume, [ceil(edge * largest)] * 3)
+
+    def sample(self, image: int, rng: np.random.Generator) -> Sample:
+        volume, scan = self._volumes[image], self._scan
+        change, upside_down = self._augmentation.draw(rng), bool(rng.random() < 0.5 and self._augmentation.use_flip)
+        voxels = change.turned(volume.voxels[::-1] if upside_down else volume.voxels)
+        factors = [float(np.exp(rng.uniform(np.log(low), np.log(high)))) for low, high in scan.factors]
+        blur = rng.uniform(*scan.blur, 3)
+        lengths = [int(self._edge * factor + 1e-9) for factor in factors]  # fine voxels within the block
+        starts = [int(rng.integers(n - length + 1)) for n, length in zip(voxels.shape, lengths, strict=True)]
+        margins = [ceil(REACH * scan.blur[1] * factor + factor) for factor in factors]
+
+        fine = volume.cut(
+            voxels,
+            [start - margin for start, margin in zip(starts, margins, strict=True)],
+            [length + 2 * margin for length, margin in zip(lengths, margins, strict=True)],
+        )
+        fine = change.recontrasted(fine)
+        coarse = fine
+        for axis, (factor, margin) in enumerate(zip(factors, margins, strict=True)):
+            weights = scan_weights(self._edge, factor, blur[axis], fine.shape[axis], margin)
+            coarse = np.moveaxis(np.tensordot(weights, coarse, (1, axis)), 0, axis)
+        noise = correlated_noise(
+            coarse.shape, rng.uniform(*scan.noise), NOISE_SMOOTH, ALL_AXES, int(rng.integers(2**31))
+        )
+        found = {"LR": np.clip(coarse + noise, 0, 1)[None], "blur": blur.astype(np.float32)}
+
+        if self._targets is None:
+            inner = tuple(slice(margin, margin + length) for margin, length in zip(margins, lengths, strict=True))
+            return {**found, "HR": np.clip(fine[inner], 0, 1)[None]}
+        firsts = [int(rng.integers(max(1, length - self._targets + 1))) for length in lengths]
+        places = np.array(firsts)[:, None] + np.arange(self._targets)
+        positions = (places + 0.5) / np.array(factors)[:, None] - 0.5
+        inner = [margin + first for margin, first in zip(margins, firsts, strict=True)]
+        truth = part_of(fine, inner, [self._targets] * 3)
+        return {**found, "HR": np.clip(truth, 0, 1)[None], "positions": positions.astype(np.float32)}
+
+
+def scan_weights(outputs: int, factor: float, blur: float, inputs: int, margin: int) -> np.ndarray:
+    """Weights of fine voxels in coarse ones along an axis: the mean over a coarse voxel of what a Gaussian has blurred.
+
+    Parameters
+    ----------
+    outputs : int
+        Coarse voxels; the first begins where fine voxel number `margin` does.
+    factor : float
+        Fine voxels along a coarse one.
+    blur : float
+        Standard deviation of the Gaussian, in coarse voxels.
+    inputs : int
+        Fine voxels.
+    margin : int
+
+    Returns
+    -------
+    ndarray of float32, shape (outputs, inputs)
+        Of sum 1 for each coarse voxel.
+    """
+    centres = factor * (np.arange(outputs) + 0.5) - 0.5
+    away = torch.from_numpy(np.arange(inputs) - margin - centres[:, None])
+    sigma = max(blur * factor, 1e-6) * 2**0.5
+    weights = (torch.erf((away + factor / 2) / sigma) - torch.erf((away - factor / 2) / sigma)).numpy()
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def open_blocks(
+    dataset: TrainDatasetOptions, options: TrainingOptions, scan: BlockScan, targets: int | None = None
+) -> TrainingSource:
+    """Blocks of the volumes of a data set: of pairs (mode LRHR), or with simulated LR (mode HR).
+
+    LR's blocks have an edge of HR_size / scale voxels.
+
+    Raises
+    ------
+    InputError, OptionError
+        If there is a slice among the files, a volume is too small, or the window is not known.
+    """
+    given = Window(*dataset.normalization_range) if dataset.normalization_range else None
+    tallies = {"LR": Tally("LR", given), "HR": Tally("HR", given)}
+    read: list[dict[str, tuple[Plane, np.ndarray]]] = []
+    for pair in entries_of(dataset):
+        found = {}
+        for role, entry in zip(("LR", "HR"), pair, strict=True):
+            if entry is None:
+                continue
+            if not entry.is_volume:
+                raise InputError(f"{entry.path} is a slice, and blocks are cut from volumes.", "Give volumes.")
+            planes = planes_of(entry, slices=dataset.slices if role == "HR" or not dataset.dataroot_HR else None)
+            voxels = read_voxels_of(planes[0])
+            tallies[role].add(voxels, planes)
+            found[role] = planes[0], voxels
+        read.append(found)
+    seen = [tally for tally in tallies.values() if tally.values]
+    for tally in seen:
+        tally.check_depth()
+    window = window_of(seen)
+    volumes = [{r: UnitVolume(plane.entry.name, v, window) for r, (plane, v) in found.items()} for found in read]
+    augmentation = Augmentation(dataset.use_flip, dataset.use_rot, dataset.use_contrast)
+    edge = dataset.HR_size // options.scale
+    facts = {"mode": dataset.mode, "files": [tally.facts() for tally in seen], "augmentation": asdict(augmentation)}
+    facts["memory"] = f"{len(volumes)} volumes in memory"
+    if dataset.mode == "LRHR":
+        source = PairedBlocks([(found["LR"], found["HR"]) for found in volumes], edge, augmentation)
+        facts["images"] = {"pairs": len(volumes)}
+    else:
+        source = SimulatedBlocks([found["HR"] for found in volumes], edge, scan, augmentation, targets)
+        facts |= {"images": {"scans": len(volumes)}, "degradation": {"kind": "block", **asdict(scan)}}
+    clipped = sum(tally.outside for tally in seen) / sum(tally.values for tally in seen)
+    return TrainingSource(source, window, facts, clipped_share=clipped)
+
+
+def _refuse_small(volume: UnitVolume, wanted: Sequence[int]) -> None:
+    if any(length < least for length, least in zip(volume.voxels.shape, wanted, strict=True)):
+        raise InputError(
+            f"{volume.name} has {_size(volume)} voxels, and a block takes {' x '.join(map(str, wanted))} of them.",
+            "Choose a smaller HR_size, or larger volumes.",
+        )
+
+
+def _size(volume: UnitVolume) -> str:
+    return " x ".join(map(str, volume.voxels.shape[::-1]))
