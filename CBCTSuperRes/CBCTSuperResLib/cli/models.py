@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from math import prod
 from pathlib import Path
 
 from ..core.errors import ModelError, OptionError
@@ -65,7 +66,18 @@ def run_models_show(parsed: argparse.Namespace) -> None:
     from ..models.folder import find_model
 
     path = find_model(parsed.model)
-    print(json.dumps({"file": str(path), **read_card(path).to_json()}, indent=2, ensure_ascii=False))
+    card = read_card(path)
+    facts, spec = {"file": str(path), **card.to_json()}, card.spec
+    outputs = prod(spec.scale or [1.0])  # output voxels for one input voxel
+    facts["spec"] = {  # also by the names of version 0.1.0, for scripts that read them
+        **facts["spec"],
+        "halo": spec.context if spec.can_be_cut else None,
+        "decode_halo": spec.decode_context,
+        "flops_per_voxel": spec.encode_flops + spec.decode_flops * outputs,
+        "bytes_per_voxel": spec.encode_bytes,
+        "decode_bytes_per_voxel": spec.decode_bytes * outputs,
+    }
+    print(json.dumps(facts, indent=2, ensure_ascii=False))
 
 
 def run_models_verify(parsed: argparse.Namespace) -> int:
