@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.progress import Report
-from ..io.read import VOLUME_FORMATS
+from ..io.formats import VOLUME_FORMATS
 from .options import PrepareOptions
 
 __all__ = ["PrepareOptions", "prepare"]

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.atomic import replacing_folder, write_json
 from ..core.errors import InputError, OptionError
 from ..core.progress import Report, part_of
-from ..io.read import VOLUME_FORMATS
+from ..io.formats import VOLUME_FORMATS
 from .images import stop_if
 from .options import PrepareOptions
 from .pair import DATASETS, PICTURE, REPORT, TRANSFORM, dataset, safe_name, scan_name, write_pair

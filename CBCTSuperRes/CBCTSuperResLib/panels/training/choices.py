@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from ...core.errors import InputError, OptionError, SuperResError
 from ...core.memory import readable
-from ...io.read import VOLUME_FORMATS
+from ...io.formats import VOLUME_FORMATS
 from ...scene.nodes import volumeFromNode
 from ...scene.training_logic import TrainingLogic
 from ...scene.training_volumes import Scan, Steps, checkPair, finished
