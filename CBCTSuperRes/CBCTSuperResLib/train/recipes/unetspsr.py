@@ -1,10 +1,4 @@
-"""How the recipes' optimisers are made.
-
-The discriminators that "network_D" can name.
-
-The feature network's weights, from a file that the user names.
-
-UNetSPSR: pixels, features, gradients and two discriminators (Ma et al., SPSR, 2020, section 3.3).
+"""UNetSPSR: pixels, features, gradients and two discriminators (Ma et al., SPSR, 2020, section 3.3).
 
 The discriminators are Real-ESRGAN's U-Nets, one for images and one for their gradient maps. One step goes: the
 generator's update, against the discriminators as they are; then each discriminator's, with the images from before it.
@@ -25,34 +19,18 @@ from torch.optim import Adam, Optimizer
 
 from ...core.digest import file_sha256
 from ...core.errors import ModelError, OptionError
+from ...importers.checkpoint import read_checkpoint
 from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ...networks.blocks import gradient_map
 from ...networks.options import NoOptions
 from ...networks.vgg import VGG19
 from ..data.batches import Batch
 from ..data.source import TrainingSource, open_images, open_source
-from ..options import DiscriminatorOptions, TrainingOptions
+from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Validator
-from .gan import DISTANCES, VERDICTS, Adversary, Persuasion, precise
-from .initial import begin_as_interpolation
+from .gan import GAN_LOSSES, DiscriminatorTraining, GeneratorTerm, precise
 from .recipe import Recipe, Use
-
-BETA2 = 0.999
-
-
-def adam(groups: Sequence[dict]) -> Adam:
-    """Adam (Kingma and Ba, 2015), in one pass over all weights where this torch can do that on their device."""
-    try:
-        return Adam(groups, fused=True)
-    except RuntimeError:
-        return Adam(groups)
-
-
-def build_discriminator(block: DiscriminatorOptions) -> nn.Module:
-    """A new network with its initial weights; the U-Net keeps torch's usual ones, as Real-ESRGAN does."""
-    return build_network(block.network, **asdict(block.options))
-
 
 PUBLISHED_HASH = "dcbb9e9d"
 ADDRESS = f"https://download.pytorch.org/models/vgg19-{PUBLISHED_HASH}.pth"
@@ -60,62 +38,14 @@ ADVICE = (
     f"Download {ADDRESS} (548 MiB) and name it in path.feature_weights (or with --feature-weights FILE), "
     "or train without it: train.feature_weight 0."
 )
-
-
-def load_vgg19(path: str | Path | None) -> VGG19:
-    """VGG19 with the weights of torchvision's file.
-
-    Parameters
-    ----------
-    path : path-like or None
-        torchvision's vgg19-dcbb9e9d.pth. A file of another name NAME-HASH.pth is checked against its own hash.
-
-    Raises
-    ------
-    OptionError
-        If there is no path or no such file.
-    ModelError
-        If the file is damaged or not a VGG19's.
-    """
-    if not path:
-        raise OptionError(
-            "The feature loss (train.feature_weight > 0) needs VGG19's weights, and no file is named.", ADVICE
-        )
-    path = Path(path)
-    if not path.is_file():
-        raise OptionError(f"The file with VGG19's weights, {path}, does not exist.", ADVICE)
-    _check_hash(path)
-    network = VGG19()
-    network.load_state_dict(_weights(path, network))
-    return network
-
-
-def _check_hash(path: Path) -> None:
-    named = re.search(r"-([0-9a-f]{8,64})$", path.stem)
-    expected, found = named[1] if named else PUBLISHED_HASH, file_sha256(path)
-    if not found.startswith(expected):
-        raise ModelError(
-            f"{path} is not the file it should be: its SHA-256 begins with {found[:8]}, not with {expected}.", ADVICE
-        )
-
-
-def _weights(path: Path, network: VGG19) -> dict[str, Tensor]:
-    from ...importers.checkpoint import read_checkpoint
-
-    found = read_checkpoint(path).tensors
-    expected = network.state_dict()
-    wrong = [name for name, tensor in expected.items() if name not in found or found[name].shape != tensor.shape]
-    if wrong:
-        raise ModelError(f"{path} holds no VGG19: {', '.join(wrong[:4])} missing or of another shape.", ADVICE)
-    return {name: found[name] for name in expected}
-
-
+BETA2 = 0.999
 BRANCH, FUSION = "branch_", "fusion_"  # how the names of the generator's parts begin
+DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 
 @dataclass
 class Part:
-    """One micro-batch during a step; what each discriminator sees of it is filed under its role."""
+    """One micro-batch during a step, and what each discriminator sees of its HR and SR images, by role."""
 
     low: Tensor
     high: Tensor
@@ -128,8 +58,8 @@ class UNetSPSRRecipe(Recipe):
 
     Terms of weight 0 are not computed, and a discriminator whose term has weight 0 does not exist. Until
     `train.warmup_iters` the pixel and branch losses train the generator alone and the discriminators are untouched.
-    `Branch_pretrain` has its legacy meaning: before
-    `Branch_init_iters` the generator's updates change only the fusion layers.
+    `Branch_pretrain` has its legacy meaning: before `Branch_init_iters` the generator's updates change only the fusion
+    layers.
 
     Parameters
     ----------
@@ -148,16 +78,10 @@ class UNetSPSRRecipe(Recipe):
     def __init__(self, options: TrainingOptions, weights: bool = True) -> None:
         train = options.train
         self._options, self._train = options, train
-        self._distance = {
-            "pixel": DISTANCES[train.pixel_criterion],
-            "feature": DISTANCES[train.feature_criterion],
-            "branch": DISTANCES[train.pixel_branch_criterion],
-        }
-        gan_weights = {"D": train.gan_weight, "D_grad": train.gradient_gan_weight}
-        self._blocks = {role: options.network_D for role, weight in gan_weights.items() if weight > 0}
         self._padding = options.network_D.options.gradient_padding
-        verdict = VERDICTS[train.gan_type]
-        self._adversaries = [Adversary(role, gan_weights[role], verdict, relativistic=True) for role in self._blocks]
+        gan_weights = {"D": train.gan_weight, "D_grad": train.gradient_gan_weight}
+        loss = GAN_LOSSES[train.gan_type]
+        self._discriminators = [DiscriminatorTraining(role, w, loss) for role, w in gan_weights.items() if w > 0]
         self.frozen: Mapping[str, nn.Module] = {}
         if train.feature_weight > 0:
             self.frozen = {"feature": load_vgg19(options.path.feature_weights)} if weights else {"feature": None}
@@ -215,7 +139,7 @@ class UNetSPSRRecipe(Recipe):
     @property
     def may_be_in_parts(self) -> bool:
         """Batch norm needs the whole batch at once."""
-        return not any(block.options.has_batch_norm for block in self._blocks.values())
+        return not (self._discriminators and self._options.network_D.options.has_batch_norm)
 
     def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
         """Generator: forward, backward. Discriminators: that in its update, twice that in their own. Relativistic
@@ -226,22 +150,32 @@ class UNetSPSRRecipe(Recipe):
         generator = NETWORKS[network.network].path, network.options, low
         if in_warm_up:
             return {"G": Use(*generator, passes=3)}
-        uses = {"G": Use(*generator, passes=3 + (ahead and bool(self._blocks)))}
+        uses = {"G": Use(*generator, passes=3 + (ahead and bool(self._discriminators)))}
         channels, edge, _ = high
-        for role, block in self._blocks.items():
-            seen = edge + (2 * self._padding - 2 if role == "D_grad" else 0)
+        block = self._options.network_D
+        for discriminator in self._discriminators:
+            seen = edge + (2 * self._padding - 2 if discriminator.role == "D_grad" else 0)
             path = DISCRIMINATORS[block.network].path
-            uses[role] = Use(path, block.options, (channels, seen, seen), passes=9 + 3 * ahead)
+            uses[discriminator.role] = Use(path, block.options, (channels, seen, seen), passes=9 + 3 * ahead)
         if self.frozen:
             path = f"{VGG19.__module__}:{VGG19.__name__}"
             uses["VGG19"] = Use(path, NoOptions(), high, passes=3, trained=False)
         return uses
 
     def build(self) -> dict[str, nn.Module]:
-        """New networks with their initial weights, drawn from torch's global generator: "G", "D", "D_grad"."""
-        networks = {"G": self._generator()}
-        for role, block in self._blocks.items():
-            networks[role] = build_discriminator(block)
+        """New networks with their initial weights: "G", "D", "D_grad".
+
+        The U-Nets keep torch's usual ones, as Real-ESRGAN's do.
+        """
+        g, d = self._options.network_G, self._options.network_D
+        try:
+            networks = {"G": build_network(g.network, **asdict(g.options))}
+        except ValueError as error:
+            raise OptionError(f"network_G: {error}") from None
+        if g.initial == "interpolation" and g.network == "unetspsr":
+            begin_as_interpolation(networks["G"])
+        for discriminator in self._discriminators:
+            networks[discriminator.role] = build_network(d.network, **asdict(d.options))
         return networks
 
     def optimizers(self, networks: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
@@ -261,9 +195,13 @@ class UNetSPSRRecipe(Recipe):
                 "weight_decay": t.weight_decay_G_grad,
             },
         ]
-        judge = {"lr": t.lr_D, "betas": (t.beta1_D, BETA2), "weight_decay": t.weight_decay_D}
-        judges = {role: adam([{"params": list(networks[role].parameters()), **judge}]) for role in self._blocks}
-        return {"G": adam(groups), **judges}
+        optimizers = {"G": _adam(groups)}
+        for discriminator in self._discriminators:
+            group = {"lr": t.lr_D, "betas": (t.beta1_D, BETA2), "weight_decay": t.weight_decay_D}
+            optimizers[discriminator.role] = _adam(
+                [{"params": list(networks[discriminator.role].parameters()), **group}]
+            )
+        return optimizers
 
     def step(self, run: Steps) -> dict[str, Tensor]:
         """One iteration; the names of what is returned are SPSR's.
@@ -274,84 +212,65 @@ class UNetSPSRRecipe(Recipe):
         """
         self.check(1, run.batches[0]["LR"].device.type, len(run.batches))  # the loop may have made them smaller
         parts = [Part(batch["LR"], batch["HR"], self._views(batch["HR"])) for batch in run.batches]
-        if run.number <= self._train.warmup_iters:
-            return self._train_generator(run, parts, warm_up=True)
-        logs = self._train_generator(run, parts)
-        for adversary in self._adversaries:
-            role = adversary.role
-            found = adversary.train(run, [part.real[role] for part in parts], [part.fake[role] for part in parts])
-            logs |= {name + _suffix(role): value for name, value in found.items()}
+        in_warm_up = run.number <= self._train.warmup_iters
+        logs = self._update_generator(run, parts, () if in_warm_up else self._discriminators, in_warm_up)
+        for discriminator in () if in_warm_up else self._discriminators:
+            role = discriminator.role
+            found = discriminator.update(run, [part.real[role] for part in parts], [part.fake[role] for part in parts])
+            logs |= {name + role.removeprefix("D"): value for name, value in found.items()}
         return logs
 
-    def _train_generator(self, run: Steps, parts: list[Part], warm_up: bool = False) -> dict[str, Tensor]:
-        logs: dict[str, Tensor] = {}
+    def _update_generator(
+        self, run: Steps, parts: list[Part], discriminators: Sequence[DiscriminatorTraining], in_warm_up: bool
+    ) -> dict[str, Tensor]:
+        t, logs = self._train, {}
+        pixel, feature, branch = (
+            DISTANCES[name] for name in (t.pixel_criterion, t.feature_criterion, t.pixel_branch_criterion)
+        )
         with run.update("G") as update, self._fusion_alone(run):
-            persuasions = {} if warm_up else self._persuasions(run, parts)
+            gan = {d.role: GeneratorTerm(run, d, [part.real[d.role] for part in parts]) for d in discriminators}
+            if gan and len(parts) > 1:
+                with torch.no_grad():
+                    for part in parts:
+                        part.fake = self._views(self._enlarged(run, part.low)["sr"])
+                for role, term in gan.items():
+                    term.see_all([part.fake[role] for part in parts])
             for number, part in enumerate(parts, start=1):
-                output = self._enlarge(run, run.networks["G"], part.low)
-                views = self._views(output["sr"])
+                output = self._enlarged(run, part.low)
+                sr, views, terms = output["sr"], self._views(output["sr"]), {}
                 part.fake = {role: view.detach() for role, view in views.items()}
-                terms = self._terms(run, part, output, views, warm_up)
+                if t.pixel_weight > 0:
+                    terms["l_g_pix"] = t.pixel_weight * pixel(sr, part.high)
+                if t.pixel_branch_weight > 0:
+                    target = part.real["D_grad"] if "D_grad" in part.real else gradient_map(part.high)
+                    if target.shape != part.high.shape:  # SPSR's VGG sees a map with wider padding
+                        target = target[..., 1:-1, 1:-1]
+                    terms["l_g_pix_grad_branch"] = t.pixel_branch_weight * branch(output["branch"], target)
+                if t.feature_weight > 0 and not in_warm_up:
+                    with run.autocast():
+                        with torch.no_grad():
+                            expected = self.frozen["feature"](part.high)
+                        found = self.frozen["feature"](sr)
+                    terms["l_g_fea"] = t.feature_weight * feature(precise(found), precise(expected))
+                if t.gradient_pixel_weight > 0 and not in_warm_up:
+                    terms["l_g_pix_grad"] = t.gradient_pixel_weight * F.mse_loss(views["D_grad"], part.real["D_grad"])
                 for name, term in terms.items():
                     logs[name] = logs.get(name, 0) + term.detach() / len(parts)
-                losses = [*terms.values(), *(p.loss(views[role]) for role, p in persuasions.items())]
+                losses = [*terms.values(), *(term.loss(views[role]) for role, term in gan.items())]
                 update.backward(sum(losses) / len(parts), last=number == len(parts))
-        logs |= {f"l_g_gan{_suffix(role)}": persuasion.value for role, persuasion in persuasions.items()}
+        logs |= {f"l_g_gan{role.removeprefix('D')}": term.value for role, term in gan.items()}
         return {**logs, "l_g_total": sum(logs.values())}
-
-    def _terms(
-        self, run: Steps, part: Part, output: Mapping[str, Tensor], views: Mapping[str, Tensor], warm_up: bool
-    ) -> dict[str, Tensor]:
-        """The losses of one part that need no discriminator, with their weights."""
-        t, terms = self._train, {}
-        if t.pixel_weight > 0:
-            terms["l_g_pix"] = t.pixel_weight * self._distance["pixel"](output["sr"], part.high)
-        if t.pixel_branch_weight > 0:
-            distance = self._distance["branch"](output["branch"], self._branch_target(part))
-            terms["l_g_pix_grad_branch"] = t.pixel_branch_weight * distance
-        if t.feature_weight > 0 and not warm_up:
-            terms["l_g_fea"] = t.feature_weight * self._feature_distance(run, output["sr"], part.high)
-        if t.gradient_pixel_weight > 0 and not warm_up:
-            terms["l_g_pix_grad"] = t.gradient_pixel_weight * F.mse_loss(views["D_grad"], part.real["D_grad"])
-        return terms
-
-    def _feature_distance(self, run: Steps, sr: Tensor, high: Tensor) -> Tensor:
-        network = self.frozen["feature"]
-        with run.autocast():
-            with torch.no_grad():
-                expected = network(high)
-            found = network(sr)
-        return self._distance["feature"](precise(found), precise(expected))
-
-    def _branch_target(self, part: Part) -> Tensor:
-        """HR's gradient map of HR's size, which is the inner part of the one with wider padding."""
-        if "D_grad" not in part.real:
-            return gradient_map(part.high)
-        return part.real["D_grad"] if self._padding == 1 else part.real["D_grad"][..., 1:-1, 1:-1]
 
     def _views(self, image: Tensor) -> dict[str, Tensor]:
         """What the discriminators see of an image: itself and its gradient map, which a loss compares as well."""
-        if "D_grad" in self._blocks or self._train.gradient_pixel_weight > 0:
+        if self._train.gradient_gan_weight > 0 or self._train.gradient_pixel_weight > 0:
             return {"D": image, "D_grad": gradient_map(image, self._padding)}
         return {"D": image}
 
-    def _persuasions(self, run: Steps, parts: list[Part]) -> dict[str, Persuasion]:
-        found = {a.role: a.persuade(run, [part.real[a.role] for part in parts]) for a in self._adversaries}
-        if any(persuasion.needs_all_fakes for persuasion in found.values()):
-            self._enlarge_without_gradients(run, parts)
-            for role, persuasion in found.items():
-                persuasion.look_ahead([part.fake[role] for part in parts])
-        return found
-
-    @torch.no_grad()
-    def _enlarge_without_gradients(self, run: Steps, parts: list[Part]) -> None:
-        for part in parts:
-            part.fake = self._views(self._enlarge(run, run.networks["G"], part.low)["sr"])
-
     @staticmethod
-    def _enlarge(run: Steps, network: nn.Module, low: Tensor) -> dict[str, Tensor]:
+    def _enlarged(run: Steps, low: Tensor) -> dict[str, Tensor]:
         with run.autocast():
-            output = network(low)
+            output = run.networks["G"](low)
         return {name: precise(output[name]) for name in ("sr", "branch") if name in output}
 
     @contextmanager
@@ -369,16 +288,76 @@ class UNetSPSRRecipe(Recipe):
             for parameter in frozen:
                 parameter.requires_grad_(True)
 
-    def _generator(self) -> nn.Module:
-        block = self._options.network_G
-        try:
-            network = build_network(block.network, **asdict(block.options))
-        except ValueError as error:
-            raise OptionError(f"network_G: {error}") from None
-        if block.initial == "interpolation" and block.network == "unetspsr":
-            begin_as_interpolation(network)
-        return network
+
+def _adam(groups: Sequence[dict]) -> Adam:
+    """Adam (Kingma and Ba, 2015), in one pass over all weights where this torch can do that on their device."""
+    try:
+        return Adam(groups, fused=True)
+    except RuntimeError:
+        return Adam(groups)
 
 
-def _suffix(role: str) -> str:
-    return role.removeprefix("D")
+def load_vgg19(path: str | Path | None) -> VGG19:
+    """VGG19 with the weights of torchvision's file.
+
+    Parameters
+    ----------
+    path : path-like or None
+        torchvision's vgg19-dcbb9e9d.pth. A file of another name NAME-HASH.pth is checked against its own hash.
+
+    Raises
+    ------
+    OptionError
+        If there is no path or no such file.
+    ModelError
+        If the file is damaged or not a VGG19's.
+    """
+    if not path:
+        raise OptionError(
+            "The feature loss (train.feature_weight > 0) needs VGG19's weights, and no file is named.", ADVICE
+        )
+    path = Path(path)
+    if not path.is_file():
+        raise OptionError(f"The file with VGG19's weights, {path}, does not exist.", ADVICE)
+    named = re.search(r"-([0-9a-f]{8,64})$", path.stem)
+    expected, found = named[1] if named else PUBLISHED_HASH, file_sha256(path)
+    if not found.startswith(expected):
+        raise ModelError(
+            f"{path} is not the file it should be: its SHA-256 begins with {found[:8]}, not with {expected}.", ADVICE
+        )
+    network, tensors = VGG19(), read_checkpoint(path).tensors
+    wanted = network.state_dict()
+    wrong = [name for name, tensor in wanted.items() if name not in tensors or tensors[name].shape != tensor.shape]
+    if wrong:
+        raise ModelError(f"{path} holds no VGG19: {', '.join(wrong[:4])} missing or of another shape.", ADVICE)
+    network.load_state_dict({name: tensors[name] for name in wanted})
+    return network
+
+
+@torch.no_grad()
+def begin_as_interpolation(network: nn.Module, gain: float = 0.7) -> None:
+    """Initial weights of a UNetSPSR with which its output is nearly the linear interpolation of its input.
+
+    UNetSPSR has no skip from input to output, so a small network would spend its first thousand steps on learning the
+    identity. One feature for each channel carries the image (of several slices the middle one) from the head to the
+    output: nearest enlargement by two and the kernel [1, 2, 1]/4, or by three and [1, 1, 1]/3, are linear
+    interpolation. All other weights are random, and small where they meet that path's end.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, a=0.2)
+            layer.weight.mul_(gain)
+            nn.init.zeros_(layer.bias)
+    nf = network.options["nf"]
+    point = torch.tensor([0.0, 1.0, 0.0])
+    smooth = {2: torch.tensor([1.0, 2.0, 1.0]) / 4, 3: torch.ones(3) / 3}
+    path = [(network.head, network.slices, point), *((up.conv, 0, smooth[up.factor]) for up in network.up)]
+    path += [(network.hr0, 0, point), (network.hr1, 0, point), (network.fusion_reduce, nf, point)]
+    path += [(network.fusion_hr, 0, point), (network.fusion_out, 0, point)]
+    for channel in range(min(nf, network.describe().channels, network.options["out_nc"])):
+        for layer, source, profile in path:
+            layer.weight[channel] *= 0.05
+            layer.weight[channel, source + channel] = torch.outer(profile, profile)
+        network.trunk_end.weight[channel] *= 0.05
+    for block in network.fusion_block.children():
+        block.conv5.weight *= 0.3
