@@ -1,6 +1,4 @@
-"""What the model of a run says about itself: its card, filled from the options, the data and the measures.
-
-From a run to a model file that Apply lists.
+"""From a run to a model file that Apply lists, with a card that is filled from the options, the data and the measures.
 
 >>> export_run(root / "experiments" / "UNetSPSR", user_models_folder() / "mine.safetensors")
 """
@@ -35,6 +33,9 @@ if TYPE_CHECKING:
     from .options import TrainingOptions
 
 
+log = logging.getLogger(__name__)
+
+BEST, LATEST = "best", "latest"
 LOSSES = {
     "pixel_weight": "pixel",
     "feature_weight": "feature",
@@ -65,34 +66,57 @@ def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, result
         What `Validator.run` returned; empty or None if nothing was measured.
     """
     results, way = results or {}, "slices" if spec.dimensions == 2 else "blocks"
-    made = {
+    train, data, step = options.train, options.datasets["train"], facts["step"]
+    window, is_adversarial = facts.get("window"), train.gan_weight > 0 or train.gradient_gan_weight > 0
+    if window and data.scanner_window:  # in grey values of the scanner, also where images were prepared from others
+        low, high = data.scanner_window
+        window = [low + (high - low) * float(bound) / PREPARED for bound in window]
+
+    size = ", ".join(f"{name} {spec.options[name]}" for name in ("nf", "nb", "gc") if name in spec.options)
+    limits = ["For research, not for diagnosis.", "Made for scans like those it was trained on."]
+    if facts.get("is_adversarial", is_adversarial) and step > train.warmup_iters:
+        limits.append("Trained with adversarial losses: fine detail can look real and be invented.")
+    if "psnr_cubic" in results:
+        limits.append(
+            f"Measured on {results['images']} images only: PSNR {results['psnr']:.2f} dB, cubic interpolation "
+            f"{results['psnr_cubic']:.2f} dB."
+        )
+    else:
+        limits.append("Never measured: compare with interpolation before trusting detail.")
+    texts = {
         "name": options.name,
         "title": f"{options.name}: {spec.scale_text} in {way}, trained by a user of this program",
-        "summary": _summary(spec, options, facts),
-        "limits": _limits(options, facts, results),
+        "summary": (
+            f"A network of the kind {spec.network} ({size}), trained for {step:,d} of {train.niter:,d} iterations on "
+            f"the data set {data.name or options.name}."
+        ),
+        "limits": " ".join(limits),
         "licence": NOT_STATED,
         "voxel_size_mm": voxel_sizes(facts.get("data", {}).get("files", ()), options.scale),
     }
+    training = {  # no path of the computer that did it
+        "run": options.name,
+        "data": {n: value for n, value in facts.get("data", {}).items() if n not in OF_NO_INTEREST} or "unknown",
+        "iterations": step,
+        "iterations_planned": train.niter,
+        "batch_size": data.batch_size,
+        "HR_size": data.HR_size,
+        "losses": facts.get("losses", {LOSSES[n]: getattr(train, n) for n in LOSSES if getattr(train, n) > 0}),
+        "gan_type": train.gan_type if is_adversarial else None,
+        "warmup_iters": train.warmup_iters,
+        "ema_decay": train.ema_decay,
+        "seed": train.manual_seed,
+        "started_from_other_weights": bool(options.path.pretrain_model_G),
+    }
     return ModelCard(
         spec=spec,
-        window=_scanner_window(options, facts.get("window")),
+        window=window and tuple(map(float, window)),
         output_window=facts.get("output_window") if spec.domain == "other" else None,
         levels=facts.get("levels"),
-        training=_training(spec, options, facts),
-        results=as_results(validation_name(results), results),
-        **{**made, **own_texts(options)},
+        training=training,
+        results=as_results(f"validation set of the run, {results.get('images', 0)} images", results),
+        **{**texts, **own_texts(options)},
     )
-
-
-def _scanner_window(options: TrainingOptions, window: Sequence[float] | None) -> tuple[float, float] | None:
-    """The window in grey values of the scanner, also where the images were prepared from others."""
-    if window is None:
-        return None
-    prepared = options.datasets["train"].scanner_window
-    if prepared is None:
-        return float(window[0]), float(window[1])
-    low, high = prepared
-    return tuple(low + (high - low) * float(bound) / PREPARED for bound in window)
 
 
 def own_texts(options: TrainingOptions) -> dict:
@@ -126,73 +150,19 @@ def voxel_sizes(files: Sequence[Mapping], scale: int) -> tuple[float, float] | N
     return tuple(round(size * scale, 6) for size in sizes["HR"]) if "HR" in sizes else None
 
 
-def validation_name(results: Mapping) -> str:
-    """What the measures were made on, for people."""
-    return f"validation set of the run, {results.get('images', 0)} images"
-
-
-def _summary(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> str:
-    size = ", ".join(f"{name} {spec.options[name]}" for name in ("nf", "nb", "gc") if name in spec.options)
-    return (
-        f"A network of the kind {spec.network} ({size}), trained for {facts['step']:,d} of "
-        f"{options.train.niter:,d} iterations on the data set {options.datasets['train'].name or options.name}."
-    )
-
-
-def _limits(options: TrainingOptions, facts: Mapping, results: Mapping) -> str:
-    sentences = ["For research, not for diagnosis.", "Made for scans like those it was trained on."]
-    if facts.get("is_adversarial", _is_adversarial(options)) and facts["step"] > options.train.warmup_iters:
-        sentences.append("Trained with adversarial losses: fine detail can look real and be invented.")
-    if "psnr_cubic" in results:
-        sentences.append(
-            f"Measured on {results['images']} images only: PSNR {results['psnr']:.2f} dB, cubic interpolation "
-            f"{results['psnr_cubic']:.2f} dB."
-        )
-    else:
-        sentences.append("Never measured: compare with interpolation before trusting detail.")
-    return " ".join(sentences)
-
-
-def _is_adversarial(options: TrainingOptions) -> bool:
-    return options.train.gan_weight > 0 or options.train.gradient_gan_weight > 0
-
-
-def _training(spec: NetworkSpec, options: TrainingOptions, facts: Mapping) -> dict:
-    """How the network was trained; no path of the computer that did it."""
-    train, data = options.train, options.datasets["train"]
-    known = {name: value for name, value in facts.get("data", {}).items() if name not in OF_NO_INTEREST}
-    return {
-        "run": options.name,
-        "data": known or "unknown",
-        "iterations": facts["step"],
-        "iterations_planned": train.niter,
-        "batch_size": data.batch_size,
-        "HR_size": data.HR_size,
-        "losses": facts.get("losses", {LOSSES[n]: getattr(train, n) for n in LOSSES if getattr(train, n) > 0}),
-        "gan_type": train.gan_type if _is_adversarial(options) else None,
-        "warmup_iters": train.warmup_iters,
-        "ema_decay": train.ema_decay,
-        "seed": train.manual_seed,
-        "started_from_other_weights": bool(options.path.pretrain_model_G),
-    }
-
-
-log = logging.getLogger(__name__)
-
-BEST, LATEST = "best", "latest"
-
-
 def make_run_model(
     network: nn.Module, options: TrainingOptions, facts: Mapping, results: Mapping | None = None
 ) -> Model:
-    """A model of what a run has come to, with its card filled and no halo: it runs on whole slices.
+    """A model of what a run has come to, with its card filled.
+
+    Nothing is known of its context yet, so that it runs on whole slices.
 
     Parameters
     ----------
     network : torch.nn.Module
         The running mean of the weights where there is one; it is copied, and goes on to be trained.
     options, facts, results
-        See `run_card.run_card`.
+        See `run_card`.
     """
     own = copy.deepcopy(network).to("cpu", torch.float32)
     return Model(own, run_card(own.describe(), options, facts, results))

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ..core.errors import ModelError
 from ..importers import rrdb, spsr
 from ..importers.checkpoint import read_checkpoint
-from ..importers.rrdb import import_rrdb_trunk
 from ..models.card import CARD_KEY
 from ..models.folder import SUFFIX
 from ..models.header import read_header
@@ -62,68 +61,40 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
     ModelError
         If the file is missing, damaged or of another kind, or its tensors do not fit; all that do not are listed.
     """
+    path = Path(path).expanduser()
     with undisturbed():
-        return _given(network, Path(path).expanduser())
+        if path.suffix.lower() == SUFFIX and CARD_KEY in read_header(path).metadata:
+            model = Model.load(path)
+            wanted, found = network.describe().network, model.spec.network
+            if wanted != found:
+                raise ModelError(f"The model {path} is of the network {found}, not {wanted}.", "Choose another model.")
+            weights = model.network.state_dict()
+            _load(network, weights, path)
+            return StartReport(f"{path} (model {model.name})", len(weights), len(weights))
 
-
-def _given(network: nn.Module, path: Path) -> StartReport:
-    if _is_model(path):
-        return _from_model(network, path)
-    checkpoint = read_checkpoint(path)
-    refuse_non_finite(checkpoint.tensors, path)
-    if network.describe().network != "unetspsr":
-        raise ModelError(
-            f"{path} is no model file, and no other program's weights fit the network {network.describe().network}.",
-            "Choose a .safetensors model of that network.",
-        )
-    if spsr.detect(checkpoint.tensors):
-        return _from_spsr(network, path, checkpoint.tensors, checkpoint.notes)
-    if rrdb.recognise(checkpoint.tensors):
-        return _from_rrdb(network, path)
-    return _from_own_names(network, path, checkpoint.tensors, checkpoint.notes)
-
-
-def _is_model(path: Path) -> bool:
-    return path.suffix.lower() == SUFFIX and CARD_KEY in read_header(path).metadata
-
-
-def _from_model(network: nn.Module, path: Path) -> StartReport:
-    model = Model.load(path)
-    wanted, found = network.describe().network, model.spec.network
-    if wanted != found:
-        raise ModelError(f"The model {path} is of the network {found}, not {wanted}.", "Choose another model.")
-    weights = model.network.state_dict()
-    _load(network, weights, path)
-    return StartReport(f"{path} (model {model.name})", len(weights), len(weights))
-
-
-def _from_spsr(network: nn.Module, path: Path, tensors: dict[str, Tensor], notes: Sequence[str]) -> StartReport:
-    options = network.options
-    given, seen = spsr.build(tensors, options["scale"], options["taps"] if _deep_enough(tensors, options) else None)
-    _load(network, given.state_dict(), path)
-    return StartReport(f"{path} (SPSR generator)", len(tensors), len(tensors), [*notes, *seen])
-
-
-def _deep_enough(tensors: dict[str, Tensor], options: dict) -> bool:
-    """Whether the trunk in the file reaches the network's last tap; otherwise the shapes are left to speak."""
-    return options["taps"][-1] <= spsr.read_options(tensors, options["scale"])["nb"]
-
-
-def _from_rrdb(network: nn.Module, path: Path) -> StartReport:
-    report = import_rrdb_trunk(path, network)
-    left_out = [f"{name}: {why}" for name, why in report.unused.items()]
-    return StartReport(
-        f"{path} (ESRGAN generator: trunk and enlargement)",
-        len(report.used),
-        len(report.used) + len(report.unused),
-        left_out,
-    )
-
-
-def _from_own_names(network: nn.Module, path: Path, tensors: dict[str, Tensor], notes: Sequence[str]) -> StartReport:
-    """Weights without a card, under the names of our own networks."""
-    _load(network, tensors, path)
-    return StartReport(f"{path} (weights without a card)", len(tensors), len(tensors), notes)
+        checkpoint = read_checkpoint(path)
+        tensors, notes = checkpoint.tensors, checkpoint.notes
+        refuse_non_finite(tensors, path)
+        if network.describe().network != "unetspsr":
+            raise ModelError(
+                f"{path} is no model file, and no other program's weights fit the network "
+                f"{network.describe().network}.",
+                "Choose a .safetensors model of that network.",
+            )
+        if spsr.detect(tensors):
+            options = network.options
+            # Where the trunk in the file does not reach the network's last tap, the shapes are left to speak.
+            reaches = options["taps"][-1] <= spsr.read_options(tensors, options["scale"])["nb"]
+            given, seen = spsr.build(tensors, options["scale"], options["taps"] if reaches else None)
+            _load(network, given.state_dict(), path)
+            return StartReport(f"{path} (SPSR generator)", len(tensors), len(tensors), [*notes, *seen])
+        if rrdb.recognise(tensors):
+            report = rrdb.import_rrdb_trunk(path, network)
+            used, left_out = len(report.used), [f"{name}: {why}" for name, why in report.unused.items()]
+            source = f"{path} (ESRGAN generator: trunk and enlargement)"
+            return StartReport(source, used, used + len(report.unused), left_out)
+        _load(network, tensors, path)  # under the names of our own networks
+        return StartReport(f"{path} (weights without a card)", len(tensors), len(tensors), notes)
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

@@ -1,8 +1,4 @@
-"""The model that a test is of.
-
-What a test set consists of: volumes, which are enlarged whole, and single slices.
-
-`cbct-superres test`: a model on the test sets of an options file, its results as 16-bit files and its measures.
+"""`cbct-superres test`: a model on the test sets of an options file, its results as 16-bit files and its measures.
 
 Volumes take the same way as with `cbct-superres apply`; single slices, and LR that is simulated, are enlarged one by
 one. Whatever has a true image is measured on float data beside cubic interpolation of the same LR.
@@ -10,16 +6,15 @@ one. Whatever has a true image is measured on float data beside cubic interpolat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..apply.file import apply_to_file
-from ..core.atomic import replacing
+from ..core.atomic import write_json
 from ..core.devices import choose_device
 from ..core.errors import Cancelled, InputError, ModelError
 from ..core.options import Options
@@ -32,7 +27,7 @@ from ..measure.fidelity import psnr_8bit
 from ..models.folder import SUFFIX
 from ..models.model import Model
 from .checks import training_device
-from .data.files import Entry, planes_of
+from .data.files import planes_of
 from .data.pictures import entries_of, has_files
 from .data.source import ImagePair, Images, open_images
 from .export import find_run_model
@@ -41,116 +36,7 @@ from .validation import MEASURES, Enlarger, as_results, border_of, compared, enl
 if TYPE_CHECKING:
     from .options import DatasetOptions, TrainingOptions
 
-
 CHECKPOINTS = (".pth", ".pt", ".ckpt")
-
-
-def model_to_test(options: TrainingOptions, device: str) -> tuple[Model, list[str]]:
-    """The model of `path.pretrain_model_G`, and notes for the user.
-
-    A model of ours by file or name, or a generator of SPSR or UNetSPSR (.pth). Without one, the best model of the run
-    of the options' name.
-
-    Raises
-    ------
-    ModelError
-        If there is none, it cannot be read, or its scale or input channels are not those of the options.
-    """
-    given = options.path.pretrain_model_G
-    if given is None:
-        path = _of_the_run(options)
-        model, notes = Model.load(path, device), [f"path.pretrain_model_G is null: {path} is tested."]
-    elif Path(given).suffix.lower() in CHECKPOINTS:
-        model, notes = _imported(Path(given), options, device), []
-    else:
-        model, notes = Model.load(given, device), []
-    _check(model, options)
-    return model, notes + _differences(model, options)
-
-
-def _of_the_run(options: TrainingOptions) -> Path:
-    try:
-        return find_run_model(options.run_folder)
-    except InputError as error:
-        raise ModelError(
-            f"path.pretrain_model_G is null, and there is no trained run {options.name}: {error.what}",
-            f"Name a model ({SUFFIX} or .pth) in path.pretrain_model_G.",
-        ) from error
-
-
-def _imported(path: Path, options: TrainingOptions, device: str) -> Model:
-    taps = getattr(options.network_G.options, "taps", None)
-    model = import_checkpoint(path, options.name, scale=options.scale, taps=taps)
-    return Model(model.network.to(choose_device(device)), model.card)
-
-
-def _check(model: Model, options: TrainingOptions) -> None:
-    wanted = {"scale": options.scale, "in_nc": getattr(options.network_G.options, "in_nc", 1)}
-    found = {"scale": (model.spec.scale or (None,))[-1], "in_nc": model.spec.input_channels}
-    wrong = [f"its {name} is {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]
-    if wrong:
-        raise ModelError(f"The model {model.name} does not fit the options: {', '.join(wrong)}.", "Correct either.")
-
-
-def _differences(model: Model, options: TrainingOptions) -> list[str]:
-    """A model says itself what it consists of; where the options say otherwise, the user is told."""
-    own = options.network_G.options
-    said = {name: getattr(own, name) for name in ("nf", "nb", "gc") if hasattr(own, name)}
-    real = {name: model.spec.options.get(name, value) for name, value in said.items()}
-    wrong = [f"{name} {real[name]}, where network_G says {said[name]}" for name in said if real[name] != said[name]]
-    return [f"The model has {'; '.join(wrong)}."] if wrong else []
-
-
-@dataclass(frozen=True)
-class SliceOfTest:
-    """A slice: image number `first` of the set."""
-
-    first: int
-
-    @property
-    def stop(self) -> int:
-        return self.first + 1
-
-
-@dataclass(frozen=True)
-class VolumeOfTest:
-    """A volume whose axial slices are the images first <= n < stop of the set.
-
-    Attributes
-    ----------
-    entry : Entry
-    roi : ((i0, i1), (j0, j1), (k0, k1))
-        The part of it that the set takes.
-    """
-
-    entry: Entry
-    first: int
-    stop: int
-    roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-
-
-def tested_items(dataset: DatasetOptions, images: int) -> Iterator[SliceOfTest | VolumeOfTest]:
-    """The items of a set of so many images, in the order of `open_images`.
-
-    Volumes of LR that are used along the axial direction stay whole; everything else is a slice.
-    """
-    number = 0
-    for low, high in entries_of(dataset) if has_files(dataset) else ():
-        count = len(planes_of(low or high, dataset.axis, dataset.slices))
-        if low and low.is_volume and dataset.axis == "axial":
-            yield VolumeOfTest(low, number, number + count, _part(low, dataset.slices))
-        else:
-            yield from map(SliceOfTest, range(number, number + count))
-        number += count
-    yield from map(SliceOfTest, range(number, images))
-
-
-def _part(entry: Entry, slices: tuple[int, int] | None) -> tuple:
-    columns, rows, depth = probe(entry.path).size
-    first, last = slices or (0, depth)
-    return (0, columns), (0, rows), (first, min(last, depth))
-
-
 PUBLISHED = "psnr_8bit"  # the figure that the published code would state
 SMALLEST_WINDOW = 255  # narrower ones would lose grey values as whole numbers
 
@@ -195,7 +81,8 @@ def test(
         dataset = options.dataset(key)
         name = dataset.name or key
         part = part_of(progress, number / len(keys), (number + 1) / len(keys))
-        datasets[name] = _SetTest(options, dataset, model, folder / file_name(name), chosen, part, cancelled).run()
+        place = folder / file_name(name)
+        datasets[name] = _tested(options, dataset, model, place, chosen, part, cancelled or (lambda: False))
     report = {
         "name": options.name,
         "model": {"name": model.name, "sha256": model.card.weights_sha256, "file": str(model.card.path or "")},
@@ -203,8 +90,7 @@ def test(
         "folder": str(folder),
         "datasets": datasets,
     }
-    with replacing(folder / "results.json") as scratch:
-        scratch.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "results.json", report)
     return report
 
 
@@ -222,91 +108,146 @@ def report_text(report: Mapping) -> str:
     return "\n".join(lines)
 
 
-class _SetTest:
-    """One test set: results, measures and pictures into one folder."""
+def model_to_test(options: TrainingOptions, device: str) -> tuple[Model, list[str]]:
+    """The model of `path.pretrain_model_G`, and notes for the user.
 
-    def __init__(
-        self,
-        options: TrainingOptions,
-        dataset: DatasetOptions,
-        model: Model,
-        folder: Path,
-        device: str,
-        progress: Report,
-        cancelled: Callable[[], bool] | None,
-    ) -> None:
-        self._options, self._dataset, self._model, self._folder = options, dataset, model, folder
-        self._device, self._progress, self._cancelled = device, progress, cancelled or (lambda: False)
-        self._rows: dict[str, dict[str, float]] = {}
-        self._written: set[str] = set()
+    A model of ours by file or name, or a generator of SPSR or UNetSPSR (.pth). Without one, the best model of the run
+    of the options' name.
 
-    def run(self) -> dict:
-        images = open_images(self._dataset, self._options)
+    Raises
+    ------
+    ModelError
+        If there is none, it cannot be read, or its scale or input channels are not those of the options.
+    """
+    given, own, notes = options.path.pretrain_model_G, options.network_G.options, []
+    if given is None:
         try:
-            for pair, sr in self._enlarged(images):
-                if pair.HR is not None:
-                    self._measure(pair, sr)
-        finally:
-            images.close()
-        if self._rows:
-            write_rows(self._rows, self._folder / "measures.csv")
-        found = means([*self._rows.values()])
+            path = find_run_model(options.run_folder)
+        except InputError as error:
+            raise ModelError(
+                f"path.pretrain_model_G is null, and there is no trained run {options.name}: {error.what}",
+                f"Name a model ({SUFFIX} or .pth) in path.pretrain_model_G.",
+            ) from error
+        model = Model.load(path, device)
+        notes.append(f"path.pretrain_model_G is null: {path} is tested.")
+    elif Path(given).suffix.lower() in CHECKPOINTS:
+        taps = getattr(own, "taps", None)
+        model = import_checkpoint(Path(given), options.name, scale=options.scale, taps=taps)
+        model = Model(model.network.to(choose_device(device)), model.card)
+    else:
+        model = Model.load(given, device)
+    spec = model.spec
+    facts = {
+        "scale": (options.scale, int(spec.scale[-1]) if spec.scale else spec.scale_text),
+        "in_nc": (getattr(own, "in_nc", 1), spec.input_channels),
+    }
+    wrong = [f"its {name} is {found}, not {wanted}" for name, (wanted, found) in facts.items() if found != wanted]
+    if wrong:
+        raise ModelError(f"The model {model.name} does not fit the options: {', '.join(wrong)}.", "Correct either.")
+    sizes = {name: getattr(own, name) for name in ("nf", "nb", "gc") if hasattr(own, name)}
+    other = [
+        f"{name} {spec.options[name]}, where network_G says {size}"
+        for name, size in sizes.items()
+        if spec.options.get(name, size) != size
+    ]
+    if other:  # a model says itself what it consists of
+        notes.append(f"The model has {'; '.join(other)}.")
+    return model, notes
+
+
+def _tested(
+    options: TrainingOptions,
+    dataset: DatasetOptions,
+    model: Model,
+    folder: Path,
+    device: str,
+    progress: Report,
+    cancelled: Callable[[], bool],
+) -> dict:
+    """One test set: results, measures and pictures into its folder."""
+    scale, rows = options.scale, {}
+    with closing(open_images(dataset, options)) as images:
+        for pair, sr in _enlarged(options, dataset, model, images, folder, device, progress, cancelled):
+            if pair.HR is None:
+                continue
+            border = border_of(pair.HR, scale)
+            values = {
+                "": measure(sr, pair.HR, border),
+                "_cubic": measure(enlarge_cubic(pair.LR, scale), pair.HR, border),
+            }
+            row = {f"{name}{way}": values[way][name] for name in MEASURES for way in values}
+            name = distinct(pair.name, rows)
+            rows[name] = {**row, PUBLISHED: psnr_8bit(sr, pair.HR, border)}
+            if len(rows) <= options.logger.val_images:
+                picture = compared(pair.LR, sr, pair.HR, scale, row)
+                write_picture(picture, folder / "comparisons" / f"{file_name(name)}.png")
+        if rows:
+            write_rows(rows, folder / "measures.csv")
+        found = means([*rows.values()])
         return {
-            "folder": str(self._folder),
+            "folder": str(folder),
             "images": len(images),
-            "measured": len(self._rows),
+            "measured": len(rows),
             "means": found,
-            "results": as_results(self._folder.name, found),
+            "results": as_results(folder.name, found),
             "warnings": images.warnings,
         }
 
-    def _enlarged(self, images: Images) -> Iterator[tuple[ImagePair, np.ndarray]]:
-        """Each image with its enlargement in units of the window; the files are written on the way."""
-        enlarge = Enlarger(self._model.network, self._device, self._model.spec.context, self._cancelled)
-        for item in tested_items(self._dataset, len(images)):
-            if self._cancelled():
-                raise Cancelled
-            part = part_of(self._progress, item.first / len(images), item.stop / len(images))
-            if isinstance(item, VolumeOfTest):
-                yield from self._volume(item, images, part)
-            else:
-                pair = images[item.first]
-                sr = enlarge(pair.input)
-                write_grey_values(sr, pair.window, self._place(pair.name, ".tif"))
-                part(1, pair.name)
-                yield pair, sr
 
-    def _volume(self, item: VolumeOfTest, images: Images, progress: Report) -> Iterator[tuple[ImagePair, np.ndarray]]:
-        """A volume, by `apply`; its slices are measured as they were written."""
-        path = self._place(item.entry.name, ".nrrd")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        window = (images.window.lo, images.window.hi)
-        options = Options(window=window, roi=item.roi, device=self._device)
-        apply_to_file(item.entry.path, path, self._model, options, progress, self._cancelled)
-        if not self._dataset.dataroot_HR:
-            return
-        voxels = read_voxels(path)
-        for number in range(item.first, item.stop):
-            yield images[number], images.window.to_unit(voxels[number - item.first])
+def _enlarged(
+    options: TrainingOptions,
+    dataset: DatasetOptions,
+    model: Model,
+    images: Images,
+    folder: Path,
+    device: str,
+    progress: Report,
+    cancelled: Callable[[], bool],
+) -> Iterator[tuple[ImagePair, np.ndarray]]:
+    """Each image with its enlargement in units of the window; the files are written on the way.
 
-    def _measure(self, pair: ImagePair, sr: np.ndarray) -> None:
-        scale = self._options.scale
-        border = border_of(pair.HR, scale)
-        found = measure(sr, pair.HR, border)
-        cubic = measure(enlarge_cubic(pair.LR, scale), pair.HR, border)
-        row = {f"{name}{kind}": values[name] for name in MEASURES for kind, values in (("", found), ("_cubic", cubic))}
-        name = distinct(pair.name, self._rows)
-        self._rows[name] = {**row, PUBLISHED: psnr_8bit(sr, pair.HR, border)}
-        if len(self._rows) <= self._options.logger.val_images:
-            picture = compared(pair.LR, sr, pair.HR, scale, row)
-            write_picture(picture, self._folder / "comparisons" / f"{file_name(name)}.png")
+    Volumes of LR that are used along the axial direction are enlarged whole, by `apply`, and their slices measured as
+    they were written; everything else is a slice.
+    """
+    enlarge, written = Enlarger(model.network, device, model.spec.context, cancelled), set()
 
-    def _place(self, name: str, kind: str) -> Path:
+    def place(name: str, kind: str) -> Path:
         """Where the result of an image goes; folders within its name become folders."""
-        name = distinct(name, self._written)
-        self._written.add(name)
-        *folders, last = (file_name(part) for part in name.split("/"))
-        return self._folder.joinpath(*folders, f"{last}{self._options.suffix or ''}{kind}")
+        written.add(name := distinct(name, written))
+        *parents, last = (file_name(part) for part in name.split("/"))
+        return folder.joinpath(*parents, f"{last}{options.suffix or ''}{kind}")
+
+    def slices(first: int, stop: int) -> Iterator[tuple[ImagePair, np.ndarray]]:
+        for number in range(first, stop):
+            if cancelled():
+                raise Cancelled
+            pair = images[number]
+            sr = enlarge(pair.input)
+            write_grey_values(sr, pair.window, place(pair.name, ".tif"))
+            progress((number + 1) / len(images), pair.name)
+            yield pair, sr
+
+    number = 0
+    for low, high in entries_of(dataset) if has_files(dataset) else ():
+        first, number = number, number + len(planes_of(low or high, dataset.axis, dataset.slices))
+        if not (low and low.is_volume and dataset.axis == "axial"):
+            yield from slices(first, number)
+            continue
+        if cancelled():
+            raise Cancelled
+        path = place(low.name, ".nrrd")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns, rows, depth = probe(low.path).size
+        start, stop = dataset.slices or (0, depth)
+        roi = (0, columns), (0, rows), (start, min(stop, depth))
+        own = Options(window=(images.window.lo, images.window.hi), roi=roi, device=device)
+        part = part_of(progress, first / len(images), number / len(images))
+        apply_to_file(low.path, path, model, own, part, cancelled)
+        if dataset.dataroot_HR:
+            voxels = read_voxels(path)
+            for n in range(first, number):
+                yield images[n], images.window.to_unit(voxels[n - first])
+    yield from slices(number, len(images))
 
 
 def write_grey_values(sr: np.ndarray, window, path: Path) -> Path:
