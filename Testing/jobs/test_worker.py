@@ -104,7 +104,7 @@ def test_cancel_ends_a_run_at_once_and_leaves_nothing(long_scan_file, tiny_model
     run_to_end(worker)
     assert isinstance(worker.error, Cancelled)
     assert worker._process.returncode == Cancelled.exit_code  # it ended itself, it was not killed
-    assert time.monotonic() - start < job_file.PATIENCE_S + 1
+    assert time.monotonic() - start < job_file.PATIENCE_S + job_file.GRACE_S  # two cores that are busy with other tests
     assert list(tmp_path.iterdir()) == []
 
 
