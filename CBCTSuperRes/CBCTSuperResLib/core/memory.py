@@ -80,7 +80,17 @@ def _windows_available() -> int:
 
 
 def peak_memory() -> int | None:
-    """Largest resident size of this process so far, in bytes; None where the system does not tell."""
+    """Largest resident size of this process so far, in bytes; None where the system does not tell.
+
+    On Linux not from `getrusage`: a new process takes that over from the one that started it, and a worker would
+    report the peak of the application.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
     try:
         import resource
     except ImportError:
