@@ -5,7 +5,8 @@
     python -m CBCTSuperResLib.batch --input "SCANS/*.nrrd" --output-folder RESULTS
 
 Every scan is computed in a worker process of its own, so that one that fails does not hinder the next. Each result gets
-a report beside it (`<result>.json`); a table of all is printed at the end.
+a report beside it (`<result>.json`); a table of all is printed at the end. Ctrl-C, or SIGTERM, cancels the scan that is
+being computed and begins no other; what is done stays. A second one does not wait for the worker to stop.
 
 Exit code: 0 if every scan was done or skipped; otherwise that of the first failure (2 options, 3 input, 4 model,
 5 memory or disk, 6 device, 7 output, 8 missing packages, 130 cancelled, 1 anything else).
@@ -14,8 +15,12 @@ Exit code: 0 if every scan was done or skipped; otherwise that of the first fail
 from __future__ import annotations
 
 import argparse
+import shutil
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 if __name__ == "__main__":  # run as a file: the library is found by its folder, not by this one
@@ -23,7 +28,7 @@ if __name__ == "__main__":  # run as a file: the library is found by its folder,
     sys.path[:] = [str(library.parent), *(p for p in sys.path if Path(p).resolve() != library)]
 
 from CBCTSuperResLib.cli.apply import add_apply_arguments, options_from_arguments
-from CBCTSuperResLib.core.errors import OptionError, SuperResError
+from CBCTSuperResLib.core.errors import Cancelled, OptionError, SuperResError
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.core.progress import duration_text
 from CBCTSuperResLib.jobs.queue import FileTask, Item, Queue, State, find_scans, make_folder, target_in
@@ -47,13 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     queue = Queue([Item(task.source, task) for task in tasks])
     queue.begin(queue.items, parsed.skip_existing)
-    try:
-        follow(queue)
-    except KeyboardInterrupt:
-        queue.cancel()
-        follow(queue)
+    with interrupts() as asked:
+        follow(queue, asked)
     print(table(queue.items), flush=True)
-    return next((item.error.exit_code for item in queue.items if item.error), 0)
+    spared = any(item.state is State.CANCELLED for item in queue.items)
+    return next((item.error.exit_code for item in queue.items if item.error), Cancelled.exit_code if spared else 0)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -103,25 +106,49 @@ def plan(parsed: argparse.Namespace, options: Options, card: ModelCard) -> list[
     ]
 
 
-def follow(queue: Queue) -> None:
-    """Poll a queue until it has ended, and print what becomes of its items."""
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """The signals to stop that have come meanwhile; they do nothing else.
+
+    Python would raise KeyboardInterrupt anywhere, and Slicer leaves them to the system, which ends the application
+    without a word. What was ignored before, as in the background of a shell, stays ignored.
+    """
+    asked: list[int] = []
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, lambda number, frame: asked.append(number))
+    except ValueError:  # not the main thread: it gets none
+        pass
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def follow(queue: Queue, asked: list[int]) -> None:
+    """Poll a queue until it has ended, and print what becomes of its items; see `interrupts`."""
     line = ProgressLine()
     told = {item: item.state for item in queue.items}
-    try:
-        while queue.isBusy:
-            queue.poll()
-            for number, item in enumerate(queue.items, 1):
-                before, told[item] = told[item], item.state
-                if before is State.WAITING and item.state not in (State.WAITING, State.CANCELLED):
-                    print(f"[{number}/{len(queue.items)}] {item.source}", flush=True)
-                if item.state is State.RUNNING:
+    while queue.isBusy:
+        if asked and not queue.isCancelling:
+            line.end("Cancelling; what is done stays.")
+            queue.cancel()
+        if len(asked) > 1:
+            queue.close()
+        queue.poll()
+        for number, item in enumerate(queue.items, 1):
+            before, told[item] = told[item], item.state
+            if before is State.WAITING and item.state not in (State.WAITING, State.CANCELLED):
+                print(f"[{number}/{len(queue.items)}] {item.source}", flush=True)
+            if item.state is State.RUNNING:
+                if not queue.isCancelling:
                     line.show(item.fraction, item.message, item.remaining)
-                    time.sleep(POLL_INTERVAL_S)
-                elif item.state is not before:
-                    line.end()
-                    _print_end(item)
-    finally:
-        line.end()
+                time.sleep(POLL_INTERVAL_S)
+            elif item.state is not before and item.state is not State.WAITING:
+                _print_end(item, line)
 
 
 def table(items: list[Item]) -> str:
@@ -134,37 +161,50 @@ def table(items: list[Item]) -> str:
     return "\n".join(["", *lines, f"{len(items)} scans: {counts}"])
 
 
-def _print_end(item: Item) -> None:
+def _print_end(item: Item, line: ProgressLine) -> None:
+    if item.state is State.CANCELLED and not item.error:  # it never began
+        return
+    skipped = item.state is State.SKIPPED
+    line.end("up to date, skipped" if skipped else f"{item.state.value}, {duration_text(item.seconds)}")
     for warning in item.warnings:
         print(f"  Warning: {warning}", flush=True)
-    if item.state is State.SKIPPED:
-        print("  up to date, skipped", flush=True)
-    elif item.state is State.FAILED:
+    if item.state is State.FAILED:
         print(f"  Error: {item.error}", file=sys.stderr, flush=True)
 
 
 class ProgressLine:
-    """A line that is rewritten on a terminal; elsewhere, one line for each stage."""
+    """How far a scan is: a line that is rewritten on a terminal; elsewhere, one line every ten per cent.
+
+    Slicer shows what is printed only when a line has ended, so that its terminal is none.
+    """
 
     def __init__(self) -> None:
         self._is_terminal = getattr(sys.stdout, "isatty", bool)()
-        self._last, self._width = "", 0
+        self._tenths, self._width = 0, 0
 
     def show(self, fraction: float, message: str, remaining_s: float | None) -> None:
-        if not self._is_terminal:
-            if message and message != self._last:
-                print(f"  {message}", flush=True)
-            self._last = message
-            return
         rest = duration_text(remaining_s)
-        text = f"  {fraction:4.0%} {message}" + (f", {rest} left" if rest else "")
+        stage = message if self._is_terminal else message.partition(":")[0]
+        text = f"  {fraction:4.0%} {stage}" + (f", {rest} left" if rest else "")
+        if self._is_terminal:
+            self._rewrite(text)
+        elif int(10 * fraction) > self._tenths:
+            self._tenths = int(10 * fraction)
+            print(text, flush=True)
+
+    def end(self, outcome: str) -> None:
+        """Let an outcome take the place of the progress; the next begins anew."""
+        if self._is_terminal:
+            self._rewrite(f"  {outcome}")
+            print(flush=True)
+        else:
+            print(f"  {outcome}", flush=True)
+        self._tenths, self._width = 0, 0
+
+    def _rewrite(self, text: str) -> None:
+        text = text[: shutil.get_terminal_size().columns - 1]  # a line that breaks could not be rewritten
         print("\r" + text.ljust(self._width), end="", flush=True)
         self._width = len(text)
-
-    def end(self) -> None:
-        if self._is_terminal and self._width:
-            print()
-        self._last, self._width = "", 0
 
 
 if __name__ == "__main__":

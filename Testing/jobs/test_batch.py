@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,12 +23,22 @@ from CBCTSuperResLib.core.errors import (
     OptionError,
     OutputError,
 )
+from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.jobs import queue as queue_file
 from CBCTSuperResLib.jobs.queue import find_scans
 from CBCTSuperResLib.models.card import read_card
 from scans import make_scan
 
 SCRIPT = Path(batch.__file__)
+AS_SLICER_DOES = """
+import sys
+del sys.argv[0]
+script = sys.argv[0]
+sys.path.insert(0, script.rpartition("/")[0])
+__file__ = script
+exec(open(script, encoding="utf-8").read(), globals())
+"""
+"""Slicer executes the text of the file in its main namespace, with the script's folder first on the path."""
 
 
 class FakeWorker:
@@ -112,14 +123,120 @@ def test_ctrl_c_cancels_the_running_scan_and_leaves_nothing(long_scan_file, tiny
     assert "cancelled 1" in rest and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_within_slicer_ends_the_scan_and_tells_what_is_done_and_what_is_not(
+    scan_file, long_scan_file, tiny_model, tmp_path
+):
+    """Slicer leaves SIGINT to the system, which ends a process at once, and its standard output is no terminal."""
+    script = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)\n" + AS_SLICER_DOES
+    scans = [scan_file, long_scan_file, tmp_path / "third.nrrd"]
+    make_scan().write(scans[2])
+    command = [sys.executable, "-u", "-c", script, SCRIPT.as_posix(), "--", "--input", *map(str, scans)]
+    process = subprocess.Popen(
+        [*command, "--output-folder", "out", "--model", str(tiny_model), "--window", "0", "4000"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )  # fmt: skip
+    lines, end = [], time.monotonic() + 60
+    while not (f"[2/3] {scans[1]}" in lines and re.fullmatch(r" +\d+% Network, \d+ \w+ left", lines[-1])):
+        lines.append(process.stdout.readline().rstrip("\n"))
+        assert time.monotonic() < end and process.poll() is None, lines
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=30)
+    assert process.returncode == Cancelled.exit_code and errors == ""
+    assert lines[0] == f"[1/3] {scans[0]}" and any(re.fullmatch(r"  done, \d+ s", line) for line in lines)
+    assert rest.splitlines()[0] == "  Cancelling; what is done stays."
+    assert [line.split()[0] for line in rest.splitlines()[-4:-1]] == ["done", "cancelled", "waiting"]
+    assert rest.splitlines()[-1] == "3 scans: done 1, cancelled 1, waiting 1"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scan 1 SR x2.nrrd", "scan 1 SR x2.nrrd.json"]
+
+
+class SlowWorker(FakeWorker):
+    """Five per cent further at each look; never stops by itself once it is asked to."""
+
+    closed, looks = False, 0
+
+    def poll(self):
+        self.looks += 1
+        self.fraction, self.message = self.looks / 20, "Network: 1 of 9"
+        self.remaining = 100 * (1 - self.fraction)
+        self.isFinished = self.fraction == 1
+
+    def cancel(self):
+        self.message = "Cancelling"
+        self.poll = lambda: None
+
+    def close(self):
+        SlowWorker.closed = self.isFinished = True
+
+
+@pytest.fixture
+def slow_workers(monkeypatch, fake_workers):
+    monkeypatch.setattr(queue_file, "Job", SlowWorker)
+    monkeypatch.setattr(batch, "POLL_INTERVAL_S", 0)
+    monkeypatch.setattr(SlowWorker, "closed", False)
+
+
+def test_where_there_is_no_terminal_a_line_is_printed_for_each_scan_and_every_ten_per_cent(
+    scans, tiny_model, tmp_path, slow_workers, capsys
+):
+    assert main(["--input", str(scans / "*.nrrd"), "--output-folder", str(tmp_path), "--model", str(tiny_model)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"[1/1] {scans / 'a.nrrd'}" and lines[1] == "   10% Network, 2 min left"
+    assert [line.split("%")[0].strip() for line in lines[1:10]] == [str(n) for n in range(10, 100, 10)]
+    assert lines[9] == "   90% Network, 10 s left" and lines[10] == "  done, 1 s" and "\r" not in "".join(lines)
+
+
+def test_on_a_terminal_one_line_tells_percent_and_remaining_time(
+    scans, tiny_model, tmp_path, slow_workers, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(batch.shutil, "get_terminal_size", lambda: os.terminal_size((30, 20)))
+    assert main(["--input", str(scans / "*.nrrd"), "--output-folder", str(tmp_path), "--model", str(tiny_model)]) == 0
+    line = capsys.readouterr().out.split("\n")[1]
+    shown = line.split("\r")[1:]
+    assert shown[10] == "   50% Network: 1 of 9, 50 s left"[:29] and max(map(len, shown)) == 29
+    assert shown[-1].rstrip() == "  done, 1 s"
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_goes_on(scans, tiny_model, tmp_path, slow_workers, capsys):
+    task = batch.FileTask(scans / "a.nrrd", tmp_path / "a.nrrd", read_card(tiny_model), Options())
+    queue, asked = batch.Queue([batch.Item(task.source, task)]), [signal.SIGINT]
+    queue.begin(queue.items, False)
+    queue.poll()
+    real_poll, looks = queue.poll, []
+
+    def poll():
+        looks.append(queue.isCancelling)
+        if len(looks) == 3:
+            assert queue.isBusy and not SlowWorker.closed
+            asked.append(signal.SIGINT)
+        real_poll()
+
+    queue.poll = poll
+    batch.follow(queue, asked)
+    assert SlowWorker.closed and looks == [True] * 4 and queue.items[0].state is batch.State.CANCELLED
+    assert capsys.readouterr().out.splitlines()[:2] == ["  Cancelling; what is done stays.", "  cancelled, 1 s"]
+
+
+def test_ctrl_c_between_two_scans_is_told_by_the_exit_code(
+    scans, tiny_model, tmp_path, fake_workers, monkeypatch, capsys
+):
+    def end_and_ask(worker):
+        FakeWorker.poll(worker)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(queue_file, "Job", type("Asking", (FakeWorker,), {"poll": end_and_ask}))
+    before = signal.getsignal(signal.SIGINT)
+    code = main(["--input", str(scans), "--output-folder", str(tmp_path / "out"), "--model", str(tiny_model)])
+    assert code == Cancelled.exit_code and len(fake_workers) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "3 scans: done 1, waiting 2"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_the_script_runs_the_way_slicer_runs_it(tmp_path):
-    """Slicer executes the text of the file in its main namespace, with the script's folder first on the path."""
-    as_slicer_does = (
-        "import sys; script = sys.argv[1]; sys.argv = [script, '--input', 'missing.nrrd', '--output', 'o.nrrd'];"
-        "sys.path.insert(0, script.rpartition('/')[0]); __file__ = script; exec(open(script).read(), globals())"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", as_slicer_does, SCRIPT.as_posix()],
+        [sys.executable, "-c", AS_SLICER_DOES, SCRIPT.as_posix(), "--input", "missing.nrrd", "--output", "o.nrrd"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode in (InputError.exit_code, ModelError.exit_code), done.stderr
