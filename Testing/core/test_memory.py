@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import numpy as np
-
 from CBCTSuperResLib.core.memory import peak_memory
 
 OF_THE_PARENT = 700_000_000
