@@ -141,6 +141,17 @@ def application(mrml, qt_or_skip):
 
 
 @pytest.fixture
+def hosted(application):
+    """Call it with a module's widget: a `hosting.HostWindow` with it, as the application shows it."""
+    import hosting
+
+    windows = []
+    yield lambda widget: windows.append(hosting.show(widget)) or windows[-1]
+    for window in windows:
+        window.release()
+
+
+@pytest.fixture
 def user_models(tiny_model, monkeypatch, tmp_path):
     """A folder of user models that holds the tiny one."""
     folder = tmp_path / "Modelle"

@@ -158,12 +158,26 @@ def test_labels_show_names_and_messages_as_they_are(module):
 
 
 @both_modules
-def test_nothing_has_colors_of_its_own_or_a_least_width(module):
+def test_nothing_has_colors_of_its_own_or_a_least_width_but_the_panel(module):
     root = ElementTree.parse(UI_FILES[module]).getroot()
     names = {p.get("name") for p in root.iter("property")}
     assert not names & {"styleSheet", "palette", "minimumWidth"}
-    for least in (p for p in root.iter("property") if p.get("name") == "minimumSize"):
-        assert int(least.findtext("size/width")) == 0
+    panel, *others = [
+        least.findtext("size/width")
+        for widget in widgets_of(UI_FILES[module])
+        for least in widget.findall("property")
+        if least.get("name") == "minimumSize"
+    ]
+    assert panel == "230" and set(others) <= {"0"}
+
+
+@both_modules
+def test_panel_and_sections_do_not_ask_for_the_width_of_what_they_show(module):
+    """Slicer lets no module, and a box layout no section, be narrower than its hint, which grows with the texts."""
+    for widget in widgets_of(UI_FILES[module]):
+        if widget.get("class") in ("qMRMLWidget", "ctkCollapsibleButton"):
+            policy = next((p for p in widget.iter("sizepolicy")), None)
+            assert policy is not None and policy.get("hsizetype") == "Ignored", widget.get("name")
 
 
 @both_modules

@@ -31,17 +31,11 @@ def test_the_module_logic_is_the_library_s_logic(module):
 
 
 @pytest.mark.parametrize("name", ["CBCTSuperRes", "CBCTSuperResTraining"])
-def test_panels_fit_into_320_pixels_with_every_section_open(application, scene, user_models, name):
-    import qt
-
+def test_panels_fit_into_310_pixels_with_every_section_open(application, scene, user_models, hosted, name):
     add_scan("A volume with a rather long name, as they come from scanners")
     widget = application.showWidget(application.loadModule(str(ROOT / name / f"{name}.py")))
-    for child in widget.parent.findChildren(qt.QWidget):
-        if child.className() == "ctkCollapsibleButton":
-            child.collapsed = False
-    widget.parent.show()
-    widget.parent.resize(320, 600)
-    application.qapp.processEvents()
-    assert widget.parent.width <= 320
+    window = hosted(widget)
+    window.openSections()
+    window.drag(310)
+    assert window.dockWidth() == 310
     widget.cleanup()
-    widget.parent.hide()

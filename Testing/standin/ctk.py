@@ -17,6 +17,7 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
     flat = stored(bool, "flat", False)
     contentsFrameShape = stored(int, "contentsFrameShape", 0)
     contentsLineWidth = stored(int, "contentsLineWidth", 1)
+    collapsedHeight = stored(int, "collapsedHeight", 14)
     HEADER = 24
 
     def __init__(self, *args):
@@ -24,7 +25,8 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         text = args.pop(0) if args and isinstance(args[0], str) else ""
         super().__init__(*[a for a in args if a is not None])
         self.__dict__["_isCollapsing"] = False
-        self.setContentsMargins(4, self.HEADER, 4, 2)
+        self.setContentsMargins(0, self.HEADER, 0, 0)
+        self.setSizePolicy(QtWidgets.QSizePolicy.Minimum, QtWidgets.QSizePolicy.Preferred)  # never below its size hint
         self.text = text
 
     def childEvent(self, event):
@@ -54,7 +56,7 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
             for child in self.children():
                 if child.isWidgetType():
                     self._showChild(child)
-            self.setMaximumHeight(self.HEADER if self.collapsed else 16777215)
+            self.setMaximumHeight(self._buttonSize().height() + self.collapsedHeight if self.collapsed else 16777215)
             self.updateGeometry()
         self.update()
 
@@ -73,12 +75,16 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
             self.collapsed = not self.collapsed
             self.clicked.emit(not self.collapsed)
 
+    def _buttonSize(self):
+        return QtCore.QSize(self.fontMetrics().horizontalAdvance(self.text) + 32, self.HEADER)
+
     def sizeHint(self):
-        hint = super().sizeHint()
-        return QtCore.QSize(max(hint.width(), 150), self.HEADER if self.collapsed else max(hint.height(), self.HEADER))
+        button = self._buttonSize()
+        button.setHeight(button.height() + self.collapsedHeight)
+        return button if self.collapsed else super().sizeHint().expandedTo(button)
 
     def minimumSizeHint(self):
-        return QtCore.QSize(0, self.HEADER) if self.collapsed else super().minimumSizeHint()
+        return self.sizeHint() if self.collapsed else super().minimumSizeHint().expandedTo(self._buttonSize())
 
     def paintEvent(self, event):
         p = QtGui.QPainter(self)
