@@ -10,6 +10,10 @@ import pytest
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.jobs.job import Job
+from CBCTSuperResLib.train.options_file import read_options
+from CBCTSuperResLib.train.pace import known_pace
+
+TRAIN_ON_DRAWN = {"mode": "HR", "procedural": 4, "batch_size": 1}
 
 
 def run(job: dict) -> Job:
@@ -66,3 +70,15 @@ def test_a_plan_tells_memory_and_time_in_figures_and_in_words(options):
     assert report["memory_bytes"] > 0 and report["seconds"] > report["seconds_per_step"] > 0
     assert str(Path(options["path"]["root"]) / "experiments" / "run") in report["text"]
     assert not (Path(options["path"]["root"]) / "experiments").exists()
+
+
+def test_what_a_step_takes_here_is_measured_once_and_told_of_later_plans(options):
+    pytest.importorskip("torch", reason="torch is not installed")
+    long = {**options, "network_G": {"nf": 64, "nb": 23}, "datasets": {"train": {**TRAIN_ON_DRAWN, "HR_size": 256}}}
+    worker = run({"kind": "pace", "options": [options, long]})
+    assert worker.error is None, worker.error.detail
+    assert worker.report == {"measured": 1}  # the other one would keep the computer busy
+    pace = known_pace(read_options(options))
+    assert pace.seconds_per_step > 0 and known_pace(read_options(long)) is None
+    planned = run({"kind": "plan", "options": options}).report
+    assert planned["measured"] and planned["seconds"] == pytest.approx(pace.seconds(read_options(options).train))

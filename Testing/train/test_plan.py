@@ -12,6 +12,7 @@ from CBCTSuperResLib.networks.options import NoOptions  # noqa: E402
 from CBCTSuperResLib.networks.vgg import VGG19  # noqa: E402
 from CBCTSuperResLib.train import plan as plan_module  # noqa: E402
 from CBCTSuperResLib.train.options_file import read_options  # noqa: E402
+from CBCTSuperResLib.train.pace import Pace, record_pace  # noqa: E402
 from CBCTSuperResLib.train.plan import ALLOCATOR, PROGRAM_BYTES, Work, count, plan  # noqa: E402
 from CBCTSuperResLib.train.ranks import Processes  # noqa: E402
 from CBCTSuperResLib.train.recipes.recipe import build_recipe  # noqa: E402
@@ -217,6 +218,22 @@ def test_measuring_times_real_steps_and_leaves_the_random_numbers_alone():
     planned = plan(options_of(), measure=True)
     assert planned.measured and planned.seconds_per_step > 0 and "(measured)" in planned.text()
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_was_measured_here_before_is_not_guessed_again():
+    options = options_of(train__niter=100, train__warmup_iters=40)
+    assert not plan(options).measured
+    record_pace(options, Pace(0.5, 0.25))
+    planned = plan(options)
+    assert planned.measured and planned.seconds == pytest.approx(0.5 * (40 * 0.25 + 60))
+    assert not plan(options, device="cpu").measured  # of a device that may be another one
+    assert plan(options, measure=True).seconds_per_step != 0.5
+
+
+def test_networks_are_called_what_people_call_them():
+    text = plan(options_of(train__gan_weight=0.1, train__gradient_gan_weight=0.1)).text()
+    assert "Parameters: generator " in text and "discriminator of edges " in text
+    assert not {"G", "D", "D_grad"} & set(text.replace(",", "").replace(":", "").split())
 
 
 def test_a_feature_loss_without_its_file_is_still_timed():

@@ -13,6 +13,7 @@ import pytest
 from CBCTSuperResLib.core import atomic
 from CBCTSuperResLib.core.atomic import FileLock
 from CBCTSuperResLib.core.errors import OutputError
+from CBCTSuperResLib.train.curves import CurvesTable
 from CBCTSuperResLib.train.run_folder import RunFolder, RunRecord, list_runs, read_run
 
 
@@ -117,6 +118,18 @@ def test_a_file_that_somebody_reads_is_replaced_as_soon_as_windows_allows_it(tmp
 def test_curves_that_cannot_be_read_at_the_moment_are_none(tmp_path):
     (tmp_path / "curves.csv").mkdir()
     assert RunRecord.of(tmp_path) == RunRecord()
+
+
+def test_the_newest_losses_are_there_though_the_curves_keep_every_tenth_step_only(tmp_path):
+    table = CurvesTable(tmp_path / "curves.csv")
+    table.put(10, {"l_g_pix": 0.5})
+    events = [{"event": "scalars", "step": step, "values": {"l_g_pix": 1 / step}} for step in (10, 13)]
+    lines = [json.dumps(event) for event in [*events, {"event": "warning", "message": "A note."}]]
+    (tmp_path / "events.jsonl").write_text("\n".join([*lines, '{"event": "sca']))
+    assert RunRecord.of(tmp_path).history == [{"step": 10, "l_g_pix": 0.5}, {"step": 13, "l_g_pix": 1 / 13}]
+    assert [row["step"] for row in RunRecord.of(tmp_path, until=12).history] == [10]
+    table.put(20, {"l_g_pix": 0.1})
+    assert [row["step"] for row in RunRecord.of(tmp_path).history] == [10, 20]
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ class TrainingJob(Job):
         self.saved = 0
         self.isElsewhere = False
         self._has_begun = self._seems_gone = False
+        self._interval = 1
         self._looked = -STATUS_INTERVAL_S
 
     @classmethod
@@ -149,17 +150,24 @@ class TrainingJob(Job):
             self.name, self.folder = event["name"], Path(event["folder"])
             self.step, self.niter, self.device = event["step"], event["niter"], event["device"]
             self.warnings.extend(event["notes"])
+            self._interval = event["options"]["logger"]["print_freq"] if event.get("options") else 1
             self._has_begun = True
             self._read_curves()
         elif kind == "progress":
             self.step = max(self.step, event.get("step", 0))
         elif kind == "scalars":
+            self._leave_passing()
             self._append(self.history, {STEP: event["step"], **event["values"]})
         elif kind == "validated":
             self._append(self.validations, {STEP: event["step"], **event["values"]})
             self.picture = Path(event["picture"]) if event["picture"] else self.picture
         elif kind == "saved":
             self.saved = event["step"]
+
+    def _leave_passing(self) -> None:
+        """The newest losses are shown whatever their step; once newer ones come, those that the curves keep."""
+        if self.history and self.history[-1][STEP] % self._interval and self.history[-1][STEP] > 1:
+            self.history.pop()
 
     @staticmethod
     def _append(rows: list[Row], row: Row) -> None:

@@ -8,7 +8,8 @@ A job is a JSON object with
   "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with ``path`` (weights of
   another program) and ``models`` (a folder), see `import_`; "verify" with ``model``, see `Model.verify`;
   "train" with ``options`` (JSON of `TrainingOptions`, or a path), ``resume`` (None, "auto", or a checkpoint),
-  ``accept_changes``, ``device``; "plan" with ``options``, ``device``, ``measure``; "check" with ``options``;
+  ``accept_changes``, ``device``; "plan" with ``options``, ``device``, ``measure``; "pace" with ``options``, those of
+  several trainings; "check" with ``options``;
   "prepare" with ``lr``, ``hr`` (scans, or folders of scans), ``out``, ``options`` (see `PrepareOptions`);
   "export" with ``run``, ``out``, ``which`` ("best", "latest" or a step), ``texts`` (entries of the card);
 - ``events``: a file to which this process appends one JSON object a line (see `EventWriter`), each with the key
@@ -164,13 +165,43 @@ def train(job: dict, events: EventWriter, stop: Stop) -> dict:
 def plan(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Tell what a training will take: "text" for people, "seconds" in all, and the facts of `Plan` by their names."""
     from ..train.options_file import read_options
+    from ..train.pace import record_pace
     from ..train.plan import plan as plan_training
 
     events.progress(0.0, "Planning")
     found = plan_training(read_options(job["options"]), job.get("device"), measure=job.get("measure", False))
+    if job.get("measure") and found.measured:
+        record_pace(found.options, found.pace)
     names = ("missing", "problems", "micro_batch", "memory_bytes", "free_bytes", "seconds_per_step", "seconds")
     facts = {name: getattr(found, name) for name in (*names, "measured")}
     return {"text": found.text(), "device": str(found.device), **facts}
+
+
+def pace(job: dict, events: EventWriter, stop: Stop) -> dict:
+    """Measure and remember what steps of several trainings take here; those that take long are left out.
+
+    The report has "measured": how many were.
+    """
+    require_packages()
+    from ..train.options_file import read_options
+    from ..train.pace import record_pace
+    from ..train.plan import LONG_S
+    from ..train.plan import plan as plan_training
+
+    measured = 0
+    for number, values in enumerate(job["options"]):
+        if stop():
+            raise Cancelled
+        events.progress(number / len(job["options"]), "Measuring how long a step takes here")
+        options = read_options(values)
+        guessed = plan_training(options)
+        if guessed.seconds_per_step / guessed.share > LONG_S / 2:
+            continue
+        found = plan_training(options, measure=True)
+        if found.measured:
+            record_pace(options, found.pace)
+            measured += 1
+    return {"measured": measured}
 
 
 def check(job: dict, events: EventWriter, stop: Stop) -> dict:
@@ -209,6 +240,7 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "verify": verify,
     "train": train,
     "plan": plan,
+    "pace": pace,
     "check": check,
     "prepare": prepare,
     "export": export,

@@ -91,6 +91,10 @@ class TrainingLogic:
         values = with_absolute_paths(options.to_json())
         return self._task({"kind": "plan", "options": values, "device": device, "measure": measure})
 
+    def measurePace(self, trainings: Sequence[TrainingOptions]) -> Job:
+        """Measure and remember what a step of each of these takes on this computer, see `train.pace`."""
+        return self._task({"kind": "pace", "options": [options.to_json() for options in trainings]})
+
     def suggestWindow(self, scan: Scan) -> list[float]:
         """A normalisation range for a volume (node or file), [lo, hi] in grey values, from its tissue levels."""
         return suggestWindow(scan)

@@ -2,7 +2,7 @@
 
 Operations and memory are counted in a forward pass of each network on torch's meta device, where tensors have shapes
 and no values; how often a step passes through each network, its recipe says. Time is guessed from the operations, or
-measured with a few steps of one random patch on the device.
+measured with a few steps of one random patch on the device; what was measured here before is not guessed again.
 
 Formulas
 --------
@@ -30,6 +30,7 @@ from ..core.memory import available_memory, readable
 from ..core.progress import duration_text
 from .checks import TrainingDevice, missing, training_device
 from .options import TrainingOptions
+from .pace import Pace, known_pace
 from .ranks import Processes
 from .recipes.recipe import build_recipe
 from .step import Precision, Steps
@@ -64,9 +65,10 @@ class Plan:
         What a process holds at its peak: of the GPU's memory, or of the computer's.
     free_bytes : int or None
         What is free for it; None if unknown.
-    seconds_per_step : float
+    pace : Pace
+        What a step takes.
     measured : bool
-        Whether that was measured; otherwise it is guessed from the number of operations.
+        Whether that was measured, now or before; otherwise it is guessed from the number of operations.
     work : Work
         What the figures are made of.
     """
@@ -79,7 +81,7 @@ class Plan:
     micro_batch: int
     memory_bytes: int
     free_bytes: int | None
-    seconds_per_step: float
+    pace: Pace
     measured: bool
     work: Work = field(repr=False)
 
@@ -89,34 +91,36 @@ class Plan:
         return self.work.share
 
     @property
+    def seconds_per_step(self) -> float:
+        return self.pace.seconds_per_step
+
+    @property
     def seconds(self) -> float:
         """All iterations; those of the warm-up are shorter."""
-        train = self.options.train
-        alone, all_together = (
-            sum(self.work.flops(self.micro_batch, in_warm_up=early).values()) for early in (True, False)
-        )
-        later = train.niter - train.warmup_iters
-        return self.seconds_per_step * (train.warmup_iters * min(1.0, alone / all_together) + later)
+        return self.pace.seconds(self.options.train)
 
     def text(self) -> str:
         """Everything for people, a fact a line."""
         options, data = self.options, self.options.datasets["train"]
         flops = self.work.flops(self.micro_batch)
-        parts = ", ".join(f"{role} {100 * part / sum(flops.values()):.0f} %" for role, part in flops.items())
-        counts = ", ".join(f"{role} {cost.parameters / 1e6:.3g} M" for role, cost in self.work.costs.items())
+        names = build_recipe(options, weights=False).names
+        shares = {names.get(role, role): 100 * part / sum(flops.values()) for role, part in flops.items()}
+        parts = ", ".join(f"{name} {share:.0f} %" for name, share in shares.items())
+        sizes = {names.get(role, role): cost.parameters / 1e6 for role, cost in self.work.costs.items()}
+        counts = ", ".join(f"{name} {size:.3g} M" for name, size in sizes.items())
         free = "" if self.free_bytes is None else f" ({readable(self.free_bytes)} are free)"
         times = self.share // self.micro_batch
         micro_batches = "one micro-batch" if times == 1 else f"{times} micro-batches of {self.micro_batch}"
         lines = [
             f"Training {options.name}: {options.model}, x{options.scale}, {options.train.niter} steps of "
-            f"{data.batch_size} patches of {data.HR_size} x {data.HR_size} HR pixels.",
+            f"{data.batch_size} patches of {data.HR_size} x {data.HR_size} fine pixels.",
             f"Parameters: {counts}.",
-            f"Device: {self.device}, {self.processes} process(es), precision {options.train.precision}.",
+            f"Device: {self.device}, {_counted(self.processes, 'process')}, precision {options.train.precision}.",
             f"Memory: about {readable(self.memory_bytes)} a process{free}, its {self.share} patches in "
             f"{micro_batches}.",
             f"Time: about {_pace(self.seconds_per_step)} a step ({'measured' if self.measured else 'guessed'}), "
             f"{_long(self.seconds)} in all.",
-            f"Of a step: {parts}.",
+            f"A step is spent on: {parts}.",
             f"Folder: {options.run_folder}",
             *(f"Note: {note}" for note in options.notes),
         ]
@@ -166,19 +170,20 @@ def plan(
             images, cache = IMAGES_SHARE * free / processes, options.datasets["train"].cache_gb
             usable -= images if cache is None else min(1e9 * cache, images)
     micro_batch = _micro_batch(options, work, where.type, usable, problems)
-    measured = measure and not problems
-    flops = sum(work.flops(micro_batch).values())
-    if measured:
-        timed, seconds = _timed_patch(options, where)
-        seconds *= flops / sum(Work(timed, 1).flops(1).values())
-    else:
-        cores = (os.cpu_count() or 1) / processes
-        speed = GUESSED_FLOPS["cpu"] * cores if where.type == "cpu" else GUESSED_FLOPS[options.train.precision]
-        seconds = flops / speed
+    pace = known_pace(options) if device in (None, "auto") and not measure else None
+    measured = pace is not None or (measure and not problems)
+    if pace is None:
+        alone, flops = (sum(work.flops(micro_batch, in_warm_up=early).values()) for early in (True, False))
+        if measured:
+            timed, seconds = _timed_patch(options, where)
+            seconds *= flops / sum(Work(timed, 1).flops(1).values())
+        else:
+            cores = (os.cpu_count() or 1) / processes
+            speed = GUESSED_FLOPS["cpu"] * cores if where.type == "cpu" else GUESSED_FLOPS[options.train.precision]
+            seconds = flops / speed
+        pace = Pace(seconds, min(1.0, alone / flops))
     needed = int(work.memory(micro_batch, where.type))
-    return Plan(
-        options, where, processes, missing(options), problems, micro_batch, needed, free, seconds, measured, work
-    )
+    return Plan(options, where, processes, missing(options), problems, micro_batch, needed, free, pace, measured, work)
 
 
 def _micro_batch(options: TrainingOptions, work: Work, device: str, usable: float | None, problems: list[str]) -> int:
@@ -326,6 +331,10 @@ def _timed_patch(options: TrainingOptions, where: TrainingDevice) -> tuple[Train
             if seconds[-1] > LONG_S:
                 break
     return timed, min(seconds)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}es"
 
 
 def _pace(seconds: float) -> str:

@@ -27,6 +27,7 @@ STATES = ("running", "stopped", "finished", "failed")
 FRESH_S = 600.0
 TRIES, PAUSE_S = 5, 0.1
 STATUS_INTERVAL_S = 1.0
+TAIL_BYTES = 1 << 16
 
 
 class RunFolder:
@@ -270,7 +271,8 @@ class RunRecord:
     Attributes
     ----------
     history : list of dict
-        Rows with "step" and the losses, oldest first.
+        Rows with "step" and the losses, oldest first; the newest that were told are there, whatever the interval of
+        the curves.
     validations : list of dict
         Rows with "step" and what was measured ("psnr", "psnr_cubic", ...), oldest first.
     picture : Path or None
@@ -286,14 +288,29 @@ class RunRecord:
         """What the folder of a run holds, up to a step; a folder that is no run holds nothing."""
         try:
             rows, picture = read_curves(Path(run) / CURVES), newest_picture(Path(run) / PICTURES)
+            newest = _newest_losses(Path(run) / EVENTS)
         except OSError:  # a disk that is away, or a file that is being replaced: it is there at the next look
             return cls()
         parts = [(row[STEP], *parts_of(row)) for row in rows if row[STEP] <= until]
-        return cls(
-            [{STEP: step, **losses} for step, losses, _ in parts if losses],
-            [{STEP: step, **measures} for step, _, measures in parts if measures],
-            picture,
-        )
+        history = [{STEP: step, **losses} for step, losses, _ in parts if losses]
+        if newest and (history[-1][STEP] if history else 0) < newest[STEP] <= until:
+            history.append(newest)
+        return cls(history, [{STEP: step, **measures} for step, _, measures in parts if measures], picture)
+
+
+def _newest_losses(events: Path) -> Row | None:
+    """The losses that the newest sitting of a run told last: the curves have a row for every so many steps only."""
+    if not events.is_file():
+        return None
+    with events.open("rb") as file:
+        file.seek(max(0, events.stat().st_size - TAIL_BYTES))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        with suppress(ValueError, KeyError, TypeError):  # the first and the last line may be cut off
+            event = json.loads(line)
+            if event["event"] == "scalars":
+                return {STEP: event["step"], **event["values"]}
+    return None
 
 
 def parts_of(row: Row) -> tuple[dict[str, float], dict[str, float]]:

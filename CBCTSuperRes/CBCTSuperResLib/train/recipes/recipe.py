@@ -88,6 +88,8 @@ class Recipe:
     ----------
     exported : str
         Role of the network that becomes the model: its weights are averaged (EMA), validated and exported.
+    names : mapping of str to str
+        What people call the networks, by role.
     frozen : mapping of str to Module
         Networks that are used and never trained (a feature network): moved to the device, not in checkpoints.
     may_be_in_parts : bool
@@ -95,6 +97,7 @@ class Recipe:
     """
 
     exported: str = "G"
+    names: Mapping[str, str] = {"G": "generator", "D": "discriminator", "D_grad": "discriminator of edges"}
     frozen: Mapping[str, nn.Module] = {}
     may_be_in_parts: bool = True
 

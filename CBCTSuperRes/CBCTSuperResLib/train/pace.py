@@ -1,0 +1,100 @@
+"""How long steps of a training take on this computer: measured once, remembered, and told of every training alike.
+
+Two trainings are alike if a step costs the same: the same networks, losses, patches, precision and device; how many
+steps there are, how fast they learn and from what does not matter. `plan` measures, the worker records; a bare Slicer
+reads.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from ..core.atomic import write_json
+from ..core.errors import OutputError
+from ..core.gpus import count_gpus
+from ..models.folder import user_models_folder
+from .options import TrainingOptions, TrainOptions
+
+FILE = "training_pace.json"
+KEPT = 200  # measurements; the oldest are forgotten
+SHAPES = ("batch_size", "micro_batch", "HR_size")
+OF_THE_SCHEDULE = ("lr_", "beta", "weight_decay", "warmup_iters", "Branch", "manual_seed", "niter", "val_freq")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a step takes.
+
+    Attributes
+    ----------
+    seconds_per_step : float
+        After the warm-up.
+    warm_up_share : float
+        Of that, what a step of the warm-up takes.
+    """
+
+    seconds_per_step: float
+    warm_up_share: float = 1.0
+
+    def seconds(self, train: TrainOptions) -> float:
+        """All steps of a training."""
+        return self.seconds_per_step * (train.warmup_iters * self.warm_up_share + train.niter - train.warmup_iters)
+
+
+def known_pace(options: TrainingOptions) -> Pace | None:
+    """What was measured here of a training like this one; None if nothing was."""
+    try:
+        return Pace(*map(float, _known()[_key(options)]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def record_pace(options: TrainingOptions, pace: Pace) -> None:
+    """Remember what was measured. Failing to is no failure."""
+    path = _file()
+    key = _key(options)
+    entries = {name: value for name, value in _known().items() if name != key}
+    entries[key] = [pace.seconds_per_step, pace.warm_up_share]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, dict(list(entries.items())[-KEPT:]), indent=1)
+    except (OSError, OutputError) as error:
+        warnings.warn(f"The pace could not be recorded: {error}", stacklevel=2)
+
+
+def computes_on(options: TrainingOptions) -> str:
+    """Where a training would compute here: "cpu", or "cuda" with the number of GPUs."""
+    wanted, numbers = options.device, options.gpu_ids
+    if wanted == "cpu" or (wanted == "auto" and (numbers == () or (numbers is None and not count_gpus()))):
+        return "cpu"
+    return f"cuda {len(numbers or (0,))}"
+
+
+def _key(options: TrainingOptions) -> str:
+    values = options.to_json()
+    train = {name: value for name, value in values["train"].items() if not name.startswith(OF_THE_SCHEDULE)}
+    train = {name: bool(value) if name.endswith("_weight") else value for name, value in train.items()}
+    dataset = values["datasets"].get("train") or {}
+    cost = {
+        **{name: values[name] for name in ("model", "scale", "network_G", "network_D")},
+        "shapes": [dataset.get(name) for name in SHAPES],
+        "train": train,
+        "device": computes_on(options),
+    }
+    return sha256(json.dumps(cost, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _known() -> dict[str, list[float]]:
+    try:
+        entries = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
+def _file() -> Path:
+    return user_models_folder() / FILE
