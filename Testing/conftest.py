@@ -69,6 +69,8 @@ def scene(mrml):
     if hasattr(mrml, "app"):
         mrml.app.resetViews()
     yield mrml.mrmlScene
+    if "slicerapp" in sys.modules:
+        sys.modules["slicerapp"].closeWidgets()
     mrml.mrmlScene.Clear(0)
 
 

@@ -12,6 +12,7 @@ import types
 import ctk  # noqa: F401
 import qt
 import scripted
+import shiboken6
 import slicer
 import slicerwidgets
 import views
@@ -165,14 +166,29 @@ def loadModule(path):
     )
     parent.helpText = parent.acknowledgementText = ""
     parent.instance = getattr(module, name)(parent)
-    shown = []
-    parent.widgetRepresentation = lambda: (shown or shown.append(_makeWidget(name)) or shown)[0]
+    parent.widgetRepresentation = lambda: _represented.get(name) or _represented.setdefault(name, _makeWidget(name))
     setattr(slicer.modules, name.lower(), parent)
     return module
 
 
+_represented = {}  # what `widgetRepresentation` of each module gave
+_made = []
+
+
+def closeWidgets():
+    """Destroy all that was made of modules, as the application does when it ends; otherwise every widget of earlier
+    tests goes on listening to the scene.
+    """
+    for window in slicer.app.topLevelWidgets() if _represented else ():
+        window.moduleSelector().selectedModule = ""
+    _represented.clear()
+    while _made:
+        shiboken6.delete(_made.pop())
+
+
 def _makeWidget(name):
     panel = slicerwidgets.qSlicerScriptedLoadableModuleWidget(name)
+    _made.append(panel)
     panel.setLayout(qt.QVBoxLayout())
     panel.setMRMLScene(slicer.mrmlScene)
     panel.reload()
