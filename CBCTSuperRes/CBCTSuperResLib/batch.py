@@ -31,7 +31,8 @@ from CBCTSuperResLib.cli.apply import add_apply_arguments, options_from_argument
 from CBCTSuperResLib.core.errors import Cancelled, OptionError, SuperResError
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.core.progress import duration_text
-from CBCTSuperResLib.jobs.queue import FileTask, Item, Queue, State, find_scans, make_folder, target_in
+from CBCTSuperResLib.io.folders import find_scans, told
+from CBCTSuperResLib.jobs.queue import FileTask, Item, Queue, State, make_folder, target_in
 from CBCTSuperResLib.models.card import ModelCard, read_card
 from CBCTSuperResLib.models.folder import DEFAULT_MODEL, find_model
 
@@ -89,7 +90,12 @@ def plan(parsed: argparse.Namespace, options: Options, card: ModelCard) -> list[
     InputError, OptionError, OutputError
         If nothing is found, two scans would become the same file, or their folder cannot be made.
     """
-    sources = [scan for text in parsed.input for scan in find_scans(text)]
+    sources = []
+    for text in parsed.input:
+        scans, left_out = find_scans(text)
+        sources += scans
+        for sentence in told(left_out, Path(text) if Path(text).is_dir() else None):
+            print(f"{text}: {sentence}", flush=True)
     if parsed.output_folder:
         make_folder(parsed.output_folder)
         targets = [target_in(parsed.output_folder, source, card, options) for source in sources]
@@ -99,7 +105,7 @@ def plan(parsed: argparse.Namespace, options: Options, card: ModelCard) -> list[
         raise OptionError(f"There are {len(sources)} scans and {len(targets)} outputs.", "Use --output-folder.")
     if len(set(targets)) < len(targets):
         raise OptionError("Two scans would become the same file.", "Rename one, or name each result with --output.")
-    reading = {"compress": parsed.compress, "spacing": parsed.spacing, "series": parsed.series}
+    reading = {name: getattr(parsed, name) for name in ("compress", "spacing", "series", "override")}
     return [
         FileTask(source.absolute(), target.absolute(), card, options, **reading)
         for source, target in zip(sources, targets, strict=True)

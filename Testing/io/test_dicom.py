@@ -130,7 +130,7 @@ def test_a_scout_view_and_a_directory_file_do_not_hinder(tmp_path):
     (tmp_path / ".DS_Store").write_bytes(b"\1\2")
     back = read_volume(tmp_path)
     assert np.array_equal(back.voxels, volume.voxels)
-    assert any("single images" in warning for warning in back.report["warnings"])
+    assert any("Other series" in warning for warning in back.report["warnings"])
     assert any("DICOMDIR" in warning for warning in back.report["warnings"])
 
 
@@ -234,13 +234,13 @@ def test_a_damaged_slice_is_named(tmp_path):
     volume = make_volume()
     files = write_dicom_series(tmp_path, volume.voxels, volume.grid)
     files[2].write_bytes(files[2].read_bytes()[:-60])
-    with pytest.raises(InputError, match=r"1 missing.*for instance slice002\.dcm"):
+    with pytest.raises(InputError, match=r"1 missing.*could not be read: slice002\.dcm"):
         read_volume(tmp_path)
 
 
 def test_a_probe_of_a_series_reads_no_pixels(tmp_path, monkeypatch):
     volume = make_volume()
     write_dicom_series(tmp_path, volume.voxels, volume.grid)
-    monkeypatch.setattr("CBCTSuperResLib.io.dicom.read_voxels", None)
+    monkeypatch.setattr("CBCTSuperResLib.io.dicom_pixels._stored", None)
     assert probe(tmp_path).size == volume.grid.size
     assert np.allclose(probe(tmp_path).spacing, volume.spacing)

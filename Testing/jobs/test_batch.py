@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from CBCTSuperResLib import batch
-from CBCTSuperResLib.apply.report import identity, report_path
+from CBCTSuperResLib.apply.report import identity
 from CBCTSuperResLib.batch import main, make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments
 from CBCTSuperResLib.core.errors import (
@@ -24,8 +24,8 @@ from CBCTSuperResLib.core.errors import (
     OutputError,
 )
 from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.io.folders import find_scans, report_path
 from CBCTSuperResLib.jobs import queue as queue_file
-from CBCTSuperResLib.jobs.queue import find_scans
 from CBCTSuperResLib.models.card import read_card
 from scans import make_scan
 
@@ -300,12 +300,12 @@ def test_a_folder_of_slices_is_one_scan_and_a_folder_of_such_folders_is_many(tmp
     for name in ("p1", "p2"):
         (tmp_path / "series" / name).mkdir(parents=True)
         (tmp_path / "series" / name / "1.dcm").write_bytes(b"x")
-    assert find_scans(str(tmp_path / "series" / "p1")) == [tmp_path / "series" / "p1"]
-    assert [p.name for p in find_scans(str(tmp_path / "series"))] == ["p1", "p2"]
+    assert find_scans(str(tmp_path / "series" / "p1")) == ([tmp_path / "series" / "p1"], [])
+    assert [p.name for p in find_scans(str(tmp_path / "series"))[0]] == ["p1", "p2"]
 
 
 def test_patterns_are_understood_and_empty_ones_refused(scans):
-    assert [p.name for p in find_scans(str(scans / "*.nrrd"))] == ["a.nrrd"]
+    assert [p.name for p in find_scans(str(scans / "*.nrrd"))[0]] == ["a.nrrd"]
     with pytest.raises(InputError, match="Nothing matches"):
         find_scans(str(scans / "*.dcm"))
 

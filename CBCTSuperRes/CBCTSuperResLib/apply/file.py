@@ -22,13 +22,14 @@ from ..core.options import Options
 from ..core.progress import Report, part_of
 from ..core.volume import Grid
 from ..io.exchange import ExchangeOutput, is_exchange
+from ..io.folders import report_path
 from ..io.formats import stem_of
 from ..io.images import allocate
 from ..io.volume import Volume
 from ..io.write import check_output, write_into
 from ..models.folder import DEFAULT_MODEL
 from .plan import make_plan
-from .report import facts_of, report_path, versions
+from .report import facts_of, reading_facts, versions
 
 if TYPE_CHECKING:
     from ..models.model import Model
@@ -48,6 +49,7 @@ def apply_to_file(
     compress: bool = False,
     spacing: Sequence[float] | None = None,
     series: str | None = None,
+    override: bool = False,
 ) -> dict:
     """Super-resolve a scan on disk; the result and its report appear together or not at all.
 
@@ -63,7 +65,7 @@ def apply_to_file(
     progress : callable (fraction, message), optional
     cancelled : callable, optional
         Asked between tiles; True ends the work with `Cancelled` and leaves nothing behind.
-    spacing, series : optional
+    spacing, series, override : optional
         For inputs that do not say: see `read_volume`.
 
     Returns
@@ -107,7 +109,7 @@ def apply_to_file(
     with _sole_writer(output_path), ExitStack() as stack:
         with stage("reading"), memory_for(f"reading {input_path}", "Close other programs, or crop the volume first."):
             part_of(progress, 0, READ)(0, "Reading")
-            volume = Volume.read(input_path, spacing=spacing, series=series)
+            volume = Volume.read(input_path, spacing=spacing, series=series, override=override)
         with stage("loading the model"), memory_for("the model", "Close other programs, or choose a lighter model."):
             part_of(progress, 0, READ)(0.5, "Loading the model")
             if not isinstance(model, Model):
@@ -146,7 +148,7 @@ def apply_to_file(
                 "output": {**facts_of(written, result), "path": str(output_path.absolute())},
                 **({"beside": beside} if beside else {}),
                 "options": options.to_json(),
-                "reading": {"spacing": spacing and list(spacing), "series": series},
+                "reading": reading_facts(spacing, series, override),
                 "versions": versions(),
                 "seconds": seconds,
                 "warnings": list(result.report["warnings"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -51,11 +52,6 @@ def make_report(plan: Plan, **measured) -> dict:
     }
 
 
-def report_path(output_path: str | Path) -> Path:
-    """Where the report of an output lies."""
-    return Path(f"{output_path}.json")
-
-
 def identity(path: str | Path) -> dict:
     """What tells whether a file, or a folder of slices, is still the one that a report speaks of."""
     path = Path(path)
@@ -73,6 +69,11 @@ def facts_of(path: str | Path, volume: Volume) -> dict:
     """What a report says of a volume in a file."""
     grid = volume.grid
     return {**identity(path), "size": grid.size, "spacing_mm": grid.spacing, "type": str(volume.voxels.dtype)}
+
+
+def reading_facts(spacing: Sequence[float] | None, series: str | None, override: bool = False) -> dict:
+    """What a report says of how its scan was to be read."""
+    return {"spacing": spacing and list(spacing), "series": series, **({"override": True} if override else {})}
 
 
 def versions() -> dict[str, str]:

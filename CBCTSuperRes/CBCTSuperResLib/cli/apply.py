@@ -94,8 +94,9 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
 
     scan = parser.add_argument_group("reading")
     scan.add_argument(
-        "--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="voxel spacing in mm, for folders of pictures"
+        "--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="voxel spacing in mm, where none is recorded"
     )
+    scan.add_argument("--override", action="store_true", help="believe --spacing where the file records another one")
     scan.add_argument("--series", metavar="UID", help="series to read from a DICOM folder that holds several")
 
 
@@ -179,6 +180,7 @@ def run_apply(parsed: argparse.Namespace) -> None:
             compress=parsed.compress,
             spacing=parsed.spacing,
             series=parsed.series,
+            override=parsed.override,
         )
     record_speed(report)
     if not parsed.quiet:
@@ -206,7 +208,8 @@ def result_text(report: dict, output: str) -> str:
 
 def run_info(parsed: argparse.Namespace) -> None:
     """`cbct-superres info`"""
-    facts = facts_of_scan(parsed.scan, parsed.model, options_from_arguments(parsed), parsed.spacing, parsed.series)
+    reading = {"spacing": parsed.spacing, "series": parsed.series, "override": parsed.override}
+    facts = facts_of_scan(parsed.scan, parsed.model, options_from_arguments(parsed), **reading)
     print(json.dumps(facts, indent=2, ensure_ascii=False) if parsed.json else facts_text(facts))
 
 
@@ -216,6 +219,7 @@ def facts_of_scan(
     options: Options = Options(),
     spacing: Sequence[float] | None = None,
     series: str | None = None,
+    override: bool = False,
 ) -> dict:
     """Look at a scan without running a network; ready for JSON.
 
@@ -224,7 +228,7 @@ def facts_of_scan(
     SuperResError
         As a run would.
     """
-    volume = Volume.read(path, spacing=spacing, series=series)
+    volume = Volume.read(path, spacing=spacing, series=series, override=override)
     plan = make_plan(volume.grid, volume.voxels.dtype, read_card(find_model(model or DEFAULT_MODEL)), options)
     plan = plan.with_scan(volume, is_checked=True)
     return {

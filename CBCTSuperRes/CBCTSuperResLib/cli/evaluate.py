@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..core.atomic import write_text
 from ..core.errors import OptionError
 from ..core.options import ENSEMBLES
 from ..core.progress import part_of
+from ..io.folders import find_scans, told
 from ..io.formats import stem_of
 from ..scan.window import PRESETS
 from .apply import WindowAction, box_from_numbers
@@ -80,6 +82,7 @@ def add_evaluate_command(commands) -> None:
         "--measures", nargs="+", metavar="NAME", help="only these, by their names in the table of values (default: all)"
     )
     also.add_argument("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="mm, for scans that do not say")
+    also.add_argument("--override", action="store_true", help="believe --spacing where a scan records another one")
     also.add_argument("--series", metavar="UID", help="series to read from DICOM folders that hold several")
     also.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
     also.add_argument("--ensemble", type=int, choices=ENSEMBLES, default=1, metavar="N", help="as for apply")
@@ -109,19 +112,18 @@ def evaluate(parsed: argparse.Namespace, progress: Callable[[float, str], None])
     from ..evaluate.contenders import FileContender, ModelContender, check_names, matched
     from ..evaluate.report import StudyText, report_html, summary
     from ..evaluate.study import rows_of, study
-    from ..jobs.queue import find_scans
 
     settings = _settings(parsed)
-    references = find_scans(parsed.hr)
+    references = _scans(parsed.hr)
     contenders = [ModelContender.load(given, parsed.device, parsed.ensemble) for given in parsed.model]
     for given in parsed.sr:
         name, _, place = given.rpartition("=")
-        files = matched(references, find_scans(place), f"{place} (--sr)")
+        files = matched(references, _scans(place), f"{place} (--sr)")
         contenders.append(FileContender(name or stem_of(place), files))
     check_names(contenders)
     coarse = [None] * len(references)
     if parsed.lr is not None:
-        coarse = matched(references, find_scans(parsed.lr), f"{parsed.lr} (--lr)")
+        coarse = matched(references, _scans(parsed.lr), f"{parsed.lr} (--lr)")
 
     texts, rows, scans = [], [], []
     for number, (reference, scan) in enumerate(zip(references, coarse, strict=True)):
@@ -183,10 +185,19 @@ def _settings(parsed: argparse.Namespace) -> Settings:
         window=parsed.preset or parsed.window,
         seed=parsed.seed,
         spacing=parsed.spacing,
+        override=parsed.override,
         series=parsed.series,
         box=box_from_numbers(parsed.box),
         measures=[measure for measure in MEASURES if parsed.measures is None or measure.name in parsed.measures],
     )
+
+
+def _scans(text: str) -> list[Path]:
+    """The scans that an argument means; what is left out is named on standard error."""
+    scans, left_out = find_scans(text)
+    for sentence in told(left_out, Path(text) if Path(text).is_dir() else None):
+        print(f"{text}: {sentence}", file=sys.stderr)
+    return scans
 
 
 def _text(report: dict, folder: Path) -> str:

@@ -85,6 +85,9 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     reading = parser.add_argument_group("reading")
+    reading.add_argument(
+        "--override", action="store_true", help="believe --lr-spacing, --hr-spacing where a file records another one"
+    )
     for side in ("lr", "hr"):
         reading.add_argument(f"--{side}-spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="voxels in mm")
         reading.add_argument(f"--{side}-series", metavar="UID", help="series of a DICOM folder")

@@ -50,6 +50,7 @@ OTHERS = (
         "cv2",
     ),
     Requirement("safetensors", ("safetensors",)),
+    Requirement("pydicom>=2.4", ("pydicom",), (2, 4)),
     Requirement("tqdm", ("tqdm",)),
 )
 TRAINING_EXTRAS = (

@@ -39,6 +39,8 @@ class Settings:
         Of the simulated scan's noise.
     spacing : (x, y, z) in mm, optional
         For scans that do not say.
+    override : bool
+        Whether that is believed where a scan records another spacing.
     series : str, optional
     box : three pairs of int along (i, j, k), optional
         Part of the reference to compare; otherwise the middle of what can be.
@@ -49,6 +51,7 @@ class Settings:
     window: str | tuple[float, float] | None = None
     seed: int = 0
     spacing: Sequence[float] | None = None
+    override: bool = False
     series: str | None = None
     box: tuple | None = None
     measures: Sequence[Measure] = MEASURES
@@ -120,7 +123,7 @@ def study(
     models = [contender for contender in contenders if isinstance(contender, ModelContender)]
 
     def read(path: Path, what: str) -> Volume:
-        volume = Volume.read(path, spacing=settings.spacing, series=settings.series)
+        volume = Volume.read(path, spacing=settings.spacing, series=settings.series, override=settings.override)
         warnings = volume.report.get("warnings", ())
         notes.extend(f"{what[0].upper()}{what[1:]} {path.name}: {text}" for text in warnings)
         return volume

@@ -1,209 +1,62 @@
-"""Where the slices of a DICOM series are: in order, evenly spaced, on one grid, or refused with the reason.
+"""DICOM as volumes: which images belong together, in which order and where, or why that cannot be told.
 
-A folder of DICOM slices, or one multi-frame DICOM file, as a volume.
+Slices and frames of files of many frames are judged by the same rules: by the positions that they record, frame by
+frame, never by names or by the order in which they are stored. Worker-side: needs pydicom.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import InputError
 from ..core.volume import Grid, Volume
+from . import dicom_pixels
 from .checks import check_size
-from .images import ImageFacts, read_facts, read_voxels
+from .dicom_header import EXPORT, DicomFile, DicomFrame, read_file
+from .folders import LeftOut, is_dicom
 
 ORIENTATION_TOLERANCE = 1e-3  # of direction cosines; scanners write them with four to six decimals
-GAP_TOLERANCE = 0.01  # of the slice distance
-ROUNDING_MM = 0.0015  # positions are often written with three decimals
+EVEN = 0.02  # of the slice distance: how far a slice may be off an even grid without a word
+USABLE = 0.1  # of the slice distance: further off, voxels would be visibly displaced
+DOUBLED_MM = 1e-4
 STRANGER = "Remove the images that do not belong to the volume, for instance scout views."
-
-
-@dataclass(frozen=True)
-class DicomSlice:
-    """One file of a series, as its header describes it."""
-
-    path: Path
-    facts: ImageFacts
-
-    @property
-    def frames(self) -> int:
-        return self.facts.size[2] if len(self.facts.size) > 2 else 1
-
-    def tag(self, key: str) -> str:
-        return self.facts.metadata.get(key, "")
-
-    def numbers(self, key: str) -> list[float]:
-        """The numbers of a tag; empty if it is missing or no list of numbers."""
-        with suppress(ValueError):
-            return [float(part) for part in self.tag(key).split("\\")]
-        return []
-
-
-def grid_of_frames(image: DicomSlice, spacing: Sequence[float] | None) -> Grid:
-    """The grid of a file of many frames."""
-    check_size(image.facts.size, image.facts.components)
-    return image.facts.grid(spacing)
-
-
-def check_alike(slices: Sequence[DicomSlice]) -> None:
-    """Refuse slices that differ in size, pixel spacing or orientation from the first, and colour images."""
-    first = slices[0]
-    for image in slices:
-        if image.facts.components > 1:
-            raise InputError(f"{image.path.name} is a colour image.", "Choose a series of grey values.")
-        if image.frames > 1:
-            raise InputError(
-                f"The series mixes slices and files of many ({image.path.name}).", "Give one of the files."
-            )
-        if image.facts.size != first.facts.size:
-            raise InputError(
-                f"The slices differ in size: {first.path.name} has {first.facts.size[:2]} pixels, "
-                f"{image.path.name} has {image.facts.size[:2]}.",
-                STRANGER,
-            )
-        if not _alike(image.numbers("0028|0030"), first.numbers("0028|0030"), 1e-4):
-            raise InputError(f"{image.path.name} has another pixel spacing than {first.path.name}.", STRANGER)
-        if not _alike(image.numbers("0020|0037"), first.numbers("0020|0037"), ORIENTATION_TOLERANCE):
-            raise InputError(f"{image.path.name} is oriented unlike {first.path.name}.", STRANGER)
-
-
-def _alike(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
-    return len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance)
-
-
-def sorted_slices(
-    slices: Sequence[DicomSlice], spacing: Sequence[float] | None, warnings: list[str]
-) -> tuple[list[DicomSlice], Grid]:
-    """Slices sorted along their common normal, and their grid; what is unusual but usable goes into `warnings`.
-
-    Raises
-    ------
-    InputError
-        If positions are not recorded, or slices are missing, doubled or unevenly spaced.
-    """
-    first = slices[0]
-    axes = first.numbers("0020|0037")
-    if len(axes) != 6 or any(len(image.numbers("0020|0032")) != 3 for image in slices):
-        raise InputError(
-            "The slices do not record where they are (Image Position and Orientation, Patient).",
-            "Export them as TIFF slices and give their spacing, or convert them with the scanner's software.",
-        )
-    right, down, normal = _frame(axes, first)
-    slices = sorted(slices, key=lambda image: float(normal @ image.numbers("0020|0032")))
-    positions = np.array([image.numbers("0020|0032") for image in slices])
-    _check_gaps(slices, positions @ normal)
-    _check_line(slices, positions)
-
-    step = (positions[-1] - positions[0]) / (len(slices) - 1)
-    sideways = np.linalg.norm(step - (step @ normal) * normal)
-    if sideways <= ORIENTATION_TOLERANCE * (step @ normal):
-        step = (step @ normal) * normal
-    else:
-        angle = np.degrees(np.arctan2(sideways, step @ normal))
-        warnings.append(
-            f"The slices are tilted by {angle:.1f} degrees (gantry tilt); they keep their positions on a sheared grid."
-        )
-    distance = float(np.linalg.norm(step))
-    if not spacing:
-        spacing = (*_pixel_spacing(first), distance)
-    grid = Grid(
-        size=(*first.facts.size[:2], len(slices)),
-        spacing=tuple(spacing),
-        origin=tuple(positions[0]),
-        direction=np.column_stack([right, down, step / distance]),
-    )
-    return slices, grid
-
-
-def _frame(axes: Sequence[float], image: DicomSlice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit vectors along rows, along columns and normal to them; the rounding of the file's cosines is removed."""
-    right, down = np.reshape(axes, (2, 3))
-    if abs(right @ down) > ORIENTATION_TOLERANCE or not np.allclose((right @ right, down @ down), 1, atol=0.01):
-        raise InputError(
-            f"The axes of {image.path.name} are no unit vectors at right angles.", "Export the series again."
-        )
-    right = right / np.linalg.norm(right)
-    down = down - (down @ right) * right
-    down = down / np.linalg.norm(down)
-    return right, down, np.cross(right, down)
-
-
-def _pixel_spacing(image: DicomSlice) -> tuple[float, float]:
-    """(x, y) in mm; DICOM gives the distance between rows first."""
-    rows_columns = image.numbers("0028|0030") or image.numbers("0018|1164")
-    if len(rows_columns) != 2:
-        raise InputError(
-            "The slices do not record their pixel spacing.", "Give the spacing x, y and z in mm (--spacing)."
-        )
-    return rows_columns[1], rows_columns[0]
-
-
-def _check_gaps(slices: Sequence[DicomSlice], heights: np.ndarray) -> None:
-    gaps = np.diff(heights)
-    usual = float(np.median(gaps))
-    doubled = np.flatnonzero(gaps < 1e-4)
-    if len(doubled):
-        a, b = slices[doubled[0]], slices[doubled[0] + 1]
-        raise InputError(
-            f"{len(doubled)} slices are at the place of another one; the first are {a.path.name} and {b.path.name}.",
-            "Remove the doubles, or keep one time point or one reconstruction of the series.",
-        )
-    tolerance = max(GAP_TOLERANCE * usual, min(ROUNDING_MM, 0.1 * usual))
-    odd = np.flatnonzero(np.abs(gaps - usual) > tolerance)
-    if len(odd):
-        n = odd[0]
-        missing = round(gaps[n] / usual) - 1
-        cause = f"{missing} missing" if missing > 0 and abs(gaps[n] / usual - missing - 1) < 0.05 else "uneven spacing"
-        more = f", and {len(odd) - 1} more such gaps" if len(odd) > 1 else ""
-        raise InputError(
-            f"The slices are not evenly spaced ({cause}): between {slices[n].path.name} and {slices[n + 1].path.name} "
-            f"there are {gaps[n]:.4g} mm instead of {usual:.4g} mm{more}.",
-            "Export the whole series again, or give a folder with an evenly spaced part of it.",
-        )
-
-
-def _check_line(slices: Sequence[DicomSlice], positions: np.ndarray) -> None:
-    """Small deviations of each gap may still add up, and slices may shift sideways."""
-    line = np.linspace(positions[0], positions[-1], len(positions))
-    off = np.linalg.norm(positions - line, axis=1)
-    worst = int(np.argmax(off))
-    if off[worst] > 0.5 * np.linalg.norm(line[1] - line[0]):
-        raise InputError(
-            f"The slices are not on a straight line: {slices[worst].path.name} is {off[worst]:.3g} mm beside it.",
-            "Resample the volume to evenly spaced slices first.",
-        )
-
-
-IO = "GDCMImageIO"
+PART = "Export the whole series again, or give a folder with an evenly spaced part of it."
+NO_NORMAL = "The volume may be mirrored: compare left and right with a scan that you know."
 
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """The images of a folder that belong together."""
+    """The images of a folder that belong together.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        What was noticed when they were put together.
+    """
 
     uid: str
-    slices: tuple[DicomSlice, ...]
+    files: tuple[DicomFile, ...]
+    notes: tuple[str, ...] = ()
 
     @property
-    def frames(self) -> int:
-        return sum(image.frames for image in self.slices)
+    def frames(self) -> list[DicomFrame]:
+        return [frame for file in self.files for frame in file.frames]
 
     @property
     def number(self) -> str:
-        return self.slices[0].tag("0020|0011")
+        return self.files[0].series_number
 
     @property
     def title(self) -> str:
         """For lists: description, number of slices, series number and UID."""
-        description = self.slices[0].tag("0008|103e") or "without description"
+        description = self.files[0].description or "without description"
         number = f", number {self.number}" if self.number else ""
-        return f"{description}: {self.frames} slices{number}, UID {self.uid}"
+        return f"{description}: {len(self.frames)} slices{number}, UID {self.uid}"
 
 
 @dataclass(frozen=True)
@@ -212,50 +65,75 @@ class DicomStack:
 
     Attributes
     ----------
+    grid : Grid
+        With the spacing that the files record; where they record none, the one that was given.
     padding_value : float or None
         In grey values.
     """
 
-    slices: tuple[DicomSlice, ...]
+    frames: tuple[DicomFrame, ...]
     grid: Grid
     padding_value: float | None
     warnings: tuple[str, ...]
 
     def read(self) -> Volume:
-        """The volume in grey values, with rescale slope and intercept applied; the peak of memory is it and one slice.
-
-        The type is SimpleITK's, or int16 where that holds all grey values; a fractional slope gives float32.
-        """
-        frames = self.slices[0].frames > 1
-        voxels = _settled(read_voxels(self.slices[0].path, IO)) if frames else _stack(self.slices)
-        return Volume(voxels, self.grid, self.padding_value)
+        """The volume in grey values, in the stored type, or int16 where that holds all; see `dicom_pixels.stack`."""
+        return Volume(dicom_pixels.stack(self.frames), self.grid, self.padding_value)
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file has the DICOM mark behind its 128 bytes of preamble."""
-    with suppress(OSError), open(path, "rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-    return False
+def find_series(folder: Path, besides: Sequence[str] = ()) -> tuple[list[DicomSeries], list[LeftOut]]:
+    """The series in a folder (not in its subfolders), and all else that lies there.
 
-
-def find_series(folder: Path, besides: Sequence[str] = ()) -> tuple[list[DicomSeries], list[Path]]:
-    """The series in a folder (not in its subfolders), and its DICOM files that are no images, such as DICOMDIR.
-
-    Files with an extension of `besides` are not looked at.
+    Files with an extension of `besides` are not looked at. Hidden files are passed over.
     """
     found = defaultdict(list)
     others = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() in besides or not path.is_file():
+        if path.name.startswith("."):
             continue
-        try:
-            image = DicomSlice(path, read_facts(path, IO))
-        except InputError:
-            if is_dicom(path):
-                others.append(path)
+        if path.is_dir():
+            others.append(LeftOut(path, "a subfolder"))
+        elif path.suffix.lower() in besides:
+            others.append(LeftOut(path, "no DICOM file"))
+        else:
+            try:
+                file = read_file(path)
+            except (InputError, OSError) as error:
+                others.append(LeftOut(path, _reason(path, error), is_alarming=_is_alarming(path)))
+            else:
+                found[file.series].append(file)
+    series = [DicomSeries(uid, tuple(files)) for uid, files in sorted(found.items())]
+    return _with_scattered_joined(series), others
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file was passed over, without its own name at the beginning."""
+    text = error.what if isinstance(error, InputError) else str(error)
+    return text.removeprefix(f"{path.name} ").removeprefix("is ").rstrip(".")
+
+
+def _is_alarming(path: Path) -> bool:
+    """Whether a file that could not be read may be a slice of the scan."""
+    return path.name != "DICOMDIR" and (is_dicom(path) or path.suffix.lower() in ("", ".dcm", ".ima", ".dicom"))
+
+
+def _with_scattered_joined(series: list[DicomSeries]) -> list[DicomSeries]:
+    """Some programs give each slice a series of its own: those of one study that are alike are one volume."""
+    if len(series) < 3 or any(len(one.frames) > 1 or not one.frames[0].is_placed for one in series):
+        return series
+    groups = defaultdict(list)
+    for one in series:
+        frame = one.frames[0]
+        axes = tuple(np.round(frame.axes or (), 2))
+        groups[one.files[0].study, frame.size, frame.spacing, axes, frame.is_localizer].append(one)
+    joined = []
+    for alike in groups.values():
+        if len(alike) < 3:
+            joined += alike
             continue
-        found[image.tag("0020|000e")].append(image)
-    return [DicomSeries(uid, tuple(images)) for uid, images in sorted(found.items())], others
+        note = f"Each of {len(alike)} slices has a series UID of its own; as they are alike, they were taken as one."
+        joined.append(DicomSeries(alike[0].uid, tuple(one.files[0] for one in alike), (note,)))
+    return joined
 
 
 def series_of_file(path: Path) -> DicomSeries:
@@ -266,10 +144,10 @@ def series_of_file(path: Path) -> DicomSeries:
     InputError
         If it is not readable, or a single slice.
     """
-    image = DicomSlice(path, read_facts(path, IO))
-    if image.frames == 1:
+    file = read_file(path)
+    if len(file.frames) == 1:
         raise InputError(f"{path} is a single slice.", "Give the folder that holds all slices of the series.")
-    return DicomSeries(image.tag("0020|000e"), (image,))
+    return DicomSeries(file.series, (file,))
 
 
 def choose_series(available: Sequence[DicomSeries], wanted: str | None) -> DicomSeries:
@@ -281,7 +159,7 @@ def choose_series(available: Sequence[DicomSeries], wanted: str | None) -> Dicom
         If no series or more than one fits; the message lists all of them.
     """
     if wanted is None:
-        fitting = [s for s in available if s.frames > 1] or list(available)
+        fitting = [s for s in available if len(s.frames) > 1] or list(available)
     else:
         fitting = _fitting(available, str(wanted).strip())
     if len(fitting) == 1:
@@ -306,61 +184,320 @@ def arrange(series: DicomSeries, spacing: Sequence[float] | None = None) -> Dico
     The third axis runs from the first slice to the last, so slices of a tilted gantry keep their true positions on a
     sheared grid.
 
+    Parameters
+    ----------
+    spacing : (x, y, z) in mm, optional
+        Taken where the files record none, or where theirs is the same but for the rounding of their positions.
+
     Raises
     ------
     InputError
-        If slices are missing, doubled, unevenly spaced or unlike, or positions are not recorded.
+        If slices are missing, doubled, unevenly spaced or unlike, or it cannot be told where they are.
     """
-    warnings: list[str] = []
-    if len(series.slices) == 1:
-        slices, grid = series.slices, grid_of_frames(series.slices[0], spacing)
+    warnings = list(series.notes)
+    frames = _without_localizers(series.frames, warnings)
+    if len(frames) == 1:
+        check_size((*frames[0].size, 1))
+    _check_alike(frames)
+    _check_rescale(frames)
+    placed = [frame for frame in frames if frame.is_placed]
+    if len(placed) == len(frames):
+        frames, grid = _placed(frames, spacing, warnings)
+    elif placed:
+        missing = next(frame for frame in frames if not frame.is_placed)
+        raise InputError(
+            f"{len(frames) - len(placed)} of {len(frames)} slices do not record where they are (Image Position, "
+            f"Patient), for instance {missing.name}.",
+            "Remove them if they do not belong to the volume, or export the series again.",
+        )
     else:
-        check_alike(series.slices)
-        slices, grid = sorted_slices(series.slices, spacing, warnings)
-    padding = {_padding_value(image) for image in slices}
+        frames, grid = _unplaced(frames, spacing, warnings)
+    padding = {_padding_value(frame) for frame in frames}
     if len(padding) > 1:
         warnings.append("The slices declare different padding values; none of them is used.")
-    return DicomStack(tuple(slices), grid, padding.pop() if len(padding) == 1 else None, tuple(warnings))
+    return DicomStack(tuple(frames), grid, padding.pop() if len(padding) == 1 else None, tuple(warnings))
 
 
-def _padding_value(image: DicomSlice) -> float | None:
-    """Pixel Padding Value (0028,0120) in grey values.
+def _without_localizers(frames: list[DicomFrame], warnings: list[str]) -> list[DicomFrame]:
+    scouts = [frame for frame in frames if frame.is_localizer or frame.file.is_localizer]
+    if not scouts or len(scouts) == len(frames):
+        return frames
+    warnings.append(f"{len(scouts)} scout views (LOCALIZER) were left out, for instance {scouts[0].name}.")
+    return [frame for frame in frames if frame not in scouts]
 
-    The tag holds 16 stored bits that are signed exactly if Pixel Representation (0028,0103) is 1, but writers and
-    readers confuse the two value representations, so the sign is set here.
+
+def _check_alike(frames: Sequence[DicomFrame]) -> None:
+    """Refuse slices that differ in size, pixel spacing or orientation from the first."""
+    first = frames[0]
+    for frame in frames:
+        if frame.size != first.size:
+            raise InputError(
+                f"The slices differ in size: {first.name} has {first.size} pixels, {frame.name} has {frame.size}.",
+                STRANGER,
+            )
+        if not _alike(frame.spacing, first.spacing, 1e-4):
+            raise InputError(f"{frame.name} has another pixel spacing than {first.name}.", STRANGER)
+        if not _alike(frame.axes, first.axes, ORIENTATION_TOLERANCE):
+            raise InputError(f"{frame.name} is oriented unlike {first.name}.", STRANGER)
+
+
+def _alike(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: float) -> bool:
+    a, b = a or (), b or ()
+    return len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance)
+
+
+def _check_rescale(frames: Sequence[DicomFrame]) -> None:
+    """Refuse what would give some slices other grey values than the rest, and slopes that leave none."""
+    for part, words, neutral in (("slope", "Rescale Slope", 1), ("intercept", "Rescale Intercept", 0)):
+        values = [getattr(frame, part) for frame in frames]
+        lacking = [frame for frame, value in zip(frames, values, strict=True) if value is None]
+        if lacking and any(value not in (None, neutral) for value in values):
+            raise InputError(
+                f"{len(lacking)} of {len(frames)} slices have no {words}, and the others have; the first without is "
+                f"{lacking[0].name}.",
+                EXPORT,
+            )
+    flat = next((frame for frame in frames if frame.slope == 0), None)
+    if flat:
+        raise InputError(f"{flat.name} has the Rescale Slope 0: all its grey values would be the same.", EXPORT)
+    tables = [frame for frame in frames if frame.file.lut]
+    if tables and len(tables) < len(frames):
+        raise InputError(f"Only {len(tables)} of {len(frames)} slices have a modality look-up table.", EXPORT)
+
+
+def _placed(
+    frames: Sequence[DicomFrame], spacing: Sequence[float] | None, warnings: list[str]
+) -> tuple[list[DicomFrame], Grid]:
+    """Frames that record where they are, sorted along their common normal, and their grid."""
+    first = frames[0]
+    if first.axes is None:
+        raise InputError(
+            "The slices do not record where they are (Image Orientation, Patient).",
+            "Export them as TIFF slices and give their spacing, or convert them with the scanner's software.",
+        )
+    right, down, normal = _frame(first)
+    decimals = np.max([frame.rounding for frame in frames], axis=0)
+    rounding = float(np.abs(normal) @ decimals)
+    frames = sorted(frames, key=lambda f: (round(float(normal @ f.position), 6), f.file.instance_number or 0, f.index))
+    positions = np.array([frame.position for frame in frames])
+    heights = positions @ normal
+    origin, step, off = _fitted_line(positions)
+    fitted = float(np.linalg.norm(step))
+    given = float(spacing[2]) if spacing and _fits(heights, spacing[2], rounding) else None
+    if given is None:
+        _check_gaps(frames, heights, rounding)
+        _check_line(frames, off, fitted, rounding, warnings)
+    elif off.max() > EVEN * given:
+        warnings.append(
+            f"The positions of the slices are rounded to {2 * rounding:g} mm; the given {given:g} mm agree with them."
+        )
+    sideways = np.linalg.norm(step - (step @ normal) * normal)
+    is_rounding = sideways * (len(frames) - 1) <= 2 * np.linalg.norm(decimals)
+    if sideways <= ORIENTATION_TOLERANCE * (step @ normal) or is_rounding:
+        step = (step @ normal) * normal
+    else:
+        angle = np.degrees(np.arctan2(sideways, step @ normal))
+        warnings.append(
+            f"The slices are tilted by {angle:.1f} degrees (gantry tilt); they keep their positions on a sheared grid."
+        )
+    distance = float(np.linalg.norm(step))
+    return frames, Grid(
+        size=(*first.size, len(frames)),
+        spacing=(*_pixel_spacing(first, spacing), given or distance),
+        origin=tuple(origin),
+        direction=np.column_stack([right, down, step / distance]),
+    )
+
+
+def _frame(frame: DicomFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit vectors along rows, along columns and normal to them; the rounding of the file's cosines is removed."""
+    right, down = np.reshape(frame.axes, (2, 3))
+    if abs(right @ down) > ORIENTATION_TOLERANCE or not np.allclose((right @ right, down @ down), 1, atol=0.01):
+        raise InputError(f"The axes of {frame.name} are no unit vectors at right angles.", "Export the series again.")
+    right = right / np.linalg.norm(right)
+    down = down - (down @ right) * right
+    down = down / np.linalg.norm(down)
+    return right, down, np.cross(right, down)
+
+
+def _pixel_spacing(frame: DicomFrame, given: Sequence[float] | None) -> tuple[float, float]:
+    """(x, y) in mm, as recorded, or else as given."""
+    spacing = frame.spacing or (given and given[:2])
+    if not spacing:
+        raise InputError(
+            "The slices do not record their pixel spacing.", "Give the spacing x, y and z in mm (--spacing)."
+        )
+    if min(spacing) <= 0:
+        raise InputError(f"{frame.name} records a pixel spacing of {spacing} mm.", EXPORT)
+    return tuple(spacing)
+
+
+def _fitted_line(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First point and step of the line of evenly spaced points nearest to `positions`, and how far each is off it."""
+    k = np.arange(len(positions)) - (len(positions) - 1) / 2
+    middle = positions.mean(0)
+    step = k @ (positions - middle) / (k @ k)
+    return middle + k[0] * step, step, np.linalg.norm(positions - middle - k[:, None] * step, axis=1)
+
+
+def _fits(heights: np.ndarray, distance: float, rounding: float) -> bool:
+    """Whether rounding alone explains how the heights differ from those of slices so far apart."""
+    off = heights - distance * np.arange(len(heights))
+    return float(np.ptp(off)) <= 2 * rounding * 1.001 + 1e-9
+
+
+def _check_gaps(frames: Sequence[DicomFrame], heights: np.ndarray, rounding: float) -> None:
+    """Refuse doubled and missing slices."""
+    gaps = np.diff(heights)
+    doubled = np.flatnonzero(gaps < DOUBLED_MM)
+    if len(doubled):
+        raise InputError(*_doubled(frames, gaps, doubled, rounding))
+    usual = float(np.median(gaps))
+    allowed = max(2 * USABLE * usual, 2 * rounding)
+    odd = np.flatnonzero(np.abs(gaps - usual) > allowed)
+    if len(odd):
+        n = odd[0]
+        missing = round(gaps[n] / usual) - 1
+        cause = f"{missing} missing" if missing > 0 and abs(gaps[n] / usual - missing - 1) < 0.05 else "uneven spacing"
+        more = f", and {len(odd) - 1} more such gaps" if len(odd) > 1 else ""
+        raise InputError(
+            f"The slices are not evenly spaced ({cause}): between {frames[n].name} and {frames[n + 1].name} "
+            f"there are {gaps[n]:.4g} mm instead of {usual:.4g} mm{more}.",
+            PART,
+        )
+
+
+def _doubled(frames: Sequence[DicomFrame], gaps: np.ndarray, doubled: np.ndarray, rounding: float) -> tuple[str, str]:
+    """What is said of slices at one place, and why there may be several."""
+    a, b = frames[doubled[0]], frames[doubled[0] + 1]
+    what = f"{len(doubled)} slices are at the place of another one; the first are {a.name} and {b.name}."
+    if 2 * rounding >= 0.5 * float(np.median(gaps)) and rounding > 10 * DOUBLED_MM:
+        return (
+            f"{what} All positions are rounded to {2 * rounding:g} mm.",
+            "Give the true spacing x, y and z in mm (--spacing), or remove the doubles.",
+        )
+    for part, words in (("time", "time points"), ("stack", "stacks")):
+        values = Counter(getattr(frame, part) for frame in frames)
+        if len(values) > 1:
+            counts = ", ".join(f"{value}: {count}" for value, count in sorted(values.items()))
+            return f"The series holds {len(values)} {words} ({counts} slices). {what}", "Export one of them."
+    return what, "Remove the doubles, or keep one time point or one reconstruction of the series."
+
+
+def _check_line(
+    frames: Sequence[DicomFrame], off: np.ndarray, distance: float, rounding: float, warnings: list[str]
+) -> None:
+    """Small deviations of each gap may still add up, and slices may shift sideways."""
+    worst = int(np.argmax(off))
+    if off[worst] > USABLE * distance:
+        what = f"{frames[worst].name} is {off[worst]:.3g} mm off an even grid of {distance:.4g} mm"
+        if off[worst] <= 2 * rounding:
+            raise InputError(
+                f"The slices are not evenly spaced: {what}. Their positions are rounded to {2 * rounding:g} mm.",
+                "Give their true spacing x, y and z in mm (--spacing).",
+            )
+        raise InputError(
+            f"The slices are not evenly spaced on a straight line (uneven spacing): {what}.",
+            "Resample the volume to evenly spaced slices first.",
+        )
+    if off[worst] > EVEN * distance:
+        warnings.append(
+            f"The slices are up to {off[worst]:.2g} mm off an even grid of {distance:.4g} mm; it was taken."
+        )
+
+
+def _unplaced(
+    frames: Sequence[DicomFrame], spacing: Sequence[float] | None, warnings: list[str]
+) -> tuple[list[DicomFrame], Grid]:
+    """Frames that do not record where each of them is, in the order in which they are stored or numbered."""
+    files = {frame.file.path: frame.file for frame in frames}
+    if len(files) > 1:
+        frames = _numbered(frames, spacing, warnings)
+    first = frames[0]
+    distance = _distance(frames, spacing, warnings)
+    if first.height is not None and distance < 0:  # heights that fall: the last frame is the lowest
+        frames, distance = frames[::-1], -distance
+    first = frames[0]
+    right, down, normal = _frame(first if first.axes else replace(first, axes=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)))
+    corner = first.position or (0.0, 0.0, 0.0)
+    if frames[0].index and first.position:
+        corner = tuple(np.asarray(corner) - normal * distance * (len(frames) - 1))
+    if first.position is None or first.axes is None:
+        warnings.append("The file does not record where the volume lies; it was put at the origin, along x, y and z.")
+    return list(frames), Grid(
+        size=(*first.size, len(frames)),
+        spacing=(*_pixel_spacing(first, spacing), distance),
+        origin=tuple(corner),
+        direction=np.column_stack([right, down, normal]),
+    )
+
+
+def _numbered(frames: Sequence[DicomFrame], spacing: Sequence[float] | None, warnings: list[str]) -> list[DicomFrame]:
+    """Slice files without positions in the order of their instance numbers, where a spacing was given for them."""
+    numbers = [frame.file.instance_number for frame in frames]
+    are_slices = all(len(frame.file.frames) == 1 for frame in frames)
+    if not are_slices or not spacing or None in numbers:
+        helps = (
+            "Give their spacing x, y and z in mm (--spacing), export them again" if are_slices else "Export it again"
+        )
+        raise InputError(
+            "The slices do not record where they are (Image Position and Orientation, Patient).",
+            f"{helps}, or convert it with the scanner's software.",
+        )
+    ordered = sorted(frames, key=lambda frame: frame.file.instance_number)
+    gaps = np.diff(sorted(numbers))
+    if not (gaps == gaps[0]).all() or gaps[0] == 0:
+        n = int(np.flatnonzero((gaps != np.median(gaps)) | (gaps == 0))[0])
+        raise InputError(
+            "The slices do not record where they are, and their instance numbers have gaps or doubles: after "
+            f"{ordered[n].name} ({ordered[n].file.instance_number}) comes {ordered[n + 1].name} "
+            f"({ordered[n + 1].file.instance_number}).",
+            EXPORT,
+        )
+    warnings.append(
+        f"The slices do not record where they are; they were taken in the order of their numbers. {NO_NORMAL}"
+    )
+    return ordered
+
+
+def _distance(frames: Sequence[DicomFrame], spacing: Sequence[float] | None, warnings: list[str]) -> float:
+    """From frame to frame along the normal, in mm; negative where recorded heights fall."""
+    heights = [frame.height for frame in frames]
+    if heights[0] is not None:
+        gaps = np.diff(heights)
+        if np.abs(gaps - gaps.mean()).max() > USABLE * abs(gaps.mean()) or not gaps.mean():
+            raise InputError(
+                f"The frames are not evenly spaced: the distances run from {gaps.min():.4g} to {gaps.max():.4g} mm.",
+                "Resample the volume to evenly spaced slices first.",
+            )
+        return float(gaps.mean())
+    step = frames[0].step
+    if step is not None and step < 0:
+        raise InputError(
+            f"The file records {step:g} mm between slices and no position for each of them: whether they run up or "
+            "down is not certain.",
+            "Export it with the position of each frame (Image Position, Patient).",
+        )
+    if not step and not spacing:
+        raise InputError(
+            "The file does not record the distance of its slices.", "Give the spacing x, y and z in mm (--spacing)."
+        )
+    if len({frame.file.path for frame in frames}) == 1:
+        warnings.append(
+            f"The frames do not record where each of them is; they were taken as they are stored, "
+            f"{step or spacing[2]:g} mm apart. {NO_NORMAL}"
+        )
+    return float(step or spacing[2])
+
+
+def _padding_value(frame: DicomFrame) -> float | None:
+    """Pixel Padding Value in grey values.
+
+    It is signed exactly if the pixels are (Pixel Representation).
     """
-    stored = image.numbers("0028|0120")
-    if not stored:
+    bits = frame.file.padding
+    if bits is None or frame.file.lut:
         return None
-    bits = int(stored[0]) & 0xFFFF
-    signed = image.tag("0028|0103") == "1"
+    signed = frame.file.layout.dtype.kind == "i"
     value = bits - 0x10000 if signed and bits >= 0x8000 else bits
-    slope = (image.numbers("0028|1053") or [1.0])[0]
-    intercept = (image.numbers("0028|1052") or [0.0])[0]
-    return value * slope + intercept
-
-
-def _stack(slices: Sequence[DicomSlice]) -> np.ndarray:
-    """All slices in one array, whose type widens only when a slice needs it."""
-    size = slices[0].facts.size
-    voxels = None
-    for k, image in enumerate(slices):
-        pixels = _settled(read_voxels(image.path, IO).reshape(size[1], size[0]))
-        if voxels is None:
-            voxels = np.zeros((len(slices), size[1], size[0]), pixels.dtype)
-        wider = np.result_type(voxels.dtype, pixels.dtype)
-        if wider != voxels.dtype:
-            voxels = voxels.astype(wider)
-        voxels[k] = pixels
-    return voxels
-
-
-def _settled(pixels: np.ndarray) -> np.ndarray:
-    """Grey values in a type no larger than they need: rescaling makes int32 and float64 of 16 stored bits."""
-    if pixels.dtype == np.float64:
-        return pixels.astype(np.float32)
-    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 2:
-        limits = np.iinfo(np.int16)
-        if pixels.min() >= limits.min and pixels.max() <= limits.max:
-            return pixels.astype(np.int16)
-    return pixels
+    return value * (1.0 if frame.slope is None else frame.slope) + (frame.intercept or 0.0)

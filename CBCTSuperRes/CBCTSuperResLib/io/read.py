@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.errors import InputError, OptionError
 from ..core.volume import Grid, Volume
-from . import dicom, slices
+from . import slices
 from .checks import check_size, check_voxels
 from .exchange import is_exchange, read_exchange
+from .folders import SHOWN, FolderContent, LeftOut, content_of, is_dicom, told
 from .formats import DICOM_FORMATS, PICTURE_FORMATS, VOLUME_FORMATS, format_of
 from .headers import read_header
 from .images import read_facts, read_voxels
+
+if TYPE_CHECKING:
+    from .dicom import DicomSeries
+
+SAME_SPACING = 1e-3  # relative: headers write it with a few decimals
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Probe:
         "volume file", "DICOM series", "slices" or "exchange file".
     grid : Grid
     dtype : numpy.dtype
-        As stored; a DICOM series may come out smaller, see `dicom.read_series`.
+        As stored; a DICOM series may come out smaller, see `dicom_pixels.stack`.
     warnings : tuple of str
     """
 
@@ -59,7 +66,12 @@ class _Source:
     read: Callable[[], Volume]
 
 
-def read_volume(path: str | Path, spacing: Sequence[float] | None = None, series: str | None = None) -> Volume:
+def read_volume(
+    path: str | Path,
+    spacing: Sequence[float] | None = None,
+    series: str | None = None,
+    override: bool = False,
+) -> Volume:
     """Read a scan and make sure that it is one.
 
     Voxels are in the file's type (float16 becomes float32), in native byte order, C-contiguous (k, j, i), and often
@@ -72,16 +84,18 @@ def read_volume(path: str | Path, spacing: Sequence[float] | None = None, series
         NRRD, NHDR, MHA, MHD, NIfTI, a DICOM folder or multi-frame file, a folder of TIFF or PNG slices or a TIFF file
         of many pages (both need `spacing`), or an exchange file (.npy).
     spacing : (x, y, z) in mm, optional
-        Overrules what the file says.
+        For files that do not record it.
     series : str, optional
         Which series of a DICOM folder: its UID, the beginning of it, or its number.
+    override : bool
+        Whether `spacing` is believed where the file records another one.
 
     Raises
     ------
     InputError
-        If there is nothing to read, or it is no scan: see `checks`.
+        If there is nothing to read, it is no scan (see `checks`), or it records another spacing than the given.
     """
-    source = _find(path, spacing, series)
+    source = _find(path, spacing, series, override)
     volume = source.read()
     voxels = _tidy(volume.voxels)
     check_voxels(voxels)
@@ -89,7 +103,12 @@ def read_volume(path: str | Path, spacing: Sequence[float] | None = None, series
     return replace(volume, voxels=voxels, report={"warnings": list(warnings)} if warnings else {})
 
 
-def probe(path: str | Path, spacing: Sequence[float] | None = None, series: str | None = None) -> Probe:
+def probe(
+    path: str | Path,
+    spacing: Sequence[float] | None = None,
+    series: str | None = None,
+    override: bool = False,
+) -> Probe:
     """Size, spacing, type and bytes of a scan from its headers.
 
     Raises
@@ -97,7 +116,7 @@ def probe(path: str | Path, spacing: Sequence[float] | None = None, series: str 
     InputError
         As `read_volume`, except for what only the voxels show.
     """
-    return _find(path, spacing, series).probe
+    return _find(path, spacing, series, override).probe
 
 
 def _tidy(voxels: np.ndarray) -> np.ndarray:
@@ -107,18 +126,20 @@ def _tidy(voxels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(voxels, dtype)
 
 
-def _find(path: str | Path, spacing: Sequence[float] | None, series: str | None) -> _Source:
+def _find(path: str | Path, spacing: Sequence[float] | None, series: str | None, override: bool) -> _Source:
     path, spacing = _existing(path), _checked_spacing(spacing)
     if path.is_dir():
-        return _in_folder(path, spacing, series)
+        return _in_folder(path, spacing, series, override)
     if is_exchange(path):
         return _in_exchange(path)
     if format_of(path) in VOLUME_FORMATS:
-        return _in_file(path, spacing)
+        return _in_file(path, spacing, override)
     if format_of(path) in (".tif", ".tiff"):
         return _in_slices([path], spacing)
-    if format_of(path) in DICOM_FORMATS or dicom.is_dicom(path):
-        return _in_series(dicom.series_of_file(path), spacing)
+    if format_of(path) in DICOM_FORMATS or is_dicom(path):
+        from .dicom import series_of_file
+
+        return _in_series(series_of_file(path), spacing, override)
     raise InputError(
         f"{path.name} is not of a known format.",
         "Give NRRD, NHDR, MHA, MHD, NIfTI, a DICOM folder, or a folder of TIFF or PNG slices.",
@@ -150,38 +171,91 @@ def _checked_spacing(spacing: Sequence[float] | None) -> tuple[float, float, flo
     return values
 
 
-def _in_folder(folder: Path, spacing: Sequence[float] | None, series: str | None) -> _Source:
-    available, unread = dicom.find_series(folder, besides=PICTURE_FORMATS)
-    if available:
-        return _in_chosen_series(available, unread, spacing, series)
-    images = slices.find_slices(folder)
-    if images:
-        return _in_slices(images, spacing)
-    inside = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir()]
-    hint = f" It has subfolders: {', '.join(inside[:8])}." if inside else ""
-    raise InputError(f"{folder} holds no DICOM, TIFF or PNG slices.{hint}", "Give the folder that holds the slices.")
+def _settled_spacing(
+    recorded: Sequence[float], given: Sequence[float] | None, override: bool
+) -> tuple[tuple[float, ...], list[str]]:
+    """The spacing that holds, and what is to be told, where a file records one and another one may be given.
+
+    Raises
+    ------
+    InputError
+        If they differ and `override` is not said.
+    """
+    recorded = tuple(recorded)
+    if given is None or np.allclose(recorded, given, rtol=SAME_SPACING, atol=0):
+        return recorded, []
+    both = (" x ".join(f"{s:.6g}" for s in spacing) for spacing in (recorded, given))
+    what = "The file records a spacing of {} mm, and {} mm are given".format(*both)
+    if not override:
+        raise InputError(f"{what}.", "Leave the spacing out, or say that it is to be believed (--override).")
+    return tuple(given), [f"{what}: the given ones were believed (--override)."]
+
+
+def _in_folder(folder: Path, spacing: Sequence[float] | None, series: str | None, override: bool) -> _Source:
+    """A folder that is one scan, by the rule of `folders`."""
+    content = content_of(folder)
+    if content.dicom or content.others:
+        from .dicom import find_series
+
+        available, others = find_series(folder, besides=(*PICTURE_FORMATS, *VOLUME_FORMATS))
+        if available:
+            return _in_chosen_series(available, others, spacing, series, override)
+        lost = [item for item in others if item.is_alarming]
+        if lost and (content.dicom or not content.pictures):
+            raise InputError(
+                f"{folder} holds no DICOM images that can be read. {' '.join(told(lost))}", "Copy or export it again."
+            )
+    if content.pictures:
+        source = _in_slices(slices.find_slices(folder), spacing)
+        return replace(source, probe=replace(source.probe, warnings=(*source.probe.warnings, *told(_besides(content)))))
+    inside = [path.name for path in (*content.volumes, *content.results, *content.subfolders)]
+    hint = f" It holds {', '.join(inside[:8])}." if inside else ""
+    raise InputError(
+        f"{folder} holds no DICOM, TIFF or PNG slices.{hint}", "Give the folder of the slices, or a volume file."
+    )
+
+
+def _besides(content: FolderContent) -> list[LeftOut]:
+    """What a folder of pictures holds besides them."""
+    beside = [LeftOut(path, "a volume file in a folder of slices") for path in content.volumes]
+    inside = [LeftOut(path, "a subfolder") for path in content.subfolders]
+    return [*beside, *inside, *content.left_out_always]
 
 
 def _in_chosen_series(
-    available: Sequence[dicom.DicomSeries], unread: Sequence[Path], spacing: Sequence[float] | None, series: str | None
+    available: Sequence[DicomSeries],
+    others: Sequence[LeftOut],
+    spacing: Sequence[float] | None,
+    series: str | None,
+    override: bool,
 ) -> _Source:
-    chosen = dicom.choose_series(available, series)
-    warnings = []
-    if series is None and len(available) > 1:
-        warnings.append(f"The folder also holds single images; the only volume was taken: {chosen.title}.")
-    if not unread:
-        return _in_series(chosen, spacing, warnings)
-    lost = f"{len(unread)} DICOM files could not be read as images, for instance {unread[0].name}."
+    from .dicom import choose_series
+
+    chosen = choose_series(available, series)
+    warnings = told(others)
+    unchosen = [one.title for one in available if one is not chosen]
+    if unchosen:
+        more = f" and {len(unchosen) - SHOWN} more" if len(unchosen) > SHOWN else ""
+        warnings.append(f"Other series of the folder were left out: {'; '.join(unchosen[:SHOWN])}{more}.")
+    lost = told([item for item in others if item.is_alarming])
     try:
-        return _in_series(chosen, spacing, [*warnings, lost])
+        return _in_series(chosen, spacing, override, warnings)
     except InputError as error:
-        raise InputError(f"{error.what} {lost}", error.advice) from error
+        if not lost:
+            raise
+        raise InputError(f"{error.what} {lost[0]}", error.advice) from error
 
 
-def _in_series(series: dicom.DicomSeries, spacing: Sequence[float] | None, warnings: Sequence[str] = ()) -> _Source:
-    stack = dicom.arrange(series, spacing)
-    told = Probe("DICOM series", stack.grid, series.slices[0].facts.dtype, (*warnings, *stack.warnings))
-    return _Source(told, stack.read)
+def _in_series(
+    series: DicomSeries, spacing: Sequence[float] | None, override: bool, warnings: Sequence[str] = ()
+) -> _Source:
+    from .dicom import arrange
+
+    stack = arrange(series, spacing)
+    settled, said = _settled_spacing(stack.grid.spacing, spacing, override)
+    grid = replace(stack.grid, spacing=settled)
+    found = Probe("DICOM series", grid, stack.frames[0].file.layout.dtype, (*warnings, *stack.warnings, *said))
+    return _Source(found, lambda: replace(stack.read(), grid=grid))
 
 
 def _in_slices(files: list[Path], spacing: Sequence[float] | None) -> _Source:
@@ -194,7 +268,7 @@ def _in_exchange(path: Path) -> _Source:
     return _Source(Probe("exchange file", volume.grid, volume.voxels.dtype), lambda: volume)
 
 
-def _in_file(path: Path, spacing: Sequence[float] | None) -> _Source:
+def _in_file(path: Path, spacing: Sequence[float] | None, override: bool) -> _Source:
     facts, header = read_facts(path), read_header(path)
     check_size(facts.size, facts.components)
     if facts.dtype is None:
@@ -204,6 +278,8 @@ def _in_file(path: Path, spacing: Sequence[float] | None) -> _Source:
         warnings = ("The file records no spacing; 1 mm was assumed.",)
     elif not spacing and not all(np.isfinite(s) and s > 0 for s in header.spacing[:3]):
         raise InputError(f"The file records a spacing of {header.spacing[:3]} mm.", "Give one that can be (--spacing).")
+    elif header.spacing and spacing and all(np.isfinite(s) and s > 0 for s in header.spacing[:3]):
+        spacing, warnings = _settled_spacing(header.spacing[:3], spacing, override)
     grid = facts.grid(spacing)
 
     def read() -> Volume:
@@ -211,4 +287,4 @@ def _in_file(path: Path, spacing: Sequence[float] | None) -> _Source:
         without_fourth = (*facts.size[:3], *[0] * len(facts.size[3:])) if facts.size[3:] else ()
         return Volume(read_voxels(path, size=without_fourth), grid)
 
-    return _Source(Probe("volume file", grid, facts.dtype, warnings), read)
+    return _Source(Probe("volume file", grid, facts.dtype, tuple(warnings)), read)

@@ -19,9 +19,15 @@ class Volume(volume.Volume):
     """
 
     @classmethod
-    def read(cls, path: str | Path, spacing: Sequence[float] | None = None, series: str | None = None) -> Volume:
+    def read(
+        cls,
+        path: str | Path,
+        spacing: Sequence[float] | None = None,
+        series: str | None = None,
+        override: bool = False,
+    ) -> Volume:
         """Read NRRD, NHDR, MHA, NIfTI, a DICOM folder or a folder of slices: see `read_volume`."""
-        scan = read_volume(path, spacing=spacing, series=series)
+        scan = read_volume(path, spacing=spacing, series=series, override=override)
         return Volume(scan.voxels, scan.grid, scan.padding_value, scan.report)
 
     def write(self, path: str | Path, compress: bool = False) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import time
 from collections.abc import Sequence
@@ -11,10 +10,11 @@ from enum import Enum
 from pathlib import Path
 
 from ..apply.plan import scales
-from ..apply.report import identity, report_path
-from ..core.errors import Cancelled, InputError, OutputError, SuperResError
+from ..apply.report import identity, reading_facts
+from ..core.errors import Cancelled, OutputError, SuperResError
 from ..core.options import Options
-from ..io.formats import VOLUME_FORMATS, stem_of
+from ..io.folders import report_path
+from ..io.formats import stem_of
 from ..models.card import ModelCard
 from .job import Job, WorkerError
 
@@ -27,7 +27,7 @@ class FileTask:
     ----------
     source, target : Path
         Absolute; the source may be a folder of slices.
-    compress, spacing, series
+    compress, spacing, series, override
         See `apply_to_file`.
     """
 
@@ -38,6 +38,7 @@ class FileTask:
     compress: bool = False
     spacing: Sequence[float] | None = None
     series: str | None = None
+    override: bool = False
 
     def start(self) -> Job:
         """Start the job that computes it.
@@ -56,6 +57,7 @@ class FileTask:
             "compress": self.compress,
             "spacing": self.spacing,
             "series": self.series,
+            "override": self.override,
         }
         return started(Job(task))
 
@@ -70,7 +72,7 @@ class FileTask:
             unchanged = all(report[side][key] == value for side, facts in now.items() for key, value in facts.items())
             asked = {
                 "options": self.options.to_json(),
-                "reading": {"spacing": self.spacing and list(self.spacing), "series": self.series},
+                "reading": reading_facts(self.spacing, self.series, self.override),
             }
             same = all(report[key] == json.loads(json.dumps(value)) for key, value in asked.items())
             return unchanged and same and report["super_resolution"]["model_sha256"] == self.card.weights_sha256
@@ -78,44 +80,9 @@ class FileTask:
             return False
 
 
-def find_scans(text: str | Path) -> list[Path]:
-    """The scans that an argument means: a file, a folder that is a scan, a folder of scans, or a pattern.
-
-    Raises
-    ------
-    InputError
-        If nothing is there.
-    """
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return _scans_in(path)
-    if path.exists():
-        return [path]
-    found = [Path(name) for name in sorted(glob.glob(str(path))) if Path(name).is_dir() or _is_scan(Path(name))]
-    if not found:
-        raise InputError(f"Nothing matches {text}.", "Check the name and the folder.")
-    return found
-
-
 def target_in(folder: Path, source: Path, card: ModelCard, options: Options) -> Path:
     """The file in a folder that a scan becomes: "<scan> SR x2.nrrd"."""
     return folder / f"{_stem(source)} SR x{scales(card, options)[0]:.3g}.nrrd"
-
-
-def _scans_in(folder: Path) -> list[Path]:
-    volumes = [path for path in sorted(folder.iterdir()) if _is_scan(path)]
-    if volumes:
-        return volumes
-    subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    has_files = any(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
-    return [folder] if has_files or not subfolders else subfolders
-
-
-def _is_scan(path: Path) -> bool:
-    """A volume file, but not the result of an earlier batch."""
-    if path.name.startswith(".") or report_path(path).exists():
-        return False
-    return path.is_file() and path.name.lower().endswith(VOLUME_FORMATS)
 
 
 def _stem(path: Path) -> str:

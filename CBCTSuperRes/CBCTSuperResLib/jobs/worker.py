@@ -4,7 +4,7 @@ A job is a JSON object with
 
 - ``kind`` and what belongs to it:
   "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
-  ``spacing``, ``series``; "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
+  ``spacing``, ``series``, ``override``; "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
   "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with ``path`` (weights of
   another program) and ``models`` (a folder), see `import_`; "verify" with ``model``, see `Model.verify`;
   "train" with ``options`` (JSON of `TrainingOptions`, or a path), ``resume`` (None, "auto", or a checkpoint),
@@ -70,6 +70,7 @@ def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
         compress=job.get("compress", False),
         spacing=job.get("spacing"),
         series=job.get("series"),
+        override=job.get("override", False),
     )
     record_speed(report)
     return report

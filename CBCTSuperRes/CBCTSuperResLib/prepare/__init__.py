@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.progress import Report
-from ..io.formats import VOLUME_FORMATS
+from ..io.folders import scans_in
 from .options import PrepareOptions
 
 __all__ = ["PrepareOptions", "prepare"]
@@ -41,11 +41,6 @@ def prepare(
 
 
 def holds_scans(path: str | Path) -> bool:
-    """Whether a folder holds scans, rather than being one: volume files, or nothing but folders."""
+    """Whether a folder holds scans, rather than being one: see `io.folders`."""
     path = Path(path).expanduser()
-    if not path.is_dir():
-        return False
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    if any(entry.name.lower().endswith(VOLUME_FORMATS) for entry in entries):
-        return True
-    return bool(entries) and all(entry.is_dir() for entry in entries)
+    return path.is_dir() and scans_in(path)[0] not in ([], [path])

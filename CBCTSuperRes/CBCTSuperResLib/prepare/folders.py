@@ -15,7 +15,7 @@ import numpy as np
 from ..core.atomic import replacing_folder, write_json
 from ..core.errors import InputError, OptionError
 from ..core.progress import Report, part_of
-from ..io.formats import VOLUME_FORMATS
+from ..io.folders import scans_in, told
 from .images import stop_if
 from .options import PrepareOptions
 from .pair import DATASETS, PICTURE, REPORT, TRANSFORM, dataset, safe_name, scan_name, write_pair
@@ -74,7 +74,7 @@ def prepare_folders(
     options = options or PrepareOptions()
     out = Path(out).expanduser().absolute()
     with replacing_folder(out) as folder:
-        items, unpaired = find_pairs(Path(lr), Path(hr), options.patient_pattern)
+        items, unpaired, left_out = find_pairs(Path(lr), Path(hr), options.patient_pattern)
         made, failed = {}, []  # reports of the pairs that succeeded, by name; the others
         for number, item in enumerate(items):
             stop_if(cancelled)
@@ -123,7 +123,7 @@ def prepare_folders(
             }
             for item in items
         ]
-        warnings = [f"{failure['name']} failed: {failure['what']}" for failure in failed]
+        warnings = [*left_out, *(f"{failure['name']} failed: {failure['what']}" for failure in failed)]
         if unpaired:
             warnings.append(f"{len(unpaired)} scans have no partner, for instance {Path(unpaired[0]).name}.")
         if "val" not in sets.values():
@@ -142,8 +142,8 @@ def prepare_folders(
     return report
 
 
-def find_pairs(lr: Path, hr: Path, patient_pattern: str | None = None) -> tuple[list[Item], list[str]]:
-    """The pairs of two folders in the order of their names, and the scans that have no partner.
+def find_pairs(lr: Path, hr: Path, patient_pattern: str | None = None) -> tuple[list[Item], list[str], list[str]]:
+    """The pairs of two folders in the order of their names, the scans that have no partner, and what was left out.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def find_pairs(lr: Path, hr: Path, patient_pattern: str | None = None) -> tuple[
     OptionError
         If the patient pattern is not found in a name.
     """
-    coarse, fine = _scans_by_name(lr), _scans_by_name(hr)
+    (coarse, left_out), (fine, more) = _scans_by_name(lr), _scans_by_name(hr)
     names = sorted(set(coarse) & set(fine))
     unpaired = sorted(str(side[name]) for side in (coarse, fine) for name in side if name not in names)
     if not names:
@@ -164,7 +164,7 @@ def find_pairs(lr: Path, hr: Path, patient_pattern: str | None = None) -> tuple[
     for name in names:
         title = safe_name(_SIDE.sub("", scan_name(fine[name])))
         items.append(Item(title, patient_of(title, patient_pattern), coarse[name], fine[name]))
-    return items, unpaired
+    return items, unpaired, [*left_out, *more]
 
 
 def patient_of(name: str, pattern: str | None) -> str:
@@ -190,33 +190,25 @@ def split_patients(patients: Sequence[str], share: float, seed: int) -> dict[str
     return {patient: SETS[place < number] for place, patient in enumerate(ordered)}
 
 
-def _scans_by_name(folder: Path) -> dict[str, Path]:
+def _scans_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The scans of a folder by their names without LR and HR, and sentences that name what was left out."""
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder.", "Give a folder of scans for LR and one for HR.")
+    scans, left_out = scans_in(folder)
+    sentences = [f"{folder.name}: {sentence}" for sentence in told(left_out, folder)]
+    if not scans:
+        raise InputError(
+            " ".join([f"{folder} holds no scans.", *sentences]),
+            "Give a folder of volume files, or of folders of DICOM files.",
+        )
     found: dict[str, Path] = {}
-    for path in scans_in(folder):
+    for path in scans:
         name = _SIDE.sub("", scan_name(path)).casefold()
         if name in found:
             raise InputError(f"{found[name].name} and {path.name} have the same name.", "Rename or remove one.")
         found[name] = path
-    return found
-
-
-def scans_in(folder: Path) -> list[Path]:
-    """Volume files of a folder, or else its subfolders.
-
-    Raises
-    ------
-    InputError
-        If it has neither.
-    """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder.", "Give a folder of scans for LR and one for HR.")
-    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    scans = [p for p in entries if p.is_file() and p.name.lower().endswith(VOLUME_FORMATS)]
-    scans = scans or [p for p in entries if p.is_dir()]
-    if not scans:
-        raise InputError(f"{folder} holds no scans.", "Give a folder of volume files, or of folders of DICOM files.")
-    return scans
+    return found, sentences
 
 
 def _sort_in(folder: Path, name: str, target: str) -> None:

@@ -64,6 +64,8 @@ class PrepareOptions:
         scan is a patient of its own.
     lr_spacing, hr_spacing : (x, y, z) in mm or None
         For scans whose files record none.
+    override : bool
+        Whether these are believed where a file records another spacing.
     lr_series, hr_series : str or None
         Which series of a DICOM folder.
     """
@@ -90,6 +92,7 @@ class PrepareOptions:
     patient_pattern: str | None = None
     lr_spacing: tuple[float, float, float] | None = None
     hr_spacing: tuple[float, float, float] | None = None
+    override: bool = False
     lr_series: str | None = None
     hr_series: str | None = None
 

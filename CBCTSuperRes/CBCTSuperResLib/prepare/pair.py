@@ -105,10 +105,10 @@ def write_pair(
 
     told = part_of(progress, 0.0, 0.1)
     told(0.0, "Reading the HR scan")
-    fine_scan = _read(hr, "HR", options.hr_spacing, options.hr_series, options.blank_hr)
+    fine_scan = _read(hr, "HR", options)
     stop_if(cancelled)
     told(0.6, "Reading the LR scan")
-    coarse_scan = _read(lr, "LR", options.lr_spacing, options.lr_series, options.blank_lr)
+    coarse_scan = _read(lr, "LR", options)
     stop_if(cancelled)
 
     if options.register:
@@ -268,9 +268,12 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("._") or "scan"
 
 
-def _read(path: Path, title: str, spacing: tuple | None, series: str | None, blank: str | float) -> Scan:
+def _read(path: Path, title: str, options: PrepareOptions) -> Scan:
+    spacing, series, blank = (
+        getattr(options, name.format(title.lower())) for name in ("{}_spacing", "{}_series", "blank_{}")
+    )
     try:
-        volume = read_volume(path, spacing=spacing, series=series)
+        volume = read_volume(path, spacing=spacing, series=series, override=options.override)
     except InputError as error:
         raise InputError(f"The {title} scan: {error.what}", error.advice) from error
     return Scan(volume, find_blanks(volume, blank), title)
@@ -283,8 +286,8 @@ def _check_memory(lr: Path, hr: Path, options: PrepareOptions) -> None:
     ------
     InputError, ResourceError
     """
-    fine = probe(hr, options.hr_spacing, options.hr_series)
-    coarse = probe(lr, options.lr_spacing, options.lr_series)
+    fine = probe(hr, options.hr_spacing, options.hr_series, options.override)
+    coarse = probe(lr, options.lr_spacing, options.lr_series, options.override)
     voxels = [int(np.prod(p.size, dtype=np.int64)) for p in (fine, coarse)]
     needed = fine.nbytes + coarse.nbytes + 6 * voxels[0] + 12 * voxels[1] + _REGISTRATION
     if needed > (free := available_memory()):

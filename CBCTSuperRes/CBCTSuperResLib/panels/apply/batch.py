@@ -9,8 +9,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
+from ...io.folders import find_scans, told
 from ...io.formats import VOLUME_FORMATS
-from ...jobs.queue import Item, State, find_scans
+from ...jobs.queue import Item, State
 from ...scene.logic import SuperResLogic
 from ...scene.nodes import inputOf
 from ...scene.queue import BatchQueue, Recipe
@@ -115,7 +116,9 @@ class BatchSection(Section):
         if not folder:
             return
         try:
-            self._add([file.absolute() for file in find_scans(folder)])
+            scans, leftOut = find_scans(folder)
+            self._add([file.absolute() for file in scans])
+            self.ui.batchLabel.text = "\n".join(told(leftOut, Path(folder)))
         except (SuperResError, OSError) as error:
             self.ui.batchLabel.text = str(error)
 

@@ -9,6 +9,7 @@ Whose scan a file is, so that nobody is both trained on and measured.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -22,12 +23,14 @@ import numpy as np
 
 from ...apply.tiles import neighbour
 from ...core.errors import InputError, OptionError, SuperResError
-from ...io import dicom
+from ...io.folders import LeftOut, content_of, told
 from ...io.formats import PICTURE_FORMATS, VOLUME_FORMATS, format_of
 from ...io.images import read_facts
 from ...io.read import probe
 
 SHOWN = 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ class Subset:
 def list_entries(root: str | Path) -> list[Entry]:
     """All slices (TIFF, PNG) and volumes (NRRD, MHA, NIfTI, DICOM folders) below a folder, sorted by name.
 
-    A file stands for itself.
+    A file stands for itself. What lies in a folder is told by the rule of `io.folders`, but pictures are slices of
+    their own. What is left out is logged.
 
     Raises
     ------
@@ -109,11 +113,16 @@ def list_entries(root: str | Path) -> list[Entry]:
     root = Path(root).expanduser()
     if not root.exists():
         raise InputError(f"{root} does not exist.", "Check dataroot_HR and dataroot_LR.")
-    entries = [_entry_of(root, root.parent)] if root.is_file() else list(_below(root))
+    left_out: list[LeftOut] = []
+    entries = [_entry_of(root, root.parent)] if root.is_file() else list(_below(root, root, left_out))
+    sentences = told(left_out, root)
     if not entries:
         raise InputError(
-            f"{root} holds no images.", "Give folders of TIFF or PNG slices, or volumes (NRRD, MHA, NIfTI, DICOM)."
+            " ".join([f"{root} holds no images.", *sentences]),
+            "Give folders of TIFF or PNG slices, or volumes (NRRD, MHA, NIfTI, DICOM).",
         )
+    for sentence in sentences:
+        log.warning("%s: %s", root, sentence)
     return entries
 
 
@@ -169,14 +178,16 @@ def _named(paths: Sequence[str]) -> str:
     return f"{', '.join(paths[:SHOWN])}{more}"
 
 
-def _below(root: Path) -> Iterator[Entry]:
-    for folder, inside, files in os.walk(root):
-        inside.sort()
-        here = Path(folder)
-        known = [here / name for name in files if not name.startswith(".") and _is_known(name)]
-        yield from (_entry_of(path, root) for path in sorted(known))
-        if files and not known and dicom.find_series(here, besides=PICTURE_FORMATS)[0]:
-            yield Entry(here, here.name if here == root else here.relative_to(root).as_posix(), True)
+def _below(folder: Path, root: Path, left_out: list[LeftOut]) -> Iterator[Entry]:
+    content = content_of(folder)
+    if content.dicom:
+        left_out += content.besides_dicom
+        yield Entry(folder, folder.name if folder == root else folder.relative_to(root).as_posix(), True)
+        return
+    left_out += content.left_out_always
+    yield from (_entry_of(path, root) for path in sorted((*content.volumes, *content.pictures)))
+    for subfolder in content.subfolders:
+        yield from _below(subfolder, root, left_out)
 
 
 def _is_known(name: str) -> bool:

@@ -1,0 +1,432 @@
+"""What the header of a DICOM file says of each of its frames: where it lies, and what its stored pixels mean.
+
+A slice file is a file of one frame. Tags of the functional groups of enhanced files (PS3.3 C.7.6.16) win over those of
+the whole file: per frame, then shared, then top level. Worker-side: needs pydicom.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from ..core.errors import InputError
+
+EXPORT = "Export it again from the scanner's software."
+PIXEL_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+NO_ROUNDING = (0.0, 0.0, 0.0)
+PIXEL_DATA, FLOAT_PIXELS, DOUBLE_PIXELS = 0x7FE00010, 0x7FE00008, 0x7FE00009
+LONG_VR = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
+UNDEFINED = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class PixelLayout:
+    """How the pixels of a file are stored.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Of the cells in the file, whose low or middle `bits_stored` bits are the pixel.
+    offset, nbytes : int
+        Of the pixel data in the file; an `offset` of 0 says that they must be decoded first.
+    """
+
+    rows: int
+    columns: int
+    frames: int
+    dtype: np.dtype
+    bits_stored: int
+    high_bit: int
+    offset: int
+    nbytes: int
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.rows * self.columns * self.dtype.itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class DicomFile:
+    """A DICOM image file, as its header describes it.
+
+    Attributes
+    ----------
+    lut : (int, ndarray) or None
+        First stored value that is mapped, and the grey values (Modality LUT Sequence).
+    padding : int or None
+        Pixel Padding Value as its 16 bits, see `padding_value`.
+    frames : tuple of DicomFrame
+    """
+
+    path: Path
+    sop_class: str
+    uid: str
+    study: str
+    series: str
+    series_number: str
+    description: str
+    instance_number: int | None
+    is_localizer: bool
+    layout: PixelLayout
+    lut: tuple[int, np.ndarray] | None
+    padding: int | None
+    frames: tuple[DicomFrame, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class DicomFrame:
+    """One slice: a file of one frame, or a frame of a file of many.
+
+    Attributes
+    ----------
+    index : int
+        In the file, from 0.
+    position : tuple of 3 float, or None
+        Image Position (Patient): LPS, mm, of the centre of the first pixel.
+    is_placed : bool
+        Whether that is its own position, not that of a whole file of many frames.
+    rounding : tuple of 3 float
+        Half a unit of the last decimal of each coordinate, mm.
+    axes : tuple of 6 float, or None
+        Image Orientation (Patient): unit vectors along rows and along columns.
+    spacing : (x, y) in mm, or None
+    height : float or None
+        Along the normal, mm, where only that is recorded of a frame.
+    step : float or None
+        Spacing Between Slices as it is recorded, with its sign, mm.
+    slope, intercept : float or None
+        None where they are not recorded.
+    """
+
+    file: DicomFile
+    index: int
+    position: tuple[float, ...] | None
+    is_placed: bool
+    rounding: tuple[float, ...]
+    axes: tuple[float, ...] | None
+    spacing: tuple[float, float] | None
+    height: float | None
+    step: float | None
+    slope: float | None
+    intercept: float | None
+    time: str
+    stack: str
+    is_localizer: bool
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        count = self.file.layout.frames
+        return self.file.path.name if count == 1 else f"frame {self.index + 1} of {self.file.path.name}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.file.layout.columns, self.file.layout.rows
+
+
+def read_dataset(path: Path, pixels: bool = False) -> Dataset:
+    """All tags of a file, those of its pixels only if wanted.
+
+    Raises
+    ------
+    InputError
+        If it is no DICOM file, or a damaged one.
+    """
+    with open(path, "rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _parsed(stream, path, stop_before_pixels=not pixels)
+
+
+def read_file(path: Path) -> DicomFile:
+    """The header of a DICOM image file, checked against the file's length.
+
+    Raises
+    ------
+    InputError
+        If it is no DICOM image of grey values, damaged, or its pixels cannot be understood; says which and why.
+    """
+    try:
+        with open(path, "rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = _parsed(stream, path, stop_before_pixels=True)
+            return _described(dataset, path, stream)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # what pydicom raises on damaged files is of every kind
+        raise InputError(f"{path.name} is damaged ({type(error).__name__}: {error}).", EXPORT) from error
+
+
+def _parsed(stream: BinaryIO, path: Path, stop_before_pixels: bool) -> Dataset:
+    start = stream.read(132)
+    stream.seek(0)
+    if not start:
+        raise InputError(f"{path.name} is an empty file.", "Copy or export it again.")
+    has_mark = start[128:] == b"DICM"
+    if not has_mark and start[:2] not in (b"\x02\0", b"\x08\0"):  # files of old have no preamble
+        raise InputError(f"{path.name} is no DICOM file.", "Give DICOM files.")
+    try:
+        return pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels, force=not has_mark)
+    except Exception as error:
+        raise InputError(f"{path.name} is damaged or incomplete ({error}).", EXPORT) from error
+
+
+def _described(dataset: Dataset, path: Path, stream: BinaryIO) -> DicomFile:
+    if "Rows" not in dataset or "Columns" not in dataset:
+        kind = UID(str(dataset.get("SOPClassUID", ""))).name or "of an unknown kind"
+        raise InputError(f"{path.name} is no image ({kind}).", "Give DICOM images.")
+    _check_photometric(dataset, path)
+    layout = _layout(dataset, path, stream)
+    file = DicomFile(
+        path=path,
+        sop_class=str(dataset.get("SOPClassUID", "")),
+        uid=str(dataset.get("SOPInstanceUID", "")),
+        study=str(dataset.get("StudyInstanceUID", "")),
+        series=str(dataset.get("SeriesInstanceUID", "")),
+        series_number=_text(dataset, "SeriesNumber"),
+        description=_text(dataset, "SeriesDescription"),
+        instance_number=int(dataset.InstanceNumber) if _text(dataset, "InstanceNumber") else None,
+        is_localizer="LOCALIZER" in _text(dataset, "ImageType"),
+        layout=layout,
+        lut=_modality_lut(dataset, path),
+        padding=_padding(dataset),
+    )
+    object.__setattr__(file, "frames", _frames(dataset, file))
+    return file
+
+
+def _check_photometric(dataset: Dataset, path: Path) -> None:
+    """MONOCHROME1 and 2 differ in how they are shown, not in their grey values; all others hold none."""
+    photometric = _text(dataset, "PhotometricInterpretation")
+    if int(dataset.get("SamplesPerPixel") or 1) > 1 or photometric.startswith(("RGB", "YBR", "HSV", "ARGB", "CMYK")):
+        raise InputError(
+            f"{path.name} is a colour image ({photometric or 'several samples per pixel'}).",
+            "Choose a series of grey values.",
+        )
+    if photometric not in ("MONOCHROME1", "MONOCHROME2", ""):
+        raise InputError(
+            f"{path.name} has the photometric interpretation {photometric}: its pixels are no grey values.",
+            "Choose a series of grey values.",
+        )
+
+
+def _layout(dataset: Dataset, path: Path, stream: BinaryIO) -> PixelLayout:
+    """The layout, after the file's length has been compared with it."""
+    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian)
+    big = syntax == ExplicitVRBigEndian
+    tag, vr, offset, nbytes = _find_pixels(dataset, path, stream, syntax)
+    allocated = int(dataset.get("BitsAllocated") or 0)
+    if tag == PIXEL_DATA:
+        if allocated not in (8, 16, 32):
+            raise InputError(f"{path.name} has {allocated} bits for each pixel; 8, 16 or 32 can be read.", EXPORT)
+        if big and allocated == 8 and vr == "OW":
+            raise InputError(f"{path.name} has bytes in big-endian words.", "Convert it to explicit little endian.")
+        kind = "i" if int(dataset.get("PixelRepresentation") or 0) else "u"
+        stored = int(dataset.get("BitsStored") or allocated)
+        high = int(dataset.get("HighBit", stored - 1))
+    else:
+        kind, allocated = "f", 32 if tag == FLOAT_PIXELS else 64
+        stored, high = allocated, allocated - 1
+    if not 0 < stored <= high + 1 <= allocated:
+        raise InputError(
+            f"{path.name} contradicts itself: {allocated} bits allocated, {stored} stored, the high bit is {high}.",
+            EXPORT,
+        )
+    layout = PixelLayout(
+        rows=int(dataset.Rows),
+        columns=int(dataset.Columns),
+        frames=max(1, int(dataset.get("NumberOfFrames") or 1)),
+        dtype=np.dtype(f"{'>' if big else '<'}{kind}{allocated // 8}"),
+        bits_stored=stored,
+        high_bit=high,
+        offset=offset,
+        nbytes=nbytes,
+    )
+    if layout.rows * layout.columns == 0:
+        raise InputError(f"{path.name} has no pixels: {layout.columns} x {layout.rows}.", EXPORT)
+    if offset:
+        _check_length(layout, path)
+    elif high != stored - 1:
+        raise InputError(f"{path.name} is compressed and its high bit is {high} for {stored} bits.", "Decompress it.")
+    return layout
+
+
+def _check_length(layout: PixelLayout, path: Path) -> None:
+    needed = layout.frame_bytes * layout.frames
+    there = min(layout.nbytes, path.stat().st_size - layout.offset)
+    if there < needed:
+        raise InputError(
+            f"{path.name} is incomplete: {there} of {needed} bytes of pixels are there.", "Copy or export it again."
+        )
+    if layout.nbytes - needed >= max(2, layout.frame_bytes):
+        raise InputError(
+            f"{path.name} contradicts itself: it says {layout.frames} frames, and its pixels are those of "
+            f"{layout.nbytes // layout.frame_bytes}.",
+            EXPORT,
+        )
+
+
+def _find_pixels(dataset: Dataset, path: Path, stream: BinaryIO, syntax: UID) -> tuple[int, str, int, int]:
+    """Tag, value representation, offset (0 if encapsulated or deflated) and length of the pixels.
+
+    The stream stands where pydicom stopped: before them.
+    """
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return PIXEL_DATA, "OW", 0, 0
+    start = stream.tell()
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    head = stream.read(12)
+    if len(head) < 12:
+        raise InputError(f"{path.name} has no pixels, or ends before them.", "Copy or export it again.")
+    group, element = struct.unpack_from(order + "HH", head)
+    tag = group << 16 | element
+    if tag not in (PIXEL_DATA, FLOAT_PIXELS, DOUBLE_PIXELS):
+        raise InputError(f"{path.name} has no pixels.", EXPORT)
+    vr = head[4:6].decode("latin-1")
+    if vr in LONG_VR:
+        offset, nbytes = start + 12, struct.unpack_from(order + "I", head, 8)[0]
+    else:  # implicit
+        vr, offset, nbytes = "OW", start + 8, struct.unpack_from(order + "I", head, 4)[0]
+    is_packed = nbytes == UNDEFINED or getattr(syntax, "is_compressed", False)
+    return (tag, vr, 0, path.stat().st_size - offset) if is_packed else (tag, vr, offset, nbytes)
+
+
+def _modality_lut(dataset: Dataset, path: Path) -> tuple[int, np.ndarray] | None:
+    """(0028,3000), PS3.3 C.11.1; a look-up table and a rescale exclude each other."""
+    if not dataset.get("ModalityLUTSequence"):
+        return None
+    table = dataset.ModalityLUTSequence[0]
+    count, first, bits = (int(n) for n in table.LUTDescriptor)
+    count = count or 65536
+    data = table.LUTData
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, "<u1" if bits <= 8 and len(data) < 2 * count else "<u2")
+    values = np.asarray(data).astype(np.int64) & 0xFFFF
+    if len(values) < count:
+        raise InputError(f"The look-up table of {path.name} has {len(values)} of {count} entries.", EXPORT)
+    if int(dataset.get("PixelRepresentation") or 0) and first >= 0x8000:
+        first -= 0x10000
+    identity = float(dataset.get("RescaleSlope", None) or 1) == 1 and not float(dataset.get("RescaleIntercept") or 0)
+    if not identity:
+        raise InputError(f"{path.name} has both a look-up table and a rescale; which holds is not certain.", EXPORT)
+    values = values[:count]
+    return first, values.astype(np.int16 if values.max() < 0x8000 else np.uint16)
+
+
+def _padding(dataset: Dataset) -> int | None:
+    """Pixel Padding Value (0028,0120) as its 16 bits, because writers and readers confuse its two representations."""
+    if "PixelPaddingValue" not in dataset or dataset.PixelPaddingValue in (None, ""):
+        return None
+    value = dataset.PixelPaddingValue
+    value = value[0] if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else value
+    if isinstance(value, bytes):
+        return int.from_bytes(value[:2], "little")
+    return int(value) & 0xFFFF
+
+
+def _frames(dataset: Dataset, file: DicomFile) -> tuple[DicomFrame, ...]:
+    count = file.layout.frames
+    own = list(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    if own and len(own) != count:
+        raise InputError(
+            f"{file.path.name} contradicts itself: it has {count} frames and describes {len(own)}.", EXPORT
+        )
+    heights = _numbers(dataset, "SliceLocationVector", file.path)
+    heights = heights or _numbers(dataset, "GridFrameOffsetVector", file.path)
+    if heights and len(heights) != count:
+        raise InputError(f"{file.path.name} has {count} frames and {len(heights)} places for them.", EXPORT)
+    frames = []
+    for index in range(count):
+        groups = _Groups(own[index] if own else Dataset(), shared, dataset, file.path)
+        position = groups.numbers("PlanePositionSequence", "ImagePositionPatient", 3)
+        spacing = next(filter(None, (groups.numbers("PixelMeasuresSequence", key, 2) for key in PIXEL_SPACINGS)), None)
+        is_own = count == 1 or "PlanePositionSequence" in groups.own
+        frames.append(
+            DicomFrame(
+                file=file,
+                index=index,
+                position=position,
+                is_placed=bool(position) and is_own,
+                rounding=groups.rounding("PlanePositionSequence", "ImagePositionPatient") if position else NO_ROUNDING,
+                axes=groups.numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+                spacing=spacing and spacing[::-1],  # DICOM gives the distance of the rows first
+                height=heights[index] if heights else None,
+                step=groups.number("PixelMeasuresSequence", "SpacingBetweenSlices"),
+                slope=groups.number("PixelValueTransformationSequence", "RescaleSlope"),
+                intercept=groups.number("PixelValueTransformationSequence", "RescaleIntercept"),
+                time=groups.text("FrameContentSequence", "TemporalPositionIndex"),
+                stack=groups.text("FrameContentSequence", "StackID"),
+                is_localizer="LOCALIZER" in groups.text("CTImageFrameTypeSequence", "FrameType"),
+            )
+        )
+    return tuple(frames)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The functional groups that speak of a frame: its own, those of all frames, and the tags of the file."""
+
+    own: Dataset
+    shared: Dataset
+    top: Dataset
+    path: Path
+
+    def holder(self, group: str, keyword: str) -> Dataset:
+        for groups in (self.own, self.shared):
+            sequence = groups.get(group)
+            if sequence and keyword in sequence[0]:
+                return sequence[0]
+        return self.top
+
+    def numbers(self, group: str, keyword: str, count: int) -> tuple[float, ...] | None:
+        found = _numbers(self.holder(group, keyword), keyword, self.path)
+        return found if len(found) == count else None
+
+    def number(self, group: str, keyword: str) -> float | None:
+        return next(iter(_numbers(self.holder(group, keyword), keyword, self.path)), None)
+
+    def text(self, group: str, keyword: str) -> str:
+        return _text(self.holder(group, keyword), keyword)
+
+    def rounding(self, group: str, keyword: str) -> tuple[float, ...]:
+        texts = [str(part) for part in self.holder(group, keyword)[keyword].value]
+        exponents = [Decimal(text.strip()).normalize().as_tuple().exponent for text in texts]
+        return tuple(0.5 * 10.0 ** min(0, exponent) for exponent in exponents)
+
+
+def _numbers(dataset: Dataset, keyword: str, path: Path) -> tuple[float, ...]:
+    """The numbers of a tag; empty if it is missing or without a value.
+
+    Raises
+    ------
+    InputError
+        If it holds something else.
+    """
+    if keyword not in dataset:
+        return ()
+    try:
+        value = dataset[keyword].value
+        many = value if isinstance(value, (list, tuple, MultiValue)) else [value]
+        found = tuple(float(part) for part in many if part not in (None, ""))
+    except (ValueError, TypeError, NotImplementedError, InvalidOperation) as error:
+        raise InputError(f"{path.name} records {keyword} as what is no number ({error}).", EXPORT) from error
+    if not np.isfinite(found).all():
+        raise InputError(f"{path.name} records {keyword} as {found}.", EXPORT)
+    return found
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """A tag as printable text; "" if it is missing."""
+    value = dataset.get(keyword)
+    return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8", "replace").strip(" \0")
