@@ -244,6 +244,15 @@ def test_the_domain_is_told(scans):
     assert 0 < window["value"] < 1 and f"{100 * window['value']:.1f} %" in window["text"]
 
 
+def test_with_a_roi_the_card_and_the_report_speak_of_the_roi(scans):
+    _, coarse = scans
+    voxels = np.where(np.arange(112) < 64, 30000, 90).astype(np.uint16) + coarse.voxels % 7
+    options = replace(OPTIONS, window=(29000, 31000), blank="none", roi=((0, 64), (0, 64), (0, 2)))
+    report = super_resolve(Volume(voxels, coarse.grid), MODEL, options).report
+    assert figures(report["quality"])["outside_window"]["value"] == report["clipped_share"] == 0
+    assert not any("clips" in warning for warning in report["warnings"])
+
+
 @pytest.mark.parametrize("shape", [(2, 5, 5), (2, 9, 70), (3, 16, 16), (2, 6, 30)])
 def test_small_scans_get_a_card_that_says_what_is_not_known(shape):
     voxels = np.random.default_rng(0).integers(100, 900, shape).astype(np.uint16)

@@ -134,6 +134,28 @@ def test_cancel_is_asked_for_by_a_file(make_job):
     assert isinstance(worker.error, Cancelled)
 
 
+def test_a_job_that_is_being_cancelled_tells_no_remaining_time(make_job):
+    worker = make_job("""
+        event(event="progress", fraction=0.5, message="Network", remaining_s=120)
+        while not os.path.exists(job["cancel"]):
+            time.sleep(0.02)
+        event(event="progress", fraction=0.6, message="Network", remaining_s=100)
+        time.sleep(60)
+    """)
+    wait_until(lambda: worker.poll() and worker.remaining == 120)
+    worker.cancel()
+    assert worker.remaining is None
+    wait_until(lambda: worker.poll() and worker.fraction == 0.6)
+    assert worker.remaining is None
+
+
+def test_a_worker_that_another_program_stopped_says_so(make_job):
+    worker = make_job('event(event="error", what="Cancelled.", advice="", exit_code=130, detail="")')
+    run_to_end(worker)
+    assert isinstance(worker.error, Cancelled)
+    assert str(worker.error) == "Another program asked the worker process to stop. Try again."
+
+
 @posix_only
 def test_a_worker_that_ignores_cancel_is_killed_with_its_children(make_job, monkeypatch):
     monkeypatch.setattr(job_file, "PATIENCE_S", 0.3)

@@ -290,6 +290,21 @@ def test_a_given_window_is_kept_and_its_clipped_shares_are_told():
     assert chosen.clipped_share == pytest.approx(chosen.clipped_below + chosen.clipped_above)
 
 
+def test_what_a_window_clips_is_told_of_the_part_that_is_computed_and_the_whole_scan_decides_the_window():
+    scan, box = head(), ((0, 3), (2, 9), (1, 12))
+    part = scan[tuple(slice(*ends) for ends in box)]
+    window = tuple(float(value) for value in np.percentile(part, (70, 90)))
+    chosen, whole = (choose_window(scan, None, window, CARD, where) for where in (box, None))
+    assert chosen.clipped_below == pytest.approx(np.mean(part < window[0])) != whole.clipped_below
+    assert chosen.clipped_above == pytest.approx(np.mean(part > window[1])) != whole.clipped_above
+    assert "of the ROI" in chosen.warnings[0] and chosen.levels == whole.levels
+    assert choose_window(scan, None, "auto", CARD, box).window == choose_window(scan, None, "auto", CARD).window
+    blanks = find_blanks(Volume(scan, Grid(scan.shape[::-1])), float(part.min()))
+    measured = part[part != part.min()]
+    chosen = choose_window(scan, blanks, window, CARD, box)
+    assert chosen.clipped_below == pytest.approx(np.mean(measured < window[0]))
+
+
 def test_a_window_that_clips_most_of_the_scan_is_a_warning_not_an_error():
     chosen = choose_window(head(), None, (0, 100), CARD)
     assert len(chosen.warnings) == 1

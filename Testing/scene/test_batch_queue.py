@@ -112,7 +112,28 @@ def test_cancelling_stops_the_current_item_and_begins_no_other(queue, workers, r
     queue.cancel()
     run(queue)
     assert states(queue) == [State.DONE, State.CANCELLED, State.CANCELLED] and len(workers) == 2
-    assert queue.unfinished == queue.items[1:] and queue.failed == []
+    assert queue.unfinished == queue.failed == queue.items[1:]
+
+
+def test_whatever_kept_an_item_from_a_result_it_is_tried_again(queue, workers, recipe, monkeypatch):
+    def stopped_from_outside(worker):
+        worker.isFinished, worker.error = True, Cancelled("Another program asked the worker process to stop.")
+
+    def breaks(worker):
+        raise ValueError("no such thing")
+
+    queue.setSources([Path(f"{name}.nrrd") for name in ("good", "bad", "stopped", "breaks", "cancelled")])
+    queue.start(recipe, queue.unfinished)
+    real = FakeWorker.poll
+    ends = {"stopped": stopped_from_outside, "breaks": breaks, "cancelled": lambda worker: queue.cancel()}
+    monkeypatch.setattr(FakeWorker, "poll", lambda worker: ends.get(Path(worker.job["input"]).stem, real)(worker))
+    run(queue)
+    assert states(queue) == [State.DONE, State.FAILED, State.FAILED, State.FAILED, State.CANCELLED]
+    assert "ValueError: no such thing" in queue.items[3].error.what
+    monkeypatch.setattr(FakeWorker, "poll", real)
+    queue.start(recipe, queue.failed)
+    run(queue)
+    assert states(queue) == [State.DONE, State.FAILED, State.DONE, State.DONE, State.DONE]
 
 
 def test_closing_ends_everything_at_once(queue, workers, recipe):

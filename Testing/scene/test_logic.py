@@ -67,7 +67,12 @@ def test_process_returns_a_filled_node_beside_the_input(scan, tiny_model):
     assert fractions == sorted(fractions) and seen[-1] == (1.0, "Done")
     assert result.GetNodeReference("CBCTSuperRes.input") is scan
     assert result.GetAttribute("CBCTSuperRes.model") == "tiny"
-    assert json.loads(result.GetAttribute("CBCTSuperRes.report"))["super_resolution"]["planes"] == "axial"
+    report = json.loads(result.GetAttribute("CBCTSuperRes.report"))
+    assert report["super_resolution"]["planes"] == "axial"
+    facts = {"size": [28, 24, 4], "type": "uint16", "spacing_mm": report["input"]["spacing_mm"]}
+    assert report["input"] == {"volume": "Jaw", "path": None, **facts}
+    assert (report["output"]["volume"], report["output"]["size"]) == ("Jaw SR x2", [56, 48, 4])
+    assert "/" not in str([report["input"], report["output"], report["super_resolution"]["warnings"]])
 
 
 def test_worker_and_this_process_give_the_same_voxels(scan, tiny_model):
@@ -261,14 +266,16 @@ def test_a_job_can_be_cancelled_while_the_worker_computes(scene, tiny_model):
         assert time.monotonic() < end and not job.isFinished, job.error
         job.poll()
         time.sleep(0.02)
-    folder = job._worker.files
+    folder, job.remaining = job._worker.files, 120.0
     job.cancel()
+    assert (job.message, job.remaining) == ("Cancelling", None)
     wait_for(job, 10)
     assert isinstance(job.error, Cancelled)
     assert volume_nodes(scene) == ["Jaw"] and not folder.exists()
 
 
 def test_disagreement_becomes_a_second_node_beside_the_result(scene, scan, tiny_model):
+    scan.AddDefaultStorageNode("/scans/Jaw.nrrd")
     job = SuperResLogic().start(scan, model=tiny_model, uncertainty=2, disagreement_above=12.5)
     wait_for(job)
     assert job.error is None
@@ -280,6 +287,9 @@ def test_disagreement_becomes_a_second_node_beside_the_result(scene, scan, tiny_
         and second.GetNodeReference("CBCTSuperRes.input") is scan
     )
     assert nodes.reportOf(result) and nodes.reportOf(second) is None
+    report = nodes.reportOf(result)
+    assert report["input"]["path"] == "/scans/Jaw.nrrd" and report["beside"] == {"model disagreement": second.GetName()}
+    assert ".npy" not in json.dumps(report)
     voxels = slicer.util.arrayFromVolume(second)
     assert voxels.shape == slicer.util.arrayFromVolume(result).shape and voxels.dtype == np.float32 and voxels.any()
     assert np.allclose(nodes.gridOfNode(second).index_to_point, nodes.gridOfNode(result).index_to_point, atol=1e-9)

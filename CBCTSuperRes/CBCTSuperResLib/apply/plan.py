@@ -158,7 +158,7 @@ class Plan:
             if not is_checked:
                 check_voxels(volume.voxels)
             blanks = find_blanks(volume, self.options.blank)
-        choice = choice or choose_window(volume.voxels, blanks, self.options.window, self.card)
+        choice = choice or choose_window(volume.voxels, blanks, self.options.window, self.card, self.roi[::-1])
         found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings)
         return replace(self, blanks=blanks, choice=choice, warnings=found)
 

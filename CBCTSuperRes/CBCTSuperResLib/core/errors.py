@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 
 class SuperResError(Exception):
     """Something the user can act on.
@@ -12,9 +14,15 @@ class SuperResError(Exception):
         What happened and why, in one or two sentences.
     advice : str
         What to do about it. Shown after `what`.
+
+    Attributes
+    ----------
+    detail : str
+        For people who report problems: a traceback, the last lines of a log.
     """
 
     exit_code = 1
+    detail = ""
 
     def __init__(self, what: str, advice: str = "") -> None:
         self.what = what
@@ -71,3 +79,22 @@ class Cancelled(SuperResError):
 
     def __init__(self, what: str = "Cancelled.", advice: str = "") -> None:
         super().__init__(what, advice)
+
+
+def explained(error: Exception, less_memory: str = "close other programs") -> SuperResError:
+    """What a user is told of anything that was raised; its traceback is the detail.
+
+    Parameters
+    ----------
+    less_memory : str
+        What helps where the memory is full, see `core.memory.less_memory`.
+    """
+    if isinstance(error, SuperResError):
+        told = error
+    elif isinstance(error, MemoryError):
+        what = f"The memory is full: {error}." if str(error) else "The memory is full."
+        told = ResourceError(what, f"{less_memory[0].upper()}{less_memory[1:]}.")
+    else:
+        told = SuperResError(f"The program failed: {type(error).__name__}: {error}.", "Report it with the details.")
+    told.detail = told.detail or "".join(traceback.format_exception(error))
+    return told

@@ -11,6 +11,18 @@ from pathlib import Path
 
 from .errors import ResourceError
 
+LESS_MEMORY = {
+    "apply": "choose a ROI, smaller tiles or axial planes",
+    "preview": "close other programs, or choose a lighter model",
+    "train": "choose a smaller batch_size or HR_size, and resume",
+    "prepare": "close other programs, or prepare one pair at a time",
+}
+
+
+def less_memory(kind: str | None) -> str:
+    """What to do where the memory does not suffice for a kind of job; the rest of a sentence."""
+    return LESS_MEMORY.get(kind, "close other programs")
+
 
 @contextmanager
 def memory_for(what: str, advice: str) -> Iterator[None]:

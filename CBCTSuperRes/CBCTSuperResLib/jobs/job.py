@@ -26,6 +26,7 @@ from pathlib import Path
 from ..core.atomic import write_json
 from ..core.errors import Cancelled, InputError, OutputError, SuperResError
 from ..core.events import EventReader
+from ..core.memory import less_memory
 from ..core.processes import ParentLock, kill_group, process_exists, start_in_own_group, worker_command
 from .liveness import FRESH_S, Silence, has_locks, is_going_on, is_held
 
@@ -37,12 +38,6 @@ SILENCE_LIMIT_S = 120.0
 SILENCE_OF_A_LOST_WORKER_S = 10.0
 TIME_TO_STOP_S = 1800.0
 
-LESS_MEMORY = {
-    "apply": "choose a ROI, smaller tiles or axial planes",
-    "preview": "close other programs, or choose a lighter model",
-    "train": "choose a smaller batch_size or HR_size, and resume",
-    "prepare": "close other programs, or prepare one pair at a time",
-}
 WHEN_HUNG = {
     "apply": "Try again; if it happens again, choose smaller tiles or another device.",
     "preview": "Switch the preview on again.",
@@ -50,19 +45,8 @@ WHEN_HUNG = {
 }
 
 
-def less_memory(kind: str | None) -> str:
-    """What to do where the memory does not suffice for a kind of job; the rest of a sentence."""
-    return LESS_MEMORY.get(kind, "close other programs")
-
-
 class WorkerError(SuperResError):
-    """A job failed; as the worker told it, or because the worker fell silent.
-
-    Attributes
-    ----------
-    detail : str
-        Traceback and the last lines of the log, for people who report problems.
-    """
+    """A job failed; as the worker told it, or because the worker fell silent."""
 
     def __init__(self, what: str, advice: str = "", exit_code: int = 1, detail: str = "") -> None:
         super().__init__(what, advice)
@@ -273,7 +257,7 @@ class Job:
             if self._lasting:
                 raise
             self.kill()
-        self._cancelled_at = time.monotonic()
+        self._cancelled_at, self.remaining = time.monotonic(), None
 
     def kill(self) -> None:
         """End the process and all that it started, now.
@@ -365,7 +349,8 @@ class Job:
                 self._readers.append(EventReader(event["path"]))
         elif kind == "progress":
             fraction, remaining = float(event["fraction"]), event["remaining_s"]
-            self.fraction, self._message, self.remaining = fraction, str(event["message"]), remaining
+            self.fraction, self._message = fraction, str(event["message"])
+            self.remaining = None if self._cancelled_at else remaining  # of what will not be done
         elif kind == "warning":
             self.warnings.append(str(event["message"]))
         elif kind == "done":
@@ -373,8 +358,10 @@ class Job:
             self.fraction, self.remaining = 1.0, 0.0
         elif kind == "error":
             what, advice, exit_code = event["what"], event["advice"], int(event["exit_code"])
-            if exit_code == Cancelled.exit_code:
+            if exit_code == Cancelled.exit_code and (self._cancelled_at or self._lasting):
                 self.error = Cancelled(what, advice)
+            elif exit_code == Cancelled.exit_code:
+                self.error = Cancelled("Another program asked the worker process to stop.", "Try again.")
             else:
                 detail = "\n".join(text for text in (event["detail"], self._log_tail()) if text)
                 self.error = WorkerError(what, advice, exit_code, detail)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,8 @@ from pathlib import Path
 import torch
 
 from ..apply.preview import Canvas, Scan
-from ..core.errors import Cancelled, ResourceError, SuperResError
+from ..core.errors import Cancelled, SuperResError, explained
+from ..core.memory import less_memory
 from ..core.options import PreviewRequest, request_file
 from ..io.exchange import remove_exchange
 from ..models.model import Model
@@ -109,20 +109,12 @@ class PreviewServer:
             self._preview(number, message)
         except Cancelled:
             return
-        except SuperResError as error:
-            self._refuse(number, error)
-        except MemoryError:
-            self._refuse(number, ResourceError("The memory is full.", "Close other programs, or choose a ROI."))
         except Exception as error:
-            what = f"The program failed: {type(error).__name__}: {error}."
-            self._refuse(number, SuperResError(what, "Report it with the details."))
+            told = explained(error, less_memory("preview"))
+            self._send("refused", number=number, what=told.what, advice=told.advice, detail=told.detail)
         finally:
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()  # while it waits, others may need the memory of the device
-
-    def _refuse(self, number: int, error: SuperResError) -> None:
-        detail = traceback.format_exc()
-        self._send("refused", number=number, what=error.what, advice=error.advice, detail=detail)
 
     def _preview(self, number: int, message: dict) -> None:
         start = time.monotonic()

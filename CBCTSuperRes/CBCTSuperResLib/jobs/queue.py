@@ -11,12 +11,12 @@ from pathlib import Path
 
 from ..apply.plan import scales
 from ..apply.report import identity, reading_facts
-from ..core.errors import Cancelled, OutputError, SuperResError
+from ..core.errors import Cancelled, OutputError, SuperResError, explained
 from ..core.options import Options
 from ..io.folders import report_path
 from ..io.formats import stem_of
 from ..models.card import ModelCard
-from .job import Job, WorkerError
+from .job import Job
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,8 @@ class Queue:
 
     @property
     def failed(self) -> list[Item]:
-        return [item for item in self.items if item.state is State.FAILED]
+        """What was to be computed and has no result, whatever kept it from one: an error, or a cancel."""
+        return [item for item in self.items if item.state in (State.FAILED, State.CANCELLED)]
 
     @property
     def fraction(self) -> float:
@@ -239,10 +240,8 @@ class Queue:
                     self._end(job.error)
             elif self._waiting:
                 self._begin(self._waiting.pop(0))
-        except SuperResError as error:
-            self._end(error)
         except Exception as error:  # one that fails does not hinder the next
-            self._end(WorkerError(f"The program failed: {type(error).__name__}: {error}.", "Report it."))
+            self._end(explained(error))
 
     def cancel(self) -> None:
         """Stop what is running and begin with nothing else; `poll` until it is no longer busy."""
@@ -279,7 +278,7 @@ class Queue:
             job.close()
             item.warnings = list(job.warnings)
             item.result = None if error else item.task.result_of(job)
-        if isinstance(error, Cancelled):
+        if self.isCancelling and isinstance(error, Cancelled):
             item.state = State.CANCELLED
-        else:
+        else:  # what somebody else cancelled, who removed the volume or stopped the process, can be tried again
             item.state = State.FAILED if error else State.DONE

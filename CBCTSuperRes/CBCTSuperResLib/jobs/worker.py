@@ -36,7 +36,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -45,12 +44,13 @@ from ..apply.difference import difference_to_file
 from ..apply.file import READ, apply_to_file
 from ..apply.speed import record_speed
 from ..core.atomic import FileLock, no_locks_warning
-from ..core.errors import Cancelled, OptionError, ResourceError, SuperResError
+from ..core.errors import Cancelled, OptionError, explained
 from ..core.events import EventWriter
+from ..core.memory import less_memory
 from ..core.options import Options
 from ..core.packages import require_packages
 from ..core.processes import ParentWatch, own_group
-from .job import GRACE_S, less_memory
+from .job import GRACE_S
 
 WATCH_INTERVAL_S = 1.0
 
@@ -253,7 +253,6 @@ def run_job(job: dict, events: EventWriter, stop: Stop) -> int:
     events.send("started", pid=os.getpid(), group=own_group(), host=platform.node())
     if job.get("parent") and not job["parent"]["lock"]:
         events.send("warning", message=no_locks_warning(Path(job["events"]).parent))
-    detail = ""
     try:
         if job.get("kind") not in KINDS:
             raise OptionError(f"There is no job of the kind {job.get('kind')!r}.")
@@ -262,18 +261,9 @@ def run_job(job: dict, events: EventWriter, stop: Stop) -> int:
             events.send("warning", message=warning)
         events.send("done", report=report)
         return 0
-    except Cancelled as error:
-        told: SuperResError = error
-    except SuperResError as error:
-        told, detail = error, traceback.format_exc()
-    except MemoryError as error:
-        what = f"The memory is full: {error}." if str(error) else "The memory is full."
-        advice = less_memory(job["kind"])
-        told, detail = ResourceError(what, f"{advice[0].upper()}{advice[1:]}."), traceback.format_exc()
     except Exception as error:
-        what = f"The program failed: {type(error).__name__}: {error}."
-        told, detail = SuperResError(what, "Report it with the details."), traceback.format_exc()
-    events.send("error", what=told.what, advice=told.advice, exit_code=told.exit_code, detail=detail)
+        told = explained(error, less_memory(job.get("kind")))
+    events.send("error", what=told.what, advice=told.advice, exit_code=told.exit_code, detail=told.detail)
     return told.exit_code
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.thresholds import otsu_cuts
-from .blank_region import BlankRegion
+from .blank_region import BlankRegion, Box, whole_box
 from .window import Window
 
 _SAMPLES = 2_000_000
@@ -56,16 +56,23 @@ def estimate_levels(voxels: np.ndarray, blank: BlankRegion | None = None) -> Tis
     return levels_of(sample_voxels(voxels, blank))
 
 
-def sample_voxels(voxels: np.ndarray, blank: BlankRegion | None) -> np.ndarray:
-    """At most `_SAMPLES` of the non-blank voxels on a regular lattice, as a 1-D float32 or float64 array."""
+def sample_voxels(voxels: np.ndarray, blank: BlankRegion | None, box: Box | None = None) -> np.ndarray:
+    """At most `_SAMPLES` of the non-blank voxels on a regular lattice, as a 1-D float32 or float64 array.
+
+    Parameters
+    ----------
+    box : three pairs of int along (k, j, i), optional
+        Half-open; only its voxels are sampled.
+    """
+    box = box or whole_box(voxels.shape)
     steps = [1, 1, 1]
-    while np.prod(counts := [-(-n // s) for n, s in zip(voxels.shape, steps, strict=True)]) > _SAMPLES:
+    while np.prod(counts := [-((a - b) // s) for (a, b), s in zip(box, steps, strict=True)]) > _SAMPLES:
         steps[int(np.argmax(counts))] += 1
-    ks, js, is_ = (np.arange(0, n, s) for n, s in zip(voxels.shape, steps, strict=True))
+    ks, js, is_ = (np.arange(*ends, s) for ends, s in zip(box, steps, strict=True))
     kind = np.float32 if np.can_cast(voxels.dtype, np.float32) else np.float64
     rows = []
     for k in ks:
-        slice_ = voxels[k, :: steps[1], :: steps[2]]
+        slice_ = voxels[k, slice(*box[1], steps[1]), slice(*box[2], steps[2])]
         mask = None if blank is None else blank.fine_mask(float(k), js.astype(float), is_.astype(float))
         rows.append((slice_ if mask is None else slice_[~mask]).astype(kind, copy=False).ravel())
     return np.concatenate(rows)

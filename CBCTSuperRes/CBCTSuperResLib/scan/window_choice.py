@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..core.errors import OptionError
-from .blank_region import BlankRegion
+from .blank_region import BlankRegion, Box, whole_box
 from .tissue import (
     TissueLevels,
     levels_of,
@@ -42,7 +42,7 @@ class WindowChoice:
     reason : str
         A sentence for the user.
     clipped_below, clipped_above : float
-        Shares of the non-blank voxels outside the window.
+        Shares of the non-blank voxels outside the window, in the scan or in the ROI that is computed.
     levels : TissueLevels
         Levels found in the scan, in grey values.
     warnings : tuple of str
@@ -66,6 +66,7 @@ def choose_window(
     blank: BlankRegion | None,
     request: str | Sequence[float] | None,
     card: Expectation | None,
+    box: Box | None = None,
 ) -> WindowChoice:
     """Choose the normalisation window for a scan and a model.
 
@@ -83,6 +84,8 @@ def choose_window(
     card : ModelCard or None
         Its `window` and `levels` are used; both may be None. A window without levels fits a scan whose tissues span
         at least a third of it and are hardly ever brighter.
+    box : three pairs of int along (k, j, i), optional
+        Part of the scan that is to be computed: what the window clips is told of it. The whole scan decides the window.
 
     Raises
     ------
@@ -93,7 +96,10 @@ def choose_window(
     """
     _requested_window(request, card)  # a request that makes no sense is refused before the scan is looked at
     sample = sample_voxels(voxels, blank)
-    return choose_window_for_sample(sample, levels_of(sample), request, card)
+    choice = choose_window_for_sample(sample, levels_of(sample), request, card)
+    if box is None or box == whole_box(voxels.shape):
+        return choice
+    return _described(choice.window, choice.reason, sample_voxels(voxels, blank, box), choice.levels, "ROI")
 
 
 def choose_window_for_sample(
@@ -155,12 +161,14 @@ def _requested_window(request: str | Sequence[float] | None, card: Expectation |
     return window, f"The window {window} was given."
 
 
-def _described(window: Window, reason: str, sample: np.ndarray, levels: TissueLevels) -> WindowChoice:
+def _described(
+    window: Window, reason: str, sample: np.ndarray, levels: TissueLevels, what: str = "scan"
+) -> WindowChoice:
     below, above = window.clipped_shares(sample)
     warnings = ()
     if below + above > 0.5:
         warnings = (
-            f"The window {window} clips {100 * (below + above):.0f} % of the scan ({100 * below:.0f} % below it, "
+            f"The window {window} clips {100 * (below + above):.0f} % of the {what} ({100 * below:.0f} % below it, "
             f"{100 * above:.0f} % above it); what lies outside is only interpolated.",
         )
     return WindowChoice(window, reason, below, above, levels, warnings)

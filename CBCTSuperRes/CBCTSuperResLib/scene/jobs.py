@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..apply.file import DISAGREEMENT, path_beside
 from ..apply.plan import scales
-from ..core.errors import Cancelled, ResourceError, SuperResError
+from ..core.errors import Cancelled, ResourceError, SuperResError, explained
 from ..core.options import Options
 from ..io.exchange import read_exchange, remove_pieces, write_slabs
 from ..jobs.job import WorkerError
@@ -126,7 +125,7 @@ class VolumeJob:
     def cancel(self) -> None:
         """Ask to stop; a later `poll` ends the job with the error `Cancelled`, within some two seconds."""
         if self._isComputing:
-            self._isCancelling, self.message = True, "Cancelling"
+            self._isCancelling, self.message, self.remaining = True, "Cancelling", None
             self._worker.cancel()
         elif not self._isTidying:
             self._fail(Cancelled())
@@ -178,9 +177,8 @@ class VolumeJob:
             yield REST
             worker.poll()
             self.fraction = HANDED_OVER + (COMPUTED - HANDED_OVER) * worker.fraction
-            self.remaining = worker.remaining
-            if worker.message and not self._isCancelling:
-                self.message = worker.message
+            if not self._isCancelling:
+                self.message, self.remaining = worker.message or self.message, worker.remaining
         self._isComputing = False
         if worker.error or self._isCancelling:
             raise worker.error or Cancelled()
@@ -242,12 +240,9 @@ class VolumeJob:
 
 
 def _asError(error: Exception) -> SuperResError:
-    if isinstance(error, SuperResError):
-        return error
     if isinstance(error, OSError | MemoryError | RuntimeError):
         return ResourceError(f"The volume could not be handed over: {error!r}.", "Free memory and try again.")
-    what = f"The program failed: {type(error).__name__}: {error}."
-    return WorkerError(what, "Report it with the details.", detail=traceback.format_exc())
+    return explained(error)
 
 
 class SuperResJob(VolumeJob):
@@ -285,16 +280,21 @@ class SuperResJob(VolumeJob):
             "model": run["model"],
             "modelSha256": run["model_sha256"],
             "version": self.report["versions"]["CBCTSuperResLib"],
-            "report": json.dumps(self.report, ensure_ascii=False, default=str),
         }
         hasDisagreement = len(images) > 1
         if hasDisagreement:
             high, above = run["disagreement"]["percentile_95"], run["disagreement"]["above"]
         output = self.outputVolume = self._taken(self.outputVolume, self._name, *images[0])
-        recordProvenance(scan, output, facts)
+        for side, node in (("input", scan), ("output", output)):
+            self.report[side] = _ofNode(self.report.get(side, {}), node)
+        self.report.pop("beside", None)
+        if hasDisagreement:
+            name = f"{output.GetName()} {DISAGREEMENT}"
+            node = self._taken(output.GetNodeReference(DISAGREEMENT_ROLE), name, *images[1])
+            self.report["beside"] = {DISAGREEMENT: node.GetName()}
+        recordProvenance(scan, output, {**facts, "report": json.dumps(self.report, ensure_ascii=False, default=str)})
         if not hasDisagreement:
             return
-        node = self._taken(output.GetNodeReference(DISAGREEMENT_ROLE), f"{output.GetName()} {DISAGREEMENT}", *images[1])
         output.SetNodeReferenceID(DISAGREEMENT_ROLE, node.GetID())
         recordProvenance(scan, node, {"disagreement": json.dumps(run["disagreement"])})
         node.SetNodeReferenceID(RESULT_ROLE, output.GetID())
@@ -303,6 +303,17 @@ class SuperResJob(VolumeJob):
         display.SetLowerThreshold(high if above is None else above)
         display.SetApplyThreshold(True)
         self.disagreementVolume = node
+
+
+def _ofNode(facts: dict, node: slicer.vtkMRMLScalarVolumeNode) -> dict:
+    """What a report says of a volume: its node, and the file that this was loaded from, if there is one.
+
+    The file in which it was handed over is not there any more when somebody reads the report.
+    """
+    storage = node.GetStorageNode()
+    file = storage.GetFullNameFromFileName() if storage and storage.GetFileName() else None
+    kept = {key: facts[key] for key in ("size", "spacing_mm", "type") if key in facts}
+    return {"volume": node.GetName(), "path": file, **kept}
 
 
 class DifferenceJob(VolumeJob):

@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..core.errors import Cancelled, SuperResError
+from ..core.errors import Cancelled, explained
 from ..core.events import EventWriter
+from ..core.memory import less_memory
 from ..core.processes import ParentWatch
 from .launch import ENDS, STOP
 from .options_file import read_options
@@ -37,11 +37,6 @@ def main(arguments: Sequence[str]) -> int:
     job, ends = json.loads(file.read_text(encoding="utf-8")), EventWriter(file.with_name(ENDS))
     stop = StopWanted(file.parent, job["parent"])
 
-    def fail(error: SuperResError, detail: str = "") -> int:
-        facts = {"what": error.what, "advice": error.advice, "exit_code": error.exit_code}
-        ends.send("error", **facts, changes=getattr(error, "changes", []), detail=detail)
-        return 0 if isinstance(error, Cancelled) else error.exit_code
-
     try:
         result = train(
             read_options(job["options"]),
@@ -50,13 +45,14 @@ def main(arguments: Sequence[str]) -> int:
             device=job["device"],
             cancelled=stop if is_first else None,
         )
-    except SuperResError as error:
-        return fail(error)
     except SystemExit:  # the first process tells the reason
         return 0
     except Exception as error:
-        what = f"The program failed: {type(error).__name__}: {error}."
-        return fail(SuperResError(what, "Report it with the details."), traceback.format_exc())
+        told = explained(error, less_memory("train"))
+        facts = {"what": told.what, "advice": told.advice, "exit_code": told.exit_code}
+        detail = "" if told is error else told.detail  # of several, one without is told
+        ends.send("error", **facts, changes=getattr(told, "changes", []), detail=detail)
+        return 0 if isinstance(told, Cancelled) else told.exit_code
     finally:
         if stop.is_orphan:
             shutil.rmtree(file.parent, ignore_errors=True)
