@@ -1,126 +1,285 @@
-"""What NRRD, MetaImage and NIfTI files literally say, where SimpleITK quietly says something kinder.
+"""What the header of a volume file says, after it was proven against the file; the same for NRRD, MetaImage and NIfTI.
 
-SimpleITK reports 1 mm where a spacing is absent or not a number, and fills the missing end of a truncated NIfTI file
-with zeros. Both would spoil a result unseen.
+The headers are read by `nrrd`, `metaimage` and `nifti`, the voxels by `volume_files`: no library sees the file, so that
+one which was made to break a library reaches none, and nothing that is said in it is replaced by something kinder.
 """
 
 from __future__ import annotations
 
-import gzip
 import math
+import os
 import re
-import struct
-import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import InputError
-from .formats import format_of
+from ..core.volume import Grid
 
-HEADER_BYTES = 64 * 1024
-NUMBER = r"[^\s(),]+"
+LONGEST_HEADER = 1 << 18  # bytes
+LARGEST_AXIS = 1 << 31
+LARGEST_VOLUME = 1 << 48  # bytes; what is larger is no scan
+AGAIN = "Copy or export it again."
+MM_PER = {
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers", "micrometre"), 1e-3),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre"), 10.0),
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+    **dict.fromkeys(("in", "inch", "inches"), 25.4),
+}
+NO_LENGTHS = ("pixel", "pixels", "voxel", "voxels")  # of a file that was never calibrated
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class RecordedHeader:
-    """What a header literally says.
+class VolumeHeader:
+    """What the header of a volume file says.
 
     Attributes
     ----------
-    spacing : list of float, or None
-        As it is written, in mm, whatever its value; None if there is none.
-    nbytes : int
-        Of a NIfTI file: bytes that it must have, unpacked; 0 for other formats, whose readers complain themselves.
+    path : Path
+        Of the file with the header.
+    size : tuple of int
+        In the order (i, j, k, ...), with all dimensions but the values of a voxel.
+    dtype : numpy.dtype or None
+        As stored, with the byte order; None for types that hold no grey values.
+    type_name : str
+        As the file names it.
+    components : int
+        Values per voxel.
+    spacing : tuple of float, or None
+        Along (i, j, k), in mm, whatever its value; None if there is none.
+    origin : tuple of float
+    direction : ndarray, shape (3, 3)
+        Columns are unit vectors, not always at right angles; LPS.
+    pieces : sequence of Path
+        Files with the voxels, one after the other, equal parts of the volume; usually the file itself.
+    skip_lines, skip_bytes : int
+        Before the voxels of each piece; -1 bytes means that they are at its end. Behind the packing, if they are
+        packed.
+    start : int
+        Where in the first piece the voxels (or their packing) may begin at the earliest.
+    packing : str
+        "raw", "deflate" (gzip or zlib), "bzip2", "text" or "hex".
+    scale : (slope, intercept)
+        Grey value = slope * stored + intercept.
+    warnings : tuple of str
+        What had to be assumed, converted or decided.
     """
 
-    spacing: list[float] | None
-    nbytes: int = 0
+    path: Path
+    size: tuple[int, ...]
+    dtype: np.dtype | None
+    type_name: str
+    pieces: Sequence[Path]
+    components: int = 1
+    spacing: tuple[float, float, float] | None = None
+    origin: tuple[float, ...] = (0.0, 0.0, 0.0)
+    direction: np.ndarray = field(default_factory=lambda: np.eye(3))
+    skip_lines: int = 0
+    skip_bytes: int = 0
+    start: int = 0
+    packing: str = "raw"
+    scale: tuple[float, float] = (1.0, 0.0)
+    warnings: tuple[str, ...] = ()
 
-    def check_is_whole(self, path: Path) -> None:
-        """Refuse a NIfTI file with fewer bytes of voxels than its header announces, or with a broken gzip stream.
+    @property
+    def nbytes(self) -> int:
+        """Of the voxels as stored and unpacked."""
+        return math.prod(self.size) * self.components * (self.dtype.itemsize if self.dtype else 1)
 
-        A packed file is unpacked once for this, in pieces, because nothing else shows that it is whole.
-
-        Raises
-        ------
-        InputError
-        """
-        if not self.nbytes:
-            return
-        try:
-            found = _unpacked_bytes(path) if path.suffix.lower() == ".gz" else path.stat().st_size
-        except (EOFError, OSError, zlib.error) as error:
-            raise InputError(f"{path} is damaged or incomplete ({error}).", "Copy or export it again.") from error
-        if found < self.nbytes:
-            raise InputError(
-                f"{path} is incomplete: {found} of {self.nbytes} bytes are there.", "Copy or export it again."
+    @property
+    def grey_type(self) -> np.dtype | None:
+        """In memory: the native type, which a scale may widen to float32 or int32."""
+        if self.dtype is None:
+            return None
+        native = self.dtype.newbyteorder("=")
+        slope, intercept = self.scale
+        if self.scale == (1.0, 0.0):
+            return native
+        if native.kind in "iu" and slope == 1 and float(intercept).is_integer():
+            limits = np.iinfo(native)
+            return np.result_type(
+                np.min_scalar_type(int(limits.min + intercept)), np.min_scalar_type(int(limits.max + intercept))
             )
+        return np.dtype(np.float64 if native.itemsize > 4 else np.float32)
+
+    def grid(self, spacing: Sequence[float] | None = None) -> Grid:
+        """The grid of the first three dimensions, with `spacing` in mm instead of the header's if given."""
+        return Grid(self.size[:3], tuple(spacing or self.spacing or (1.0, 1.0, 1.0)), self.origin, self.direction)
 
 
-def read_header(path: Path) -> RecordedHeader:
-    """The header of a file of one of the `VOLUME_FORMATS`.
+def header_text(path: Path, end: str) -> tuple[str, int]:
+    """The text before the first match of the pattern `end`, and where what follows the match begins.
 
     Raises
     ------
     InputError
-        If a NIfTI file has none.
+        If there is no such end.
     """
-    kind = format_of(path)
-    if kind.startswith(".nii"):
-        return _nifti_header(path)
     with open(path, "rb") as stream:
-        text = stream.read(HEADER_BYTES).decode("latin-1").replace("\r\n", "\n")
-    if kind in (".nrrd", ".nhdr"):
-        return RecordedHeader(_nrrd_spacing(text.split("\n\n")[0]))
-    return RecordedHeader(_meta_spacing(text))
+        text = stream.read(LONGEST_HEADER).decode("latin-1")
+    found = re.search(end, text)
+    if found is None:
+        raise InputError(f"{path} is damaged, or not what its name says: its header has no end.", AGAIN)
+    return text[: found.end()], found.end()
 
 
-def _nrrd_spacing(header: str) -> list[float] | None:
-    directions = re.search(r"^space directions:(.*)$", header, re.MULTILINE)
-    if directions:
-        vectors = re.findall(r"\(([^)]*)\)", directions[1])
-        return [float(np.linalg.norm([_number(x) for x in vector.split(",")])) for vector in vectors]
-    spacings = re.search(r"^spacings:(.*)$", header, re.MULTILINE)
-    return [_number(x) for x in re.findall(NUMBER, spacings[1])] if spacings else None
+class Fields:
+    """The entries of a text header, read as what they must be.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    values : mapping
+        Text by the entry's name.
+    """
+
+    def __init__(self, path: Path, values: Mapping[str, str]) -> None:
+        self.path, self._values = path, values
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """
+        Raises
+        ------
+        InputError
+            If it is missing and has no default.
+        """
+        if name not in self._values and default is None:
+            raise self.wrong(f"it has no {name}")
+        return self._values.get(name, default)
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> list[int]:
+        """
+        Raises
+        ------
+        InputError
+            If it is missing, or holds anything but whole numbers of a reasonable size.
+        """
+        if name not in self._values and default is not None:
+            return list(default)
+        words = self.text(name).split()
+        if not words or not all(re.fullmatch(r"[-+]?[0-9]{1,18}", word) for word in words):
+            raise self.wrong(f"{name} is {self.text(name)!r}, not whole numbers")
+        return [int(word) for word in words]
+
+    def numbers(self, name: str) -> list[float]:
+        """Numbers, with or without brackets and commas; what is none is NaN."""
+        return numbers_in(self.text(name))
+
+    def wrong(self, why: str) -> InputError:
+        """That the header cannot be right."""
+        return wrong_header(self.path, why)
 
 
-def _meta_spacing(text: str) -> list[float] | None:
-    header = text.split("ElementDataFile")[0]
-    for key in ("ElementSpacing", "ElementSize"):
-        found = re.search(rf"^\s*{key}\s*=(.*)$", header, re.MULTILINE)
-        if found:
-            return [_number(x) for x in re.findall(NUMBER, found[1])]
-    return None
+def numbers_in(text: str) -> list[float]:
+    """Numbers between spaces, brackets and commas; what is none is NaN."""
+    return [_number(word) for word in re.findall(r"[^\s(),]+", text)]
 
 
-def _nifti_header(path: Path) -> RecordedHeader:
-    """Read the fields by their offsets in nifti1.h and nifti2.h; the first number is the header's own size."""
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as stream:
-            header = stream.read(540).ljust(540, b"\0")
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path} is damaged or incomplete ({error}).", "Copy or export it again.") from error
-    for order in "<>":
-        kind = struct.unpack_from(order + "i", header)[0]
-        if kind not in (348, 540):
-            continue
-        formats = ("8h", 40, "h", 72, "f", 108, "3f", 80) if kind == 348 else ("8q", 16, "h", 14, "q", 168, "3d", 112)
-        dim, bits, offset, spacing = (
-            struct.unpack_from(order + code, header, at) for code, at in zip(formats[::2], formats[1::2], strict=True)
+def wrong_header(path: Path, why: str) -> InputError:
+    """That a header cannot be right; `why` is a part of a sentence, which may quote the file."""
+    why = "".join(c if c.isprintable() else "?" for c in why[:300])
+    return InputError(f"The header of {path} is damaged or wrong: {why}.", AGAIN)
+
+
+def checked_size(path: Path, size: Sequence[int]) -> tuple[int, ...]:
+    """The size, if a volume of it can be.
+
+    Raises
+    ------
+    InputError
+    """
+    size = tuple(int(n) for n in size)
+    if any(not 0 <= n < LARGEST_AXIS for n in size) or math.prod(size) > LARGEST_VOLUME:
+        raise wrong_header(path, f"no volume has a size of {' x '.join(map(str, size))} voxels")
+    return size
+
+
+def file_beside(path: Path, name: str) -> Path:
+    """A file with voxels that a header names: a plain file beside the header, and no other.
+
+    Raises
+    ------
+    InputError
+        If it names a place elsewhere, or nothing is there.
+    """
+    shown = "".join(c if c.isprintable() else "?" for c in name[:200])
+    plain = re.sub(r"^(\./)+", "", name.replace("\\", "/"))
+    if not plain or "/" in plain or ":" in plain or "\0" in plain or plain in (".", ".."):
+        raise InputError(
+            f"{path} takes its voxels from {shown}, which is not beside it.",
+            "Put both files into one folder and correct the name in the header.",
         )
-        voxels = math.prod(max(1, n) for n in dim[1 : dim[0] + 1])
-        return RecordedHeader(list(spacing) if any(spacing) else None, int(offset[0]) + voxels * bits[0] // 8)
-    raise InputError(f"{path} has no NIfTI header.", "Copy or export it again.")
+    file = path.with_name(plain)
+    try:
+        there = file.is_file()
+    except OSError:
+        there = False
+    if not there:
+        raise InputError(
+            f"The voxels of {path.name} should be in {shown} beside it, and there is no such file.",
+            "Copy both files of the scan into one folder.",
+        )
+    if os.path.samefile(file, path):
+        raise wrong_header(path, "it names itself as the file with the voxels")
+    return file
 
 
-def _unpacked_bytes(path: Path) -> int:
-    total = 0
-    with gzip.open(path) as stream:
-        while chunk := stream.read(4 * 1024 * 1024):
-            total += len(chunk)
-    return total
+def unit_factor(path: Path, units: Sequence[str], warnings: list[str]) -> float | None:
+    """Millimetres per unit of length, told where it is not 1; None if lengths are counted in pixels.
+
+    Raises
+    ------
+    InputError
+        If the axes are in different units, or in one that is no length.
+    """
+    named = {unit.strip().strip('"').lower() for unit in units} - {"", "none", "???"}
+    if not named:
+        return 1.0
+    if named <= set(NO_LENGTHS):
+        return None
+    factors = {MM_PER.get(unit) for unit in named}
+    if len(factors) > 1 or None in factors:
+        raise InputError(
+            f"{path} gives its lengths in {', '.join(sorted(named))}, which cannot be converted into millimetres.",
+            "Convert the file to millimetres.",
+        )
+    factor = factors.pop()
+    if factor != 1:
+        warnings.append(f"The file gives lengths in {min(named)}; they were converted to mm.")
+    return factor
+
+
+def unit_vectors(path: Path, columns: np.ndarray) -> tuple[tuple[float, ...], np.ndarray]:
+    """Lengths and directions of the steps along the axes, which are the columns of a (3, 3) matrix.
+
+    A step that is no number, or 0, keeps its length, which is refused later; its direction is the axis itself.
+    """
+    lengths = np.linalg.norm(columns, axis=0)
+    usable = np.isfinite(lengths) & (lengths > 0)
+    direction = np.where(usable, columns / np.where(usable, lengths, 1.0), np.eye(3))
+    return tuple(float(x) for x in lengths), direction
+
+
+def check_place(path: Path, origin: Sequence[float], direction: np.ndarray) -> None:
+    """
+    Raises
+    ------
+    InputError
+        If the origin is not finite, or the axes do not span space.
+    """
+    if not np.all(np.isfinite(origin)) or max(map(abs, origin)) > 1e9:
+        raise wrong_header(path, f"its origin is {tuple(origin)}")
+    if not np.all(np.isfinite(direction)) or abs(np.linalg.det(direction)) < 1e-6:
+        raise wrong_header(path, "its axes do not span space")
 
 
 def _number(text: str) -> float:

@@ -114,14 +114,9 @@ def read_facts(path: str | Path, io: str = "") -> ImageFacts:
     )
 
 
-def read_voxels(path: str | Path, io: str = "", size: Sequence[int] = ()) -> np.ndarray:
-    """The voxels of an image file, last axis first, read-only and without a second copy in memory.
-
-    `size`, if given, is the size (i, j, k, 0) that leaves out the last of four dimensions.
-    """
+def read_voxels(path: str | Path, io: str = "") -> np.ndarray:
+    """The voxels of an image file, last axis first, read-only and without a second copy in memory."""
     reader = _reader(path, io)
-    if size:
-        reader.SetExtractSize(list(size))
     try:
         image = reader.Execute()
     except RuntimeError as error:

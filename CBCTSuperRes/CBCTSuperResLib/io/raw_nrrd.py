@@ -11,15 +11,10 @@ import numpy as np
 from ..core.atomic import replacing
 from ..core.volume import Grid, Volume
 from .exchange import slab_depth
-from .images import read_facts
 from .read import read_volume
-from .write import (
-    check_output,
-    check_written,
-    writable_type,
-)
+from .volume_files import begin_of_raw_voxels, read_header
+from .write import check_output, check_written, writable_type
 
-LONGEST_HEADER = 1 << 16
 TYPES = {"float32": "float", "float64": "double"}  # the others have the same names
 
 
@@ -51,21 +46,11 @@ def map_raw_nrrd(path: str | Path) -> Volume:
     InputError
         As `read_volume`.
     """
-    facts, begin = read_facts(path), _begin_of_voxels(Path(path))
-    if begin is None or facts.dtype is None or len(facts.size) != 3:
+    header = read_header(Path(path))
+    begin = begin_of_raw_voxels(header)
+    if begin is None or len(header.size) != 3 or header.warnings or header.spacing is None:
         return read_volume(path)
-    if Path(path).stat().st_size != begin + facts.nbytes:
-        return read_volume(path)
-    return Volume(np.memmap(path, facts.dtype, "r", begin, facts.size[::-1]), facts.grid())
-
-
-def _begin_of_voxels(path: Path) -> int | None:
-    """Where the voxels begin that lie in a file as they are in memory; None if there are none."""
-    with open(path, "rb") as stream:
-        header, end, _ = stream.read(LONGEST_HEADER).partition(b"\n\n")
-    is_raw = header.startswith(b"NRRD") and b"\nencoding: raw" in header and b"\ndata file:" not in header
-    swapped = {"little": b"\nendian: big", "big": b"\nendian: little"}[sys.byteorder]
-    return len(header) + len(end) if end and is_raw and swapped not in header else None
+    return Volume(np.memmap(path, header.grey_type, "r", begin, header.size[::-1]), header.grid())
 
 
 def _header(grid: Grid, dtype: np.dtype) -> str:

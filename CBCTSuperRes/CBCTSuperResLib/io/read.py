@@ -16,8 +16,7 @@ from .checks import check_size, check_voxels
 from .exchange import is_exchange, read_exchange
 from .folders import SHOWN, FolderContent, LeftOut, content_of, is_dicom, told
 from .formats import DICOM_FORMATS, PICTURE_FORMATS, VOLUME_FORMATS, format_of
-from .headers import read_header
-from .images import read_facts, read_voxels
+from .volume_files import read_header, read_voxels
 
 if TYPE_CHECKING:
     from .dicom import DicomSeries
@@ -75,7 +74,7 @@ def read_volume(
     """Read a scan and make sure that it is one.
 
     Voxels are in the file's type (float16 becomes float32), in native byte order, C-contiguous (k, j, i), and often
-    read-only. The peak of memory is the volume (NIfTI: twice), plus one slice for a folder; exchange files stay on
+    read-only. The peak of memory is the volume, plus one slice for a folder; exchange files stay on
     disk. What the reader had to assume is in `report["warnings"]`, for instance 1 mm where a file records no spacing.
 
     Parameters
@@ -269,22 +268,18 @@ def _in_exchange(path: Path) -> _Source:
 
 
 def _in_file(path: Path, spacing: Sequence[float] | None, override: bool) -> _Source:
-    facts, header = read_facts(path), read_header(path)
-    check_size(facts.size, facts.components)
-    if facts.dtype is None:
-        raise InputError(f"Voxels of type {facts.type_name} hold no grey values.", "Convert them to int16 or float32.")
-    warnings = ()
-    if not spacing and header.spacing is None:
-        warnings = ("The file records no spacing; 1 mm was assumed.",)
-    elif not spacing and not all(np.isfinite(s) and s > 0 for s in header.spacing[:3]):
-        raise InputError(f"The file records a spacing of {header.spacing[:3]} mm.", "Give one that can be (--spacing).")
-    elif header.spacing and spacing and all(np.isfinite(s) and s > 0 for s in header.spacing[:3]):
-        spacing, warnings = _settled_spacing(header.spacing[:3], spacing, override)
-    grid = facts.grid(spacing)
-
-    def read() -> Volume:
-        header.check_is_whole(path)
-        without_fourth = (*facts.size[:3], *[0] * len(facts.size[3:])) if facts.size[3:] else ()
-        return Volume(read_voxels(path, size=without_fourth), grid)
-
-    return _Source(Probe("volume file", grid, facts.dtype, tuple(warnings)), read)
+    header = read_header(path)
+    check_size(header.size, header.components)
+    if header.dtype is None:
+        raise InputError(f"Voxels of type {header.type_name} hold no grey values.", "Convert them to int16 or float32.")
+    warnings, can_be = list(header.warnings), header.spacing and all(np.isfinite(s) and s > 0 for s in header.spacing)
+    if can_be:
+        spacing, said = _settled_spacing(header.spacing, spacing, override)
+        warnings += said
+    elif not spacing and header.spacing:
+        raise InputError(f"The file records a spacing of {header.spacing} mm.", "Give one that can be (--spacing).")
+    elif not spacing:
+        warnings.append("The file records no spacing; 1 mm was assumed.")
+    grid = header.grid(spacing)
+    found = Probe("volume file", grid, header.grey_type, tuple(warnings))
+    return _Source(found, lambda: Volume(read_voxels(header), grid))

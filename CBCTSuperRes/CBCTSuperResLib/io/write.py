@@ -13,8 +13,8 @@ from ..core.atomic import replacing
 from ..core.errors import InputError, OutputError, ResourceError
 from ..core.volume import Grid, Volume
 from .formats import OUTPUT_FORMATS, format_of
-from .headers import read_header
-from .images import NUMPY_TYPES, image_of, read_facts, reason
+from .images import NUMPY_TYPES, image_of, reason
+from .volume_files import check_is_whole, read_header
 
 RESERVE = 1024 * 1024  # for headers, reports and the file system's own needs
 POSITION_TOLERANCE_MM = 1e-4
@@ -181,20 +181,11 @@ def _check_single_precision(grid: Grid) -> None:
 
 def check_written(path: Path, grid: Grid, voxels: np.ndarray) -> None:
     """A full disk is not always reported by the library, and a header may not hold what it was given."""
-    facts = read_facts(path)
-    written = facts.grid()
-    if written.size != grid.size or facts.dtype != voxels.dtype:
+    header = read_header(path)
+    written = header.grid()
+    if written.size != grid.size or header.grey_type != voxels.dtype:
         raise OSError("what was written differs in size or type")
     corners = [(0, 0, 0), *np.diag(grid.size).tolist(), grid.size]
     if max(np.abs(written.point(c) - grid.point(c)).max() for c in corners) > POSITION_TOLERANCE_MM:
         raise OSError("the positions do not fit into this format; .nrrd and .mha keep them")
-    read_header(path).check_is_whole(path)
-    is_nifti = format_of(path).startswith(".nii")
-    if not is_nifti and path.stat().st_size < voxels.nbytes and not _is_compressed(path):
-        raise OSError("the disk took only a part of it")
-
-
-def _is_compressed(path: Path) -> bool:
-    with open(path, "rb") as stream:
-        header = stream.read(4096)
-    return b"encoding: gz" in header or b"CompressedData = True" in header
+    check_is_whole(path)
