@@ -205,6 +205,10 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         lambda s: {"model": {"net": s}},
         lambda s: {f"module.{name}": tensor for name, tensor in s.items()},
         lambda s: {"state_dict": {f"module.netG.{name}": tensor for name, tensor in s.items()}},
+        lambda s: {f"_orig_mod.{name}": tensor for name, tensor in s.items()},
+        lambda s: {"params": {f"module._orig_mod.{name}": tensor for name, tensor in s.items()}},
+        lambda s: {"state_dict": {f"net_g._orig_mod.{name}": tensor for name, tensor in s.items()}},
+        lambda s: {"net_g": s, "net_d": {"conv.weight": torch.ones(3)}},
         OrderedDict,
         lambda s: {name: torch.nn.Parameter(tensor) for name, tensor in s.items()},
         lambda s: dict(reversed(s.items())),
@@ -213,6 +217,13 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 def test_wrappers_and_prefixes_are_taken_off(tmp_path, wrap):
     model = import_checkpoint(put(tmp_path, wrap(small_state()), "net.ckpt"))
     assert torch.equal(model.network.head.weight, small_state()["model.0.weight"])
+
+
+def test_of_a_file_with_generator_and_discriminator_the_generator_is_taken_and_told(tmp_path):
+    both = {f"net_g.{name}": tensor for name, tensor in small_state().items()} | {"net_d.conv0.weight": torch.ones(3)}
+    model = import_checkpoint(put(tmp_path, {"state_dict": both}, "epoch.ckpt"))
+    assert torch.equal(model.network.head.weight, small_state()["model.0.weight"])
+    assert f"of {len(both)} tensors the {len(both) - 1} of net_g were taken" in notes_of(model)
 
 
 def test_half_precision_files_are_read_as_float32(tmp_path):

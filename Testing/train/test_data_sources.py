@@ -221,6 +221,31 @@ def test_the_clipped_share_is_counted_and_told_above_one_percent(tmp_path):
     assert ["2.0% of the grey values" in text for text in source.warnings] == [True]
 
 
+@pytest.mark.parametrize(
+    "low, high, told",
+    [
+        (0.0, 1.0, "100.0% of the grey values of the {role} images .* outside the window .*nothing could be learnt"),
+        (62000, 65000, "100.0% of the grey values of the {role} images"),
+        (1001, 1200, "The {role} images .*almost constant"),
+    ],
+)
+@pytest.mark.parametrize("role", ["HR", "LR"])
+def test_images_in_which_the_window_leaves_nothing_to_learn_are_refused_at_once(tmp_path, low, high, told, role):
+    dull = np.random.default_rng(0).uniform(low, high, (20, 20)).astype(np.float32)
+    write(tmp_path / "HR", a=dull if role == "HR" else scan((20, 20)))
+    write(tmp_path / "LR", a=dull[:10, :10] if role == "LR" else scan((10, 10)))
+    roots = {"dataroot_HR": str(tmp_path / "HR"), "dataroot_LR": str(tmp_path / "LR")}
+    with pytest.raises(InputError, match=told.format(role=role)):
+        opened(tmp_path, mode="LRHR", **roots)
+
+
+def test_a_scan_of_which_most_is_air_below_the_window_is_trained_on(tmp_path):
+    image = np.zeros((60, 60), np.uint16)
+    image[20:40, 20:30] = scan((20, 10))
+    write(tmp_path / "HR", a=image)
+    assert opened(tmp_path, dataroot_HR=str(tmp_path / "HR")).clipped_share == pytest.approx(0.944, abs=0.01)
+
+
 def test_real_numbers_without_a_window_must_be_normalised(tmp_path):
     write(tmp_path / "ok", a=np.random.default_rng(0).random((20, 20), np.float32))
     assert opened(tmp_path, dataroot_HR=str(tmp_path / "ok"), normalization_range=None).window.hi == 1

@@ -160,3 +160,14 @@ def test_whatever_stands_behind_set_it_is_read_or_refused_in_words(overrides):
             read_options(values, [*overrides, "train.niter=3", "trian.niter=3"])
         except OptionError as error:
             assert "trian.niter" in str(error)
+
+
+@pytest.mark.parametrize("path", [r"C:\new", r"D:\temp\fine", r"E:\results\bone"])
+def test_a_path_whose_single_backslash_json_took_for_a_tab_or_line_break_is_refused_for_that(tmp_path, path):
+    file = tmp_path / "o.json"
+    written = json.dumps(tiny(datasets={"train": {"mode": "HR", "dataroot_HR": ["PATH"], "HR_size": 32}}))
+    file.write_text(written.replace("PATH", path), encoding="utf-8")
+    with pytest.raises(OptionError, match="dataroot_HR.*tab or line break.*backslash is written twice"):
+        read_options(file)
+    file.write_text(written.replace("PATH", path.replace("\\", "\\\\")), encoding="utf-8")
+    assert read_options(file).datasets["train"].dataroot_HR == (path,)

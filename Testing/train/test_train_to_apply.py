@@ -125,6 +125,15 @@ def test_a_dry_run_of_the_printed_options_tells_what_is_missing_and_writes_nothi
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_dry_run_looks_into_the_images(options_file, pairs, tmp_path, capsys):
+    assert main([*command(options_file, pairs, f"path.root={tmp_path}"), "--dry-run"]) == 0
+    assert "of the grey values outside [26000, 46000]." in capsys.readouterr().out
+    black = [f"path.root={tmp_path}", "datasets.train.normalization_range=[64000,65000]"]
+    assert main([*command(options_file, pairs, *black), "--dry-run"]) == 3
+    assert "nothing could be learnt" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_misspelt_option_is_refused_with_a_suggestion(options_file, pairs, capsys):
     assert main(command(options_file, pairs, "train.pixel_wieght=1")) == 2
     assert "pixel_weight" in capsys.readouterr().err

@@ -71,10 +71,12 @@ def run_train(parsed: argparse.Namespace) -> int:
     changes = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value]
     options = read_options(parsed.opt, [*parsed.set, *changes])
     if parsed.dry_run:
-        from ..train.plan import plan
+        from ..train.plan import look_into_files, plan
 
         found = plan(options, parsed.device or "auto", measure=True)
         print(found.text())
+        if not found.missing:
+            print("\n".join(look_into_files(options)))
         return InputError.exit_code if found.missing or found.problems else 0
     from ..train.logs import Console
     from ..train.run import train

@@ -17,8 +17,9 @@ from ..core.errors import ModelError
 from ..models.card import CARD_KEY
 from ..models.header import read_header
 
-WRAPPERS = ("params_ema", "params", "state_dict", "model", "net")
-PREFIXES = ("module.", "netG.")
+WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net", "net_g", "netG", "generator")
+GENERATORS = ("net_g.", "netG.", "generator.")
+PREFIXES = ("module.", "_orig_mod.", *GENERATORS)  # of parallel and compiled networks, and of one among several
 TRAINING_STATE = {"optimizers", "schedulers"}
 
 
@@ -33,7 +34,8 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read all tensors of a PyTorch or safetensors file as float32 on the CPU.
 
-    Wrappers ("params_ema", "params", "state_dict", "model", "net") and prefixes ("module.", "netG.") are taken off.
+    Wrappers ("params_ema", "state_dict", "net_g", ...) and prefixes ("module.", "_orig_mod.", "net_g.", ...) are taken
+    off; of several networks in one file the generator is taken.
 
     Raises
     ------
@@ -110,6 +112,15 @@ def _tensors_of(content: object, path: Path, notes: list[str]) -> dict[str, Tens
             f"{path} has entries that are no tensors: {', '.join(strangers[:10])}.", "Save the state dict alone."
         )
     tensors = dict(content)
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    while prefix := _prefix_of(tensors):
+        chosen = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        if len(chosen) < len(tensors):
+            notes.append(f"of {len(tensors)} tensors the {len(chosen)} of {prefix[:-1]} were taken")
+        tensors = chosen
     return tensors
+
+
+def _prefix_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """A prefix that all names have, or the generator's, which only some have."""
+    shared = next((p for p in PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None)
+    return shared or next((p for p in GENERATORS if any(name.startswith(p) for name in tensors)), None)

@@ -181,9 +181,26 @@ def read_values(source: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
             raise OptionError(f"{path} is not a text in UTF-8.", "Save it as UTF-8.") from None
         except OSError as error:
             raise OptionError(f"The options {path} cannot be read: {error.strerror}.") from None
+        _refuse_lost_backslashes(values, str(path))
     if not isinstance(values, Mapping):
         raise OptionError(f"{source} must hold a block {{...}} of options.")
     return values
+
+
+def _refuse_lost_backslashes(value: Any, where: str, name: str = "a value") -> None:
+    """Say why a path such as "C:/new" with a backslash does not exist, before somebody looks for it."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_lost_backslashes(inner, where, key)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_lost_backslashes(inner, where, name)
+    elif isinstance(value, str) and not set(value).isdisjoint(map(chr, range(32))):
+        raise OptionError(
+            f"{where}: {name} is {value!r}, with a tab or line break: JSON makes one of a single backslash before b, "
+            "f, n, r or t.",
+            r'In JSON a backslash is written twice: "C:\\new". A / works as well.',
+        )
 
 
 def read_and_check(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib import import_module
@@ -29,6 +30,7 @@ from ..core.errors import SuperResError
 from ..core.memory import available_memory, readable
 from ..core.progress import duration_text
 from .checks import TrainingDevice, missing, training_device
+from .data.pictures import has_files
 from .options import TrainingOptions
 from .pace import Pace, known_pace
 from .ranks import Processes
@@ -343,3 +345,26 @@ def _pace(seconds: float) -> str:
 
 def _long(seconds: float) -> str:
     return duration_text(seconds) if seconds < 2 * DAY else f"{seconds / DAY:.0f} days"
+
+
+def look_into_files(options: TrainingOptions) -> list[str]:
+    """Read the user's images as the first step would, and tell of them; drawn and public images are left alone.
+
+    Raises
+    ------
+    SuperResError
+        If the training would refuse to start.
+    """
+    dataset = options.dataset("train")
+    if not has_files(dataset):
+        return []
+    alone = replace(dataset, procedural=0, procedural_share=None, public=())
+    recipe = build_recipe(replace(options, datasets={**options.datasets, "train": alone}))
+    with closing(recipe.open_source()) as source:
+        told = [f"Images: {len(source)}, {source.clipped_share:.1%} of the grey values outside {source.window}."]
+        told += source.warnings
+    validation = recipe.open_validation()
+    if validation:
+        with closing(validation):
+            told += validation.warnings
+    return told

@@ -240,7 +240,7 @@ def open_blocks(
         read.append(found)
     seen = [tally for tally in tallies.values() if tally.values]
     for tally in seen:
-        tally.check_depth()
+        tally.check()
     window = window_of(seen)
     volumes = [{r: UnitVolume(plane.entry.name, v, window) for r, (plane, v) in found.items()} for found in read]
     augmentation = Augmentation(dataset.use_flip, dataset.use_rot, dataset.use_contrast)

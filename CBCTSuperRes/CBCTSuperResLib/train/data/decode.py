@@ -54,6 +54,8 @@ def done_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
 
 
 EIGHT_BITS = 255
+MOST_OUTSIDE = 0.98  # of the grey values; in a scan that is almost all air, some per cent lie within
+LEAST_RANGE = 0.005  # of the window, from the darkest to the brightest
 Keep = Callable[[np.ndarray], np.ndarray]
 
 
@@ -82,6 +84,8 @@ class Tally:
     outside: int = 0
     largest: float = -np.inf
     types: dict[np.dtype, Path] = field(default_factory=dict)
+    _low: float = 1.0  # of what the network sees, in units of the window
+    _high: float = 0.0
     _spacings: set[float] = field(default_factory=set)
     _digest: object = field(default_factory=hashlib.sha256)
 
@@ -110,13 +114,24 @@ class Tally:
                     )
             self.largest = max(self.largest, float(slab.max()))
             self.values += slab.size
-            self.outside += round(window.clipped_share(slab) * slab.size) if window else 0
+            if window:
+                self.outside += round(window.clipped_share(slab) * slab.size)
+                self._note_contrast(slab)
             self._digest.update(np.ascontiguousarray(slab).data)
 
-    def check_depth(self) -> None:
-        """Refuse 8-bit images that were saved with 16 bits.
+    def _note_contrast(self, slab: np.ndarray) -> None:
+        seen = self.window.to_unit(slab[..., ::3, ::3])
+        low, high = np.percentile(seen, (0.1, 99.9))
+        self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
 
-        The largest value of all images tells: a dark slice alone may well stay below 256.
+    def check(self) -> None:
+        """Refuse images in which the network would see nothing, and 8-bit images that were saved with 16 bits.
+
+        The largest value of all images tells of 8 bits: a dark slice alone may well stay below 256.
+
+        Raises
+        ------
+        InputError
         """
         path = self.types.get(np.dtype(np.uint16))
         fits = self.window is not None and self.window.hi <= EIGHT_BITS
@@ -126,6 +141,22 @@ class Tally:
                 f"{self.largest:.0f}: they were saved from 8-bit images.",
                 f"Use the original images with 16 bits, or give normalization_range [0, {EIGHT_BITS}].",
             )
+        if self.window and self.values:
+            path, share = next(iter(self.types.values())), self.outside / self.values
+            advice = "Give the grey values of your images as normalization_range: cbct-superres info shows them."
+            if share > MOST_OUTSIDE:
+                raise InputError(
+                    f"{share:.1%} of the grey values of the {self.role} images ({path}, for instance) lie outside "
+                    f"the window {self.window} (normalization_range): nothing could be learnt.",
+                    advice,
+                )
+            if self._high - self._low < LEAST_RANGE:
+                extent = max(0, self._high - self._low)
+                raise InputError(
+                    f"The {self.role} images ({path}, for instance) take up {extent:.2g} of the window {self.window} "
+                    "(normalization_range): they are almost constant, nothing could be learnt.",
+                    advice,
+                )
 
     def facts(self) -> dict:
         """For the model card."""

@@ -187,7 +187,7 @@ def read_pictures(
     pixels = [read_planes(side, cache.keep, tally) for side, tally in zip((low, high), tallies, strict=True)]
     tallies = [tally for tally in tallies if tally.values]
     for tally in tallies:
-        tally.check_depth()
+        tally.check()
     window = window_of(tallies)
     clipped = sum(tally.outside for tally in tallies) / sum(tally.values for tally in tallies)
     if clipped > CLIPPED_ALARM:
