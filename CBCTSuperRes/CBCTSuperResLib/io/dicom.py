@@ -276,11 +276,11 @@ def _placed(
             "Export them as TIFF slices and give their spacing, or convert them with the scanner's software.",
         )
     right, down, normal = _frame(first)
-    decimals = np.max([frame.rounding for frame in frames], axis=0)
-    rounding = float(np.abs(normal) @ decimals)
     frames = sorted(frames, key=lambda f: (round(float(normal @ f.position), 6), f.file.instance_number or 0, f.index))
     positions = np.array([frame.position for frame in frames])
     heights = positions @ normal
+    decimals = np.where(np.ptp(positions, axis=0) > 0, np.min([frame.rounding for frame in frames], axis=0), 0)
+    rounding = float(np.abs(normal) @ decimals)
     origin, step, off = _fitted_line(positions)
     fitted = float(np.linalg.norm(step))
     given = float(spacing[2]) if spacing and _fits(heights, spacing[2], rounding) else None
@@ -353,6 +353,8 @@ def _check_gaps(frames: Sequence[DicomFrame], heights: np.ndarray, rounding: flo
     if len(doubled):
         raise InputError(*_doubled(frames, gaps, doubled, rounding))
     usual = float(np.median(gaps))
+    near = np.abs(gaps - usual) <= max(0.5 * usual, 2 * rounding)
+    usual = float(gaps[near].mean())  # the median of rounded gaps is rounded, too
     allowed = max(2 * USABLE * usual, 2 * rounding)
     odd = np.flatnonzero(np.abs(gaps - usual) > allowed)
     if len(odd):
@@ -371,16 +373,16 @@ def _doubled(frames: Sequence[DicomFrame], gaps: np.ndarray, doubled: np.ndarray
     """What is said of slices at one place, and why there may be several."""
     a, b = frames[doubled[0]], frames[doubled[0] + 1]
     what = f"{len(doubled)} slices are at the place of another one; the first are {a.name} and {b.name}."
-    if 2 * rounding >= 0.5 * float(np.median(gaps)) and rounding > 10 * DOUBLED_MM:
-        return (
-            f"{what} All positions are rounded to {2 * rounding:g} mm.",
-            "Give the true spacing x, y and z in mm (--spacing), or remove the doubles.",
-        )
     for part, words in (("time", "time points"), ("stack", "stacks")):
         values = Counter(getattr(frame, part) for frame in frames)
         if len(values) > 1:
             counts = ", ".join(f"{value}: {count}" for value, count in sorted(values.items()))
             return f"The series holds {len(values)} {words} ({counts} slices). {what}", "Export one of them."
+    if 2 * rounding >= 0.5 * float(np.median(gaps)) and rounding > 10 * DOUBLED_MM:
+        return (
+            f"{what} All positions are rounded to {2 * rounding:g} mm.",
+            "Give the true spacing x, y and z in mm (--spacing), or remove the doubles.",
+        )
     return what, "Remove the doubles, or keep one time point or one reconstruction of the series."
 
 
