@@ -16,6 +16,7 @@ from CBCTSuperResLib import (
     super_resolve,
 )
 from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.plan import make_plan, scales
 from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.core.errors import InputError, OptionError, ResourceError
@@ -23,7 +24,7 @@ from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.folder import user_models_folder
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from helpers import make_grid, position_error_mm
-from stub_networks import CubicTwice, stub_model
+from stub_networks import CubicTwice, LinearBlocks, stub_model
 
 SLICES = NetworkSpec("unetspsr", scale=2, context=16, encode_flops=6e7, encode_bytes=4e3, decode_bytes=2.5e3)
 BLOCKS = NetworkSpec("blocks", dimensions=3, scale=None, scale_range=(1.5, 4.0), context=8, encode_bytes=1e3)
@@ -160,9 +161,39 @@ def test_the_time_is_learned_from_earlier_runs():
     assert not guessed.seconds_are_measured and learned.seconds_are_measured
     assert learned.seconds == pytest.approx(400 * 380 * 300 / 1e5)
     three = make_plan(GRID, np.dtype("int16"), card(), Options(planes="isotropic"))
-    assert three.seconds == pytest.approx(3 * learned.seconds)
+    assert three.seconds == pytest.approx(three.network_voxels / 1e5) and three.seconds > 3 * learned.seconds
     other = make_plan(GRID, np.dtype("int16"), card(weights_sha256="1" * 64))
     assert not other.seconds_are_measured
+
+
+def test_what_is_read_around_a_roi_is_counted_and_so_is_every_draw_of_the_disagreement():
+    record_speed(report())
+    roi = ((100, 150), (100, 150), (7, 11))
+    plain, drawn = (make_plan(GRID, np.dtype("int16"), card(), Options(roi=roi, uncertainty=n)) for n in (0, 4))
+    assert plain.seconds == pytest.approx((16 + 50 + 16) ** 2 * 4 / 1e5)
+    assert drawn.seconds == pytest.approx(5 * plain.seconds)
+
+
+@pytest.mark.parametrize(
+    ("options", "network"),
+    [
+        (Options(roi=((5, 20), (8, 30), (1, 3)), uncertainty=2), CubicTwice()),
+        (Options(roi=((5, 20), (8, 30), (1, 9)), planes="isotropic"), CubicTwice()),
+        (Options(roi=((5, 20), (8, 30), (1, 9)), uncertainty=2), LinearBlocks()),
+    ],
+)
+def test_the_voxels_that_the_time_is_predicted_from_are_those_that_the_network_sees(options, network, monkeypatch):
+    seen, run_outputs = [], Engine.run_outputs
+
+    def count(engine, image, axes, whole, names):
+        seen.append(np.prod([part.stop - part.start for part in whole.read]))
+        return run_outputs(engine, image, axes, whole, names)
+
+    monkeypatch.setattr(Engine, "run_outputs", count)
+    voxels = np.random.default_rng(0).integers(0, 1000, (14, 40, 40)).astype(np.uint16)
+    options = replace(options, window=(0, 1000), blank="none", device="cpu")
+    found = super_resolve(Volume(voxels, Grid((40, 40, 14))), stub_model(network), options).report
+    assert found["network_voxels"] == sum(seen) > 0
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": "b"}', "{"])

@@ -70,8 +70,8 @@ class Plan:
         slices, or the whole volume, whatever part is wanted: that part is then the crop of the whole result.
     neighbours : int
         Slices before and behind a slice that the network is given along with it.
-    passes : int
-        How often each voxel of the scan goes through the network.
+    network_voxels : int
+        Voxels of the scan that go through the network, as often as they do: in every pass and plane, halos included.
     smooth : float
         Standard deviation, in pixels, of the mild Gaussian before the network.
     output_bytes, map_bytes, memory_bytes : int
@@ -99,7 +99,7 @@ class Plan:
     edges: tuple[int | None, int | None, int | None]
     context: tuple[Context, Context, Context]
     neighbours: int
-    passes: int
+    network_voxels: int
     smooth: float
     output_bytes: int
     map_bytes: int
@@ -248,10 +248,11 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
     result_dtype = np.dtype(options.dtype).newbyteorder("=") if options.dtype else dtype
 
     edges, context = _cut(card, factors, way, bool(options.uncertainty))
-    passes = (3 if way == "planes" else 1) * (options.ensemble + options.uncertainty)
     output_bytes = prod(result.size) * result_dtype.itemsize
     map_bytes = prod(result.size) * 4 if options.uncertainty else 0
+    passes = options.ensemble + options.uncertainty
     working = _working_memory(grid, roi, card, factors, way, context, passes)
+    network_voxels = passes * _voxels_of_a_pass(grid, roi, factors, way, edges, context)
     speed = known_speed(card, options.device)
     operations = max(spec.flops_per_voxel(factors[: spec.dimensions]), 1e4)
     guess = GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1) / operations
@@ -268,12 +269,12 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         edges=edges,
         context=context,
         neighbours=spec.slices if way == "slices" else 0,
-        passes=passes,
+        network_voxels=network_voxels,
         smooth=card.smooth if options.smooth is None else options.smooth,
         output_bytes=output_bytes,
         map_bytes=map_bytes,
         memory_bytes=prod(grid.size) * dtype.itemsize + output_bytes + map_bytes + working + int(PROGRAM_MEMORY),
-        seconds=prod(cropped.size) * passes / (speed or guess),
+        seconds=network_voxels / (speed or guess),
         seconds_are_measured=speed is not None,
         warnings=tuple(_warnings(grid, card, way)),
     )
@@ -355,6 +356,30 @@ def _cut(card: ModelCard, factors: tuple[float, float, float], way: str, has_map
     return (edge,) * 3, (around,) * 3
 
 
+def _voxels_of_a_pass(
+    grid: Grid,
+    roi: Ranges,
+    factors: tuple[float, float, float],
+    way: str,
+    edges: tuple[int | None, int | None, int | None],
+    context: tuple[Context, Context, Context],
+) -> int:
+    """Voxels that the network sees when it sees everything once: what all pieces read together.
+
+    Of three planes, each sees what a piece reads in its plane, in those slices across it that the fusion looks at.
+    """
+    read, across = [], []
+    for length, (start, stop), edge, around in zip(grid.size[::-1], roi[::-1], edges, context, strict=True):
+        pieces = plan_tiles([Axis(length, start, stop, stop - start)], edge, around)
+        read.append(sum(part.stop - part.start for piece in pieces for part in piece.read))
+        reach = -(-FUSION_REACH // int(factors[0])) + CUBIC_REACH
+        seen = [(max(0, part.start - reach), min(length, part.stop + reach)) for piece in pieces for part in piece.core]
+        across.append(sum(end - begin for begin, end in seen))
+    if way != "planes":
+        return prod(read)
+    return sum(prod(across[axis] if axis == normal else read[axis] for axis in range(3)) for normal in range(3))
+
+
 def _working_memory(
     grid: Grid,
     roi: Ranges,
@@ -374,7 +399,7 @@ def _working_memory(
     encode = piece * spec.encode_bytes
     decode = piece * spec.decode_bytes * prod(factors[: spec.dimensions])
     tile = min(encode + decode, MOST_FOR_TILES) if spec.can_be_cut else encode + min(decode, MOST_FOR_TILES)
-    slices = (8 if passes == 1 else 14) * 4 * i * j * factors[0] * factors[1]
+    slices = (8 if passes == 1 and way != "planes" else 14) * 4 * i * j * factors[0] * factors[1]
     if way == "slices":
         return int(tile + slices)
     whole = i * j * k * prod(factors) * BYTES_OF_BLOCKS

@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from math import prod
 
 import cv2
 import numpy as np
@@ -129,8 +128,8 @@ def super_resolve(
         disagreement = Disagreement(
             spread, shape, axes, way, engine, options.uncertainty, noise, output_window or window, blanks
         )
-    tiles = []
-    for tile in plan.tiles:
+    pieces, tiles = plan.tiles, []
+    for tile in pieces:
         if not _is_blank(blanks, axes, tile):
             tiles.append(tile)
             continue
@@ -167,7 +166,7 @@ def super_resolve(
         precision=engine.precision,
         tile=engine.tile,
         pieces=len(tiles),
-        network_voxels=sum(prod(part.stop - part.start for part in tile.core) for tile in tiles) * plan.passes,
+        network_voxels=round(plan.network_voxels * len(tiles) / len(pieces)),
         notes=list(engine.notes),
     )
     try:

@@ -48,7 +48,7 @@ def record_speed(report: dict) -> None:
 
 
 def known_speed(card: ModelCard, device: str) -> float | None:
-    """Input voxels that a model's network took in a second; None if nothing is known.
+    """Voxels that a model's network took in a second, see `Plan.network_voxels`; None if nothing is known.
 
     Parameters
     ----------
