@@ -230,7 +230,7 @@ def test_known_blanks_leave_only_the_window_to_be_chosen(volume, model, monkeypa
 
 def test_a_lone_piece_of_a_roi_says_nothing_of_the_speed(volume, monkeypatch):
     model = stub_model(CubicTwice(), weights_sha256="a" * 64)
-    for last, expected in ((4, None), (5, (3 + 20 + 3) ** 2 * 2 / 8)):  # with what is read around it
+    for last, expected in ((4, None), (5, (2 + 20 + 2) ** 2 * 2 / 8)):  # with what is read around it
         options = Options(window=WINDOW, roi=((10, 30), (10, 30), (3, last)), device="cpu")
         report = super_resolve(volume, model, options).report
         report["seconds"]["computing"] = 8.0
