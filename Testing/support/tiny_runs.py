@@ -1,11 +1,9 @@
 """Trainings of seconds: UNetSPSR's recipe with hardly any features, on procedural slices; also in processes that die.
 
-    python tiny_runs.py OPTIONS.json LIFE [LIFE ...]
-
-trains in one process after the other and prints their exit codes. A LIFE is "auto" or "-" (no resuming), and may go on
-with how the process ends itself as `kill -9` does: "auto@after:N" when the Nth iteration of this life is done,
-"auto@in:N.f" when about the fraction 0.f of the next one is done, too, "auto@write:N" while this life's Nth checkpoint
-is half written, "auto@replace:N" when that is complete but has not got its name.
+The life of such a process is "auto" or "-" (no resuming), and may go on with how the process ends itself as `kill -9`
+does: "auto@after:N" when the Nth iteration of this life is done, "auto@in:N.f" when about the fraction 0.f of the next
+one is done, too, "auto@write:N" while this life's Nth checkpoint is half written, "auto@replace:N" when that is
+complete but has not got its name.
 """
 
 from __future__ import annotations
@@ -13,19 +11,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-import traceback
 from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "CBCTSuperRes"))
 
 import torch
 from CBCTSuperResLib.train import checkpoints, run
-from CBCTSuperResLib.train import run as process
 from CBCTSuperResLib.train.curves import CurvesCsv
 from CBCTSuperResLib.train.observer import Observer
 from CBCTSuperResLib.train.options import TrainingOptions
@@ -74,10 +65,8 @@ def same_payload(one: dict, other: dict) -> bool:
 
 
 def die() -> None:
-    """What `kill -9` does; there is no such signal on Windows, where this has the same effect."""
-    if hasattr(signal, "SIGKILL"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    os._exit(137)
+    """What `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class DieAt(Observer):
@@ -124,38 +113,10 @@ class DieAt(Observer):
         die()
 
 
-def live(options: str, life: str) -> None:
+def live(options: dict, life: str) -> None:
     """Train in this process, perhaps not to the end."""
     torch.set_num_threads(1)
-    process.standard_observers = lambda options: [CurvesCsv()]  # drawing would take longer than training
+    run.standard_observers = lambda options: [CurvesCsv()]  # drawing would take longer than training
     resume, _, moment = life.partition("@")
     observers = [DieAt(moment)] if moment else []
     run.train(read_options(options), resume=None if resume == "-" else resume, observers=observers)
-
-
-def live_apart(options: str, life: str) -> int:
-    """The same in a process of its own, forked where possible, as imports take seconds; returns its exit code."""
-    if not hasattr(os, "fork"):
-        return subprocess.run([sys.executable, __file__, options, life, "--here"], check=False).returncode
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            live(options, life)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def main(options: str, *lives: str) -> None:
-    if lives[-1] == "--here":
-        live(options, lives[0])
-        return
-    torch.optim.Adam([torch.zeros(1)])  # imports for seconds what no forked process need import then
-    print(json.dumps([live_apart(options, life) for life in lives]))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

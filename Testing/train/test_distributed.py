@@ -21,11 +21,13 @@ from CBCTSuperResLib.core.errors import (
     SuperResError,
 )
 from CBCTSuperResLib.core.events import EventReader
-from CBCTSuperResLib.train import launch, run
+from CBCTSuperResLib.train import launch, ranks, run
 from CBCTSuperResLib.train.checkpoints import read_checkpoint
+from CBCTSuperResLib.train.curves import CurvesCsv
 from CBCTSuperResLib.train.observer import Observer, RunFacts, RunResult
 from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.run_events import RunEvents, tell
+from forked import CAN_FORK, Ranks, instead_of_torchrun, only_where_forks_are
 from tiny_runs import same_payload, tiny_json, tiny_options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,103 +71,108 @@ def _one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes of a training are forked from this one, not started by torchrun, where that can be done."""
+    if CAN_FORK:
+        monkeypatch.setattr(launch.subprocess, "Popen", instead_of_torchrun)
+        monkeypatch.setattr(run, "standard_observers", lambda options: [CurvesCsv(), RunEvents()])
+
+
 def rows(options) -> list[dict[str, float]]:
     with open(options.run_folder / "curves.csv", newline="", encoding="utf-8") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def four(root: Path, name: str, niter: int = 5):
+def four(root: Path, name: str, niter: int = 3):
     overrides = ["datasets.train.batch_size=4", f"name={name}", "logger.save_checkpoint_freq=100"]
     return tiny_options(root, *overrides, niter=niter)
 
 
 @pytest.mark.timeout(240)
 def test_two_processes_equal_one_with_the_same_batch(tmp_path):
+    """And torchrun starts them, as it does for a user."""
     told, alone, together = Told(), four(tmp_path, "alone"), four(tmp_path, "together")
     run.train(alone)
     result = run.train(together, processes=2, observers=[told])
-    assert result == RunResult(together.run_folder, 5, True, {"best": {}, "latest": {}})
+    assert result == RunResult(together.run_folder, 3, True, {"best": {}, "latest": {}})
     one, two = rows(alone), rows(together)
-    assert [row["step"] for row in two] == [1, 2, 3, 4, 5] == [row["step"] for row in one]
+    assert [row["step"] for row in two] == [1, 2, 3] == [row["step"] for row in one]
     losses = one[0].keys() - DRIFTING - {"seconds"}
     assert {"l_g_total", "l_g_gan", "l_g_gan_grad", "l_d_real", "l_d_fake", "l_d_real_grad", "D_gap"} <= losses
     for expected, found in zip(one, two, strict=True):
         assert max(abs(expected[name] - found[name]) for name in losses) <= 1e-5
 
     assert told.of("started")[0][1].processes == 2 and told.of("started")[0][1].folder == together.run_folder
-    assert [call[1] for call in told.of("step")] == [1, 2, 3, 4, 5]
-    assert told.of("saved") == [("saved", 5, together.run_folder / "training_state" / "5.state")]
+    assert [call[1] for call in told.of("step")] == [1, 2, 3]
+    assert told.of("saved") == [("saved", 3, together.run_folder / "training_state" / "3.state")]
     assert told.calls[-1] == ("ended", result)
-    payload = read_checkpoint(together.run_folder / "training_state" / "5.state")
+    payload = read_checkpoint(together.run_folder / "training_state" / "3.state")
     assert len(payload["random"]) == 2
     norms = [name for name in payload["networks"]["D"] if name.endswith(("_u", "_v"))]
-    lone = read_checkpoint(alone.run_folder / "training_state" / "5.state")
+    lone = read_checkpoint(alone.run_folder / "training_state" / "3.state")
     for name in norms:
         torch.testing.assert_close(payload["networks"]["D"][name], lone["networks"]["D"][name], rtol=0, atol=1e-4)
 
 
-TWO_RANKS = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import torch
-from CBCTSuperResLib.train import ranks as module
-module.BUCKET_BYTES = 40
-torch.manual_seed(0)
-layer = torch.nn.Conv2d(2, 3, 2).double().to(memory_format=torch.channels_last)
-images = torch.rand(4, 2, 3, 3, dtype=torch.float64)
+def communicate(file: Path) -> None:
+    """One process's part: what it finds out is gathered, and the first one writes it down."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(2, 3, 2).double().to(memory_format=torch.channels_last)
+    images = torch.rand(4, 2, 3, 3, dtype=torch.float64)
 
-def loss_of(own, mean):
-    said = layer(own)
-    return (said - mean(said.mean())).pow(3).mean()
+    def loss_of(own, mean):
+        said = layer(own)
+        return (said - mean(said.mean())).pow(3).mean()
 
-loss_of(images, lambda mean: mean).backward()
-expected = [p.grad.clone() for p in layer.parameters()]
-layer.zero_grad()
-with module.Processes.join(torch.device("cpu")) as together:
-    loss_of(images[2 * together.rank:][:2], together.mean).backward()
-    together.average_gradients([parameter.grad for parameter in layer.parameters()])
-    error = max(float((p.grad - e).abs().max()) for p, e in zip(layer.parameters(), expected))
-    facts = {"error": error, "any": [together.any(together.rank == 1), together.any(False)],
-             "share": together.share(f"of {together.rank}"), "gather": together.gather(together.rank)}
-    with torch.no_grad():
-        layer.weight.fill_(together.rank + 5)
-    together.share_state({"G": layer})
-    facts["weight"] = float(layer.weight.mean())
-    found = together.gather(facts)
-    if together.first:
-        print(json.dumps(found))
-"""
+    loss_of(images, lambda mean: mean).backward()
+    expected = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    with ranks.Processes.join(torch.device("cpu")) as together:
+        loss_of(images[2 * together.rank :][:2], together.mean).backward()
+        together.average_gradients([parameter.grad for parameter in layer.parameters()])
+        error = max(float((p.grad - e).abs().max()) for p, e in zip(layer.parameters(), expected, strict=True))
+        facts = {
+            "error": error,
+            "any": [together.any(together.rank == 1), together.any(False)],
+            "share": together.share(f"of {together.rank}"),
+            "gather": together.gather(together.rank),
+        }
+        with torch.no_grad():
+            layer.weight.fill_(together.rank + 5)
+        together.share_state({"G": layer})
+        facts["weight"] = float(layer.weight.mean())
+        found = together.gather(facts)
+        if together.first:
+            file.write_text(json.dumps(found))
 
 
-@pytest.mark.timeout(120)
-def test_gradients_and_means_are_those_of_the_whole_batch(tmp_path):
+@only_where_forks_are
+def test_gradients_and_means_are_those_of_the_whole_batch(tmp_path, monkeypatch):
     """Through the mean over all processes too: relativistic losses need it."""
-    script = tmp_path / "two_ranks.py"
-    script.write_text(TWO_RANKS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(script), str(ROOT / "CBCTSuperRes")]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 0, done.stderr
-    for facts in json.loads(done.stdout):
+    monkeypatch.setattr(ranks, "BUCKET_BYTES", 40)
+    assert Ranks(2, lambda: communicate(tmp_path / "found.json")).wait() == 0
+    for facts in json.loads((tmp_path / "found.json").read_text()):
         assert facts.pop("error") < 1e-12
         assert facts == {"any": [True, False], "share": "of 0", "gather": [0, 1], "weight": 5.0}
 
 
 @pytest.mark.timeout(240)
-def test_a_stop_is_passed_on_and_the_run_goes_on_bit_for_bit(tmp_path):
-    told, stopped, whole = Told(), four(tmp_path, "stopped", niter=6), four(tmp_path, "whole", niter=6)
-    with pytest.raises(Cancelled, match="of 6.*--resume auto"):
+def test_a_stop_is_passed_on_and_the_run_goes_on_bit_for_bit(tmp_path, forked, monkeypatch):
+    told, stopped, whole = Told(), four(tmp_path, "stopped", niter=4), four(tmp_path, "whole", niter=4)
+    with monkeypatch.context() as patch, pytest.raises(Cancelled, match="of 4.*--resume auto"):
+        patch.setattr(RunEvents, "progress", lambda *facts: time.sleep(0.5))  # no iteration is over too soon for a stop
         run.train(stopped, processes=2, observers=[told], cancelled=lambda: bool(told.of("started")))
     last = told.of("saved")[-1][1]
-    assert 1 <= last < 6 and json.loads((stopped.run_folder / "status.json").read_text())["state"] == "stopped"
+    assert 1 <= last < 4 and json.loads((stopped.run_folder / "status.json").read_text())["state"] == "stopped"
     asked = []
-    changed = tiny_options(tmp_path, "datasets.train.batch_size=4", "name=stopped", niter=6, lr_D=2e-4)
+    changed = tiny_options(tmp_path, "datasets.train.batch_size=4", "name=stopped", niter=4, lr_D=2e-4)
     with pytest.raises(OptionError, match="lr_D"):
         run.train(changed, processes=2, resume="auto", accept_changes=lambda changes: asked.append(changes) or False)
     assert asked == [["train.lr_D: 0.0001 -> 0.0002"]]
     run.train(stopped, processes=2, resume="auto")
     run.train(whole, processes=2)
-    one, other = (read_checkpoint(options.run_folder / "training_state" / "6.state") for options in (stopped, whole))
+    one, other = (read_checkpoint(options.run_folder / "training_state" / "4.state") for options in (stopped, whole))
     one["options"], other["options"] = {}, {}
     assert same_payload(one, other)
 
@@ -206,7 +213,7 @@ def test_torchrun_can_be_used_directly_and_ends_on_sigterm_with_everything_saved
 
 
 @pytest.mark.timeout(120)
-def test_what_one_process_meets_ends_all_with_one_message(tmp_path):
+def test_what_one_process_meets_ends_all_with_one_message(tmp_path, forked):
     bad = tmp_path / "images"
     bad.mkdir()
     (bad / "a.png").write_bytes(b"no picture")
@@ -217,11 +224,11 @@ def test_what_one_process_meets_ends_all_with_one_message(tmp_path):
     assert isinstance(caught.value, InputError) and "Traceback" not in str(caught.value)
 
 
-def test_batch_norm_in_several_processes_on_the_cpu_is_refused_by_name(tmp_path, monkeypatch):
+def test_batch_norm_in_several_processes_on_the_cpu_is_refused_by_name(tmp_path, forked):
     options = tiny_options(
         tmp_path,
         "network_D.which_model_D=discriminator_vgg_128",
-        "network_D.nf=64",
+        "network_D.nf=4",
         "datasets.train.HR_size=128",
     )
     with pytest.raises(OptionError, match="discriminator_vgg_128.*several processes on the CPU"):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +13,11 @@ import pytest
 import torch
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
 from CBCTSuperResLib.train import run
-from CBCTSuperResLib.train import run as process
 from CBCTSuperResLib.train.checkpoints import read_checkpoint
 from CBCTSuperResLib.train.curves import CurvesCsv
 from CBCTSuperResLib.train.observer import Observer
-from tiny_runs import same_payload, tiny_json, tiny_options
-
-CHILD = Path(__file__).resolve().parents[1] / "support" / "tiny_runs.py"
-KILLS = 10
+from forked import exit_code, fork, only_where_forks_are
+from tiny_runs import live, same_payload, tiny_json, tiny_options
 
 
 class Notes(Observer):
@@ -43,7 +38,7 @@ class Notes(Observer):
 @pytest.fixture(autouse=True)
 def _only_the_table(monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(process, "standard_observers", lambda options: [CurvesCsv()])
+    monkeypatch.setattr(run, "standard_observers", lambda options: [CurvesCsv()])
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +46,15 @@ def finished(tmp_path_factory):
     """A run of four iterations that nothing disturbed, with checkpoints of 2 and 4."""
     root = tmp_path_factory.mktemp("undisturbed")
     torch.set_num_threads(1)
-    before, process.standard_observers = process.standard_observers, lambda options: [CurvesCsv()]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "standard_observers", lambda options: [CurvesCsv()])
         return run.train(tiny_options(root)).folder
-    finally:
-        process.standard_observers = before
+
+
+@pytest.fixture
+def copied(tmp_path, finished):
+    """The folder of such a run for one test alone."""
+    return Path(shutil.copytree(finished, tiny_options(tmp_path).run_folder))
 
 
 def checkpoint(folder: Path, step: int) -> dict:
@@ -75,11 +74,11 @@ def rows(folder: Path) -> list[dict]:
         return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(tmp_path, finished, step):
-    with pytest.raises(Cancelled, match=f"after step {step} of 4.*--resume auto"):
-        run.train(tiny_options(tmp_path), cancelled=stop_after(step))
-    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+def test_a_run_that_was_stopped_after_each_step_ends_bit_for_bit_as_one_that_was_not(tmp_path, finished):
+    for step in (1, 2, 3):
+        with pytest.raises(Cancelled, match=f"after step {step} of 4.*--resume auto"):
+            run.train(tiny_options(tmp_path), resume="auto", cancelled=stop_after(1))
+        random.seed(0), np.random.seed(0), torch.manual_seed(0)
     result = run.train(tiny_options(tmp_path), resume="auto")
     assert result.finished and result.step == 4
     assert same_payload(checkpoint(result.folder, 4), checkpoint(finished, 4))
@@ -104,16 +103,15 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert (folder / "training_state" / "1.state").read_bytes() == before
 
 
-def test_an_earlier_checkpoint_can_be_chosen_and_later_ones_are_set_aside(tmp_path, finished):
-    folder = run.train(tiny_options(tmp_path)).folder
-    states, notes = folder / "training_state", Notes()
-    models, latest = folder / "models", []
+def test_an_earlier_checkpoint_can_be_chosen_and_later_ones_are_set_aside(tmp_path, finished, copied):
+    states, notes = copied / "training_state", Notes()
+    models, latest = copied / "models", []
     notes.started = lambda facts: latest.append((models / "latest_G.safetensors").read_bytes())
     two = (models / "2_G.safetensors").read_bytes()
     run.train(tiny_options(tmp_path), resume=states / "2.state", observers=[notes])
     assert latest == [two] and (models / "latest_G.safetensors").read_bytes() != two
     assert (states / "4.state.abandoned").exists()
-    assert same_payload(checkpoint(folder, 4), checkpoint(finished, 4))
+    assert same_payload(checkpoint(copied, 4), checkpoint(finished, 4))
 
 
 def test_the_checkpoint_of_another_run_begins_a_run_of_its_own(tmp_path, finished):
@@ -126,9 +124,8 @@ def test_the_checkpoint_of_another_run_begins_a_run_of_its_own(tmp_path, finishe
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(tmp_path, finished, damage):
-    folder = run.train(tiny_options(tmp_path)).folder
-    path, notes = folder / "training_state" / "4.state", Notes()
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(tmp_path, finished, copied, damage):
+    path, notes = copied / "training_state" / "4.state", Notes()
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle] ^= 0x40
@@ -139,16 +136,15 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(tmp_path,
     assert same_payload(checkpoint(result.folder, 4), checkpoint(finished, 4))
 
 
-def test_if_all_checkpoints_are_damaged_the_run_says_so(tmp_path):
-    folder = run.train(tiny_options(tmp_path, niter=1)).folder
-    (folder / "training_state" / "1.state").write_bytes(b"nothing")
+def test_if_all_checkpoints_are_damaged_the_run_says_so(tmp_path, copied):
+    for path in (copied / "training_state").glob("*.state"):
+        path.write_bytes(b"nothing")
     with pytest.raises(InputError, match="No checkpoint .* can be read"):
-        run.train(tiny_options(tmp_path, niter=1), resume="auto")
+        run.train(tiny_options(tmp_path), resume="auto")
 
 
-def test_a_missing_checkpoint_is_replaced_by_the_one_before_or_named(tmp_path):
-    folder, notes = run.train(tiny_options(tmp_path)).folder, Notes()
-    states = folder / "training_state"
+def test_a_missing_checkpoint_is_replaced_by_the_one_before_or_named(tmp_path, copied):
+    states, notes = copied / "training_state", Notes()
     run.train(tiny_options(tmp_path), resume=states / "3.state", observers=[notes])
     assert notes.step_at_start == 2 and any("no checkpoint" in text for text in notes.texts)
     with pytest.raises(InputError, match="no checkpoint"):
@@ -182,32 +178,18 @@ def test_a_seed_that_was_drawn_is_kept_when_the_run_goes_on(tmp_path):
     assert same_payload(one, other)
 
 
-def train_apart(options: Path, *lives: str) -> list[int]:
-    """Exit codes of processes that train one after the other; see `tiny_runs`."""
-    command = [sys.executable, str(CHILD), str(options), *lives]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@pytest.mark.timeout(240)
-def test_a_run_that_is_killed_ten_times_ends_bit_for_bit_as_one_that_was_not(tmp_path):
-    """Ten moments drawn under a seed: during iterations, between them, and while a checkpoint is written."""
-    values, draw = tiny_json(tmp_path / "killed", niter=28, val_freq=14), random.Random(20)
+@only_where_forks_are
+def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_one_that_was_not(tmp_path):
+    """Between iterations, during one, and while the first and a later checkpoint of a life are written."""
+    values = tiny_json(tmp_path / "killed", niter=6, val_freq=3)
     values["datasets"]["val"] = {"mode": "HR", "procedural": 1, "procedural_seed": 3}
-    file, whole_file = tmp_path / "options.json", tmp_path / "whole.json"
-    file.write_text(json.dumps(values))
-    moments = [f"in:{draw.uniform(1, 4):.3f}" for _ in range(4)]
-    moments += [f"write:{draw.randint(1, 2)}" for _ in range(3)] + [f"replace:{draw.randint(1, 2)}" for _ in range(2)]
-    draw.shuffle(moments)
-    *killed, last = train_apart(file, "-@after:5", *(f"auto@{moment}" for moment in moments), "auto")
-    assert len(killed) == KILLS and all(code != 0 for code in killed) and last == 0
+    for life in ("-@after:3", "auto@in:1.4", "auto@write:1", "auto@replace:1", "auto@write:2"):
+        assert exit_code(fork(lambda life=life: live(values, life))) == -9, life
+    assert exit_code(fork(lambda: live(values, "auto"))) == 0
 
-    values["path"]["root"] = str(tmp_path / "whole")
-    whole_file.write_text(json.dumps(values))
-    assert train_apart(whole_file, "-") == [0]
+    whole_values = {**values, "path": {"root": str(tmp_path / "whole")}}
+    assert exit_code(fork(lambda: live(whole_values, "-"))) == 0
     broken, whole = (tmp_path / name / "experiments" / "tiny" for name in ("killed", "whole"))
-    assert same_payload(checkpoint(broken, 28), checkpoint(whole, 28))
+    assert same_payload(checkpoint(broken, 6), checkpoint(whole, 6))
     assert rows(broken) == rows(whole)
     assert not list((broken / "training_state").glob(".*"))
