@@ -7,8 +7,7 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from CBCTSuperResLib.acquisition.phantom import jaw_scans  # noqa: E402
 from CBCTSuperResLib.cli import main  # noqa: E402
 from CBCTSuperResLib.models.card import read_card  # noqa: E402
 from CBCTSuperResLib.networks.vgg import VGG19  # noqa: E402
+from CBCTSuperResLib.train import plan as plan_module  # noqa: E402
+from forked import exit_code, fork, only_where_forks_are  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [
@@ -78,20 +79,19 @@ def command(options_file: Path, pairs: Path, *more: str) -> list[str]:
 
 def kill_after_step_four(arguments: list[str], run: Path) -> None:
     """Run a command in another process and kill it as soon as the checkpoint of step 4 is there."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "CBCTSuperRes"), "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, "-m", "CBCTSuperResLib.cli", *arguments]
-    with open(run.parent.parent / "output.txt", "wb") as output:
-        process = subprocess.Popen(arguments, env=environment, stdout=output, stderr=output)
-    deadline = time.monotonic() + 120
+    log = run.parent.parent / "output.txt"
+    with open(log, "wb") as output:
+        process = fork(lambda: main(arguments), output.fileno())
     try:
         while not (run / "training_state" / "4.state").exists():
-            assert process.poll() is None and time.monotonic() < deadline, Path(output.name).read_text()
+            assert os.waitpid(process, os.WNOHANG) == (0, 0), log.read_text(encoding="utf-8")
             time.sleep(0.005)
     finally:
-        process.kill()
-        process.wait()
+        os.kill(process, signal.SIGKILL)
+        assert exit_code(process) == -signal.SIGKILL
 
 
+@only_where_forks_are
 def test_the_printed_options_train_are_killed_resume_export_and_apply(options_file, pairs, monkeypatch, capsys):
     run = pairs / "experiments" / "UNetSPSR"
     kill_after_step_four(command(options_file, pairs), run)
@@ -116,10 +116,12 @@ def test_the_printed_options_train_are_killed_resume_export_and_apply(options_fi
     assert after.voxels.shape == (6, 96, 96) and after.voxels.dtype == before.voxels.dtype == np.uint16
 
 
-def test_a_dry_run_of_the_printed_options_tells_what_is_missing_and_writes_nothing(tmp_path, capsys):
+def test_a_dry_run_of_the_printed_options_tells_what_is_missing_and_writes_nothing(tmp_path, capsys, monkeypatch):
     path = tmp_path / "as printed.json"
     path.write_text(printed_options(), encoding="utf-8")
-    assert main(["train", "-opt", str(path), "--dry-run", "--device", "cpu"]) == 3
+    monkeypatch.setattr(plan_module, "available_memory", lambda: 1_000_000_000)
+    sizes = ["--set", *(size for size in SIZES if size.startswith(("network", "datasets.train.HR_size")))]
+    assert main(["train", "-opt", str(path), "--dry-run", "--device", "cpu", *sizes]) == 3
     told = capsys.readouterr().out
     assert "dataroot_HR" in told and "feature_weights" in told and "micro-batch" in told
     assert list(tmp_path.iterdir()) == [path]
