@@ -50,6 +50,9 @@ def apply_to_file(
     spacing: Sequence[float] | None = None,
     series: str | None = None,
     override: bool = False,
+    as_dicom: bool = False,
+    patient_name: str | None = None,
+    patient_id: str | None = None,
 ) -> dict:
     """Super-resolve a scan on disk; the result and its report appear together or not at all.
 
@@ -58,8 +61,9 @@ def apply_to_file(
     input_path : path
         Whatever `read_volume` reads, or a volume in exchange format (.npy).
     output_path : path
-        File to write; its extension chooses the format. The report is written beside it as `<output>.json`, and what
-        else is asked for as `<output> model disagreement` and `<output> model disagreement mask`.
+        File to write; its extension chooses the format. With `as_dicom` a folder to be made. The report is written
+        beside it as `<output>.json`, and what else is asked for as `<output> model disagreement` and `<output> model
+        disagreement mask`.
     model : Model, path, name or None
         The model, its file, the name of an installed one; None takes the default model.
     progress : callable (fraction, message), optional
@@ -67,6 +71,11 @@ def apply_to_file(
         Asked between tiles; True ends the work with `Cancelled` and leaves nothing behind.
     spacing, series, override : optional
         For inputs that do not say: see `read_volume`.
+    as_dicom : bool
+        Write a derived DICOM series: of the patient, study and frame of reference of a DICOM input, of a new study
+        otherwise.
+    patient_name, patient_id : str, optional
+        For DICOM, where the input does not tell them.
 
     Returns
     -------
@@ -84,15 +93,17 @@ def apply_to_file(
 
     input_path, output_path, options = Path(input_path), Path(output_path), options or Options()
     paths = {RESULT: output_path}
+    beside_of = output_path.with_name(output_path.name + ".nrrd") if as_dicom else output_path
     if options.disagreement_above is not None and not is_exchange(output_path):
-        paths = {MASK: path_beside(output_path, MASK), **paths}
+        paths = {MASK: path_beside(beside_of, MASK), **paths}
     if options.uncertainty:
-        paths = {DISAGREEMENT: path_beside(output_path, DISAGREEMENT), **paths}
+        paths = {DISAGREEMENT: path_beside(beside_of, DISAGREEMENT), **paths}
     folder, report_file = output_path.absolute().parent, report_path(output_path)
     if input_path.is_dir() and folder.is_dir() and folder.samefile(input_path):
         raise OutputError("The output would lie among the input slices.", "Choose another folder.")
+    dicom_folder = output_path if as_dicom else None
     for path in paths.values():
-        _check_output(path, Grid((1, 1, 1)), np.dtype(np.uint8), input_path)
+        _check_output(path, Grid((1, 1, 1)), np.dtype(np.uint8), input_path, path == dicom_folder)
     if report_file.is_dir():
         raise OutputError(f"The report cannot be written: {report_file} is a folder.", "Choose another name.")
 
@@ -121,32 +132,45 @@ def apply_to_file(
             plan.check_disk(output_path)
             types = {RESULT: plan.dtype, DISAGREEMENT: np.dtype(np.float32), MASK: np.dtype(np.uint8)}
             for name, path in paths.items():
-                _check_output(path, plan.grid, types[name], input_path)
+                _check_output(path, plan.grid, types[name], input_path, path == dicom_folder)
+            if as_dicom:
+                from ..io.dicom_write import patient_of, source_of
+
+                source = source_of(input_path, series, spacing)
+                patient = patient_of(source, patient_name, patient_id)
             plan = plan.with_scan(volume, is_checked=True)
         with stage("computing"):
-            outputs = {
-                name: stack.enter_context(ExchangeOutput(path) if is_exchange(path) else FileOutput(path, compress))
-                for name, path in paths.items()
-            }
+            outputs = {}
+            for name, path in paths.items():
+                if path == dicom_folder:
+                    from .dicom_result import DicomOutput
+
+                    output = DicomOutput(path, source, patient, part_of(progress, WRITE, 1), cancelled)
+                else:
+                    output = ExchangeOutput(path) if is_exchange(path) else FileOutput(path, compress)
+                outputs[name] = stack.enter_context(output)
             memory = {"allocate": outputs[RESULT].allocate}
             if DISAGREEMENT in outputs:
                 memory["allocate_disagreement"] = outputs[DISAGREEMENT].allocate
             computing = part_of(progress, READ, WRITE)
             result = super_resolve(volume, model, options, computing, cancelled=cancelled, plan=plan, **memory)
-        with replacing_all([report_file, *(output.announcement for output in outputs.values())]) as scratches:
+        announced = [report_file, *(output.announcement for output in outputs.values() if output.announcement)]
+        with replacing_all(announced) as scratches:
+            fresh = dict(zip(announced, scratches, strict=True))
             with stage("writing"), memory_for("writing the result", "Close other programs, or choose an ROI."):
                 part_of(progress, WRITE, 1)(0, "Writing")
                 volumes = {RESULT: result, DISAGREEMENT: result.disagreement}
                 if MASK in outputs:
                     volumes[MASK] = mask_of(result.disagreement, options.disagreement_above)
-                for (name, output), scratch in zip(outputs.items(), scratches[1:], strict=True):
-                    output.write(volumes[name], scratch)
+                for name, output in outputs.items():
+                    output.write(volumes[name], fresh.get(output.announcement))
             beside = {name: str(path) for name, path in paths.items() if name != RESULT}
-            written = output_path if is_exchange(output_path) else scratches[-1]
+            written = fresh.get(output_path, output_path)
             report = {
                 "input": facts_of(input_path, volume),
                 "output": {**facts_of(written, result), "path": str(output_path.absolute())},
                 **({"beside": beside} if beside else {}),
+                **({"dicom": outputs[RESULT].written} if as_dicom else {}),
                 "options": options.to_json(),
                 "reading": reading_facts(spacing, series, override),
                 "versions": versions(),
@@ -195,9 +219,13 @@ def path_beside(output_path: str | Path, words: str) -> Path:
     return path.with_name(f"{stem} {words}{path.name[len(stem) :]}")
 
 
-def _check_output(path: Path, grid: Grid, dtype: np.dtype, source: Path) -> None:
+def _check_output(path: Path, grid: Grid, dtype: np.dtype, source: Path, as_dicom: bool = False) -> None:
     """Refuse a file that cannot be written; one in exchange format says so itself, when it is allocated."""
-    if not is_exchange(path):
+    if as_dicom:
+        from .dicom_result import check_place
+
+        check_place(path, grid, source)
+    elif not is_exchange(path):
         check_output(path, grid, dtype, source=source)
 
 

@@ -27,6 +27,10 @@ def add_apply_commands(commands) -> None:
     apply.add_argument("scan", help="NRRD, NHDR, MHA, NIfTI, a DICOM folder, or a folder of 16-bit TIFF or PNG slices")
     apply.add_argument("output", help="file to write: .nrrd, .mha, .nii or .nii.gz; a report is written beside it")
     add_apply_arguments(apply)
+    dicom = apply.add_argument_group("DICOM")
+    dicom.add_argument("--format", choices=("dicom",), help="make OUTPUT a folder with a derived DICOM series")
+    dicom.add_argument("--patient-name", metavar="NAME", help="where the scan does not tell it")
+    dicom.add_argument("--patient-id", metavar="ID", help="where the scan does not tell it")
     apply.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     info = add_command(commands, "info", "what a scan is and what a run on it would give and need", run_info)
@@ -170,6 +174,8 @@ def run_apply(parsed: argparse.Namespace) -> None:
     from ..apply.file import apply_to_file
 
     options = options_from_arguments(parsed)
+    if parsed.format is None and (parsed.patient_name or parsed.patient_id):
+        raise OptionError("Only DICOM holds a patient's name and ID.", "Add --format dicom, or leave them out.")
     with Progress(parsed.quiet) as progress:
         report = apply_to_file(
             parsed.scan,
@@ -181,6 +187,9 @@ def run_apply(parsed: argparse.Namespace) -> None:
             spacing=parsed.spacing,
             series=parsed.series,
             override=parsed.override,
+            as_dicom=parsed.format == "dicom",
+            patient_name=parsed.patient_name,
+            patient_id=parsed.patient_id,
         )
     record_speed(report)
     if not parsed.quiet:
@@ -201,9 +210,16 @@ def result_text(report: dict, output: str) -> str:
         f"Result: {' x '.join(map(str, run['output_size']))} voxels of "
         f"{' x '.join(f'{s:.4g}' for s in run['output_spacing_mm'])} mm in {output}",
         *(f"{words.capitalize()} in {path}" for words, path in report.get("beside", {}).items()),
+        *([dicom_text(report["dicom"])] if "dicom" in report else []),
         NOTICE,
     ]
     return "\n".join(lines)
+
+
+def dicom_text(written: dict) -> str:
+    """What a user wants to know of a DICOM series that was written."""
+    steps = "" if written["step"] == 1 else f"; grey values are rounded to steps of {written['step']:.4g}"
+    return f"DICOM series {written['series']} of {written['slices']} slices{steps}."
 
 
 def run_info(parsed: argparse.Namespace) -> None:

@@ -129,7 +129,7 @@ def check_output(path: str | Path, grid: Grid, dtype: np.dtype | str, source: st
         raise OutputError(f"{path} is a folder.", "Give the name of a file in it.")
     if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
         raise OutputError(f"{path} is the input, which is never overwritten.", "Choose another name.")
-    _check_folder(path.parent)
+    check_folder(path.parent)
     check_disk(path.parent, int(np.prod(grid.size, dtype=np.int64)) * np.dtype(dtype).itemsize)
     if kind.startswith(".nii"):
         _check_single_precision(grid)
@@ -148,7 +148,13 @@ def writable_type(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is not there or cannot be written.
+
+    Raises
+    ------
+    OutputError
+    """
     if not folder.is_dir():
         raise OutputError(f"The folder {folder} does not exist.", "Make it first, or choose another one.")
     try:
