@@ -17,7 +17,7 @@ from CBCTSuperResLib import (
 )
 from CBCTSuperResLib.apply import plan as planning
 from CBCTSuperResLib.apply.engine import Engine
-from CBCTSuperResLib.apply.plan import make_plan, scales
+from CBCTSuperResLib.apply.plan import make_plan, result_name, scales
 from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.core.errors import InputError, OptionError, ResourceError
 from CBCTSuperResLib.models.card import ModelCard
@@ -241,6 +241,20 @@ def test_factors_may_differ_from_axis_to_axis():
     assert scales(card(), Options(scale=(2, 2, 1))) == scales(card(), Options(scale=2)) == (2, 2, 1)
     with pytest.raises(OptionError, match="three"):
         Options(scale=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("factors", "name"),
+    [
+        ((2, 2, 1), "Jaw SR x2"),
+        ((2, 2, 2), "Jaw SR x2"),
+        ((3.3333, 3.3333, 1), "Jaw SR x3.33"),
+        ((1, 1, 2.2), "Jaw SR 1x1x2.2"),
+        ((2, 3, 1), "Jaw SR 2x3x1"),
+    ],
+)
+def test_a_result_is_named_after_all_factors_where_they_differ(factors, name):
+    assert result_name("Jaw", factors) == name
 
 
 def test_a_network_that_looks_at_everything_needs_memory_for_the_whole_slice_even_for_a_roi():

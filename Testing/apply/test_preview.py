@@ -12,10 +12,11 @@ from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.apply import plan as planning
 from CBCTSuperResLib.apply import preview as areas
 from CBCTSuperResLib.apply.preview import CUT_ACROSS, Canvas, Filled, Scan, growing
+from CBCTSuperResLib.apply.preview_request import PreviewRequest
 from CBCTSuperResLib.core.errors import Cancelled, ModelError
-from CBCTSuperResLib.core.options import PreviewRequest, request_file
 from CBCTSuperResLib.io.exchange import read_exchange, write_exchange
 from CBCTSuperResLib.jobs import preview_server as server
+from CBCTSuperResLib.jobs.preview import request_file
 from CBCTSuperResLib.jobs.preview_server import Inbox, PreviewServer
 from helpers import make_grid, position_error_mm
 from hypothesis import given

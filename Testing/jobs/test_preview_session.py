@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from CBCTSuperResLib.apply.preview_request import PreviewRequest
 from CBCTSuperResLib.core import processes
 from CBCTSuperResLib.core.errors import OutputError
-from CBCTSuperResLib.core.options import Options, PreviewRequest
+from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.jobs import preview as session_file
 from CBCTSuperResLib.jobs.job import Job
 from CBCTSuperResLib.jobs.preview import PreviewSession
@@ -223,7 +224,8 @@ def test_a_process_whose_parent_is_killed_ends_and_cleans_up(tmp_path, tiny_mode
 import sys, time
 for folder in {[str(processes.LIBRARY_FOLDER), str(Path(__file__).parents[1] / "support")]!r}:
     sys.path.insert(0, folder)
-from CBCTSuperResLib.core.options import Options, PreviewRequest
+from CBCTSuperResLib.apply.preview_request import PreviewRequest
+from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.jobs.preview import PreviewSession
 from scans import make_scan
 session = PreviewSession({str(tmp_path)!r})

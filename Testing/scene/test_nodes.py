@@ -126,7 +126,7 @@ def test_the_output_shares_transform_display_and_units_with_the_input(scene):
     units.SetValueSchemeMeaning("[hnsf'U]", "UCUM", "Hounsfield unit")
     node.SetVoxelValueUnits(units)
 
-    output = nodes.createOutputNode(node, nodes.outputName(node, 2))
+    output = nodes.createOutputNode(node, "Jaw SR x2")
     nodes.placeBeside(node, output)
     nodes.updateNode(output, Volume(np.zeros((5, 6, 7), np.int16), Grid((7, 6, 5))))
     assert output.GetName() == "Jaw SR x2"
@@ -149,9 +149,9 @@ def test_a_result_never_chooses_its_window_by_going_through_all_its_voxels(scene
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0, 209)
 
 
-def test_output_names_are_unique_and_tell_the_factor(scene):
+def test_output_names_are_unique(scene):
     node = make_node(scene, name="Jaw")
-    names = [nodes.createOutputNode(node, nodes.outputName(node, 3.3)).GetName() for _ in range(2)]
+    names = [nodes.createOutputNode(node, "Jaw SR x3.3").GetName() for _ in range(2)]
     assert names == ["Jaw SR x3.3", "Jaw SR x3.3_1"]
 
 

@@ -205,7 +205,8 @@ class Preview:
 
     def __init__(self, tmp_path, view, node, crosshair=None):
         from CBCTSuperResLib.apply.preview import Canvas, Scan
-        from CBCTSuperResLib.core.options import Options, PreviewRequest
+        from CBCTSuperResLib.apply.preview_request import PreviewRequest
+        from CBCTSuperResLib.core.options import Options
         from CBCTSuperResLib.io.exchange import read_exchange, write_exchange
         from CBCTSuperResLib.scene.nodes import volumeFromNode
         from CBCTSuperResLib.scene.preview import PreviewDisplay

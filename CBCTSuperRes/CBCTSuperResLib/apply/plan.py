@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -317,11 +318,17 @@ def spacing_suspicion(grid: Grid) -> str:
     return "The spacing is exactly 1 x 1 x 1 mm, as in files that have lost theirs: set it in the module Volumes."
 
 
-def _factors_text(factors) -> str:
+def result_name(name: str, factors: Sequence[float]) -> str:
+    """What the result of a scan is called: "<scan> SR x2", or "<scan> SR 1x1x2.2" where the axes differ."""
+    text = _factors_text(factors, "x", ".3g")
+    return f"{name} SR {text}" if "x" in text else f"{name} SR x{text}"
+
+
+def _factors_text(factors: Sequence[float], between: str = " x ", form: str = "g") -> str:
     """ "2", or "2 x 2 x 3" where the axes differ; an axis that is not enlarged at the end is not named."""
     factors = [*factors]
     factors = factors[:2] if factors[2] == 1 and len(set(factors[:2])) == 1 else factors
-    return f"{factors[0]:g}" if len(set(factors)) == 1 else " x ".join(f"{f:g}" for f in factors)
+    return f"{factors[0]:{form}}" if len(set(factors)) == 1 else between.join(f"{f:{form}}" for f in factors)
 
 
 def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.interpolate import REACH, cubic
-from ..core.options import Options, PreviewRequest, Ranges
+from ..core.options import Options, Ranges
 from ..core.volume import axes_of
 from ..io.exchange import ExchangeOutput, read_exchange
 from ..io.volume import Volume
@@ -25,6 +25,7 @@ from ..scan.window_choice import WindowChoice
 from .finish import limits_of
 from .plan import Plan, make_plan
 from .prepare import arithmetic_type
+from .preview_request import PreviewRequest
 from .run import super_resolve
 from .tiles import Box
 

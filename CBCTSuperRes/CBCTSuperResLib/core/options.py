@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,8 @@ USUAL_PASSES, MOST_PASSES = 4, 32
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 """What every format of volumes holds."""
+
+Ranges = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Options:
     smooth: float | None = None
     planes: str = "axial"
     scale: float | tuple[float, float, float] | None = None
-    roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
+    roi: Ranges | None = None
     dtype: str | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -127,59 +128,3 @@ class Options:
         if unknown:
             raise OptionError(f"Unknown options: {', '.join(sorted(unknown))}.")
         return Options(**values)
-
-
-Ranges = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class PreviewRequest:
-    """A part of one slice of a volume, as it is to be super-resolved.
-
-    Attributes
-    ----------
-    model : str
-        The model's file.
-    options : Options
-        As they would be applied to the whole volume, ROI included.
-    normal : int
-        The axis across the slice: 0, 1, 2 for i, j, k.
-    visible : three pairs of int
-        Half-open ranges of voxels along (i, j, k) that are to be filled; one voxel along `normal`.
-    focus : three int
-        Voxel (i, j, k) around which to begin.
-    """
-
-    model: str
-    options: Options
-    normal: int
-    visible: Ranges
-    focus: tuple[int, int, int]
-
-    def to_json(self) -> dict:
-        facts = {"model": self.model, "normal": self.normal, "visible": self.visible, "focus": self.focus}
-        return {**facts, "options": self.options.to_json()}
-
-    @staticmethod
-    def from_json(values: dict) -> PreviewRequest:
-        visible = tuple(tuple(part) for part in values["visible"])
-        options = Options.from_json(values["options"])
-        return PreviewRequest(values["model"], options, values["normal"], visible, tuple(values["focus"]))
-
-    def slice_of(self, size: tuple[int, int, int]) -> Ranges:
-        """The whole slice within the ROI, or within a volume of that size along (i, j, k)."""
-        whole = self.options.roi or tuple((0, n) for n in size)
-        return tuple(self.visible[axis] if axis == self.normal else whole[axis] for axis in range(3))
-
-    def is_of_one_slice_with(self, other: PreviewRequest | None) -> bool:
-        """Whether what was computed for the other is right for this one, too."""
-        return other is not None and self._slice == other._slice
-
-    @property
-    def _slice(self) -> tuple:
-        return self.model, self.options, self.normal, self.visible[self.normal]
-
-
-def request_file(folder: Path, number: int) -> Path:
-    """Where a request is put for the process that computes previews."""
-    return folder / f"request-{number}.json"

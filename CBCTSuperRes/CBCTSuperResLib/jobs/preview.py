@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..apply.preview_request import PreviewRequest
 from ..core.atomic import write_json
 from ..core.errors import OutputError, SuperResError
-from ..core.options import PreviewRequest, request_file
 from ..io.exchange import read_exchange, write_slabs
 from ..io.volume import Volume
 from .job import Job, WorkerError, make_job_folder
 
 HAND_OVER_BUDGET_S = 0.03
 SILENCE_LIMIT_S = 30.0
+
+
+def request_file(folder: Path, number: int) -> Path:
+    """Where a request is put for the process that computes previews."""
+    return folder / f"request-{number}.json"
 
 
 @dataclass(frozen=True)

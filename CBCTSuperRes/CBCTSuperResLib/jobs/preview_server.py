@@ -21,11 +21,12 @@ from pathlib import Path
 import torch
 
 from ..apply.preview import Canvas, Scan
+from ..apply.preview_request import PreviewRequest
 from ..core.errors import Cancelled, SuperResError, explained
 from ..core.memory import less_memory
-from ..core.options import PreviewRequest, request_file
 from ..io.exchange import remove_exchange
 from ..models.model import Model
+from .preview import request_file
 
 IDLE_S = 120.0
 LOOK_INTERVAL_S = 0.02

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ..apply.plan import scales
+from ..apply.plan import result_name, scales
 from ..apply.report import identity, reading_facts
 from ..core.errors import Cancelled, OutputError, SuperResError, explained
 from ..core.options import Options
@@ -81,8 +81,8 @@ class FileTask:
 
 
 def target_in(folder: Path, source: Path, card: ModelCard, options: Options) -> Path:
-    """The file in a folder that a scan becomes: "<scan> SR x2.nrrd"."""
-    return folder / f"{_stem(source)} SR x{scales(card, options)[0]:.3g}.nrrd"
+    """The file in a folder that a scan becomes: "<scan> SR x2.nrrd", see `result_name`."""
+    return folder / f"{result_name(_stem(source), scales(card, options))}.nrrd"
 
 
 def _stem(path: Path) -> str:

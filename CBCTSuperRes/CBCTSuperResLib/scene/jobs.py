@@ -5,6 +5,7 @@ There are two: a super-resolution, and what it has added to its input.
 
 from __future__ import annotations
 
+import abc
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..apply.file import DISAGREEMENT, path_beside
-from ..apply.plan import scales
+from ..apply.plan import result_name, scales
 from ..core.errors import Cancelled, ResourceError, SuperResError, explained
 from ..core.options import Options
 from ..io.exchange import read_exchange, remove_pieces, write_slabs
@@ -24,7 +25,6 @@ from .nodes import (
     copySlabs,
     createOutputNode,
     newImage,
-    outputName,
     placeBeside,
     recordProvenance,
     takeImage,
@@ -43,7 +43,7 @@ HANDED_OVER, COMPUTED = 0.02, 0.97
 REST, ENDED = None, object()  # what a stage yields to end the tick, and what comes after the last stage
 
 
-class VolumeJob:
+class VolumeJob(abc.ABC):
     """Volumes that a worker makes another volume of. Call `poll` from a timer until `isFinished`, then `close`.
 
     Nothing that grows with the volumes is done at once, neither writing them nor removing the result's file, so that
@@ -106,9 +106,9 @@ class VolumeJob:
             self.close()
             raise
 
+    @abc.abstractmethod
     def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:
         """Make nodes of the results, by `_taken`; what can fail comes first."""
-        raise NotImplementedError
 
     def poll(self) -> None:
         """Do what there is to do, for at most about 50 ms. Whatever fails becomes the job's error."""
@@ -266,7 +266,7 @@ class SuperResJob(VolumeJob):
         worker: Callable,
         folder: Path,
     ) -> None:
-        self._name = outputName(inputVolume, scales(card, options)[0])
+        self._name = result_name(inputVolume.GetName(), scales(card, options))
         self.disagreementVolume: slicer.vtkMRMLScalarVolumeNode | None = None
         task = {"kind": "apply", "model": str(card.path.absolute()), "options": options.to_json()}
         super().__init__({"input": inputVolume}, outputVolume, task, worker, folder)

@@ -101,11 +101,6 @@ def createOutputNode(inputNode: slicer.vtkMRMLScalarVolumeNode, name: str) -> sl
     return scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
 
 
-def outputName(inputNode: slicer.vtkMRMLScalarVolumeNode, scale: float) -> str:
-    """ "<input> SR x2"."""
-    return f"{inputNode.GetName()} SR x{scale:.3g}"
-
-
 def placeBeside(inputNode: slicer.vtkMRMLScalarVolumeNode, outputNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Give the output what makes it comparable with the input: transform, units, display, place in the hierarchy."""
     outputNode.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())

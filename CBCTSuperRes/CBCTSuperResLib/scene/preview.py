@@ -15,8 +15,9 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
+from ..apply.preview_request import PreviewRequest
 from ..core.errors import SuperResError
-from ..core.options import Options, PreviewRequest
+from ..core.options import Options
 from ..io.volume import Volume
 from ..jobs.preview import PreviewSession
 from .nodes import placeBeside, updateNode

@@ -5,6 +5,7 @@ Patches of a pair have the same chance of flips, quarter turns, contrast, bright
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -154,7 +155,7 @@ class Patches:
         return top, left
 
 
-class Samples:
+class Samples(ABC):
     """A source whose subclasses make one sample at a time, so that no sample depends on its neighbours.
 
     Attributes
@@ -168,8 +169,9 @@ class Samples:
     def __len__(self) -> int:
         return len(self.names)
 
+    @abstractmethod
     def sample(self, image: int, rng: np.random.Generator) -> Sample:
-        raise NotImplementedError
+        """What is made of one image."""
 
     def batch(self, images: Sequence[int], draws: Sequence[np.random.Generator]) -> Batch:
         samples = [self.sample(image, rng) for image, rng in zip(images, draws, strict=True)]
