@@ -33,13 +33,39 @@ def without_blocks(net: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_past_its_blocks_it_begins_as_linear_interpolation(scale, channels):
-    x = torch.rand(2, channels, 7, 9)
-    found = without_blocks(network(in_nc=channels, out_nc=channels, scale=scale))(x)["sr"]
+@pytest.mark.parametrize("unshuffle", [1, 2])
+def test_past_its_blocks_it_begins_as_linear_interpolation(scale, channels, unshuffle):
+    x = torch.rand(2, channels, 8, 12)
+    found = without_blocks(network(in_nc=channels, out_nc=channels, scale=scale, unshuffle=unshuffle))(x)["sr"]
     expected = F.interpolate(x, scale_factor=float(scale), mode="bilinear")
     inner = (..., slice(scale, -scale), slice(scale, -scale))
     assert found.shape == expected.shape
     torch.testing.assert_close(found[inner], expected[inner], atol=1e-6, rtol=0)
+
+
+def test_folded_pixels_give_four_times_the_weights_at_the_same_operations():
+    plain, folded = (network(nf=nf, nb=10, unshuffle=fold) for nf, fold in ((32, 1), (64, 2)))
+    sizes = [sum(p.numel() for p in net.blocks.parameters()) for net in (plain, folded)]
+    flops = [net.describe().flops_per_voxel() for net in (plain, folded)]
+    assert sizes[1] == pytest.approx(4 * sizes[0], rel=0.01) and flops[1] == pytest.approx(flops[0], rel=0.15)
+
+
+def test_what_it_is_told_of_the_acquisition_reaches_every_pixel_and_must_be_told():
+    net = network(in_nc=5, slices=2, unshuffle=2, conditions=("blur", "noise"))
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.reset_parameters()
+    assert net.describe().conditions == ("blur", "noise")
+    x, told = torch.rand(2, 5, 8, 8), {"blur": torch.tensor([[0.4, 0.5]] * 2), "noise": torch.full((2, 1), 0.02)}
+    usual = net(x, told)["sr"]
+    for name, column in (("blur", 0), ("blur", 1), ("noise", 0)):
+        other = {key: value.clone() for key, value in told.items()}
+        other[name][1, column] += 0.3
+        changed = net(x, other)["sr"]
+        assert torch.equal(changed[0], usual[0])  # each image has its own
+        assert (changed[1] != usual[1]).all()
+    with pytest.raises(ValueError, match="noise"):
+        net(x, {"blur": told["blur"]})
 
 
 def test_of_several_slices_the_middle_one_is_interpolated():
@@ -53,7 +79,7 @@ def test_of_several_slices_the_middle_one_is_interpolated():
 def test_forward_is_decode_of_encode_and_its_description_is_true():
     net, x = network(in_nc=5, slices=2), torch.rand(2, 5, 9, 8)
     features = net.encode(x)
-    assert features.shape == (2, 7, 9, 8)
+    assert features.shape == (2, 4, 9, 8)
     assert torch.equal(net(x)["sr"], net.decode(features)["sr"])
     spec = net.describe()
     assert (spec.channels, spec.slices, spec.scale, spec.outputs) == (1, 2, (2, 2), {"sr": "image"})

@@ -86,7 +86,8 @@ def test_simulated_pairs_are_parts_of_the_whole_simulated_slice_up_to_the_border
     write(tmp_path / "Größe mit Leerzeichen", a=high)
     source = opened(tmp_path, dataroot_HR=str(tmp_path / "Größe mit Leerzeichen"))
     whole, tops = np.clip(imresize(unit(high[:32, :34]), 1 / 2), 0, 1), set()
-    for low, fine in zip(*source.batch([0] * 40, draws(40)).values(), strict=True):
+    batch = source.batch([0] * 40, draws(40))
+    for low, fine in zip(batch["LR"], batch["HR"], strict=True):
         top, left = found_in(fine[0].numpy(), unit(high))
         tops.add(top)
         assert top % 2 == left % 2 == 0
@@ -148,7 +149,7 @@ def test_every_scale_and_degradation_gives_pairs_in_the_window(tmp_path, degrada
     source = opened(tmp_path, scale, procedural=2, degradation=degradation, HR_size=24, use_contrast=True)
     batch = source.batch([0, 1, 0, 1], draws(4))
     assert batch["HR"].shape == (4, 1, 24, 24) and batch["LR"].shape == (4, 1, 24 // scale, 24 // scale)
-    for image in batch.values():
+    for image in (batch["LR"], batch["HR"]):
         assert image.dtype == torch.float32 and image.is_contiguous()
         assert image.min() >= 0 and image.max() <= 1 and image.std() > 0.01
 

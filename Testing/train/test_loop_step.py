@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from CBCTSuperResLib.core.errors import OptionError
+from CBCTSuperResLib.train import step
 from CBCTSuperResLib.train.loop import Schedule, next_smaller, out_of_memory
 from CBCTSuperResLib.train.options import TrainOptions
 from CBCTSuperResLib.train.ranks import Processes
@@ -185,10 +186,16 @@ def test_an_update_takes_nothing_after_its_last_loss():
         steps.make(1, [batch()])
 
 
-@pytest.mark.parametrize("name", ["bfloat16", "float16"])
-def test_short_types_are_refused_by_name_on_the_cpu(name):
-    with pytest.raises(OptionError, match=f"{name}.*float32"):
-        Precision(name, CPU)
+def test_short_types_that_a_processor_lacks_are_refused_by_name(monkeypatch):
+    monkeypatch.setattr(step, "cpu_has_bfloat16", lambda: False)
+    for name in ("bfloat16", "float16"):
+        with pytest.raises(OptionError, match=f"{name}.*float32"):
+            Precision(name, CPU)
+    monkeypatch.setattr(step, "cpu_has_bfloat16", lambda: True)
+    with pytest.raises(OptionError, match="float16"):
+        Precision("float16", CPU)
+    with Precision("bfloat16", CPU).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
 
 
 def test_settings_of_torch_come_back():

@@ -134,8 +134,9 @@ def test_missing_gpus_are_named_with_the_way_out(monkeypatch):
 
 def test_short_precisions_unequal_shares_and_unknown_devices_are_refused_by_name(monkeypatch):
     monkeypatch.setattr(device_module, "_cuda_devices", lambda: 3)
-    with pytest.raises(OptionError, match="bfloat16 is for CUDA"):
-        training_device(read_options(tiny(train__precision="bfloat16")))
+    with pytest.raises(OptionError, match="float16 is for CUDA"):
+        training_device(read_options(tiny(train__precision="float16")))
+    assert str(training_device(read_options(tiny(train__precision="bfloat16")))) == "cpu"
     with pytest.raises(OptionError, match="batch_size 4 cannot be shared evenly by 3"):
         training_device(read_options(tiny(gpu_ids=[0, 1, 2])))
     for name in ("mps", "cuda:", "cuda:x", "cpu:1"):

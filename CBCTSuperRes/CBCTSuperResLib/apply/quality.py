@@ -50,6 +50,7 @@ import cv2
 import numpy as np
 
 from ..measure.slice_pairs import SlicePair, edge_widths, noise_of, noise_pieces, residual, slab_weights
+from ..models.card import USUAL_BLUR
 from .tiles import Axis
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 SLICES = 8
 MARGIN = 3  # coarse pixels next to blank regions and borders that are not compared
-DEFAULT_BLUR = 0.85  # pixels of a result of twice the sampling
-MOST_BLUR = 10.0  # more is no scanner's
+MOST_BLUR = 5.0  # input voxels; more is no scanner's
 LEAST_NOISE = 0.005  # of the window: less is taken for this much
 FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
@@ -185,11 +185,8 @@ def disagreement_figure(facts: dict, window: Window) -> dict:
 
 def assumed_blur(card: ModelCard, factor: float) -> float:
     """Blur, in pixels of the result, that a model assumes: the most likely one it was trained with."""
-    try:
-        blur = float(card.training["data"]["degradation"]["blur"][1])
-    except (KeyError, IndexError, TypeError, ValueError):
-        blur = DEFAULT_BLUR
-    return (blur if 0 <= blur <= MOST_BLUR else DEFAULT_BLUR) * factor / 2
+    blur, _ = card.usual_conditions
+    return (blur if 0 <= blur <= MOST_BLUR else USUAL_BLUR) * factor
 
 
 def known_noise(card: ModelCard) -> float | None:

@@ -25,6 +25,7 @@ from .header import (
 
 CARD_KEY = "cbct_superres_card"
 CARD_HASH_KEY = "cbct_superres_card_sha256"
+USUAL_BLUR = 0.425  # input voxels
 FORMAT = 2  # 1: that of version 0.1.0, whose `NetworkSpec` was another
 
 
@@ -99,13 +100,16 @@ class ModelCard:
     def usual_conditions(self) -> tuple[float, float]:
         """Blur, in input voxels, and noise, in units of the window, that the training's scans had most likely.
 
-        Standard deviations; 0.425 voxels and no noise where the card does not tell.
+        Standard deviations; `USUAL_BLUR` and no noise where the card does not tell.
         """
         try:
             scanner = self.training["data"]["degradation"]
-            return float(scanner["blur"][1]) / float(scanner["scale"]), sum(map(float, scanner["noise"])) / 2
-        except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
-            return 0.425, 0.0
+            low, *mode, high = map(float, scanner["blur"])
+            usual = mode[0] if mode else (low + high) / 2
+            in_voxels = usual if scanner.get("kind") == "block" else usual / 2  # a voxel has two of its fine pixels
+            return in_voxels, sum(map(float, scanner["noise"])) / 2
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            return USUAL_BLUR, 0.0
 
     def to_json(self) -> dict:
         """Everything but the path, for `json.dumps`."""

@@ -6,6 +6,7 @@ gradient map, and first weights.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -49,6 +50,40 @@ def add_scaled(x: Tensor, residual: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return torch.add(x, residual, alpha=RESIDUAL_SCALE)
     return torch.add(x, residual, alpha=RESIDUAL_SCALE, out=residual)
+
+
+NOISE_UNIT = 0.1  # of the window: brings the map of the noise into the range of the others
+
+
+def maps_of(conditions: Sequence[str], dimensions: int) -> int:
+    """Channels that `with_conditions` adds: one map of the blur for each axis, one of the noise."""
+    return sum(dimensions if name == "blur" else 1 for name in conditions)
+
+
+def with_conditions(x: Tensor, names: Sequence[str], conditions: Mapping[str, Tensor] | None) -> Tensor:
+    """An image (N, C, *spatial) and what is known of its acquisition as constant maps behind it.
+
+    Parameters
+    ----------
+    x : Tensor
+    names : sequence of str
+        Of the conditions, in the order of their maps.
+    conditions : mapping of str to Tensor
+        "blur" (N, spatial axes), in input voxels; "noise" (N, 1), in units of the window.
+
+    Raises
+    ------
+    ValueError
+        If a condition was not given.
+    """
+    if not names:
+        return x
+    missing = [name for name in names if name not in (conditions or {})]
+    if missing:
+        raise ValueError(f"the network was not told {', '.join(missing)}")
+    values = [conditions[name] / NOISE_UNIT if name == "noise" else conditions[name] for name in names]
+    maps = torch.cat(values, 1).to(x)
+    return torch.cat((x, maps[(..., *[None] * (x.ndim - 2))].expand(-1, -1, *x.shape[2:])), 1)
 
 
 class Scratch:

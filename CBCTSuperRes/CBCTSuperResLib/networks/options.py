@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from math import ceil
 from typing import Any, ClassVar
 
+from .spec import CONDITIONS
+
 SCALES = (1, 2, 3, 4, 8)
 
 
@@ -139,6 +141,17 @@ class ResidualOptions:
         choices=(1, 3, 5, 7, 9),
     )
     out_nc: int = option(1, "Channels of HR: as in_nc, or 1 with neighbouring slices.", seed=True, choices=(1, 3))
+    unshuffle: int = option(
+        1,
+        "Edge of the squares of pixels that become one place with as many more channels: 2 gives the same operations "
+        "four times the weights and twice the field of view.",
+        choices=(1, 2, 4),
+    )
+    conditions: tuple[str, ...] = option(
+        (),
+        "What the network is told of the acquisition beside the slices, as constant maps: blur, noise.",
+        choices=CONDITIONS,
+    )
     scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
     slices: int = option(
         0,

@@ -2,7 +2,8 @@
 
 Architecture: residual blocks without normalisation (Lim et al., EDSR, CVPR Workshops 2017) and sub-pixel enlargement
 (Shi et al., ESPCN, CVPR 2016). With the same number of operations it is faster than a UNetSPSR of few features, whose
-last layers work on the output's grid, and learns more in the same time.
+last layers work on the output's grid, and learns more in the same time. It may work on folded pixels (FFDNet: Zhang et
+al., IEEE TIP 2018), and be told blur and noise of the scan as constant maps (SRMD: Zhang et al., CVPR 2018).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import FullPrecisionConv2d, conv
+from .blocks import FullPrecisionConv2d, conv, maps_of, with_conditions
 from .options import ResidualOptions
 from .spec import NetworkSpec
 
@@ -56,31 +57,35 @@ class ResidualNet(nn.Module):
         chosen = ResidualOptions(**options)
         chosen.check()
         self.options = asdict(chosen)
-        self.slices = chosen.slices
-        self.head = conv(chosen.in_nc, chosen.nf)
+        self.slices, self.unshuffle = chosen.slices, chosen.unshuffle
+        part = chosen.unshuffle**2
+        self.head = conv(chosen.in_nc * part + maps_of(chosen.conditions, 2), chosen.nf)
         self.blocks = nn.ModuleList(ResidualBlock(chosen.nf) for _ in range(chosen.nb))
-        self.tail = FullPrecisionConv2d(chosen.nf + chosen.out_nc, chosen.out_nc * chosen.scale**2, 3, padding=1)
+        outputs = chosen.out_nc * part * chosen.scale**2
+        self.tail = FullPrecisionConv2d(chosen.nf + chosen.out_nc * part, outputs, 3, padding=1)
         self._initialise()
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, conditions: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """(N, in_nc, H, W) in units of the window -> "sr" (N, out_nc, sH, sW), not clamped."""
-        return self.decode(self.encode(x))
+        return self.decode(self.encode(x, conditions))
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Features and the (middle) input itself, (N, nf + out_nc, H, W)."""
-        features = self.head(x)
+    def encode(self, x: Tensor, conditions: dict[str, Tensor] | None = None) -> Tensor:
+        """The enlarged image, its pixels as channels: (N, out_nc s s, H, W)."""
+        middle = x[:, self.slices : self.slices + 1] if self.slices else x
+        folded = F.pixel_unshuffle(x, self.unshuffle)
+        features = self.head(with_conditions(folded, self.options["conditions"], conditions))
         for block in self.blocks:
             features = block(features)
-        middle = x[:, self.slices : self.slices + 1] if self.slices else x
-        return torch.cat((features.to(x.dtype), middle), 1)
+        seen = torch.cat((features.to(x.dtype), F.pixel_unshuffle(middle, self.unshuffle)), 1)
+        return F.pixel_shuffle(self.tail(seen), self.unshuffle)
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
-        """ "sr" (N, out_nc, s h, s w) of features (N, nf + out_nc, h, w)."""
-        return {"sr": F.pixel_shuffle(self.tail(features), self.options["scale"])}
+        """ "sr" (N, out_nc, s h, s w) of what `encode` gave."""
+        return {"sr": F.pixel_shuffle(features, self.options["scale"])}
 
     def describe(self) -> NetworkSpec:
         """Facts that follow from the options."""
-        nf, scale = self.options["nf"], self.options["scale"]
+        nf, scale, fold = self.options["nf"], self.options["scale"], self.unshuffle
         weights = sum(layer.weight.numel() for layer in self.modules() if isinstance(layer, nn.Conv2d))
         return NetworkSpec(
             network="residual",
@@ -89,12 +94,13 @@ class ResidualNet(nn.Module):
             scale=scale,
             channels=self.options["out_nc"],
             slices=self.slices,
-            context=2 * len(self.blocks) + 2,
-            decode_context=1,
-            encode_flops=2.0 * (weights - self.tail.weight.numel()),
-            encode_bytes=4.0 * (4 * nf + 2),
-            decode_flops=2.0 * self.tail.weight.numel() / scale**2,
-            decode_bytes=4.0 * (2 * nf + 3 * scale**2) / scale**2,
+            context=fold * (2 * len(self.blocks) + 3),
+            minimum_size=fold,
+            multiple=fold,
+            conditions=tuple(self.options["conditions"]),
+            encode_flops=2.0 * weights / fold**2,
+            encode_bytes=4.0 * (4 * nf / fold**2 + 3 * scale**2 + 2),
+            decode_bytes=8.0,
         )
 
     @torch.no_grad()
@@ -106,10 +112,20 @@ class ResidualNet(nn.Module):
                 nn.init.zeros_(layer.bias)
         for layer in (*(block.conv2 for block in self.blocks), self.tail):
             layer.weight.mul_(CALM)
-        channels, scale = self.options["out_nc"], self.options["scale"]
-        offsets = [(part + 0.5) / scale - 0.5 for part in range(scale)]  # of the parts that a pixel becomes, from it
-        profiles = [torch.tensor([max(0.0, -x), 1 - abs(x), max(0.0, x)]) for x in offsets]
-        self.tail.weight[:, -channels:] = 0
-        for channel, row, column in product(range(channels), range(scale), range(scale)):
-            place = (channel * scale + row) * scale + column
-            self.tail.weight[place, channel - channels] = torch.outer(profiles[row], profiles[column])
+        channels, scale, fold = self.options["out_nc"], self.options["scale"], self.unshuffle
+        # Pixel `inner` of a fold becomes the parts `part` of it. Each is interpolated between two pixels, which are
+        # entries of the kernel (which fold) and channels (which pixel of it).
+        profiles = {}
+        for inner, part in product(range(fold), range(scale)):
+            place = inner + (part + 0.5) / scale - 0.5
+            profiles[inner, part] = profile = torch.zeros(3, fold)
+            for pixel in range(-fold, 2 * fold):
+                profile[pixel // fold + 1, pixel % fold] = max(0.0, 1 - abs(pixel - place))
+        self.tail.weight[:, -channels * fold**2 :] = 0
+        for channel, row, column in product(
+            range(channels), product(range(fold), range(scale)), product(range(fold), range(scale))
+        ):
+            kernel = torch.einsum("ap,bq->pqab", profiles[row], profiles[column])
+            output = ((channel * scale + row[1]) * scale + column[1]) * fold**2 + row[0] * fold + column[0]
+            first = self.options["nf"] + channel * fold**2
+            self.tail.weight[output, first : first + fold**2] = kernel.reshape(fold**2, 3, 3)

@@ -43,6 +43,14 @@ def contradictions(options: TrainingOptions) -> Findings:
             network.options.check()
         except ValueError as error:  # begins with the option's name
             yield (f"{block}.{str(error).partition(' ')[0]}",), f"{block}.{error}"
+    if options.network_G.conditions:
+        for key, dataset in options.datasets.items():
+            if dataset.mode == "LRHR" and dataset.phase == "train":
+                yield (
+                    ("network_G.conditions", f"datasets.{key}.mode"),
+                    "network_G.conditions needs scans whose blur and noise are known, as of mode HR, which simulates "
+                    "them; for pairs of scans set it to [].",
+                )
     if options.is_train:
         yield from _patches(options)
         yield from _discriminators(options)
@@ -306,10 +314,10 @@ def training_device(options: TrainingOptions, device: str | None = None) -> Trai
     """
     wanted = options.device if device in (None, "auto") else device
     chosen = _choose(options.gpu_ids, wanted)
-    if chosen.type == "cpu" and options.is_train and options.train.precision != "float32":
+    if chosen.type == "cpu" and options.is_train and options.train.precision == "float16":
         raise OptionError(
-            f"train.precision {options.train.precision} is for CUDA devices, and this training runs on the CPU.",
-            "Set train.precision=float32.",
+            "train.precision float16 is for CUDA devices, and this training runs on the CPU.",
+            "Set train.precision=float32, or bfloat16 where the processor has it.",
         )
     if "train" in options.datasets and options.datasets["train"].batch_size % max(1, len(chosen.ids)):
         raise OptionError(

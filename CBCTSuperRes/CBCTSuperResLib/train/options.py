@@ -203,6 +203,11 @@ class GeneratorOptions:
         return 1 if self.slices else getattr(self.options, "in_nc", 1)
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the network is told of the acquisition."""
+        return tuple(getattr(self.options, "conditions", ()))
+
+    @property
     def out_channels(self) -> int:
         """Channels of HR."""
         return getattr(self.options, "out_nc", self.channels)
@@ -364,7 +369,7 @@ class TrainOptions:
     )
     precision: str = option(
         "float32",
-        "Arithmetic of the networks; the short ones on CUDA only.",
+        "Arithmetic of the networks: float16 on CUDA only; bfloat16 there and on processors that have it.",
         choices=("float32", "bfloat16", "float16"),
     )
     grad_clip: float | None = option(None, "Largest norm of a network's gradient; null: unlimited.", above=0)

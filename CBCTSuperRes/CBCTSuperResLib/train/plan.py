@@ -291,11 +291,17 @@ def count(path: str, options: Any, shape: tuple[int, ...]) -> Cost:
         saved.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
         return tensor
 
+    def told(images: int) -> tuple[dict[str, Tensor], ...]:
+        """What a network with conditions takes beside the images."""
+        sizes = {"blur": len(shape) - 1, "noise": 1}
+        names = network.describe().conditions if hasattr(network, "describe") else ()
+        return ({name: torch.empty(images, sizes[name], device="meta") for name in names},) if names else ()
+
     def saved_by(images: int) -> tuple[int, int]:
         """Numbers of all tensors that a pass keeps, and of the largest."""
         saved.clear()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            network(torch.empty(images, *shape, device="meta", requires_grad=True))
+            network(torch.empty(images, *shape, device="meta", requires_grad=True), *told(images))
         sizes = [
             tensors[0].untyped_storage().nbytes() // 4
             for tensors in saved.values()
@@ -304,7 +310,7 @@ def count(path: str, options: Any, shape: tuple[int, ...]) -> Cost:
         return sum(sizes), max(sizes)
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.empty(1, *shape, device="meta"))
+        network.eval()(torch.empty(1, *shape, device="meta"), *told(1))
     network.train()
     (one, largest), (two, _) = saved_by(1), saved_by(2)
     parameters = sum(parameter.numel() for parameter in network.parameters())

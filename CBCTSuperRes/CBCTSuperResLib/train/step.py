@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..core.devices import rounding
+from ..core.devices import cpu_has_bfloat16, rounding
 from ..core.errors import OptionError, SuperResError
 from .data.batches import Batch
 from .ranks import Processes
@@ -199,7 +199,7 @@ def _norm(tensors: Sequence[Tensor]) -> Tensor:
 
 
 class Precision:
-    """Mixed precision on CUDA: forwards in a small type, weights, losses and optimisers in float32.
+    """Mixed precision: forwards in a small type, weights, losses and optimisers in float32.
 
     Parameters
     ----------
@@ -210,14 +210,19 @@ class Precision:
     Raises
     ------
     OptionError
-        If a small type is asked for on the CPU, where it would be slower, or by a GPU that lacks it.
+        If a small type is asked of a processor or GPU that lacks it.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
         self._dtype, self._device = DTYPES[name], device
-        if self._dtype is not None and device.type != "cuda":
-            raise OptionError(f"train.precision is {name!r}, which only a CUDA device offers.", "Set it to float32.")
-        if self._dtype is torch.bfloat16 and not torch.cuda.is_bf16_supported():
+        if device.type == "cpu" and name == "float16":
+            raise OptionError("train.precision is 'float16', which only a CUDA device offers.", "Set it to float32.")
+        if device.type == "cpu" and name == "bfloat16" and not cpu_has_bfloat16():
+            raise OptionError(
+                "train.precision is 'bfloat16', and this processor has no arithmetic of that type.",
+                "Set it to float32.",
+            )
+        if device.type == "cuda" and name == "bfloat16" and not torch.cuda.is_bf16_supported():
             raise OptionError("This GPU has no bfloat16.", "Set train.precision to float16 or float32.")
 
     def autocast(self) -> AbstractContextManager[None]:

@@ -222,7 +222,7 @@ def _enlarged(
             if cancelled():
                 raise Cancelled
             pair = images[number]
-            sr = enlarge(pair.input)
+            sr = enlarge(pair.input, blur=pair.blur, noise=pair.noise)
             write_grey_values(sr, pair.window, place(pair.name, ".tif"))
             progress((number + 1) / len(images), pair.name)
             yield pair, sr

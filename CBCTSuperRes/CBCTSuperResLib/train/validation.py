@@ -1,8 +1,5 @@
-"""How good an enlarged image is, beside cubic interpolation of the same coarse image. numpy and OpenCV, no torch.
-
-Whole images through a network that is being trained, with the engine that Apply uses.
-
-Validation: whole images through the network of the moment, measured beside cubic interpolation.
+"""How good an enlarged image is, beside cubic interpolation of the same coarse image; and whole images through a
+network that is being trained, with the engine that Apply uses.
 """
 
 from __future__ import annotations
@@ -156,6 +153,7 @@ class Enlarger:
         *,
         scale: Sequence[float] | None = None,
         blur: Sequence[float] | None = None,
+        noise: float = 0.0,
     ) -> np.ndarray:
         """Enlarge an image or block in [0, 1]; `output` names one of the network's outputs of `decode`.
 
@@ -167,6 +165,8 @@ class Enlarger:
             Factor along each axis, for a network of any factor.
         blur : sequence of float, optional
             Standard deviation of the blur along each axis in voxels of the image, for a network that wants to be told.
+        noise : float
+            That of the noise, in units of the window, for such a network.
 
         Returns
         -------
@@ -191,7 +191,9 @@ class Enlarger:
         if context not in self._engines:
             own = replace(spec, context=context)
             self._engines[context] = Engine(self._network, own, self._device, "fp32", cancelled=self._cancelled)
-        return self._engines[context].run_outputs(np.ascontiguousarray(image, np.float32), axes, whole, [output])[0]
+        engine = self._engines[context]
+        engine.noise = noise
+        return engine.run_outputs(np.ascontiguousarray(image, np.float32), axes, whole, [output])[0]
 
 
 @contextmanager
@@ -266,7 +268,7 @@ class Validator:
             for number, pair in enumerate(self._pairs):
                 if pair.HR is None:
                     continue
-                sr = enlarge(pair.input)
+                sr = enlarge(pair.input, blur=pair.blur, noise=pair.noise)
                 row = self._measured(number, pair, sr)
                 rows[title := distinct(pair.name, rows)] = row
                 if folder and len(rows) <= self._pictured:
@@ -286,7 +288,8 @@ class Validator:
         return {f"{name}{method}": values[method][name] for name in MEASURES for method in values}
 
     def _picture(self, pair: ImagePair, sr: np.ndarray, row: Mapping[str, float], enlarge: Enlarger) -> np.ndarray:
-        branch = enlarge(pair.input, "branch") if "branch" in enlarge.spec.outputs else None
+        has_branch = "branch" in enlarge.spec.outputs
+        branch = enlarge(pair.input, "branch", blur=pair.blur, noise=pair.noise) if has_branch else None
         return compared(pair.LR, sr, pair.HR, self._scale, row, branch)
 
 

@@ -1,15 +1,10 @@
-"""MATLAB's antialiased bicubic `imresize`: how low-resolution images are simulated when no scan of them exists.
+"""How low-resolution images are simulated where no scan of them exists: a scanner drawn at random for every sample, or
+MATLAB's antialiased bicubic `imresize`, with which most of the literature compares itself.
 
-Keys' kernel (1981) with a = -0.5, widened by 1/scale when an image shrinks; edges are mirrored with the edge pixel
-repeated. No rounding, no clipping: a step from 0 to 1 comes out between -0.0117 and 1.0117.
-
-A scanner drawn at random for every sample: what turns a fine slice into the coarse one a network sees.
-
-The order is the physical one: the fine scan's own grain, the blur of focal spot and detector, the mean over a coarse
-pixel, noise smoothed by the reconstruction, clipping by the window. Ranges straddle the grading protocols of
-`acquisition.scanner.Acquisition` so that a network learns neither one blur nor one noise.
-
-One sample is made at a time, from its own generator, so that no other sample can change a bit of it.
+The scanner's order is the physical one: the fine scan's own grain, the blur of focal spot and detector, the mean over a
+coarse pixel, noise smoothed by the reconstruction, clipping by the window. Ranges straddle the grading protocols of
+`acquisition.scanner.Acquisition` so that a network learns neither one blur nor one noise. One sample is made at a time,
+from its own generator, so that no other sample can change a bit of it.
 """
 
 from __future__ import annotations
@@ -23,9 +18,17 @@ from ...acquisition.scanner import IN_PLANE, block_mean, correlate_slices, gauss
 from ...core.errors import OptionError
 from ...core.interpolate import keys_kernel
 
+BLUR_RADIUS = 6  # of fine pixels at a factor of 2
+SHARPEN_SIGMA = 1.0  # fine pixels
+
+Sample = dict[str, np.ndarray]
+
 
 def imresize(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resize the last two axes, rows first, then columns.
+    """MATLAB's antialiased bicubic resizing of the last two axes, rows first, then columns.
+
+    Keys' kernel (1981) with a = -0.5, widened by 1/scale when an image shrinks; edges are mirrored with the edge pixel
+    repeated. No rounding, no clipping: a step from 0 to 1 comes out between -0.0117 and 1.0117.
 
     The product with the resizing matrix of an axis is done diagonal by diagonal: its rows have few entries, and every
     pixel is the same sum in the same order however large the image is, so that a part of an image, resized with the
@@ -81,10 +84,6 @@ def mirrored(places: np.ndarray, length: int) -> np.ndarray:
     return np.where(places < length, places, 2 * length - 1 - places)
 
 
-BLUR_RADIUS = 6
-SHARPEN_SIGMA = 1.0  # fine pixels
-
-
 @dataclass(frozen=True)
 class Degradation:
     """Ranges of a randomised scanner. Fine pixels are those of a factor of 2; the blur grows with the factor.
@@ -93,8 +92,8 @@ class Degradation:
     ----------
     scale : int
         Fine pixels along a coarse one.
-    blur : (low, mode, high)
-        Triangular distribution of the blur's standard deviation, in fine pixels.
+    blur : (low, high) or (low, mode, high)
+        Uniform or triangular distribution of the blur's standard deviation, in fine pixels.
     anisotropy : float
         The two principal blurs differ by up to this ratio either way, in a random direction.
     shift : float
@@ -110,6 +109,13 @@ class Degradation:
         network that never met it would wipe away the texture of a noisy but true image.
     grain_smooth : (low, high)
         Gaussian that smooths the grain, in fine pixels; the standard deviation is that after smoothing.
+    midband_share : float
+        Share of images whose noise lacks its lowest frequencies, as that of filtered back-projection does: what a wider
+        Gaussian keeps of it is taken away.
+    uneven : float
+        Largest relative change of the noise's standard deviation from place to place.
+    quantised_share : float
+        Share of images whose grey values are rounded to 1/255 of the window, as those of 8-bit files are.
     across : (low, high), across_share : float
         Correlation of the noise of neighbouring slices (and likewise of the grain), for a share of images; that of all
         others is independent.
@@ -119,7 +125,7 @@ class Degradation:
     """
 
     scale: int = 2
-    blur: tuple[float, float, float] = (0.55, 0.85, 1.15)
+    blur: tuple[float, ...] = (0.55, 0.85, 1.15)
     anisotropy: float = 1.15
     shift: float = 0.1
     noise: tuple[float, float] = (0.004, 0.032)
@@ -129,6 +135,9 @@ class Degradation:
     grain: tuple[float, float] = (0.002, 0.04)
     grain_share: float = 0.5
     grain_smooth: tuple[float, float] = (0.3, 0.9)
+    midband_share: float = 0.0
+    uneven: float = 0.0
+    quantised_share: float = 0.0
     across: tuple[float, float] = (0.2, 0.8)
     across_share: float = 0.0
     sharpen: float = 0.0
@@ -154,8 +163,8 @@ class Degradation:
         """Fine pixels that are needed beyond each side of a patch."""
         return -(-BLUR_RADIUS * self.scale // 2)
 
-    def __call__(self, fine: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A coarse image and what a network should make of it.
+    def __call__(self, fine: np.ndarray, rng: np.random.Generator) -> Sample:
+        """A coarse image, what a network should make of it, and what it may be told.
 
         Parameters
         ----------
@@ -166,17 +175,25 @@ class Degradation:
 
         Returns
         -------
-        coarse : ndarray of float32, shape (C, h, w)
-        truth : ndarray of float32, shape (C, s h, s w)
-            Both clipped to [0, 1].
+        dict of ndarray of float32
+            "LR" (C, h, w) and "HR" (C, s h, s w), both clipped to [0, 1]; "blur" (2,), the standard deviation along
+            rows and columns in coarse pixels; "noise" (1,), that of the noise in units of the window.
         """
         fine = self._grainy(fine, rng)
         inner = slice(self.margin, fine.shape[-2] - self.margin), slice(self.margin, fine.shape[-1] - self.margin)
-        kernel = self._blur_kernel(rng)
+        kernel, blur = self._blur(rng)
         blurred = np.stack([_filtered(channel, kernel)[inner] for channel in fine])
         coarse = block_mean(blurred, IN_PLANE, self.scale)
-        coarse = coarse + self._noise(coarse.shape, rng)
-        return np.clip(coarse, 0, 1), np.clip(self._sharpened(fine)[(slice(None), *inner)], 0, 1)
+        noise, sd = self._noise(coarse.shape, rng)
+        coarse = np.clip(coarse + noise, 0, 1)
+        if self.quantised_share and rng.random() < self.quantised_share:
+            coarse = np.round(coarse * np.float32(255)) / np.float32(255)
+        return {
+            "LR": coarse,
+            "HR": np.clip(self._sharpened(fine)[(slice(None), *inner)], 0, 1),
+            "blur": np.array(blur, np.float32),
+            "noise": np.array([sd], np.float32),
+        }
 
     def _sharpened(self, fine: np.ndarray) -> np.ndarray:
         if self.sharpen == 0:
@@ -191,18 +208,33 @@ class Degradation:
             return fine
         return fine + np.float32(sd) * self._correlated(noise_of_slices(fine.shape, smooth, rng), rng)
 
-    def _blur_kernel(self, rng: np.random.Generator) -> np.ndarray:
-        """A Gaussian of sum 1, turned at random and displaced."""
-        sigma = rng.triangular(*self.blur) if self.blur[0] < self.blur[2] else self.blur[1]
+    def _blur(self, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:
+        """A Gaussian of sum 1, turned at random and displaced, and its standard deviation along rows and columns."""
+        sigma = self.blur[0]
+        if sigma < self.blur[-1]:
+            sigma = rng.uniform(*self.blur) if len(self.blur) == 2 else rng.triangular(*self.blur)
         ratio = self.anisotropy ** rng.uniform(-0.5, 0.5)
         angle = rng.uniform(0, np.pi)
         shift = rng.uniform(-self.shift, self.shift, 2)
-        return gaussian_plane(sigma, ratio, angle, shift, self.margin, 2 / self.scale)
+        major, minor = sigma * ratio / 2, sigma / ratio / 2  # a coarse pixel has two of `blur`'s fine ones
+        along_rows = np.hypot(major * np.sin(angle), minor * np.cos(angle))
+        along_columns = np.hypot(major * np.cos(angle), minor * np.sin(angle))
+        return gaussian_plane(sigma, ratio, angle, shift, self.margin, 2 / self.scale), (along_rows, along_columns)
 
-    def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """The noise of a coarse image, and its (mean) standard deviation."""
         is_strong = rng.random() < self.strong_share
         sd = rng.uniform(*(self.strong_noise if is_strong else self.noise))
-        return np.float32(sd) * self._correlated(noise_of_slices(shape, rng.uniform(*self.noise_smooth), rng), rng)
+        noise = noise_of_slices(shape, rng.uniform(*self.noise_smooth), rng)
+        if self.midband_share and rng.random() < self.midband_share:
+            noise -= np.stack([cv2.GaussianBlur(plane, (0, 0), rng.uniform(1.5, 3)) for plane in noise])
+            noise /= noise.std()
+        noise = self._correlated(noise, rng)
+        if self.uneven:
+            down, across = rng.uniform(-self.uneven, self.uneven, 2)
+            rows, columns = (np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in shape[-2:])
+            noise *= 1 + np.float32(down) * rows[:, None] + np.float32(across) * columns
+        return np.float32(sd) * noise, float(sd)
 
     def _correlated(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Independent noise (C, H, W), for a share of images with a correlation from each slice to the next."""
@@ -218,12 +250,12 @@ def _filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _check(name: str, value: object, default: float | tuple) -> None:
-    """Refuse what is no number, or no ascending range of as many numbers as the default."""
+    """Refuse what is no number, or no ascending range of as many numbers as the default, or two."""
     numbers = list(value) if isinstance(value, (list, tuple)) else [value]
-    wanted = len(default) if isinstance(default, tuple) else 1
+    wanted = (2, len(default)) if isinstance(default, tuple) else (1,)
     usable = all(isinstance(n, (int, float)) and np.isfinite(n) for n in numbers)
-    if len(numbers) != wanted or not usable or sorted(numbers) != numbers:
-        form = f"{wanted} ascending numbers" if wanted > 1 else "a number"
+    if len(numbers) not in wanted or not usable or sorted(numbers) != numbers:
+        form = f"{' or '.join(map(str, sorted(set(wanted))))} ascending numbers" if wanted[0] > 1 else "a number"
         raise OptionError(f"degradation_options.{name} is {value!r}.", f"Give {form}, for instance {default}.")
     if name in ("blur", "noise_smooth", "grain_smooth", "anisotropy") and numbers[0] <= 0 or numbers[0] < 0:
         raise OptionError(f"degradation_options.{name} is {value!r}.", "It must be positive.")

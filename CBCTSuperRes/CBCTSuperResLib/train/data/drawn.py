@@ -1,4 +1,4 @@
-"""Procedural slices to train on: pieces of jaw, cancellous bone, thin plates, overlapping shapes, smooth texture.
+"""Procedural slices to train on: pieces of jaw, cancellous bone, thin plates, hard tissue, shapes, smooth texture.
 
 Each is drawn with its neighbours, as many parallel slices as there are `depths`: their places across the slices, in
 pixels, 0 for the slice that counts. What is close in depth continues, what is far does not. All are drawn with
@@ -78,19 +78,49 @@ def cancellous(rng: np.random.Generator, size: Size, depths: Depths) -> np.ndarr
 
 
 def plates(rng: np.random.Generator, size: Size, depths: Depths) -> np.ndarray:
-    """Curved sheets of bone 1 to 8 pixels thick between two media, like a skull's tables or a sinus wall."""
+    """Curved sheets of bone 0.6 to 8 pixels thick between two media, like a skull's tables or a sinus wall."""
     point = _plane(rng, size, 1.0, False, depths)
     image = np.full(len(depths) * size * size, rng.uniform(-0.1, 0.3), np.float32)
     for _ in range(int(rng.integers(1, 4))):
-        wave = Waves(rng, float(rng.uniform(25, 120)), terms=4)
-        height = wave(*point) * np.float32(rng.uniform(8, 30)) + np.float32(rng.uniform(-10, 10))
-        rows, columns = np.gradient(_image(height, size), axis=(1, 2))
-        distance = height / np.maximum(np.hypot(rows, columns), 0.25).ravel()
+        distance = _sheet(rng, size, point, rng.uniform(25, 120))
         if rng.random() < 0.6:
             image += share_inside(distance, 1.0) * (np.float32(rng.uniform(-0.1, 0.9)) - image)
-        thickness = np.float32(np.exp(rng.uniform(np.log(1), np.log(8))))
-        image += share_inside(np.abs(distance) - thickness / 2, 1.0) * (np.float32(rng.uniform(0.3, 1.1)) - image)
+        thickness = np.float32(np.exp(rng.uniform(np.log(0.6), np.log(8))))
+        share = share_inside(np.abs(distance) - thickness / 2, 1.0) * min(1, float(thickness))
+        image += share * (np.float32(rng.uniform(0.3, 1.1)) - image)
     return _image(image, size)
+
+
+def hard_tissue(rng: np.random.Generator, size: Size, depths: Depths) -> np.ndarray:
+    """Bright media that meet along smooth surfaces, like enamel and dentin, with lines through them.
+
+    The lines are dark, 0.4 to 3 pixels wide, like cracks, canals and the periodontal ligament, or bright, like the
+    lamina dura; some end.
+    """
+    point = _plane(rng, size, 1.0, False, depths)
+    levels = np.sort(rng.uniform(0.45, 1.0, 2))
+    image = np.full(len(point[0]), levels[0], np.float32)
+    surface = _sheet(rng, size, point, rng.uniform(60, 200))
+    image += share_inside(surface, 1.0) * np.float32(levels[1] - levels[0])
+    if rng.random() < 0.6:
+        outside = _sheet(rng, size, point, rng.uniform(60, 200)) + np.float32(rng.uniform(0, size / 3))
+        image += share_inside(-outside, 1.0) * (np.float32(rng.uniform(-0.1, 0.3)) - image)
+    for _ in range(int(rng.integers(1, 5))):
+        line = _sheet(rng, size, point, rng.uniform(40, 160))
+        width = np.float32(np.exp(rng.uniform(np.log(0.4), np.log(3))))
+        share = share_inside(np.abs(line) - width / 2, 1.0) * min(1, float(width))
+        if rng.random() < 0.5:
+            share = share * share_inside(Waves(rng, 60)(*point) * np.float32(10), 1.0)
+        image += share * (np.float32(rng.uniform(-0.1, 0.4) if rng.random() < 0.75 else rng.uniform(0.9, 1.1)) - image)
+    return _image(image, size)
+
+
+def _sheet(rng: np.random.Generator, size: Size, point: tuple[np.ndarray, ...], wavelength: float) -> np.ndarray:
+    """Signed distance, in pixels, to a smooth surface somewhere in the slices."""
+    wave = Waves(rng, float(wavelength), terms=4)
+    height = wave(*point) * np.float32(rng.uniform(8, 30)) + np.float32(rng.uniform(-10, 10))
+    rows, columns = np.gradient(_image(height, size), axis=(1, 2))
+    return height / np.maximum(np.hypot(rows, columns), 0.25).ravel()
 
 
 def shapes(rng: np.random.Generator, size: Size, depths: Depths) -> np.ndarray:
@@ -178,7 +208,8 @@ def _cloud(rng: np.random.Generator, size: Size, exponent: float, depths: Depths
     return (field / field.std()).astype(np.float32)
 
 
-KINDS = {jaw: 0.30, cancellous: 0.25, plates: 0.14, shapes: 0.15, texture: 0.12, flat: 0.04}
+KINDS = {jaw: 0.26, cancellous: 0.22, plates: 0.14, hard_tissue: 0.12, shapes: 0.12, texture: 0.10, flat: 0.04}
+FAINT_SHARE = 0.5  # of slices that use only a part of the window, as those of a window that clips nothing do
 
 
 def _two_levels(rng: np.random.Generator) -> tuple[np.float32, np.float32]:
@@ -224,6 +255,9 @@ def _drawn(rng: np.random.Generator, size: Size, depths: Depths, uneven: float, 
     image = list(KINDS)[kind](rng, size, depths)
     if rng.random() < 0.15:
         image = rng.uniform(0.6, 1.0) - image * rng.uniform(0.5, 0.9)
+    if rng.random() < FAINT_SHARE:
+        gain = rng.uniform(0.3, 1.0)
+        image = gain * image + rng.uniform(0, 1 - gain)
     if rng.random() < uneven:
         sd = np.exp(rng.uniform(np.log(0.004), np.log(at_most)))
         image = image + sd * _cloud(rng, size, rng.uniform(0.2, 1.8), depths)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .batches import Batch
-from .degradation import Degradation, imresize, reach
+from .degradation import Degradation, Sample, imresize, reach
 from .pictures import Picture
 
 Range = tuple[float, float]
@@ -102,16 +102,17 @@ class Augmentation:
         )
 
 
-Sample = dict[str, np.ndarray]
-
-
 class Simulation(Protocol):
     """How LR is made from a part of HR."""
 
     margin: int
 
-    def __call__(self, fine: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """(LR, HR) of a part (C, s h + 2 margin, s w + 2 margin) in units of the window."""
+    def __call__(self, fine: np.ndarray, rng: np.random.Generator) -> Sample:
+        """ "LR", "HR", "blur" and "noise" (see `Degradation`) of a part (C, s h + 2 margin, s w + 2 margin) in units of
+        the window."""
+
+
+BICUBIC_BLUR = 0.245  # coarse pixels: the Gaussian that, averaged over a pixel, comes nearest to Keys' widened kernel
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,17 @@ class Bicubic:
     def margin(self) -> int:
         return reach(self.scale)
 
-    def __call__(self, fine: np.ndarray, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, fine: np.ndarray, rng: np.random.Generator | None = None) -> Sample:
         fine = np.clip(fine, 0, 1)
         edge = self.margin // self.scale
         coarse = imresize(fine, 1 / self.scale)[..., edge:-edge, edge:-edge]
         inner = slice(self.margin, -self.margin)
-        return np.clip(coarse, 0, 1) if self.clip else coarse, fine[..., inner, inner]
+        return {
+            "LR": np.clip(coarse, 0, 1) if self.clip else coarse,
+            "HR": fine[..., inner, inner],
+            "blur": np.full(2, BICUBIC_BLUR, np.float32),
+            "noise": np.zeros(1, np.float32),
+        }
 
 
 @dataclass(frozen=True)
@@ -212,8 +218,8 @@ class SimulatedPictures(Samples):
         top, left = self._patches.place(picture.size, rng)
         change = self._patches.augmentation.draw(rng)
         fine = picture.cut(top * scale - margin, left * scale - margin, size, size)
-        coarse, truth = self._simulation(change.recontrasted(change.turned(fine)), rng)
-        return {"LR": coarse, "HR": middle_of(truth, self._slices)}
+        made = self._simulation(change.recontrasted(change.turned(fine)), rng)
+        return {**made, "HR": middle_of(made["HR"], self._slices)}
 
 
 class UnpairedPictures(Samples):

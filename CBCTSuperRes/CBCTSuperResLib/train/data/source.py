@@ -258,6 +258,10 @@ class ImagePair:
     window : Window
     slab : ndarray of float32, shape (2 slices + 1, h, w), or None
         LR between its neighbouring slices, where the network sees them.
+    blur : (rows, columns)
+        Standard deviation of LR's blur in its pixels, where LR was simulated.
+    noise : float
+        The same of its noise, in units of the window.
     """
 
     name: str
@@ -265,6 +269,8 @@ class ImagePair:
     HR: np.ndarray | None
     window: Window
     slab: np.ndarray | None = None
+    blur: tuple[float, float] = (0.0, 0.0)
+    noise: float = 0.0
 
     @property
     def input(self) -> np.ndarray:
@@ -295,17 +301,18 @@ class Images(Sequence):
         return len(self.pairs)
 
     def __getitem__(self, number: int) -> ImagePair:
-        low, high = self.pairs[number]
+        (low, high), told = self.pairs[number], {}
         if low is None:
             margin, (rows, columns) = self._simulation.margin, high.size
             fine = high.cut(-margin, -margin, rows + 2 * margin, columns + 2 * margin)
-            coarse, truth = self._simulation(fine, np.random.default_rng(number))
-            truth = middle_of(truth, self._slices)
+            made = self._simulation(fine, np.random.default_rng(number))
+            coarse, truth = made["LR"], middle_of(made["HR"], self._slices)
+            told = {"blur": tuple(map(float, made["blur"])), "noise": float(made["noise"][0])}
         else:
             coarse, truth = low.whole(), high.whole() if high else None
         image = middle_of(coarse, self._slices)
         image, truth = (a[0] if a is not None and len(a) == 1 else a for a in (image, truth))
-        return ImagePair((high or low).name, image, truth, self.window, coarse if self._slices else None)
+        return ImagePair((high or low).name, image, truth, self.window, coarse if self._slices else None, **told)
 
     def close(self) -> None:
         """Free the cache."""

@@ -45,10 +45,13 @@ DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 @dataclass
 class Part:
-    """One micro-batch during a step, and what each discriminator sees of its HR and SR images, by role."""
+    """One micro-batch during a step: images, what the generator is told of LR's acquisition, and what each
+    discriminator sees of HR and SR, by role.
+    """
 
     low: Tensor
     high: Tensor
+    conditions: dict[str, Tensor]
     real: dict[str, Tensor]
     fake: dict[str, Tensor] = field(default_factory=dict)
 
@@ -128,7 +131,9 @@ class UNetSPSRRecipe(Recipe):
 
     def example_batch(self, images: int) -> Batch:
         """Noise of the size of the patches."""
-        return {name: torch.rand(images, *shape) for name, shape in self._shapes.items()}
+        sizes = {"blur": (2,), "noise": (1,)}
+        told = {name: sizes[name] for name in self._options.network_G.conditions}
+        return {name: torch.rand(images, *shape) for name, shape in (self._shapes | told).items()}
 
     @property
     def _shapes(self) -> dict[str, tuple[int, int, int]]:
@@ -211,7 +216,11 @@ class UNetSPSRRecipe(Recipe):
         a meaning where losses are relativistic. Names of the discriminator of gradient maps end with "_grad".
         """
         self.check(1, run.batches[0]["LR"].device.type, len(run.batches))  # the loop may have made them smaller
-        parts = [Part(batch["LR"], batch["HR"], self._views(batch["HR"])) for batch in run.batches]
+        told = self._options.network_G.conditions
+        parts = [
+            Part(batch["LR"], batch["HR"], {name: batch[name] for name in told}, self._views(batch["HR"]))
+            for batch in run.batches
+        ]
         in_warm_up = run.number <= self._train.warmup_iters
         logs = self._update_generator(run, parts, () if in_warm_up else self._discriminators, in_warm_up)
         for discriminator in () if in_warm_up else self._discriminators:
@@ -232,11 +241,11 @@ class UNetSPSRRecipe(Recipe):
             if gan and len(parts) > 1:
                 with torch.no_grad():
                     for part in parts:
-                        part.fake = self._views(self._enlarged(run, part.low)["sr"])
+                        part.fake = self._views(self._enlarged(run, part)["sr"])
                 for role, term in gan.items():
                     term.see_all([part.fake[role] for part in parts])
             for number, part in enumerate(parts, start=1):
-                output = self._enlarged(run, part.low)
+                output = self._enlarged(run, part)
                 sr, views, terms = output["sr"], self._views(output["sr"]), {}
                 part.fake = {role: view.detach() for role, view in views.items()}
                 if t.pixel_weight > 0:
@@ -268,9 +277,9 @@ class UNetSPSRRecipe(Recipe):
         return {"D": image}
 
     @staticmethod
-    def _enlarged(run: Steps, low: Tensor) -> dict[str, Tensor]:
+    def _enlarged(run: Steps, part: Part) -> dict[str, Tensor]:
         with run.autocast():
-            output = run.networks["G"](low)
+            output = run.networks["G"](part.low, part.conditions) if part.conditions else run.networks["G"](part.low)
         return {name: precise(output[name]) for name in ("sr", "branch") if name in output}
 
     @contextmanager
