@@ -10,13 +10,15 @@ import numpy as np
 
 from ..acquisition.scanner import P2, Acquisition
 from ..core.interpolate import enlarge
-from ..core.progress import part_of
+from ..core.progress import Report, part_of
 from ..core.volume import scaled_size
 from ..io.volume import Volume
 from ..measure.catalogue import MEASURES, Measure, Truth, View
 from ..measure.resolution import Curve, fourier_shell_correlation
+from ..scan.blank_region import BlankRegion
 from ..scan.field_of_view import find_blanks
-from ..scan.window_choice import choose_window
+from ..scan.window import Window
+from ..scan.window_choice import WindowChoice, choose_window
 from .common_region import at_points, box_around, common_box, cropped, have_the_same_points, nearest_at_points
 from .contenders import CUBIC, FileContender, ModelContender
 
@@ -119,8 +121,73 @@ def study(
         If a scan cannot be read, shows nothing, or does not overlap with the reference.
     """
     tell(0.0, "Reading")
-    notes: list[str] = []
+    scans = _read(number, reference, contenders, settings, coarse)
     models = [contender for contender in contenders if isinstance(contender, ModelContender)]
+    blanks = find_blanks(scans.reference)
+    card = models[0].model.card if models else None
+    choice = choose_window(scans.reference.voxels, blanks, settings.window, card)
+    part = _part_to_compare(scans, blanks, settings.box)
+
+    enlarging = part_of(tell, 0.1, 0.5)
+    if scans.coarse is not None:
+        made = _from_a_given_scan(scans.coarse, part, choice.window, models, settings.acquisition.planes, enlarging)
+    elif models or not scans.results:
+        part = cropped(part, tuple((0, n) for n in settings.acquisition.even(part.voxels).shape))
+        made = _from_a_simulated_scan(part, choice.window, models, settings, enlarging)
+    else:
+        made = Enlarged({}, {}, None)
+    truth = choice.window.to_unit(part.voxels)
+
+    notes = [*scans.notes, *made.notes]
+    if made.simulated is not None and scans.results:
+        notes.append("Results from files were not made from this simulated scan.")
+    images = {}
+    for name, volume in {**made.results, **scans.results}.items():
+        is_unit = made.simulated is not None and name in made.results
+        images[name] = _image(name, volume, part, None if is_unit else choice.window, notes)
+    if scans.coarse is not None:
+        notes += _difference_of_greys(images[CUBIC], truth)
+    if not scans.tell_spacing:
+        notes.append("The reference tells no voxel size, so nothing is measured in millimetres.")
+
+    spacing = part.spacing[::-1] if scans.tell_spacing else None
+    found = Study(scans.name, truth, spacing, images, made.shown, cards=made.cards, notes=notes)
+    found.facts = _facts(scans, part, choice, settings, made.simulated is not None)
+    known = Truth(truth, spacing)
+    for count, (name, image) in enumerate(images.items()):
+        tell(0.5 + 0.5 * count / len(images), f"Measuring {name}")
+        view = View(image, known, made.simulated, settings.acquisition)
+        for measure in settings.measures:
+            found.values.setdefault(measure.name, {})[name] = measure.of(view)
+        found.curves[name] = fourier_shell_correlation(image, truth, spacing)
+    tell(1.0, "")
+    return found
+
+
+@dataclass
+class Scans:
+    """What was read: the reference, results from files by their names, and perhaps a coarse scan."""
+
+    name: str
+    reference: Volume
+    results: dict[str, Volume]
+    coarse: Volume | None
+    notes: list[str]
+
+    @property
+    def tell_spacing(self) -> bool:
+        """Whether the reference's voxel size is known."""
+        return not any(SAID_IN_READING in text for text in self.reference.report.get("warnings", ()))
+
+
+def _read(
+    number: int,
+    reference: Path,
+    contenders: Sequence[ModelContender | FileContender],
+    settings: Settings,
+    coarse: Path | None,
+) -> Scans:
+    notes: list[str] = []
 
     def read(path: Path, what: str) -> Volume:
         volume = Volume.read(path, spacing=settings.spacing, series=settings.series, override=settings.override)
@@ -129,114 +196,113 @@ def study(
         return volume
 
     whole = read(reference, "reference")
-    has_spacing = not any(SAID_IN_READING in text for text in whole.report.get("warnings", ()))
-    files = {c.name: read(c.files[number], c.name) for c in contenders if isinstance(c, FileContender)}
-    scan = None if coarse is None else read(coarse, "coarse scan")
-    blanks = find_blanks(whole)
-    choice = choose_window(whole.voxels, blanks, settings.window, models[0].model.card if models else None)
-    window = choice.window
+    results = {c.name: read(c.files[number], c.name) for c in contenders if isinstance(c, FileContender)}
+    return Scans(reference.name, whole, results, None if coarse is None else read(coarse, "coarse scan"), notes)
 
-    grids = [volume.grid for volume in (*files.values(), scan) if volume is not None]
-    box = common_box(whole.grid, grids, blanks)
-    if settings.box:
-        covered = common_box(whole.grid, grids, blanks, whole.grid.shape)
-        box = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(covered, settings.box[::-1], strict=True))
-    part = cropped(whole, box)
-    if part.grid.size != whole.grid.size:
-        notes.append(
+
+def _part_to_compare(scans: Scans, blanks: BlankRegion, wanted: tuple | None) -> Volume:
+    """The part of the reference that all scans show, or what they show of the box (i, j, k) that is wanted."""
+    grid = scans.reference.grid
+    others = [volume.grid for volume in (*scans.results.values(), scans.coarse) if volume is not None]
+    box = common_box(grid, others, blanks)
+    if wanted:
+        covered = common_box(grid, others, blanks, grid.shape)
+        box = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(covered, wanted[::-1], strict=True))
+    part = cropped(scans.reference, box)
+    if part.grid.size != grid.size:
+        scans.notes.append(
             f"Compared in a box of {' x '.join(map(str, part.grid.size))} voxels of the reference's "
-            f"{' x '.join(map(str, whole.grid.size))}: what all scans show, without blank regions, and its middle "
+            f"{' x '.join(map(str, grid.size))}: what all scans show, without blank regions, and its middle "
             "where it is large."
         )
-    truth = window.to_unit(part.voxels)
-
-    told = part_of(tell, 0.1, 0.5)
-    results, cards, shown, simulated = {}, {}, None, None
-    if scan is not None:
-        around = cropped(scan, box_around(scan.grid, part.grid, MARGIN)[::-1])
-        given = {"window": (window.lo, window.hi), "blank": "auto"}
-        results, cards = _enlarged(around, models, settings.acquisition.planes, given, notes, told)
-        shown = window.to_unit(nearest_at_points(scan, part.grid))
-    elif models or not files:
-        truth = settings.acquisition.even(truth)
-        part = cropped(part, tuple((0, n) for n in truth.shape))
-        simulated = shown = settings.acquisition.degrade(truth, settings.seed)
-        for axis in settings.acquisition.axes:
-            shown = shown.repeat(2, axis)
-        notes.append(_simulation_in_words(settings.acquisition))
-        if files:
-            notes.append("Results from files were not made from this simulated scan.")
-        unit = Volume(simulated, part.grid.resampled(simulated.shape[::-1]))
-        given = {"window": (0.0, 1.0), "blank": "none"}
-        results, cards = _enlarged(unit, models, settings.acquisition.planes, given, notes, told)
-
-    images = {}
-    for name, volume in {**results, **files}.items():
-        if not have_the_same_points(part.grid, volume.grid):
-            notes.append(
-                f"{name} has its voxels at other places than the reference and was interpolated to the reference's "
-                "points (cubic B-splines), which blurs it a little."
-            )
-        values = at_points(volume, part.grid)
-        is_unit = simulated is not None and name in results
-        images[name] = np.clip(values, 0, 1) if is_unit else window.to_unit(values)
-        if np.ptp(images[name]) == 0:
-            notes.append(f"{name} has the same value everywhere.")
-    if scan is not None:
-        notes += _difference_of_greys(images[CUBIC], truth)
-
-    start = np.rint(np.linalg.solve(whole.grid.index_to_point, [*part.origin, 1.0])[:3]).astype(int)
-    facts = {
-        "reference": reference.name,
-        "size": list(part.grid.size),
-        "first_voxel": start.tolist(),
-        "spacing_mm": list(part.spacing) if has_spacing else None,
-        "window": [window.lo, window.hi],
-        "window_reason": choice.reason,
-    }
-    if simulated is not None:
-        facts["simulated"] = {
-            "protocol": settings.acquisition.protocol,
-            "blur_voxels": settings.acquisition.blur,
-            "noise_share": settings.acquisition.noise,
-            "seed": settings.seed,
-        }
-    if not has_spacing:
-        notes.append("The reference tells no voxel size, so nothing is measured in millimetres.")
-    spacing = part.spacing[::-1] if has_spacing else None
-    found = Study(reference.name, truth, spacing, images, shown, cards=cards, facts=facts, notes=notes)
-
-    known = Truth(truth, spacing)
-    for count, (name, image) in enumerate(images.items()):
-        tell(0.5 + 0.5 * count / len(images), f"Measuring {name}")
-        view = View(image, known, simulated, settings.acquisition)
-        for measure in settings.measures:
-            found.values.setdefault(measure.name, {})[name] = measure.of(view)
-        found.curves[name] = fourier_shell_correlation(image, truth, spacing)
-    tell(1.0, "")
-    return found
+    return part
 
 
-def _enlarged(
-    scan: Volume,
-    models: Sequence[ModelContender],
-    planes: str,
-    options: dict,
-    notes: list[str],
-    tell: Callable[[float, str], None],
-) -> tuple[dict[str, Volume], dict[str, dict]]:
-    """Cubic interpolation and every model's result of a coarse scan; the quality cards of the models'."""
+@dataclass
+class Enlarged:
+    """What came of a coarse scan: results by method, the models' quality cards, the scan at the points of the truth.
+
+    A simulated scan is in units of the window, and so are its results.
+    """
+
+    results: dict[str, Volume]
+    cards: dict[str, dict]
+    shown: np.ndarray | None
+    simulated: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def _from_a_given_scan(
+    scan: Volume, part: Volume, window: Window, models: Sequence[ModelContender], planes: str, tell: Report
+) -> Enlarged:
+    around = cropped(scan, box_around(scan.grid, part.grid, MARGIN)[::-1])
+    made = _enlarged(around, models, planes, {"window": (window.lo, window.hi), "blank": "auto"}, tell)
+    made.shown = window.to_unit(nearest_at_points(scan, part.grid))
+    return made
+
+
+def _from_a_simulated_scan(
+    part: Volume, window: Window, models: Sequence[ModelContender], settings: Settings, tell: Report
+) -> Enlarged:
+    acquisition = settings.acquisition
+    simulated = acquisition.degrade(window.to_unit(part.voxels), settings.seed)
+    scan = Volume(simulated, part.grid.resampled(simulated.shape[::-1]))
+    made = _enlarged(scan, models, acquisition.planes, {"window": (0.0, 1.0), "blank": "none"}, tell)
+    made.simulated = made.shown = simulated
+    for axis in acquisition.axes:
+        made.shown = made.shown.repeat(2, axis)
+    made.notes.insert(0, _simulation_in_words(acquisition))
+    return made
+
+
+def _enlarged(scan: Volume, models: Sequence[ModelContender], planes: str, options: dict, tell: Report) -> Enlarged:
+    """Cubic interpolation and every model's result of a coarse scan."""
     factor = (models[0].model.spec.scale or (2.0,))[-1] if models else 2.0
     size = scaled_size(scan.grid.size, (factor, factor, factor if planes == "isotropic" else 1.0))
     cubic = enlarge(scan.voxels.astype(np.float32), size[::-1])
-    results, cards = {CUBIC: Volume(cubic, scan.grid.resampled(size))}, {}
+    made = Enlarged({CUBIC: Volume(cubic, scan.grid.resampled(size))}, {}, None)
     for count, contender in enumerate(models):
         tell(count / len(models), f"Computing {contender.name}")
         result = contender.super_resolve(scan, planes=planes, dtype="float32", **options)
-        results[contender.name] = result
-        cards[contender.name] = result.report["quality"]
-        notes += [f"{contender.name}: {text}" for text in result.report["warnings"]]
-    return results, cards
+        made.results[contender.name] = result
+        made.cards[contender.name] = result.report["quality"]
+        made.notes += [f"{contender.name}: {text}" for text in result.report["warnings"]]
+    return made
+
+
+def _image(name: str, volume: Volume, part: Volume, window: Window | None, notes: list[str]) -> np.ndarray:
+    """A result at the points of the reference, in units of the window; None if it is in them already."""
+    if not have_the_same_points(part.grid, volume.grid):
+        notes.append(
+            f"{name} has its voxels at other places than the reference and was interpolated to the reference's "
+            "points (cubic B-splines), which blurs it a little."
+        )
+    values = at_points(volume, part.grid)
+    image = np.clip(values, 0, 1) if window is None else window.to_unit(values)
+    if np.ptp(image) == 0:
+        notes.append(f"{name} has the same value everywhere.")
+    return image
+
+
+def _facts(scans: Scans, part: Volume, choice: WindowChoice, settings: Settings, is_simulated: bool) -> dict:
+    whole, acquisition = scans.reference, settings.acquisition
+    start = np.rint(np.linalg.solve(whole.grid.index_to_point, [*part.origin, 1.0])[:3]).astype(int)
+    facts = {
+        "reference": scans.name,
+        "size": list(part.grid.size),
+        "first_voxel": start.tolist(),
+        "spacing_mm": list(part.spacing) if scans.tell_spacing else None,
+        "window": [choice.window.lo, choice.window.hi],
+        "window_reason": choice.reason,
+    }
+    if is_simulated:
+        facts["simulated"] = {
+            "protocol": acquisition.protocol,
+            "blur_voxels": acquisition.blur,
+            "noise_share": acquisition.noise,
+            "seed": settings.seed,
+        }
+    return facts
 
 
 def _simulation_in_words(acquisition: Acquisition) -> str:
