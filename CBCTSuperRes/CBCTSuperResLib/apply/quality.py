@@ -44,6 +44,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -92,22 +93,24 @@ def quality_card(
         From the volume to the result, along (k, j, i).
     """
     start = time.perf_counter()
-    measured = _Measured(volume, result, axes, choice, blanks, card)
+    blur = round(assumed_blur(card, max(axis.scale for axis in axes)), 3)
+    measured = measure(volume, result, axes, choice.window, blanks, blur, card.spec.domain != "other")
+    judged = Judgement(measured, volume, choice, card)
     figures = [
-        measured.consistency(),
-        measured.noise_figure(),
-        measured.edges(),
-        measured.outside_window(),
-        measured.outside_domain(),
+        judged.consistency(),
+        judged.noise(),
+        judged.edges(),
+        judged.outside_window(),
+        judged.outside_domain(),
     ]
     return {
         "format": FORMAT,
         "figures": figures,
-        "warnings": measured.warnings,
-        "assumptions": measured.assumptions,
+        "warnings": judged.warnings,
+        "assumptions": judged.assumptions,
         "slices": measured.slices,
         "blur_pixels": measured.blur,
-        "noise_share_of_window": measured.noise_share,
+        "noise_share_of_window": judged.noise_share,
         "seconds": round(time.perf_counter() - start, 3),
     }
 
@@ -199,35 +202,73 @@ def known_noise(card: ModelCard) -> float | None:
         return None
 
 
-class _Measured:
-    """What was measured, and the words for it."""
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on the slices that were looked at.
 
-    def __init__(self, volume, result, axes, choice, blanks, card) -> None:
+    Attributes
+    ----------
+    slices : list of int
+    blur : float
+        That is assumed, in pixels of the result.
+    noise : (before, after) in grey values, or None
+    residual : float or None
+        Root mean square, in grey values, of what the result, blurred again, leaves to the scan.
+    edge_widths : ndarray, shape (2, n)
+        In mm, before and after, of the clear edges.
+    floor : float
+        The scan's noise in grey values, or the least that is taken for noise.
+    """
+
+    slices: list[int]
+    blur: float
+    noise: tuple[float, float] | None
+    residual: float | None
+    edge_widths: np.ndarray
+    floor: float
+
+
+def measure(
+    volume: Volume,
+    result: np.ndarray,
+    axes: Sequence[Axis],
+    window: Window,
+    blanks: BlankRegion,
+    blur: float,
+    is_comparable: bool,
+) -> Measured:
+    """Compare a result with its scan; nothing is known where they are not the same kind of image."""
+    pairs = list(pairs_of(volume.voxels, result, axes, blanks, (window.lo, window.hi), blur)) if is_comparable else []
+    pieces = [noise_pieces(pair) for _, pair in pairs]
+    noise = noise_of(np.concatenate(pieces, axis=1)) if pieces else None
+    floor = max(noise[0] if noise else 0.0, LEAST_NOISE * window.width)
+    sigma = [blur if axis.scale > 1 else 0.0 for axis in axes[1:]]
+    least = max(0.1 * window.width, 6 * floor)
+    widths = [edge_widths(pair, least) for _, pair in pairs]
+    return Measured(
+        slices=[k for k, _ in pairs],
+        blur=blur,
+        noise=noise,
+        residual=residual([pair for _, pair in pairs], sigma, floor),
+        edge_widths=np.concatenate(widths, axis=1) * float(np.mean(volume.spacing[:2])) if widths else np.empty((2, 0)),
+        floor=floor,
+    )
+
+
+class Judgement:
+    """The figures of a card, in words, and the warnings that go with them."""
+
+    def __init__(self, measured: Measured, volume: Volume, choice: WindowChoice, card: ModelCard) -> None:
         self.warnings: list[str] = []
-        self._volume, self._card, self._choice, self._window = volume, card, choice, choice.window
-        self.blur = round(assumed_blur(card, max(axis.scale for axis in axes)), 3)
+        self._measured, self._volume, self._card = measured, volume, card
+        self._choice, self._window = choice, choice.window
         self._is_other_kind = card.spec.domain == "other"
         self._unknown = OTHER_KIND if self._is_other_kind else UNKNOWN
-        window = (choice.window.lo, choice.window.hi)
-        pairs = [] if self._is_other_kind else list(pairs_of(volume.voxels, result, axes, blanks, window, self.blur))
-        self.slices = [k for k, _ in pairs]
-        pieces = [noise_pieces(pair) for _, pair in pairs]
-        self._noise = noise_of(np.concatenate(pieces, axis=1)) if pieces else None
-        self._sigma = [self.blur if axis.scale > 1 else 0.0 for axis in axes[1:]]
-        self._residual = residual([pair for _, pair in pairs], self._sigma, self._floor)
-        least = max(0.1 * self._window.width, 6 * self._floor)
-        widths = [edge_widths(pair, least) for _, pair in pairs]
-        self._widths = np.concatenate(widths, axis=1) if widths else np.empty((2, 0))
-        self._pixel = float(np.mean(volume.spacing[:2]))
-
-    @property
-    def _floor(self) -> float:
-        """The scan's noise in grey values, or the least that is taken for noise."""
-        return max(self._noise[0] if self._noise else 0.0, LEAST_NOISE * self._window.width)
 
     @property
     def _is_noisy(self) -> bool:
-        return bool(self._noise) and self._noise[0] >= self._floor
+        noise = self._measured.noise
+        return bool(noise) and noise[0] >= self._measured.floor
 
     @property
     def _unit(self) -> str:
@@ -237,19 +278,22 @@ class _Measured:
 
     @property
     def noise_share(self) -> float | None:
-        return round(self._noise[0] / self._window.width, 5) if self._noise else None
+        noise = self._measured.noise
+        return round(noise[0] / self._window.width, 5) if noise else None
 
     @property
     def assumptions(self) -> str:
         if self._is_other_kind:
             return "The result is another kind of image than the scan; nothing of it was compared with the scan."
         return (
-            f"Measured on {len(self.slices)} slices. Agreement with the scan assumes that the scan is the result, "
-            f"blurred by a Gaussian of {self.blur:.3g} pixels of the result and averaged over its own pixels."
+            f"Measured on {len(self._measured.slices)} slices. Agreement with the scan assumes that the scan is the "
+            f"result, blurred by a Gaussian of {self._measured.blur:.3g} pixels of the result and averaged over its "
+            "own pixels."
         )
 
     def consistency(self) -> dict:
-        value = None if self._residual is None else round(self._residual / self._floor, 3)
+        found = self._measured
+        value = None if found.residual is None else round(found.residual / found.floor, 3)
         if value is not None and value > CONTRADICTED:
             self.warnings.append(
                 f"Blurred again, the result differs from the scan by {value:.2g} x {self._unit}: it shows things that "
@@ -272,8 +316,8 @@ class _Measured:
             "x noise",
         )
 
-    def noise_figure(self) -> dict:
-        before, after = self._noise or (None, None)
+    def noise(self) -> dict:
+        before, after = self._measured.noise or (None, None)
         more = before is not None and after > max(1.05 * before, LEAST_NOISE * self._window.width)
         if more:
             self.warnings.append("The result is noisier than the scan.")
@@ -286,8 +330,8 @@ class _Measured:
 
     def edges(self) -> dict:
         before = after = None
-        if self._widths.shape[1] >= FEWEST_EDGES:
-            before, after = (float(width) * self._pixel for width in np.median(self._widths, axis=1))
+        if self._measured.edge_widths.shape[1] >= FEWEST_EDGES:
+            before, after = map(float, np.median(self._measured.edge_widths, axis=1))
         blunt = before is not None and after > before
         if blunt:
             self.warnings.append("Edges are no sharper than with cubic interpolation.")
