@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_QT = """
 import sys
 sys.path.insert(0, {library!r})
-for name in ("torch", "cv2", "safetensors", "tqdm", "pydicom", "scipy", "qt", "ctk", "slicer", "vtk"):
+for name in ("torch", "cv2", "safetensors", "tqdm", "pydicom", "tifffile", "scipy", "qt", "ctk", "slicer", "vtk"):
     sys.modules[name] = None
 import CBCTSuperResLib.batch, CBCTSuperResLib.jobs.job, CBCTSuperResLib.jobs.worker
 import CBCTSuperResLib.models.folder, CBCTSuperResLib.models.card, CBCTSuperResLib.cli.apply

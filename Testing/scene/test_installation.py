@@ -13,6 +13,7 @@ from CBCTSuperResLib.scene import installation
 
 COMPLETE = {"torch": "2.6.0+cpu", "opencv-contrib-python": "4.8.1.78", "safetensors": "0.5", "tqdm": "4.66"}
 COMPLETE["pydicom"] = "2.4.4"
+COMPLETE["tifffile"] = "2024.1.30"
 
 
 @pytest.fixture

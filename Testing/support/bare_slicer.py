@@ -18,7 +18,7 @@ STAND_IN = {path.stem for path in (ROOT / "Testing" / "standin").glob("*.py")}
 KNOWN = set(sys.stdlib_module_names) | STAND_IN | {path.stem for path in Path(__file__).parent.glob("*.py")}
 KNOWN |= {"numpy", "vtk", "vtkmodules", "SimpleITK", "slicer", "slicer_core", "PySide6", "shiboken6", "shibokensupport"}
 KNOWN |= {"CBCTSuperRes", "CBCTSuperResTraining", "CBCTSuperResLib"}
-BLOCKED = ("torch", "cv2", "safetensors", "tqdm", "pydicom")
+BLOCKED = ("torch", "cv2", "safetensors", "tqdm", "pydicom", "tifffile")
 BLOCKED += ("scipy", "matplotlib", "pydantic", "skimage", "pandas", "PIL")
 
 NOT_INSTALLED = "PyTorch is needed and missing."

@@ -51,6 +51,7 @@ OTHERS = (
     ),
     Requirement("safetensors", ("safetensors",)),
     Requirement("pydicom>=2.4", ("pydicom",), (2, 4)),
+    Requirement("tifffile>=2023.1.23", ("tifffile",), (2023, 1, 23)),
     Requirement("tqdm", ("tqdm",)),
 )
 TRAINING_EXTRAS = (

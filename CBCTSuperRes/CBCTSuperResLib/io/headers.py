@@ -1,7 +1,8 @@
-"""What the header of a volume file says, after it was proven against the file; the same for NRRD, MetaImage and NIfTI.
+"""What the header of a volume or picture file says, after it was proven against the file, whatever the format.
 
-The headers are read by `nrrd`, `metaimage` and `nifti`, the voxels by `volume_files`: no library sees the file, so that
-one which was made to break a library reaches none, and nothing that is said in it is replaced by something kinder.
+Headers of volumes are read by `nrrd`, `metaimage` and `nifti`, the voxels by `volume_files`: no library sees the file,
+so that one which was made to break a library reaches none, and nothing that it says is replaced by something kinder.
+Pictures are read by `slice_files`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..core.volume import Grid
 
 LONGEST_HEADER = 1 << 18  # bytes
 LARGEST_AXIS = 1 << 31
+LARGEST_IMAGE = 1 << 40  # bytes
 LARGEST_VOLUME = 1 << 48  # bytes; what is larger is no scan
 AGAIN = "Copy or export it again."
 MM_PER = {
@@ -96,20 +98,61 @@ class VolumeHeader:
         """In memory: the native type, which a scale may widen to float32 or int32."""
         if self.dtype is None:
             return None
-        native = self.dtype.newbyteorder("=")
-        slope, intercept = self.scale
-        if self.scale == (1.0, 0.0):
-            return native
-        if native.kind in "iu" and slope == 1 and float(intercept).is_integer():
-            limits = np.iinfo(native)
-            return np.result_type(
-                np.min_scalar_type(int(limits.min + intercept)), np.min_scalar_type(int(limits.max + intercept))
-            )
-        return np.dtype(np.float64 if native.itemsize > 4 else np.float32)
+        return _grey_type(self.dtype, self.scale)
 
     def grid(self, spacing: Sequence[float] | None = None) -> Grid:
         """The grid of the first three dimensions, with `spacing` in mm instead of the header's if given."""
         return Grid(self.size[:3], tuple(spacing or self.spacing or (1.0, 1.0, 1.0)), self.origin, self.direction)
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What a picture file holds.
+
+    Attributes
+    ----------
+    path : Path
+    size : (columns, rows)
+    pages : int
+        All of the same size and type.
+    dtype : numpy.dtype
+        As stored.
+    components : int
+        Values per pixel.
+    scale : (slope, intercept)
+        Grey value = slope * stored + intercept: ImageJ's calibration.
+    spacing : (x, y, z) in mm, or None if not all of it is recorded
+    warnings : tuple of str
+    """
+
+    path: Path
+    size: tuple[int, int]
+    pages: int
+    dtype: np.dtype
+    components: int = 1
+    scale: tuple[float, float] = (1.0, 0.0)
+    spacing: tuple[float, float, float] | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def page_bytes(self) -> int:
+        return self.size[0] * self.size[1] * self.components * self.dtype.itemsize
+
+    @property
+    def grey_type(self) -> np.dtype:
+        """Of the grey values, in native byte order."""
+        return _grey_type(self.dtype, self.scale)
+
+
+def _grey_type(stored: np.dtype, scale: tuple[float, float]) -> np.dtype:
+    """A native type that holds slope * stored + intercept."""
+    native, (slope, intercept) = stored.newbyteorder("="), scale
+    if scale == (1.0, 0.0):
+        return native
+    if native.kind in "iu" and slope == 1 and float(intercept).is_integer():
+        low, high = (int(limit + intercept) for limit in (np.iinfo(native).min, np.iinfo(native).max))
+        return np.min_scalar_type(high) if low >= 0 else np.min_scalar_type(min(low, -1 - high))
+    return np.dtype(np.float64 if native.itemsize > 4 else np.float32)
 
 
 def header_text(path: Path, end: str) -> tuple[str, int]:

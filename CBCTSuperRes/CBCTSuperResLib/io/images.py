@@ -1,17 +1,15 @@
-"""SimpleITK images as numpy arrays: facts of a file, its voxels without a copy, and errors in plain words."""
+"""SimpleITK images as numpy arrays without a copy, and errors in plain words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..core.errors import InputError, ResourceError
-from ..core.volume import Grid
 
 NUMPY_TYPES = {
     getattr(sitk, "sitk" + name): np.dtype(kind)
@@ -32,44 +30,6 @@ NUMPY_TYPES = {
 REPAIR = "Copy or export it again and check that it opens in 3D Slicer."
 
 
-@dataclass(frozen=True)
-class ImageFacts:
-    """What the header of an image file says.
-
-    Attributes
-    ----------
-    size, spacing, origin : tuple
-        One entry per dimension, in the order (i, j, k, ...); mm, LPS.
-    direction : ndarray, shape (dimensions, dimensions)
-    dtype : numpy.dtype or None
-        None for colour, vectors, complex numbers and other types that are no grey values.
-    type_name : str
-        The type in words.
-    components : int
-        Values per voxel.
-    metadata : dict
-        Text by key; DICOM keys are "gggg|eeee".
-    """
-
-    size: tuple[int, ...]
-    spacing: tuple[float, ...]
-    origin: tuple[float, ...]
-    direction: np.ndarray
-    dtype: np.dtype | None
-    type_name: str
-    components: int
-    metadata: dict[str, str]
-
-    @property
-    def nbytes(self) -> int:
-        itemsize = self.dtype.itemsize if self.dtype else 0
-        return int(np.prod(self.size, dtype=np.int64)) * itemsize * self.components
-
-    def grid(self, spacing: Sequence[float] | None = None) -> Grid:
-        """The grid of the first three dimensions, with `spacing` in mm instead of the header's if given."""
-        return Grid(self.size[:3], tuple(spacing or self.spacing[:3]), self.origin[:3], self.direction[:3, :3])
-
-
 class _ImageMemory:
     """Lends the memory of an image to an array, which keeps the image alive through its `base`."""
 
@@ -80,43 +40,24 @@ class _ImageMemory:
         self.__array_interface__ = interface
 
 
-def read_facts(path: str | Path, io: str = "") -> ImageFacts:
-    """Facts of an image file, without its voxels.
+def read_voxels(path: str | Path, io: str) -> np.ndarray:
+    """The voxels of an image file, last axis first, read-only and without a second copy in memory.
+
+    The file was made by us, or proven by us to be what it says: the library trusts what it reads.
 
     Parameters
     ----------
     path : path
     io : str
-        Name of the only ITK reader to try, for instance "GDCMImageIO"; empty for the fitting one.
+        Name of the only ITK reader to try, for instance "GDCMImageIO".
 
     Raises
     ------
-    InputError
-        If the file is not readable as an image.
+    InputError, ResourceError
     """
-    reader = _reader(path, io)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
-    dimensions = reader.GetDimension()
-    components = reader.GetNumberOfComponents()
-    pixel = reader.GetPixelIDValue()
-    return ImageFacts(
-        size=tuple(reader.GetSize()),
-        spacing=tuple(reader.GetSpacing()),
-        origin=tuple(reader.GetOrigin()),
-        direction=np.reshape(reader.GetDirection(), (dimensions, dimensions)),
-        dtype=NUMPY_TYPES.get(pixel) if components == 1 else None,
-        type_name=sitk.GetPixelIDValueAsString(pixel),
-        components=components,
-        metadata={key: _clean(reader.GetMetaData(key)) for key in reader.GetMetaDataKeys()},
-    )
-
-
-def read_voxels(path: str | Path, io: str = "") -> np.ndarray:
-    """The voxels of an image file, last axis first, read-only and without a second copy in memory."""
-    reader = _reader(path, io)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(io)
+    reader.SetFileName(str(path))
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -155,18 +96,6 @@ def reason(error: Exception) -> str:
     lines = [line.strip(" .|") for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if "/" not in line and "No such file" not in line]
     return (telling or ["no reason given"])[-1]
-
-
-def _reader(path: str | Path, io: str) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(io)
-    reader.SetFileName(str(path))
-    return reader
-
-
-def _clean(text: str) -> str:
-    """Without padding, and printable whatever the file's character set."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip(" \0")
 
 
 def _unreadable(path: str | Path, error: RuntimeError) -> InputError | ResourceError:

@@ -98,8 +98,8 @@ def read_volume(
     volume = source.read()
     voxels = _tidy(volume.voxels)
     check_voxels(voxels)
-    warnings = source.probe.warnings
-    return replace(volume, voxels=voxels, report={"warnings": list(warnings)} if warnings else {})
+    warnings = [*source.probe.warnings, *volume.report.get("warnings", ())]
+    return replace(volume, voxels=voxels, report={"warnings": warnings} if warnings else {})
 
 
 def probe(
@@ -134,7 +134,7 @@ def _find(path: str | Path, spacing: Sequence[float] | None, series: str | None,
     if format_of(path) in VOLUME_FORMATS:
         return _in_file(path, spacing, override)
     if format_of(path) in (".tif", ".tiff"):
-        return _in_slices([path], spacing)
+        return _in_slices([path], spacing, override)
     if format_of(path) in DICOM_FORMATS or is_dicom(path):
         from .dicom import series_of_file
 
@@ -205,7 +205,7 @@ def _in_folder(folder: Path, spacing: Sequence[float] | None, series: str | None
                 f"{folder} holds no DICOM images that can be read. {' '.join(told(lost))}", "Copy or export it again."
             )
     if content.pictures:
-        source = _in_slices(slices.find_slices(folder), spacing)
+        source = _in_slices(content.pictures, spacing, override)
         return replace(source, probe=replace(source.probe, warnings=(*source.probe.warnings, *told(_besides(content)))))
     inside = [path.name for path in (*content.volumes, *content.results, *content.subfolders)]
     hint = f" It holds {', '.join(inside[:8])}." if inside else ""
@@ -257,14 +257,26 @@ def _in_series(
     return _Source(found, lambda: replace(stack.read(), grid=grid))
 
 
-def _in_slices(files: list[Path], spacing: Sequence[float] | None) -> _Source:
-    grid, facts = slices.examine(files, spacing)
-    return _Source(Probe("slices", grid, facts.dtype), lambda: Volume(slices.stack(files, facts), grid))
+def _in_slices(files: Sequence[Path], spacing: Sequence[float] | None, override: bool) -> _Source:
+    found = slices.examine(files)
+    warnings = found.warnings
+    if found.spacing:
+        spacing, said = _settled_spacing(found.spacing, spacing, override)
+        warnings += said
+    elif not spacing:
+        raise InputError(*slices.NEEDS_SPACING)
+    grid = Grid(found.size, tuple(spacing))
+
+    def read() -> Volume:
+        voxels, noticed = found.read()
+        return Volume(voxels, grid, report={"warnings": noticed})
+
+    return _Source(Probe("slices", grid, found.dtype, tuple(warnings)), read)
 
 
 def _in_exchange(path: Path) -> _Source:
     volume = read_exchange(path)
-    return _Source(Probe("exchange file", volume.grid, volume.voxels.dtype), lambda: volume)
+    return _Source(Probe("exchange file", volume.grid, volume.voxels.dtype), lambda: replace(volume, report={}))
 
 
 def _in_file(path: Path, spacing: Sequence[float] | None, override: bool) -> _Source:

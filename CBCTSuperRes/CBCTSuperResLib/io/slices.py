@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.volume import Grid
 from .checks import check_size
-from .formats import PICTURE_FORMATS, format_of
-from .images import ImageFacts, read_facts, read_voxels
+from .headers import PictureFacts
+from .slice_files import read_facts, read_pixels
+from .slice_names import ordered
 
 NEEDS_SPACING = (
     "Image slices do not record their distance.",
@@ -21,63 +21,89 @@ NEEDS_SPACING = (
 STRANGER = "Remove the images that do not belong to the volume."
 
 
-def find_slices(folder: Path) -> list[Path]:
-    """The TIFF or PNG files of a folder in the order that people count: slice2 before slice10."""
-    files = [path for path in folder.iterdir() if format_of(path) in PICTURE_FORMATS and not path.name.startswith(".")]
-    return sorted(files, key=_natural_key)
+@dataclass(frozen=True)
+class Slices:
+    """Slices in the order of k, or one file with all of them; looked at, not read yet.
+
+    Attributes
+    ----------
+    files : tuple of PictureFacts
+    """
+
+    files: tuple[PictureFacts, ...]
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        first = self.files[0]
+        return (*first.size, first.pages if len(self.files) == 1 else len(self.files))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the grey values."""
+        return self.files[0].grey_type
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """As a single file records it."""
+        return self.files[0].spacing if len(self.files) == 1 else None
+
+    @property
+    def warnings(self) -> list[str]:
+        return list(dict.fromkeys(text for facts in self.files for text in facts.warnings))
+
+    def read(self) -> tuple[np.ndarray, list[str]]:
+        """The voxels, (k, j, i), and what was noticed in them."""
+        if len(self.files) == 1:
+            return read_pixels(self.files[0]), []
+        voxels, doubles = np.empty(self.size[::-1], self.dtype), []
+        for k, facts in enumerate(self.files):
+            voxels[k] = read_pixels(facts)[0]
+            if k and np.array_equal(voxels[k], voxels[k - 1]) and voxels[k].min() < voxels[k].max():
+                doubles.append(f"{self.files[k - 1].path.name} and {facts.path.name}")
+        if doubles:
+            more = f", and {len(doubles) - 1} more such pairs" if len(doubles) > 1 else ""
+            return voxels, [f"{doubles[0]} hold the same pixels{more}: is one of them a copy?"]
+        return voxels, []
 
 
-def examine(files: Sequence[Path], spacing: Sequence[float] | None) -> tuple[Grid, ImageFacts]:
-    """The grid of these slices, or of a single file's pages, and the facts of the first file.
-
-    The first slice is k = 0 and the axes are along x, y and z.
+def examine(files: Sequence[Path]) -> Slices:
+    """Look at slices, which must be numbered and alike, or at the pages of a single file.
 
     Raises
     ------
     InputError
-        If the spacing (x, y, z) in mm is not given, or the images are colour or of different formats.
+        If slices are missing or doubled, colour, unlike each other, or damaged; see also `slice_names.ordered`.
     """
-    if not spacing:
-        raise InputError(*NEEDS_SPACING)
     kinds = sorted({path.suffix.lower().replace("tiff", "tif") for path in files})
     if len(kinds) > 1:
         raise InputError(f"The folder holds slices of different formats ({', '.join(kinds)}).", "Keep one kind in it.")
-    facts = read_facts(files[0])
-    size = facts.size if len(files) == 1 else (*facts.size[:2], len(files))
-    check_size(size, facts.components)
-    return Grid(size, tuple(spacing)), facts
+    found = [read_facts(path) for path in ordered(files)]
+    first = found[0]
+    if first.components > 1:
+        raise InputError(f"{first.path.name} is a colour image.", "Save the slices with one grey value in each pixel.")
+    for facts in found[1:]:
+        _check_like_first(facts, first)
+    slices = Slices(tuple(found))
+    check_size(slices.size if slices.size[2] > 1 else slices.size[:2])
+    return slices
 
 
-def stack(files: Sequence[Path], first: ImageFacts) -> np.ndarray:
-    """The voxels of slices that must all be like the first, or of one file's pages.
-
-    Raises
-    ------
-    InputError
-        If an image differs in size, type or number of pages, or is not readable.
-    """
-    if len(files) == 1:
-        return read_voxels(files[0])
-    voxels = np.empty((len(files), first.size[1], first.size[0]), first.dtype)
-    for k, path in enumerate(files):
-        _check_like_first(path, first)
-        voxels[k] = read_voxels(path).reshape(voxels.shape[1:])
-    return voxels
-
-
-def _check_like_first(path: Path, first: ImageFacts) -> None:
-    facts = read_facts(path)
+def _check_like_first(facts: PictureFacts, first: PictureFacts) -> None:
+    name = facts.path.name
     if facts.components > 1:
-        raise InputError(f"{path.name} is a colour image.", "Save the slices with one grey value in each pixel.")
-    if len(facts.size) > 2 and facts.size[2] > 1:
-        raise InputError(f"{path.name} has several pages.", "Keep either single slices or one file of many pages.")
-    if (facts.size, facts.dtype) != (first.size, first.dtype):
+        raise InputError(f"{name} is a colour image.", "Save the slices with one grey value in each pixel.")
+    several = next((one for one in (first, facts) if one.pages > 1), None)
+    if several:
         raise InputError(
-            f"{path.name} is unlike the first slice: {facts.size[:2]} pixels of {facts.dtype}, "
-            f"not {first.size[:2]} of {first.dtype}.",
+            f"{several.path.name} has several pages.", "Keep either single slices or one file of many pages."
+        )
+    if (facts.size, facts.dtype.newbyteorder("=")) != (first.size, first.dtype.newbyteorder("=")):
+        raise InputError(
+            f"{name} is unlike the first slice: {facts.size} pixels of {facts.dtype.name}, not {first.size} of "
+            f"{first.dtype.name}.",
             STRANGER,
         )
-
-
-def _natural_key(path: Path) -> list:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem.casefold())]
+    if facts.scale != first.scale:
+        raise InputError(
+            f"The grey values of {name} are calibrated (ImageJ) unlike those of the first slice.", STRANGER
+        )

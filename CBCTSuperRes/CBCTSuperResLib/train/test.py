@@ -20,9 +20,9 @@ from ..core.errors import Cancelled, InputError, ModelError
 from ..core.options import Options
 from ..core.progress import Report, part_of
 from ..importers import import_checkpoint
-from ..io.images import read_voxels
 from ..io.pictures import distinct, file_name, write_picture
 from ..io.read import probe
+from ..io.volume_files import read_header, read_voxels
 from ..measure.fidelity import psnr_8bit
 from ..models.folder import SUFFIX
 from ..models.model import Model
@@ -244,7 +244,7 @@ def _enlarged(
         part = part_of(progress, first / len(images), number / len(images))
         apply_to_file(low.path, path, model, own, part, cancelled)
         if dataset.dataroot_HR:
-            voxels = read_voxels(path)
+            voxels = read_voxels(read_header(path))
             for n in range(first, number):
                 yield images[n], images.window.to_unit(voxels[n - first])
     yield from slices(number, len(images))

@@ -23,8 +23,8 @@ import numpy as np
 from ...core.errors import InputError, OptionError, OutputError
 from ...core.memory import available_memory, readable
 from ...io.checks import slabs
-from ...io.images import read_voxels
 from ...io.read import read_volume
+from ...io.slice_files import read_facts, read_pixels
 from ...io.write import check_disk
 from ...scan.window import Window
 from .files import Plane, naming
@@ -38,7 +38,7 @@ THREADS = 8
 def done_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`work(item)` for each item, in order; only a few results exist before they are taken.
 
-    Files are read this way: SimpleITK decodes without holding Python's lock. What `work` raises is raised here.
+    Files are read this way, as unpacking does not hold Python's lock. What `work` raises is raised here.
     """
     threads = min(THREADS, os.cpu_count() or 1)
     items = iter(items)
@@ -214,7 +214,7 @@ def _decoded(channels: int, planes: list[Plane]) -> np.ndarray:
     plane = planes[0]
     if plane.entry.is_volume:
         return read_voxels_of(plane)
-    pixels = read_voxels(plane.entry.path).reshape(*plane.size, -1)
+    pixels = read_pixels(read_facts(plane.entry.path)).reshape(*plane.size, -1)
     pixels = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
     count = pixels.shape[-1] - (pixels.shape[-1] in (2, 4))  # opacity is left out
     pixels = np.moveaxis(pixels[..., :count], -1, 0)

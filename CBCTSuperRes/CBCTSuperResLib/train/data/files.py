@@ -25,8 +25,8 @@ from ...apply.tiles import neighbour
 from ...core.errors import InputError, OptionError, SuperResError
 from ...io.folders import LeftOut, content_of, told
 from ...io.formats import PICTURE_FORMATS, VOLUME_FORMATS, format_of
-from ...io.images import read_facts
 from ...io.read import probe
+from ...io.slice_files import read_facts
 
 SHOWN = 5
 
@@ -283,13 +283,9 @@ def naming(entry: Entry, work: Callable[[], Result]) -> Result:
 
 def _plane_of_file(entry: Entry) -> Plane:
     facts = read_facts(entry.path)
-    if any(n > 1 for n in facts.size[2:]):
-        raise InputError(f"{entry.path} has {facts.size[2]} pages.", "Save each slice as a file of its own.")
-    bits = re.search(r"(\d+)[- ]bit", facts.type_name)
-    itemsize = int(bits[1]) // 8 if bits else 8
-    columns, rows = facts.size[:2]
-    nbytes = rows * columns * facts.components * itemsize
-    return Plane(entry, entry.name, (rows, columns), nbytes, nbytes)
+    if facts.pages > 1:
+        raise InputError(f"{entry.path} has {facts.pages} pages.", "Save each slice as a file of its own.")
+    return Plane(entry, entry.name, facts.size[::-1], facts.page_bytes, facts.page_bytes)
 
 
 def _planes_of_volume(entry: Entry, axis: str, slices: tuple[int, int] | None) -> list[Plane]:
