@@ -18,7 +18,7 @@ from ..io.volume import Volume
 from ..models.card import read_card
 from ..models.folder import DEFAULT_MODEL, find_model
 from ..scan.window import PRESETS, Window
-from .terminal import NOTICE, Progress, add_command
+from .terminal import NOTICE, Progress, add_command, blank_value
 
 
 def add_apply_commands(commands) -> None:
@@ -53,7 +53,9 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     )
     presets = "; ".join(f"{name}: {preset.title}" for name, preset in PRESETS.items())
     window.add_argument("--preset", choices=PRESETS, metavar="NAME", help=f"normalisation range by name ({presets})")
-    what.add_argument("--blank", type=_blank, default="auto", metavar="auto|none|VALUE", help="what is blank region")
+    what.add_argument(
+        "--blank", type=blank_value, default="auto", metavar="auto|none|VALUE", help="what is blank region"
+    )
     what.add_argument("--smooth", type=float, metavar="SIGMA", help="mild Gaussian before the network, in pixels")
 
     where = parser.add_argument_group("result")
@@ -142,15 +144,6 @@ def _scale(text: str) -> float | tuple[float, ...]:
     if len(factors) not in (1, 3):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a factor nor three of them, as in 1,1,2.2")
     return factors[0] if len(factors) == 1 else factors
-
-
-def _blank(text: str) -> str | float:
-    if text in ("auto", "none"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is neither "auto", "none" nor a grey value') from None
 
 
 def box_from_numbers(numbers: list[int] | None) -> tuple | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..prepare.options import FORMATS, INTENSITIES, PLANES, REGIONS, PrepareOptions
 from ..scan.window import PRESETS
-from .terminal import Progress, add_command
+from .terminal import Progress, add_command, blank_value
 
 
 def add_prepare_command(commands) -> None:
@@ -57,7 +57,7 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for side in ("lr", "hr"):
         grey.add_argument(
-            f"--blank-{side}", type=_blank, default="auto", metavar="auto|none|VALUE", help="what is blank region"
+            f"--blank-{side}", type=blank_value, default="auto", metavar="auto|none|VALUE", help="what is blank region"
         )
 
     how = parser.add_argument_group("registration")
@@ -104,15 +104,6 @@ def options_from(parsed: argparse.Namespace) -> PrepareOptions:
     values = {f.name: getattr(parsed, f.name) for f in fields(PrepareOptions) if hasattr(parsed, f.name)}
     values["window"] = parsed.preset or parsed.window
     return PrepareOptions(**values)
-
-
-def _blank(text: str) -> str | float:
-    if text in ("auto", "none"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is neither "auto", "none" nor a grey value') from None
 
 
 def run_prepare(parsed: argparse.Namespace) -> None:

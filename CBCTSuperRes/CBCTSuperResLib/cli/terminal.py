@@ -1,4 +1,4 @@
-"""What the commands of the terminal share: how one is declared, and the progress bar."""
+"""What the commands of the terminal share: how one is declared, arguments of several, and the progress bar."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ def add_command(commands, name: str, text: str, run: Callable | None = None) -> 
     if run:
         parser.set_defaults(run=run)
     return parser
+
+
+def blank_value(text: str) -> str | float:
+    """What an argument says of the blank region: "auto", "none" or a grey value."""
+    if text in ("auto", "none"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is neither "auto", "none" nor a grey value') from None
 
 
 class Progress:

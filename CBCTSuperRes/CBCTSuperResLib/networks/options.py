@@ -38,6 +38,26 @@ def option(default: Any, meaning: str, *, seed: bool = False, **rules: Any) -> A
     return field(default=default, metadata=metadata)
 
 
+def in_channels() -> Any:
+    """The field `in_nc` of networks that may see neighbouring slices."""
+    meaning = (
+        "Channels of LR: 1 for grey, 3 for colour. With out_nc 1 also 3, 5, 7 or 9: so many neighbouring slices, of "
+        "which the middle one is enlarged."
+    )
+    return option(1, meaning, seed=True, choices=(1, 3, 5, 7, 9))
+
+
+def out_channels() -> Any:
+    """The field `out_nc` of the same networks."""
+    return option(1, "Channels of HR: as in_nc, or 1 with neighbouring slices.", seed=True, choices=(1, 3))
+
+
+def neighbouring_slices() -> Any:
+    """The field `slices` of the same networks."""
+    meaning = "Neighbouring slices on either side that come as channels, in their order; the middle one is enlarged."
+    return option(0, meaning, minimum=0, derived=True)
+
+
 def check_limits(options: Any) -> None:
     """Compare every field of a dataclass of options with its own rules.
 
@@ -71,14 +91,8 @@ class UNetSPSROptions:
 
     nf: int = option(64, "Features of the trunk and of the gradient branch.", seed=True, minimum=1)
     nb: int = option(23, "Residual blocks of the trunk; RRDBs in unetspsr_net.", seed=True, minimum=4)
-    in_nc: int = option(
-        1,
-        "Channels of LR: 1 for grey, 3 for colour. With out_nc 1 also 3, 5, 7 or 9: so many neighbouring slices, of "
-        "which the middle one is enlarged.",
-        seed=True,
-        choices=(1, 3, 5, 7, 9),
-    )
-    out_nc: int = option(1, "Channels of HR: as in_nc, or 1 with neighbouring slices.", seed=True, choices=(1, 3))
+    in_nc: int = in_channels()
+    out_nc: int = out_channels()
     gc: int = option(
         32, "Growth channels of the dense blocks; honoured, unlike in the public code.", seed=True, minimum=1
     )
@@ -90,12 +104,7 @@ class UNetSPSROptions:
         ascending=True,
     )
     scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
-    slices: int = option(
-        0,
-        "Neighbouring slices on either side that come as channels, in their order; the middle one is enlarged.",
-        minimum=0,
-        derived=True,
-    )
+    slices: int = neighbouring_slices()
 
     @property
     def branch_taps(self) -> tuple[int, ...]:
@@ -133,14 +142,8 @@ class ResidualOptions:
 
     nf: int = option(64, "Features.", seed=True, minimum=1)
     nb: int = option(23, "Residual blocks.", seed=True, minimum=1)
-    in_nc: int = option(
-        1,
-        "Channels of LR: 1 for grey, 3 for colour. With out_nc 1 also 3, 5, 7 or 9: so many neighbouring slices, of "
-        "which the middle one is enlarged.",
-        seed=True,
-        choices=(1, 3, 5, 7, 9),
-    )
-    out_nc: int = option(1, "Channels of HR: as in_nc, or 1 with neighbouring slices.", seed=True, choices=(1, 3))
+    in_nc: int = in_channels()
+    out_nc: int = out_channels()
     unshuffle: int = option(
         1,
         "Edge of the squares of pixels that become one place with as many more channels: 2 gives the same operations "
@@ -153,12 +156,7 @@ class ResidualOptions:
         choices=CONDITIONS,
     )
     scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
-    slices: int = option(
-        0,
-        "Neighbouring slices on either side that come as channels, in their order; the middle one is enlarged.",
-        minimum=0,
-        derived=True,
-    )
+    slices: int = neighbouring_slices()
 
     def check(self) -> None:
         """Refuse what does not fit together.
