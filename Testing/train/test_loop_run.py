@@ -192,13 +192,13 @@ def test_a_signal_lets_the_iteration_end_saves_and_ends_as_cancelled(tmp_path, n
 
     class Sender(Observer):
         def progress(self, step, seconds_per_step, remaining_s) -> None:
-            if step == 3:
+            if step == 1:
                 signal.raise_signal(number)
 
-    with pytest.raises(Cancelled, match="after step 3 of 50") as caught:
+    with pytest.raises(Cancelled, match="after step 1 of 50") as caught:
         run.train(options, observers=[Sender()])
     assert caught.value.exit_code == 130
-    assert read_checkpoint(options.run_folder / "training_state" / "3.state")["step"] == 3
+    assert read_checkpoint(options.run_folder / "training_state" / "1.state")["step"] == 1
     assert status(options)["state"] == "stopped" and signal.getsignal(number) is before
 
 
@@ -231,21 +231,21 @@ def test_a_run_may_be_stopped_from_outside_the_main_thread(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_report_and_the_last_good_checkpoint(tmp_path, monkeypatch):
-    options, step = tiny_options(tmp_path, niter=9), UNetSPSRRecipe.step
+    options, step = tiny_options(tmp_path, niter=4), UNetSPSRRecipe.step
 
     def spoilt(recipe, this):
-        if this.number == 5:
+        if this.number == 3:
             this.batches[0]["HR"][0, 0, 0, 0] = float("nan")
         return step(recipe, this)
 
     monkeypatch.setattr(UNetSPSRRecipe, "step", spoilt)
-    with pytest.raises(SuperResError, match=r"not finite in step 5.*4\.state is intact.*--resume auto"):
+    with pytest.raises(SuperResError, match=r"not finite in step 3.*2\.state is intact.*--resume auto"):
         run.train(options)
     report = json.loads((options.run_folder / "failure.json").read_text())
-    assert report["step"] == 5 and report["network"] == "G" and report["loss"] == "nan"
+    assert report["step"] == 3 and report["network"] == "G" and report["loss"] == "nan"
     assert len(report["images"]) == 2 and all("procedural" in name for name in report["images"])
     assert float(report["last_logged"]["l_g_pix"]) > 0
-    payload = read_checkpoint(options.run_folder / "training_state" / "4.state")
+    payload = read_checkpoint(options.run_folder / "training_state" / "2.state")
     assert all(torch.isfinite(value).all() for value in payload["networks"]["G"].values())
     assert status(options)["state"] == "failed"
     monkeypatch.setattr(UNetSPSRRecipe, "step", step)
@@ -311,7 +311,7 @@ def test_not_even_one_image_fits(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_ends_the_run_with_the_old_checkpoint_intact(tmp_path, monkeypatch):
-    options, write = tiny_options(tmp_path, niter=9), checkpoints._write
+    options, write = tiny_options(tmp_path, niter=4), checkpoints._write
 
     def full(payload, path):
         if payload["step"] > 2:
