@@ -15,17 +15,17 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..core.errors import Cancelled, DependencyError, SuperResError
-from .apply import add_apply_commands
-from .evaluate import add_evaluate_command
-from .models import add_models_commands
-from .phantom import add_phantom_command
-from .prepare import add_prepare_command
-from .terminal import NOTICE
-from .train import add_training_commands
+from .child import begin_as_child, run_in_child, wants_child
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; returns its exit code.
+
+    Without arguments it runs those of the program, and commands that read scans in a child process.
+    """
+    if arguments is None and wants_child(sys.argv[1:]):
+        return run_in_child(sys.argv[1:])
+    begin_as_child()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve a machine that does other work too
     parsed = make_parser().parse_args(arguments)
@@ -49,7 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command."""
+    """The parser of the whole command; imports what the commands need, which whoever waits for a child does not."""
+    from .apply import add_apply_commands
+    from .evaluate import add_evaluate_command
+    from .models import add_models_commands
+    from .phantom import add_phantom_command
+    from .prepare import add_prepare_command
+    from .terminal import NOTICE
+    from .train import add_training_commands
+
     parser = argparse.ArgumentParser(
         prog="cbct-superres", description="Super-resolution of cone-beam CT.", epilog=NOTICE
     )

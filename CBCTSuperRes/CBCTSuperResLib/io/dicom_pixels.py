@@ -17,6 +17,7 @@ import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from ..core.crash_note import decoding
 from ..core.errors import InputError
 from .dicom_header import EXPORT, DicomFile, DicomFrame, read_dataset
 from .images import read_voxels
@@ -111,7 +112,8 @@ def _decoded(file: DicomFile) -> np.ndarray:
         copy = Path(folder) / "plain.dcm"
         plain.save_as(copy)
         try:
-            voxels = read_voxels(copy, IO)
+            with decoding(file.path):
+                voxels = read_voxels(copy, IO)
         except InputError as error:
             syntax = dataset.file_meta.TransferSyntaxUID.name
             what = f"The pixels of {file.path.name} cannot be decoded ({syntax})."

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..core.crash_note import decoding
 from ..core.errors import InputError, ResourceError
 
 NUMPY_TYPES = {
@@ -59,7 +60,8 @@ def read_voxels(path: str | Path, io: str) -> np.ndarray:
     reader.SetImageIO(io)
     reader.SetFileName(str(path))
     try:
-        image = reader.Execute()
+        with decoding(path):
+            image = reader.Execute()
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     return array_of(image)

@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..core.atomic import write_json
+from ..core.crash_note import is_crash, reader_crash
 from ..core.errors import Cancelled, InputError, OutputError, SuperResError
 from ..core.events import EventReader
 from ..core.memory import less_memory
@@ -32,6 +33,7 @@ from .liveness import FRESH_S, Silence, has_locks, is_going_on, is_held
 
 PACE_S = 0.05
 LOG_LINES = 50
+CRASH_NOTE = "decoding"  # the file that a library was decoding
 GRACE_S = 5.0
 PATIENCE_S = 1.5  # so that a user who cancels waits for two seconds at most
 SILENCE_LIMIT_S = 120.0
@@ -400,6 +402,9 @@ class Job:
 
     def _sudden_end(self) -> SuperResError:
         code = None if self._process is None else self._process.returncode
+        crash = reader_crash(code or 0, self.files / CRASH_NOTE)
+        if crash:
+            return WorkerError(crash.what, crash.advice, crash.exit_code, self._log_tail())
         if code is None:
             how = "The worker process has gone."
         elif code < 0:
@@ -410,6 +415,8 @@ class Job:
         if damaged:
             how += f" {damaged} of the lines that it told could not be read."
         advice = f"Usually the memory was full: {less_memory(self._kind)}."
+        if code and is_crash(code):
+            advice = "It crashed. Report it with the details."
         return WorkerError(how, advice, detail=self._log_tail())
 
     def _finish(self) -> None:

@@ -44,13 +44,14 @@ from ..apply.difference import difference_to_file
 from ..apply.file import READ, apply_to_file
 from ..apply.speed import record_speed
 from ..core.atomic import FileLock, no_locks_warning
+from ..core.crash_note import keep_note
 from ..core.errors import Cancelled, OptionError, explained
 from ..core.events import EventWriter
 from ..core.memory import less_memory
 from ..core.options import Options
 from ..core.packages import require_packages
 from ..core.processes import ParentWatch, own_group
-from .job import GRACE_S
+from .job import CRASH_NOTE, GRACE_S
 
 WATCH_INTERVAL_S = 1.0
 
@@ -316,6 +317,8 @@ def main(arguments: list[str] | None = None) -> int:
     path = (arguments or sys.argv[1:])[0]
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     stop = StopRequest(job)
+    if job.get("folder"):
+        keep_note(Path(job["folder"]) / CRASH_NOTE)
     alive = FileLock(job["alive"]) if job.get("alive") else None
     for _ in range(100 if alive else 0):  # others look at the lock, for a moment each
         if alive.acquire():
