@@ -191,12 +191,17 @@ def apply_module(application):
 
 @pytest.fixture
 def packages(application, monkeypatch):
-    """What computing needs is taken to be installed; returns the functions that would look for it and ask."""
+    """What computing needs is taken to be installed, and how fast it is to be known; returns the functions that would
+    look for it and ask."""
     from CBCTSuperResLib.panels import dialogs
+    from CBCTSuperResLib.panels.training.choices import TrainingChoices
 
-    real = SimpleNamespace(ensure=dialogs.ensurePackages, offer=dialogs.offerTrainingExtras)
+    real = SimpleNamespace(
+        ensure=dialogs.ensurePackages, offer=dialogs.offerTrainingExtras, unmeasured=TrainingChoices.unmeasured
+    )
     monkeypatch.setattr(dialogs, "ensurePackages", lambda: None)
     monkeypatch.setattr(dialogs, "offerTrainingExtras", lambda: [])
+    monkeypatch.setattr(TrainingChoices, "unmeasured", lambda choices: [])
     return real
 
 
@@ -240,8 +245,11 @@ def training_module(application):
 
 @pytest.fixture
 def training_widget(application, scene, training_module, user_models, packages, nothing_fails_unseen, tmp_path):
-    """The module's widget, with an empty results folder."""
+    """The module's widget, with every section open and an empty results folder."""
     widget = application.showWidget(training_module)
+    for section in widget.parent.findChildren(application.qt.QWidget):
+        if section.className() == "ctkCollapsibleButton":
+            section.collapsed = False
     widget.panel.parameters.resultsFolder = tmp_path / "Läufe 1"
     yield widget
     widget.cleanup()

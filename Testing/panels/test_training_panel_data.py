@@ -73,7 +73,7 @@ def rows(ui) -> list[tuple[str, ...]]:
 
 def small_steps(panel) -> None:
     """Patches that fit into the scans of these tests."""
-    panel.ui.patchBox.value, panel.ui.batchBox.value = 16, 2
+    panel.choices.change({"datasets.train.HR_size": 16, "datasets.train.batch_size": 2})
 
 
 def finish(application, panel) -> None:
@@ -83,9 +83,10 @@ def finish(application, panel) -> None:
 def test_a_pair_of_volumes_is_put_into_the_table_and_goes_to_the_training(panel, ui, pair):
     coarse, fine = pair
     add_rows(ui, fine, coarse)
-    assert ui.addLabel.isHidden() and rows(ui) == [("Jaw coarse", "Jaw fine", "Training")]
+    assert ui.addLabel.isHidden() and rows(ui) == [("Jaw fine", "Jaw coarse", "Training")]
     assert panel.choices.volumes() == [(coarse, fine)] and panel.choices.validation() == []
-    assert "Training: 1 pair\n" in ui.dataLabel.text and "12 computer-drawn slices" in ui.dataLabel.text
+    learned = ui.learnsFromLabel.text
+    assert "Training: 1 pair\n" in learned and "12 computer-drawn slices" in learned and ui.dataLabel.isHidden()
     assert ui.fineSelector.currentNode() is None
     options = panel.choices.readyOptions()
     assert options.datasets["train"].mode == "LRHR" and options.datasets["train"].procedural == 0
@@ -95,7 +96,7 @@ def test_a_pair_of_volumes_is_put_into_the_table_and_goes_to_the_training(panel,
 def test_a_fine_scan_alone_is_for_simulated_pairs(panel, ui, pair):
     add_rows(ui, pair[1])
     add_rows(ui, pair[0], use=VALIDATION)
-    assert rows(ui) == [("simulated", "Jaw fine", "Training"), ("simulated", "Jaw coarse", "Validation")]
+    assert rows(ui) == [("Jaw fine", "simulated", "Training"), ("Jaw coarse", "simulated", "Validation")]
     assert panel.choices.volumes() == [pair[1]] and panel.choices.validation() == [pair[0]]
     assert panel.choices.options().datasets["val"].procedural == 0
 
@@ -139,19 +140,19 @@ def test_files_and_folders_are_chosen_in_dialogs(panel, ui, tmp_path, monkeypatc
     ui.coarseFileButton.click()
     assert ui.finePathEdit.text == str(file) and ui.coarsePathEdit.text == ""
     ui.addButton.click()
-    assert rows(ui) == [("grob", "fein", "Training"), ("simulated", "Zähne 1.nrrd", "Training")]
+    assert rows(ui) == [("fein", "grob", "Training"), ("Zähne 1.nrrd", "simulated", "Training")]
     assert "Some scans have a coarse partner" in panel.choices.problem()
     assert not ui.checkButton.enabled and "Some scans" in ui.checkButton.toolTip
 
 
 def test_a_pair_that_does_not_fit_is_marked_with_the_reason(panel, ui, pair):
     add_rows(ui, pair[1], pair[0])
-    ui.scaleSelector.currentIndex = ui.scaleSelector.findText("4")
-    assert rows(ui)[0][1].endswith("Jaw fine") and rows(ui)[0][1] != "Jaw fine"
+    panel.choices.change({"scale": 4})
+    assert rows(ui)[0][0].endswith("Jaw fine") and rows(ui)[0][0] != "Jaw fine"
     for text in (ui.dataLabel.text, ui.dataTable.item(0, 1).toolTip(), panel.choices.problem()):
         assert "no pair for scale 4" in text and "Register and prepare" in text
-    ui.scaleSelector.currentIndex = ui.scaleSelector.findText("2")
-    assert rows(ui)[0][1] == "Jaw fine" and "no pair" not in panel.choices.problem()
+    panel.choices.change({"scale": 2})
+    assert rows(ui)[0][0] == "Jaw fine" and "no pair" not in panel.choices.problem()
 
 
 def test_rows_change_their_use_and_are_removed(panel, ui, pair):
@@ -162,7 +163,7 @@ def test_rows_change_their_use_and_are_removed(panel, ui, pair):
     ui.useButton.click()
     assert [row[2] for row in rows(ui)] == ["Validation", "Training"] and ui.useButton.text == "Use for training"
     ui.removeButton.click()
-    assert rows(ui) == [("simulated", "Jaw coarse", "Training")]
+    assert rows(ui) == [("Jaw coarse", "simulated", "Training")]
     ui.removeButton.click()
     assert rows(ui) == [] and not ui.removeButton.enabled
     assert "There is nothing to train on" in panel.choices.problem()
@@ -230,14 +231,13 @@ def test_a_check_tells_what_was_found_in_words(application, panel, ui, pair):
 def test_data_are_checked_although_weights_of_a_loss_are_missing(panel, ui, pair):
     small_steps(panel)
     add_rows(ui, pair[1])
-    ui.featureWeightEdit.text = "1"
-    ui.featureWeightEdit.editingFinished.emit()
+    panel.choices.change({"train.feature_weight": 1})
     assert "path.feature_weights" in panel.choices.problem()
     assert ui.checkButton.enabled and not ui.startButton.enabled
 
 
 def test_a_check_that_fails_says_why(application, panel, ui, pair):
-    ui.patchBox.value = 64
+    panel.choices.change({"datasets.train.HR_size": 64})
     add_rows(ui, pair[1])
     ui.checkButton.click()
     finish(application, panel)
@@ -333,7 +333,7 @@ def test_a_registration_that_is_refused_leaves_the_row_as_it_was(application, pa
     ui.prepareButton.click()
     finish(application, panel)
     assert ui.dataStatusLabel.text and not ui.dataStatusLabel.isHidden()
-    assert rows(ui) == [("Jaw coarse", "Jaw fine", "Training")] and list(tmp_path.glob("*pair*")) == []
+    assert rows(ui) == [("Jaw fine", "Jaw coarse", "Training")] and list(tmp_path.glob("*pair*")) == []
 
 
 def test_no_folder_no_registration(panel, ui, pair, monkeypatch):
@@ -341,7 +341,7 @@ def test_no_folder_no_registration(panel, ui, pair, monkeypatch):
 
     monkeypatch.setattr(dialogs, "chooseFolder", lambda *_: "")
     add_rows(ui, pair[1])
-    assert not ui.prepareButton.enabled and "coarse and a fine scan" in ui.prepareButton.toolTip
+    assert not ui.prepareButton.enabled and "fine and a coarse scan" in ui.prepareButton.toolTip
     ui.removeButton.click()
     add_rows(ui, pair[1], pair[0])
     ui.prepareButton.click()

@@ -86,7 +86,7 @@ def test_a_click_starts_a_training_that_tells_how_it_goes(panel, wait):
     assert panel.ui.startButton.text == "Start" and panel.ui.startButton.enabled, panel.ui.startButton.toolTip
     assert panel.ui.runLabel.text == "There are no runs in this folder yet."
     panel.ui.startButton.click()
-    assert panel.ui.startButton.text == "Cancel" and "what the training takes" in panel.ui.trainingLabel.text
+    assert panel.ui.startButton.text == "Cancel" and not panel.ui.trainingLabel.isHidden()
     wait(lambda: panel.run.job is not None and panel.run.job.step >= 6)
     assert panel.ui.startButton.text == "Stop" and not panel.ui.resumeButton.enabled
     assert "9 s left" in panel.ui.trainingLabel.text and "A note." in panel.ui.trainingLabel.text
@@ -168,12 +168,29 @@ def test_a_run_of_the_same_name_is_begun_anew_only_if_the_user_wants_it(panel, w
     choose_drawn_slices(panel, niter=3)
     panel.ui.startButton.click()
     wait(lambda: panel.ui.trainingLabel.text.startswith("Lauf 1 is finished."))
-    answers["There is a run Lauf 1 already, at step 3 of 3."] = False
+    answers["There is a run Lauf 1 already, at step 3 of 3."] = -1
     panel.ui.startButton.click()
     assert not panel.run.isBusy
-    answers["There is a run Lauf 1 already, at step 3 of 3."] = True
+    answers["There is a run Lauf 1 already, at step 3 of 3."] = 0
     panel.ui.startButton.click()
     wait(lambda: panel.ui.runList.count == 2)
+
+
+def test_a_run_of_the_same_name_goes_on_if_the_user_wants_it_whichever_run_is_shown(panel, wait, answers):
+    start(panel, wait)
+    panel.ui.startButton.click()
+    wait(lambda: panel.run.job is None)
+    step = read_run(folder_of(panel)).step
+    other = folder_of(panel, "Andere")
+    other.mkdir(parents=True)
+    (other / "status.json").write_text('{"state": "stopped", "step": 9, "niter": 9, "updated": 1.0}')
+    panel.runs.listRuns()
+    panel.parameters.shownRun = "Andere"
+    answers["There is a run Lauf 1 already"] = 1
+    panel.ui.startButton.click()
+    assert panel.parameters.shownRun == "Lauf 1"
+    wait(lambda: panel.run.job is not None and panel.run.job.step > step)
+    assert panel.ui.runList.count == 2 and panel.run.job.history[0]["step"] == 1
 
 
 def test_hours_on_the_cpu_are_asked_about(panel, wait, answers):

@@ -173,21 +173,24 @@ def board(panel, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "CBCTSuperResLib.panels.training.tensorboard.Board", lambda folder: Board(folder, [sys.executable, str(script)])
     )
-    (panel.choices.resultsFolder / "tb_logger").mkdir()
+    (panel.choices.boardFolder / "Neu").mkdir(parents=True)
+    (panel.choices.boardFolder / "Neu" / "events.out.tfevents.17").touch()
+    panel.refresh()
     return opened
 
 
 def test_tensorboard_runs_in_a_process_of_its_own_until_the_panel_closes(application, training_widget, panel, board):
     panel.ui.boardButton.click()
     tick_until(application, panel, lambda: board)
-    assert board[0].startswith("http://127.0.0.1:") and board[0] in panel.ui.boardLabel.text
-    assert not panel._timer.isActive()
+    link = panel.ui.boardLink
+    assert board[0].startswith("http://127.0.0.1:") and f'<a href="{board[0]}">' in link.text and not link.isHidden()
+    assert link.openExternalLinks and panel.ui.boardLabel.isHidden() and not panel._timer.isActive()
     panel.ui.boardButton.click()
     tick_until(application, panel, lambda: len(board) == 2)
     assert board[0] == board[1]
     process = panel.board._board._process
     training_widget.cleanup()
-    assert process.poll() is not None
+    assert process.poll() is not None and link.isHidden()
 
 
 def test_tensorboard_ends_with_slicer_which_may_not_unload_its_modules(application, panel, board):
@@ -218,9 +221,9 @@ def test_tensorboard_is_offered_where_it_is_missing(panel, board, monkeypatch):
     assert offered and "not installed" in panel.ui.boardLabel.text
 
 
-def test_runs_that_wrote_nothing_for_tensorboard_are_told(panel):
-    panel.ui.boardButton.click()
-    assert "use_tb_logger" in panel.ui.boardLabel.text
+def test_tensorboard_cannot_be_opened_while_there_is_nothing_to_show(panel):
+    assert not panel.ui.boardButton.enabled and "use_tb_logger" in panel.ui.boardButton.toolTip
+    assert panel.ui.boardLink.isHidden()
 
 
 def test_long_histories_are_thinned_evenly_up_to_the_last_row(training_panel):
@@ -237,9 +240,60 @@ def test_losses_that_a_logarithmic_axis_cannot_show_are_left_out(training_panel,
     from CBCTSuperResLib.panels.training.curves import RunCurves
 
     curves = RunCurves()
-    curves.make(
-        "x", [{"step": step, "l_d_real": value} for step, value in enumerate((0.5, 0.0, -1.0, float("inf")))], []
-    )
-    (losses, _psnr) = nodes(scene, "vtkMRMLPlotChartNode")
-    assert losses.GetYAxisLogScale() and values_of(losses.GetNthPlotSeriesNode(0)) == [(0, 0.5)]
+    values = (0.5, 0.0, -1.0, float("inf"), 0.25)
+    curves.make("x", [{"step": step, "l_d_real": value} for step, value in enumerate(values)], [])
+    losses = nodes(scene, "vtkMRMLPlotChartNode")[0]
+    assert losses.GetYAxisLogScale() and values_of(losses.GetNthPlotSeriesNode(0)) == [(0, 0.5), (4, 0.25)]
     curves.remove()
+
+
+def test_a_single_point_is_marked_and_makes_a_line_that_can_be_drawn(training_panel, scene):
+    """Slicer complains in red of a line of one point, and shows nothing."""
+    import slicer
+    from CBCTSuperResLib.panels.training.curves import FEW_POINTS, RunCurves
+
+    curves, marks = RunCurves(), slicer.vtkMRMLPlotSeriesNode
+    rows = [{"step": step, "l_g_pix": 1 / step} for step in range(1, FEW_POINTS + 1)]
+    curves.make("x", rows[:1], [])
+    (series,) = nodes(scene, "vtkMRMLPlotSeriesNode")
+    assert values_of(series) == [(1, 1.0)] * 2 and series.GetMarkerStyle() == marks.MarkerStyleCircle
+    curves.update(rows[:2], [])
+    assert values_of(series) == [(1, 1.0), (2, 0.5)] and series.GetMarkerStyle() == marks.MarkerStyleCircle
+    curves.update(rows, [])
+    assert len(values_of(series)) == FEW_POINTS and series.GetMarkerStyle() == marks.MarkerStyleNone
+    curves.remove()
+
+
+def test_curves_that_are_not_there_yet_are_said_to_be_so(panel, scene):
+    folder = write_run(panel.choices.resultsFolder, "Jung", updated=1.9e9)
+    (folder / "curves.csv").write_text("step,seconds,l_g_pix\n1,0.1,0.5\n")
+    panel.runs.listRuns()
+    panel.parameters.shownRun = "Jung"
+    assert panel.ui.lossesButton.enabled and not panel.ui.psnrButton.enabled
+    assert panel.ui.psnrButton.toolTip == "Nothing has been validated in this run yet."
+    (folder / "curves.csv").unlink()
+    panel.runs.update()
+    assert panel.ui.lossesButton.toolTip == "This run has not written any losses yet."
+
+
+def test_the_layout_from_before_the_curves_comes_back(panel, scene):
+    import slicer
+
+    manager = slicer.app.layoutManager()
+    before = manager.layout
+    panel.ui.lossesButton.click()
+    shown = manager.layout
+    assert shown != before and panel.ui.lossesButton.text == "Hide losses"
+    panel.ui.psnrButton.click()
+    assert manager.layout == shown and panel.ui.lossesButton.text == "Show losses"
+    panel.ui.psnrButton.click()
+    assert manager.layout == before and panel.ui.psnrButton.text == "Show PSNR"
+    panel.ui.lossesButton.click()
+    panel.ui.runList.setCurrentRow(1)  # whose curves are others
+    assert manager.layout == before
+    panel.ui.lossesButton.click()
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    panel.refresh()
+    assert panel.ui.lossesButton.text == "Show losses"
+    panel.close()
+    assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView

@@ -15,6 +15,7 @@ class FakeTask:
 
     def __init__(self):
         self.message, self.isFinished, self.error, self.report = "Measuring the halo", False, None, None
+        self.fraction, self.remaining = 0.5, None
         self.isCancelled = False
 
     def poll(self):
@@ -34,7 +35,8 @@ def panel(training_panel, tmp_path):
     choose_drawn_slices(training_panel)
     folder = training_panel.choices.resultsFolder / "experiments" / "Lauf 1"
     (folder / "models").mkdir(parents=True)
-    (folder / "models" / "latest_G.safetensors").touch()
+    for which in ("best", "latest"):
+        (folder / "models" / f"{which}_G.safetensors").touch()
     (folder / "status.json").write_text('{"state": "stopped", "step": 5, "niter": 9, "updated": 1.7e9}')
     training_panel.runs.listRuns()
     training_panel.refresh()
@@ -108,7 +110,8 @@ def test_a_real_training_becomes_the_model_that_is_chosen_in_the_other_module(
 
     panel.ui.useModelButton.click()
     tick_until(application, panel, lambda: not panel.use.isBusy, 120)
-    assert "has chosen it" in panel.ui.useModelLabel.text, panel.ui.useModelLabel.text
+    told = panel.ui.useModelLabel.text
+    assert "has chosen it: the best in validation, from step " in told, told
     assert read_card(user_models / "Our scanner.safetensors").name == "Our scanner"
     assert panel.ui.modelList.currentItem().text() == "Our scanner"
     widget = application.showWidget(apply_module)

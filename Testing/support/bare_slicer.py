@@ -108,16 +108,17 @@ def useTrainingPanel(slicerapp, widget, folder: Path) -> None:
     panel, ui = widget.panel, widget.panel.ui
     refusePackages()
     panel.parameters.resultsFolder = folder / "runs"
-    assert ui.presetSelector.count > 3 and ui.optionsTable.rowCount > 50 and ui.modelList.count >= 1
-    ui.presetSelector.currentIndex = 2
-    assert "computer-drawn" in ui.dataLabel.text
+    assert ui.kindSelector.count > 1 and ui.presetSelector.count > 2
+    assert ui.optionsTable.rowCount > 50 and ui.modelList.count >= 1
+    ui.kindSelector.currentIndex = 1
+    assert "computer-drawn" in ui.learnsFromLabel.text and ui.timeLabel.text
     fine = slicer.util.addVolumeFromArray(np.random.default_rng(1).integers(0, 4000, (8, 96, 96)).astype(np.int16))
     ui.fineSelector.setCurrentNode(fine)
     ui.addButton.click()
     assert ui.dataTable.rowCount == 1
     ui.searchEdit.text = "learning"
     ui.planButton.click()
-    slicerapp.qapp.processEvents()
+    assert NOT_INSTALLED in ui.planLabel.text
     assert ui.startButton.enabled, ui.startButton.toolTip
     ui.checkButton.click()
     assert NOT_INSTALLED in ui.dataStatusLabel.text

@@ -38,6 +38,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ..apply.difference import difference_to_file
@@ -54,6 +55,7 @@ from ..core.processes import ParentWatch, own_group
 from .job import CRASH_NOTE, GRACE_S
 
 WATCH_INTERVAL_S = 1.0
+SETTLED = 50  # steps after the warm-up, from which on a training's pace is worth remembering
 
 Stop = Callable[[], bool]
 
@@ -127,7 +129,7 @@ def verify(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 
 def train(job: dict, events: EventWriter, stop: Stop) -> dict:
-    """Train until it is done, or until it was asked to stop and its checkpoint is saved.
+    """Train until it is done, or until it was asked to stop and its checkpoint is saved; how fast it was is remembered.
 
     Returns
     -------
@@ -142,25 +144,36 @@ def train(job: dict, events: EventWriter, stop: Stop) -> dict:
     require_packages()
     from ..train.observer import Observer, RunFacts
     from ..train.options_file import read_options
+    from ..train.pace import Pace, known_pace, record_pace
     from ..train.run import train as run_training
     from ..train.run_folder import EVENTS
 
-    class Beginning(Observer):
+    class Watching(Observer):
+        step_number, seconds_per_step = 0, 0.0
+
         def started(self, run: RunFacts) -> None:
             events.send("follow", path=run.folder / EVENTS)
 
+        def progress(self, number: int, seconds_per_step: float, remaining_s: float) -> None:
+            self.step_number, self.seconds_per_step = number, seconds_per_step
+
     events.progress(0.0, "Preparing the data")
+    options, watching = read_options(job["options"]), Watching()
     try:
         result = run_training(
-            read_options(job["options"]),
+            options,
             resume=job.get("resume"),
             accept_changes=job.get("accept_changes", False),
             device=job.get("device"),
-            observers=[Beginning()],
+            observers=[watching],
             cancelled=stop,
         )
     except Cancelled as stopped:
         raise Cancelled(stopped.what, "Resume the run to go on from there.") from stopped
+    finally:
+        if watching.step_number > options.train.warmup_iters + SETTLED:
+            before = known_pace(options) or Pace(watching.seconds_per_step)
+            record_pace(options, replace(before, seconds_per_step=watching.seconds_per_step, is_measured=True))
     return {"folder": str(result.folder), "step": result.step, "results": dict(result.results)}
 
 
@@ -180,29 +193,31 @@ def plan(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 
 def pace(job: dict, events: EventWriter, stop: Stop) -> dict:
-    """Measure and remember what steps of several trainings take here; those that take long are left out.
+    """Measure and remember what a step of several trainings takes here; of those that take long, it is reckoned from
+    how fast the others were.
 
     The report has "measured": how many were.
     """
     require_packages()
     from ..train.options_file import read_options
-    from ..train.pace import record_pace
+    from ..train.pace import Pace, computes_on, record_pace
     from ..train.plan import LONG_S
     from ..train.plan import plan as plan_training
 
-    measured = 0
+    measured, share_of_guess = 0, 1.0
     for number, values in enumerate(job["options"]):
         if stop():
             raise Cancelled
         events.progress(number / len(job["options"]), "Measuring how long a step takes here")
         options = read_options(values)
-        guessed = plan_training(options)
+        guessed = plan_training(options, computes_on(options).partition(" ")[0])  # whatever was measured before
         if guessed.seconds_per_step / guessed.share > LONG_S / 2:
-            continue
-        found = plan_training(options, measure=True)
-        if found.measured:
-            record_pace(options, found.pace)
-            measured += 1
+            found = Pace(guessed.seconds_per_step * share_of_guess, guessed.pace.warm_up_share, is_measured=False)
+        else:
+            found = plan_training(options, measure=True).pace
+            share_of_guess = found.seconds_per_step / guessed.seconds_per_step
+        record_pace(options, found)
+        measured += found.is_measured
     return {"measured": measured}
 
 

@@ -49,6 +49,7 @@ class Panel:
         self.widget, self.logic = widget, logic
         self.ui = slicer.util.childWidgetVariables(widget)
         self._parametersClass = parametersClass
+        self._texts = WrappedTexts(widget)
         self._known = None
         self._binding: Binding | None = None
         self._observer = 0
@@ -133,6 +134,27 @@ class Panel:
             self._known.Modified()  # only then it looks again for nodes that were loaded after the parameters
             self._binding = Binding(self._known, self.widget)
         return self._known
+
+
+class WrappedTexts(qt.QObject):
+    """Keeps every label whose text wraps as high as the text is at the label's width.
+
+    Layouts in a scroll area reckon with the height at the width that a label would like to have: below a long text,
+    things would be drawn over each other.
+    """
+
+    def __init__(self, widget) -> None:
+        qt.QObject.__init__(self)
+        for label in widget.findChildren(qt.QLabel):
+            if label.wordWrap:
+                label.installEventFilter(self)
+
+    def eventFilter(self, label, event) -> bool:
+        if event.type() in (qt.QEvent.Resize, qt.QEvent.Paint):  # a text that changes is painted anew
+            needed = max(0, label.heightForWidth(label.width))
+            if label.minimumHeight != needed:
+                label.minimumHeight = needed
+        return False
 
 
 class Binding:

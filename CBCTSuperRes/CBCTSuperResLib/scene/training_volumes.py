@@ -17,13 +17,14 @@ import vtk
 from ..core.errors import InputError, OptionError, OutputError
 from ..core.volume import Grid
 from ..io.exchange import slab_depth
+from ..io.folders import report_path
 from ..io.raw_nrrd import map_raw_nrrd, write_raw_nrrd
 from ..io.volume import Volume
 from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import choose_window
 from ..train.options import TrainingOptions
 from ..train.options_file import read_options
-from .nodes import LPS_FROM_RAS, volumeFromNode
+from .nodes import LPS_FROM_RAS, reportOf, volumeFromNode
 
 ALONG_SLICES = {"axial": 2, "coronal": 1, "sagittal": 0}  # which of (i, j, k) is not enlarged
 ENOUGH_VOXELS = 1 << 23
@@ -183,6 +184,17 @@ def checkPair(low: Node, high: Node, scale: int, axis: str = "axial") -> None:
     distance = max(np.linalg.norm(a - b) for a, b in zip(_corners(expected), _corners(fine), strict=True))
     if distance > min(fine.spacing) / 2:
         raise InputError(f"{names} do not lie upon each other: their corners are {distance:.3g} mm apart.", PREPARE)
+
+
+def isSuperResolved(scan: Scan) -> bool:
+    """Whether a volume of the scene, or a file, is what this program has made of another scan, as far as is noted."""
+    if not _isPath(scan):
+        return reportOf(scan) is not None
+    try:
+        report = json.loads(report_path(scan).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(report, dict) and "super_resolution" in report
 
 
 def writingVolume(volume: Volume, folder: Path, name: str) -> Steps:

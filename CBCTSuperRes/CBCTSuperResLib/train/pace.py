@@ -35,10 +35,13 @@ class Pace:
         After the warm-up.
     warm_up_share : float
         Of that, what a step of the warm-up takes.
+    is_measured : bool
+        Or reckoned from the speed of another training, as measuring would have taken too long.
     """
 
     seconds_per_step: float
     warm_up_share: float = 1.0
+    is_measured: bool = True
 
     def seconds(self, train: TrainOptions) -> float:
         """All steps of a training."""
@@ -48,7 +51,8 @@ class Pace:
 def known_pace(options: TrainingOptions) -> Pace | None:
     """What was measured here of a training like this one; None if nothing was."""
     try:
-        return Pace(*map(float, _known()[_key(options)]))
+        seconds, share, is_measured = _known()[_key(options)]
+        return Pace(float(seconds), float(share), bool(is_measured))
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -58,7 +62,7 @@ def record_pace(options: TrainingOptions, pace: Pace) -> None:
     path = _file()
     key = _key(options)
     entries = {name: value for name, value in _known().items() if name != key}
-    entries[key] = [pace.seconds_per_step, pace.warm_up_share]
+    entries[key] = [pace.seconds_per_step, pace.warm_up_share, pace.is_measured]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, dict(list(entries.items())[-KEPT:]), indent=1)

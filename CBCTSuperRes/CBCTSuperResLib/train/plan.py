@@ -68,9 +68,7 @@ class Plan:
     free_bytes : int or None
         What is free for it; None if unknown.
     pace : Pace
-        What a step takes.
-    measured : bool
-        Whether that was measured, now or before; otherwise it is guessed from the number of operations.
+        What a step takes: measured, now or before, or guessed from the number of operations.
     work : Work
         What the figures are made of.
     """
@@ -84,13 +82,17 @@ class Plan:
     memory_bytes: int
     free_bytes: int | None
     pace: Pace
-    measured: bool
     work: Work = field(repr=False)
 
     @property
     def share(self) -> int:
         """Images of a step that each process computes."""
         return self.work.share
+
+    @property
+    def measured(self) -> bool:
+        """Whether the time was measured."""
+        return self.pace.is_measured
 
     @property
     def seconds_per_step(self) -> float:
@@ -173,19 +175,19 @@ def plan(
             usable -= images if cache is None else min(1e9 * cache, images)
     micro_batch = _micro_batch(options, work, where.type, usable, problems)
     pace = known_pace(options) if device in (None, "auto") and not measure else None
-    measured = pace is not None or (measure and not problems)
     if pace is None:
         alone, flops = (sum(work.flops(micro_batch, in_warm_up=early).values()) for early in (True, False))
-        if measured:
+        is_measured = measure and not problems
+        if is_measured:
             timed, seconds = _timed_patch(options, where)
             seconds *= flops / sum(Work(timed, 1).flops(1).values())
         else:
             cores = (os.cpu_count() or 1) / processes
             speed = GUESSED_FLOPS["cpu"] * cores if where.type == "cpu" else GUESSED_FLOPS[options.train.precision]
             seconds = flops / speed
-        pace = Pace(seconds, min(1.0, alone / flops))
+        pace = Pace(seconds, min(1.0, alone / flops), is_measured)
     needed = int(work.memory(micro_batch, where.type))
-    return Plan(options, where, processes, missing(options), problems, micro_batch, needed, free, pace, measured, work)
+    return Plan(options, where, processes, missing(options), problems, micro_batch, needed, free, pace, work)
 
 
 def _micro_batch(options: TrainingOptions, work: Work, device: str, usable: float | None, problems: list[str]) -> int:

@@ -11,19 +11,24 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ...core.errors import InputError, OptionError, SuperResError
+from ...core.gpus import count_gpus
 from ...core.memory import readable
 from ...io.formats import VOLUME_FORMATS
+from ...models.folder import SUFFIX
 from ...scene.nodes import volumeFromNode
 from ...scene.training_logic import TrainingLogic
-from ...scene.training_volumes import Scan, Steps, checkPair, finished
+from ...scene.training_volumes import Scan, Steps, checkPair, finished, isSuperResolved
 from ...train.options import TrainingOptions
-from ...train.options_file import PRESETS, preset, read_and_check, read_options, value_at, with_value
+from ...train.options_file import PRESETS, Problems, preset, read_and_check, read_options, value_at, with_value
+from ...train.pace import known_pace
 from ...train.run_folder import RunInfo, read_run
 from .data_rows import USES, DataRow, isNode, readRows, writeRows
-from .option_values import Values, isPreset, withoutOtherImages, withRows
-from .parameters import TrainingParameters, WindowChoice
+from .option_values import DEVICE, Values, isPreset, withoutOtherImages, withRows
+from .parameters import TrainingParameters, Which, WindowChoice
 from .texts import longDuration, useText
 
+AUTOMATIC, CPU, GPU = range(3)
+Kind = tuple[str, str]  # recipe and generator: `model` and `network_G.which_model_G`
 RANGE = "datasets.train.normalization_range"
 ROOT_KEYS = ("dataroot_HR", "dataroot_LR")
 OF_THE_SCANS = ("normalization_range", "scanner_window", "patient_pattern")
@@ -42,11 +47,18 @@ class TrainingChoices:
     def __init__(self, logic: TrainingLogic) -> None:
         self.logic = logic
         self.parameters: TrainingParameters | None = None
+        self._checkedJson = ""
+        self._checked: tuple[TrainingOptions, Problems] | None = None
 
     @property
     def resultsFolder(self) -> Path:
         """Where runs are and where new ones go: `path.root` of the options."""
         return Path(self.parameters.resultsFolder).expanduser()
+
+    @property
+    def boardFolder(self) -> Path:
+        """Where runs write what TensorBoard shows."""
+        return self.resultsFolder / "tb_logger"
 
     # The settings: the JSON of the options, apart from name, root and images
 
@@ -59,7 +71,7 @@ class TrainingChoices:
             If they are no JSON object.
         """
         if not self.parameters.settings:
-            return preset(PRESETS[0])
+            return {**preset(PRESETS[0]), **DEVICE}
         try:
             values = json.loads(self.parameters.settings)
             datasets = {key: dict(dataset) for key, dataset in (values.get("datasets") or {}).items() if dataset}
@@ -90,25 +102,91 @@ class TrainingChoices:
         writeRows(self.parameters, rows)
 
     def choosePreset(self, name: str) -> None:
-        """Take all options of a preset; what says where files are and what the scans of the table are stays."""
-        values, used = preset(name), {row.use for row in self.rows()}
+        """Take all options of a preset; the device, what says where files are, and what the scans are stays."""
+        values, used = {**preset(name), **DEVICE}, {row.use for row in self.rows()}
         with suppress(OptionError):
             before = self.settings()
             values["path"] |= before["path"]
+            values |= {key: before.get(key, value) for key, value in DEVICE.items()}
             if "train" in used:
                 values["datasets"]["train"] |= {key: before["datasets"]["train"].get(key) for key in OF_THE_SCANS}
         if "train" not in used:
             self.parameters.window = WindowChoice.estimated
         self.setSettings(withoutOtherImages(values, used))
 
-    def presetNumber(self) -> int:
-        """Which preset the settings are, from 1; 0 if they are none, -1 if there are none."""
-        if self.parameters is None:
-            return -1
+    def presetName(self) -> str:
+        """The preset that the settings are; "" if they are none."""
+        if self.parameters is not None:
+            with suppress(OptionError):
+                values = self.settings()
+                return next((name for name in PRESETS if isPreset(values, name)), "")
+        return ""
+
+    def kind(self) -> Kind | None:
+        """What kind of model is trained; None where the settings cannot be read."""
+        if self.parameters is not None:
+            with suppress(OptionError):
+                return kindOf(self.settings())
+        return None
+
+    def kinds(self) -> list[Kind]:
+        """The kinds that there are presets of, and the one that is chosen if a file of options has brought another."""
+        kinds = list(dict.fromkeys(kindOf(preset(name)) for name in PRESETS))
+        return kinds if self.kind() in (None, *kinds) else [*kinds, self.kind()]
+
+    def presets(self) -> list[str]:
+        """Those of the kind that is chosen."""
+        return [name for name in PRESETS if kindOf(preset(name)) == self.kind()]
+
+    def chooseKind(self, kind: Kind) -> None:
+        """Take the first preset of another kind."""
+        if kind != self.kind():
+            self.choosePreset(next(name for name in PRESETS if kindOf(preset(name)) == kind))
+
+    def device(self) -> int:
+        """Where is to be computed: `AUTOMATIC`, `CPU` or `GPU`."""
         with suppress(OptionError):
             values = self.settings()
-            return next((number for number, name in enumerate(PRESETS, 1) if isPreset(values, name)), 0)
-        return 0
+            device, numbers = value_at(values, "device"), value_at(values, "gpu_ids")
+            if device == "cpu" or (device != "cuda" and numbers == []):
+                return CPU
+            return AUTOMATIC if device != "cuda" and numbers == "auto" else GPU
+        return AUTOMATIC
+
+    def devices(self) -> list[int]:
+        """Those that can be chosen here: a GPU only where there is one, or where a file of options has asked for it."""
+        return [AUTOMATIC, CPU, GPU] if count_gpus() or self.device() == GPU else [AUTOMATIC, CPU]
+
+    def chooseDevice(self, device: int) -> None:
+        self.change({"device": "cuda" if device == GPU else "auto", "gpu_ids": [] if device == CPU else "auto"})
+
+    # How long it takes
+
+    def seconds(self) -> float | None:
+        """What the training will take on this computer; None if nothing was measured of one alike."""
+        if self.parameters is None or self.optionProblems():
+            return None
+        options = self.checkedOptions()[0]
+        pace = known_pace(options)
+        return pace.seconds(options.train) if pace else None
+
+    def presetSeconds(self, name: str) -> float | None:
+        """What a preset takes here, computed where it is chosen to."""
+        options = self._presetOptions(name)
+        pace = known_pace(options)
+        return pace.seconds(options.train) if pace else None
+
+    def unmeasured(self) -> list[TrainingOptions]:
+        """The presets, unless what each takes here is known."""
+        presets = [self._presetOptions(name) for name in PRESETS]
+        return [] if all(map(known_pace, presets)) else presets
+
+    def _presetOptions(self, name: str) -> TrainingOptions:
+        values = {**preset(name), **DEVICE}
+        if self.parameters is not None:
+            with suppress(OptionError):
+                values |= {key: self.settings().get(key, value) for key, value in DEVICE.items()}
+        return read_and_check(values)[0]
 
     # The scans of the table
 
@@ -162,27 +240,42 @@ class TrainingChoices:
                 ).format(use=_("training") if phase == "train" else _("validation"))
         return ""
 
-    def dataSummary(self) -> list[tuple[str, bool]]:
-        """Sentences, each a warning or not: what is wrong with the data, what is trained on and what validated with."""
-        if self.parameters is None:
-            return []
+    def dataWarnings(self) -> list[str]:
+        """What is wrong with the scans of the table, and what to beware of."""
         rows, problem = self.rows(), self.dataProblem()
+        found = [problem] if problem else []
+        if len({row.isPrepared for row in rows}) > 1:
+            found.append(
+                _(
+                    "Prepared scans have gray values from 0 to 65535, the others have their own: prepare all scans, or "
+                    "none."
+                )
+            )
+        return found + [warning for row in rows if (warning := self.rowWarning(row))]
+
+    def rowWarning(self, row: DataRow) -> str:
+        """What to beware of in a row that can be used, or nothing."""
+        if row.fine is None or not isSuperResolved(row.fine):
+            return ""
+        return _(
+            "{name} is a super-resolved volume: its fine detail was predicted by a network, and a model that learns "
+            "from it learns those predictions. Use a scan that was measured as fine."
+        ).format(name=row.names[1])
+
+    def learnsFrom(self) -> str:
+        """What is trained on and what validated with, a line each; why that cannot be told, if it cannot."""
+        if self.parameters is None:
+            return ""
+        rows, lines = self.rows(), []
         try:
             values = self.values()
         except SuperResError as error:
-            return [(str(error), False)]
-        sentences = [(problem, True)] if problem else []
-        if len({row.isPrepared for row in rows}) > 1:
-            text = _(
-                "Prepared scans have gray values from 0 to 65535, the others have their own: prepare all scans, or "
-                "none."
-            )
-            sentences.append((text, True))
+            return str(error)
         for phase in USES:
             chosen = [row for row in rows if row.use == phase]
             text = _rowsText(chosen) if chosen else _imagesText(values, phase)
-            sentences.append((f"{useText(phase)}: {text}", False))
-        return sentences
+            lines.append(f"{useText(phase)}: {text}")
+        return "\n".join(lines)
 
     # The options: settings, name, root and images
 
@@ -198,6 +291,12 @@ class TrainingChoices:
         values["name"] = self.parameters.runName.strip()
         values["path"] = {**values["path"], "root": str(self.resultsFolder)}
         return with_value(values, RANGE, None) if self.isWindowEstimated() else values
+
+    def valuesOrNone(self) -> Values | None:
+        """The whole JSON; None if the settings cannot be read at all."""
+        with suppress(OptionError):
+            return self.values()
+        return None
 
     def options(self) -> TrainingOptions:
         """The options, checked; volumes of the scene are in them by name only.
@@ -273,10 +372,24 @@ class TrainingChoices:
 
     # What is wrong
 
+    def checkedOptions(self) -> tuple[TrainingOptions, Problems]:
+        """The options, with the default wherever one is wrong, and all that is wrong; not read again while the same.
+
+        Raises
+        ------
+        OptionError
+            If the settings cannot be read at all.
+        """
+        values = self.values()
+        text = json.dumps(values, sort_keys=True)
+        if text != self._checkedJson:
+            self._checked, self._checkedJson = read_and_check(values), text
+        return self._checked
+
     def optionProblems(self) -> list[tuple[tuple[str, ...], str]]:
         """All that is wrong with the options: the keys that a sentence is about, and the sentence."""
         try:
-            return read_and_check(self.values())[1].found
+            return self.checkedOptions()[1].found
         except SuperResError as error:
             return [((), str(error))]
 
@@ -304,6 +417,8 @@ class TrainingChoices:
             return mistake
         if not self.resultsFolder.is_absolute():
             return _("Choose a results folder.")
+        if self.device() == GPU and not count_gpus():
+            return _("There is no GPU here that can be used. Choose another device.")
         absent = self.logic.missing(self.optionsToPlan())
         return absent[0] if absent else ""
 
@@ -331,7 +446,7 @@ class TrainingChoices:
         """Why the chosen run cannot be resumed, or nothing; a finished one is, if it is to get longer."""
         run = self.shownRun()
         if run is None:
-            return _("Choose a run below.")
+            return _("Choose a run first.")
         if run.can_resume:
             return ""
         if run.state != "finished":
@@ -341,8 +456,32 @@ class TrainingChoices:
                 return ""
         return _("The run is finished. To train it longer, give more steps in the settings and its name as run name.")
 
+    def whyNotUsed(self) -> str:
+        """Why the weights that are chosen of the chosen run make no model, or nothing."""
+        run = self.shownRun()
+        models = run.folder / "models" if run else None
+        if models is None or not any(models.glob(f"*{SUFFIX}")):
+            return _("Choose a run that has saved a model: the first is saved at its first checkpoint.")
+        if self.parameters.which is Which.best and not any(models.glob(f"best_*{SUFFIX}")):
+            return _("Nothing was validated in this run yet, so that none are known to be the best. Choose Latest.")
+        return ""
+
+    def whyNoBoard(self) -> str:
+        """Why TensorBoard would show nothing, or nothing."""
+        if self.parameters is not None and any(self.boardFolder.glob("*/*tfevents*")):
+            return ""
+        return _(
+            "No run here has written anything for TensorBoard. Turn on use_tb_logger in Settings, All settings, before "
+            "a training."
+        )
+
     def _rowsFor(self, phase: str) -> list[DataRow]:
         return [row for row in self.rows() if row.use == phase]
+
+
+def kindOf(values: Values) -> Kind:
+    """Of the options of a training."""
+    return str(value_at(values, "model")), str(value_at(values, "network_G.which_model_G"))
 
 
 def planProblems(plan: Mapping, niter: int | None, stepsDone: int = 0) -> list[str]:

@@ -15,109 +15,126 @@ from ...train.curves import STEP, Row
 from .texts import lossTitle
 
 MOST_POINTS = 2000
+FEW_POINTS = 30  # each of which is marked
 MADE_BY_US = "CBCTSuperRes.curves"
-LOSSES = "l_"
+LOSSES, PSNR = "losses", "psnr"
 MEASURES = ("psnr", "psnr_cubic")
 
 
 class RunCurves:
-    """Two charts in the scene, which are not saved with it: made by `show`, kept up to date by `update`.
+    """Two charts in the scene, which are not saved with it: made by `make`, kept up to date by `update`.
 
     >>> curves = RunCurves()
     >>> curves.make("My model", job.history, job.validations)
-    >>> curves.showLosses()
+    >>> curves.show(LOSSES)
     >>> curves.update(job.history, job.validations)   # later; does nothing if they were not made
+    >>> curves.hide()                                 # the layout is as it was
     >>> curves.remove()
     """
 
     def __init__(self) -> None:
-        self._losses: Chart | None = None
-        self._psnr: Chart | None = None
+        self._charts: dict[str, Chart] = {}
+        self._layoutBefore: int | None = None
+        self._layout: int | None = None  # that the chart is shown in
+        self._shown = ""
 
     @property
-    def areShown(self) -> bool:
+    def areMade(self) -> bool:
         """Whether there is anything in the scene."""
-        return self._losses is not None
+        return bool(self._charts)
+
+    @property
+    def shown(self) -> str:
+        """`LOSSES` or `PSNR`; "" if neither is, or the user has chosen another layout since."""
+        manager = slicer.app.layoutManager()
+        return self._shown if manager is not None and manager.layout == self._layout else ""
 
     def make(self, name: str, history: Sequence[Row], validations: Sequence[Row]) -> None:
         """Put the charts of a run into the scene, instead of another run's."""
         self.remove()
-        self._losses = Chart(_("{name}: losses").format(name=name), _("Loss"), isLogarithmic=True)
-        self._psnr = Chart(_("{name}: PSNR").format(name=name), _("PSNR (dB)"))
+        losses = Chart(_("{name}: losses").format(name=name), _("Loss"), isLogarithmic=True)
+        psnr = Chart(_("{name}: PSNR").format(name=name), _("PSNR (dB)"))
+        self._charts = {LOSSES: losses, PSNR: psnr}
         self.update(history, validations)
 
     def update(self, history: Sequence[Row], validations: Sequence[Row]) -> None:
         """Show these rows; new losses get curves of their own."""
-        if not self.areShown:
+        if not self.areMade:
             return
         history, validations = thinned(history), thinned(validations)
-        for name in _lossNames(history):
-            self._losses.put(name, lossTitle(name), history)
+        for name in dict.fromkeys(name for row in history for name in row if name.startswith("l_")):
+            self._charts[LOSSES].put(name, lossTitle(name), history)
         titles = {"psnr": _("model"), "psnr_cubic": _("cubic interpolation")}
         for name in MEASURES:
-            self._psnr.put(name, titles[name], validations)
+            self._charts[PSNR].put(name, titles[name], validations)
 
-    def showLosses(self) -> bool:
-        """Show the losses in the layout; returns whether there is one."""
-        return self.areShown and self._losses.show()
+    def show(self, which: str) -> bool:
+        """Show a chart in the layout; returns whether there is one to show it in."""
+        plots, manager = getattr(slicer.modules, "plots", None), slicer.app.layoutManager()
+        if plots is None or manager is None:
+            return False
+        if not self.shown:
+            self._layoutBefore = manager.layout
+        plots.logic().ShowChartInLayout(self._charts[which].node)
+        self._shown, self._layout = which, manager.layout
+        return True
 
-    def showPsnr(self) -> bool:
-        return self.areShown and self._psnr.show()
+    def hide(self) -> None:
+        """Show the layout that was there before the curves."""
+        if self.shown:
+            slicer.app.layoutManager().setLayout(self._layoutBefore)
+        self._shown = ""
 
     def remove(self) -> None:
         """Take all that was made out of the scene."""
-        for chart in (self._losses, self._psnr):
-            if chart is not None:
-                chart.remove()
-        self._losses = self._psnr = None
+        self.hide()
+        for chart in self._charts.values():
+            chart.remove()
+        self._charts = {}
 
 
 class Chart:
     """A chart whose series each have a table of their own, since they have points at different steps."""
 
     def __init__(self, title: str, label: str, isLogarithmic: bool = False) -> None:
-        self._node = _addNode("vtkMRMLPlotChartNode", title)
-        self._node.SetTitle(title)
-        self._node.SetXAxisTitle(_("Step"))
-        self._node.SetYAxisTitle(label)
-        self._node.SetYAxisLogScale(isLogarithmic)
+        self.node = _addNode("vtkMRMLPlotChartNode", title)
+        self.node.SetTitle(title)
+        self.node.SetXAxisTitle(_("Step"))
+        self.node.SetYAxisTitle(label)
+        self.node.SetYAxisLogScale(isLogarithmic)
         self._isLogarithmic = isLogarithmic
-        self._tables: dict[str, slicer.vtkMRMLTableNode] = {}
         self._series: dict[str, slicer.vtkMRMLPlotSeriesNode] = {}
+        self._points: dict[str, list[tuple[int, float]]] = {}
 
     def put(self, key: str, name: str, rows: Sequence[Row]) -> None:
-        """Show the values of `key` in these rows; a series is made for the first."""
+        """Show the values of `key` in these rows; a series is made for the first.
+
+        A single point is there twice: Slicer draws no line of one, and complains.
+        """
         points = [(row[STEP], row[key]) for row in rows if self._canShow(row.get(key))]
-        if not points:
+        if not points or points == self._points.get(key):
             return
-        if key not in self._tables:
-            self._addSeries(key, name)
-        table = self._tables[key].GetTable()
-        if table.GetNumberOfRows() == len(points) and table.GetValue(len(points) - 1, 0).ToInt() == points[-1][0]:
-            return
-        steps, values = zip(*points, strict=True)
-        for column, numbers in enumerate((steps, values)):
+        self._points[key] = points
+        if key not in self._series:
+            self._series[key] = self._addSeries(name)
+        series, marks = self._series[key], slicer.vtkMRMLPlotSeriesNode
+        series.SetMarkerStyle(marks.MarkerStyleCircle if len(points) < FEW_POINTS else marks.MarkerStyleNone)
+        table = series.GetTableNode().GetTable()
+        for column, numbers in enumerate(zip(*(points if len(points) > 1 else points * 2), strict=True)):
             table.GetColumn(column).DeepCopy(numpy_to_vtk(np.asarray(numbers, float), deep=True))
             table.GetColumn(column).SetName((STEP, name)[column])
         table.Modified()
 
-    def show(self) -> bool:
-        """Show the chart in the layout; returns whether there is one to show it in."""
-        plots = getattr(slicer.modules, "plots", None)
-        if plots is None or slicer.app.layoutManager() is None:
-            return False
-        plots.logic().ShowChartInLayout(self._node)
-        return True
-
     def remove(self) -> None:
-        for node in (self._node, *self._series.values(), *self._tables.values()):
-            if node.GetScene() is not None:
+        tables = [series.GetTableNode() for series in self._series.values()]
+        for node in (self.node, *self._series.values(), *tables):
+            if node is not None and node.GetScene() is not None:
                 node.GetScene().RemoveNode(node)
 
     def _canShow(self, value: float | None) -> bool:
         return value is not None and math.isfinite(value) and (value > 0 or not self._isLogarithmic)
 
-    def _addSeries(self, key: str, name: str) -> None:
+    def _addSeries(self, name: str):
         table = _addNode("vtkMRMLTableNode", name, isHidden=True)
         for title in (STEP, name):
             column = vtk.vtkDoubleArray()
@@ -128,20 +145,15 @@ class Chart:
         series.SetXColumnName(STEP)
         series.SetYColumnName(name)
         series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
-        series.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone)
         series.SetUniqueColor()
-        self._tables[key], self._series[key] = table, series
-        self._node.AddAndObservePlotSeriesNodeID(series.GetID())
+        self.node.AddAndObservePlotSeriesNodeID(series.GetID())
+        return series
 
 
 def thinned(rows: Sequence[Row]) -> Sequence[Row]:
     """At most `MOST_POINTS` of the rows, evenly; always the last one."""
     stride = -(-len(rows) // MOST_POINTS)
     return rows[::-stride][::-1] if stride > 1 else rows
-
-
-def _lossNames(history: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(name for row in history for name in row if name.startswith(LOSSES)))
 
 
 def _addNode(kind: str, name: str, isHidden: bool = False):

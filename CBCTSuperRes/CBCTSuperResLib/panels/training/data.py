@@ -30,7 +30,7 @@ class DataSection(Section):
         self._table.chosen.connect(self.refresh)
         self._table.volumeRemoved.connect(self.changed.emit)
         self._adder = ScanAdder(ui, self._table.add)
-        self._task = TaskView(ui.dataProgressBar, ui.dataStatusLabel)
+        self._task = TaskView(ui.dataStatusLabel, ui.dataProgressBar)
         self._board = Checkerboard()
         self._preparation: Preparation | None = None
         self._waitingReport: dict | None = None  # of a preparation that has ended while the module was not shown
@@ -62,31 +62,21 @@ class DataSection(Section):
         isChecking = isBusy and not isPreparing
         self.ui.addButton.enabled = self.parameters is not None and not isBusy
         self.ui.checkButton.text = _("Cancel") if isChecking else _("Check data")
-        if isChecking:
-            offer(self.ui.checkButton, "", _("Stop looking."))
-        else:
-            reason = _("Wait for the registration.") if isPreparing else self.choices.mistake()
-            hint = _("Read all images as a training would, and tell counts, sizes, windows, misalignment and patients.")
-            offer(self.ui.checkButton, reason, hint)
+        reason = _("Wait for the registration.") if isPreparing else self.choices.mistake()
+        hint = _("Read all images as a training would, and tell counts, sizes, windows, misalignment and patients.")
+        offer(self.ui.checkButton, "" if isChecking else reason, _("Stop looking.") if isChecking else hint)
         self.ui.prepareButton.text = _("Cancel") if isPreparing else _("Register and prepare...")
-        if isPreparing:
-            offer(self.ui.prepareButton, "", _("Stop; nothing is written."))
-        else:
-            reason = _("Wait for the check.") if isChecking else _whyNotPrepared(row)
-            hint = _(
-                "Align the coarse scan of the chosen row to its fine scan and write a pair that can be trained on."
-            )
-            offer(self.ui.prepareButton, reason, hint)
+        reason = _("Wait for the check.") if isChecking else _whyNotPrepared(row)
+        hint = _("Align the coarse scan of the chosen row to its fine scan and write a pair that can be trained on.")
+        stop = _("Stop; nothing is written.")
+        offer(self.ui.prepareButton, "" if isPreparing else reason, stop if isPreparing else hint)
         self.ui.checkerboardButton.text = _("Hide checkerboard") if self._board.isShown else _("Show checkerboard")
         canShow = self._board.isShown or (row is not None and row.isPreparedPair)
-        offer(
-            self.ui.checkerboardButton,
-            "" if canShow else _("Choose a row that was prepared here first."),
-            _(
-                "Fine and coarse scan by turns in the slice views: where they are aligned, edges run on from tile to "
-                "tile."
-            ),
+        reason = "" if canShow else _("Choose a row that was prepared here first.")
+        hint = _(
+            "Fine and coarse scan by turns in the slice views: where they are aligned, edges run on from tile to tile."
         )
+        offer(self.ui.checkerboardButton, reason, hint)
 
     def poll(self) -> None:
         if self._board.isBusy:
@@ -101,6 +91,8 @@ class DataSection(Section):
         self._board.remove()
         self._preparation = self._waitingReport = None
         self._showReport("")
+        say(self.ui.addLabel, "")
+        say(self.ui.dataStatusLabel, "")
 
     def onCheckOrCancel(self, checked: bool = False) -> None:
         if self._task.isBusy:
@@ -136,11 +128,6 @@ class DataSection(Section):
 
     def _start(self, begin: Callable, onDone: Callable[[dict], None]) -> None:
         self._showReport("")
-        try:
-            dialogs.ensurePackages()
-        except SuperResError as error:
-            self._task.showError(error)
-            return
         self._task.start(begin, onDone)
         self.changed.emit()
 
@@ -172,7 +159,7 @@ class DataSection(Section):
 
 def _whyNotPrepared(row: DataRow | None) -> str:
     if row is None or not row.isPair:
-        return _("Choose a row with a coarse and a fine scan first.")
+        return _("Choose a row with a fine and a coarse scan first.")
     if row.coarse is None or row.fine is None:
         return _("A volume of this row is no longer in the scene.")
     return ""

@@ -61,7 +61,7 @@ class DataRow:
         coarse, fine = (scan if isinstance(scan, str) else name for scan, name in scans)
         if not self.isPair:
             return _("{fine}; its coarse images are simulated.").format(fine=fine)
-        return _("Coarse: {coarse}. Fine: {fine}.").format(coarse=coarse, fine=fine)
+        return _("Fine: {fine}. Coarse: {coarse}.").format(fine=fine, coarse=coarse)
 
     @property
     def item(self) -> Scan | tuple[Scan, Scan]:

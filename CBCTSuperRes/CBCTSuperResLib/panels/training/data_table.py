@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import qt
@@ -19,7 +20,7 @@ from .choices import TrainingChoices
 from .data_rows import USES, DataRow, makeRow
 from .texts import useText
 
-COARSE, FINE, USE = range(3)
+FINE, COARSE, USE = range(3)
 ROW_HEIGHT = 24
 WARNING = "\u26a0 "
 VOLUMES, FILES = range(2)
@@ -43,7 +44,7 @@ class DataTable:
         self._observer: tuple | None = None
         table = ui.dataTable
         table.setColumnCount(3)
-        table.setHorizontalHeaderLabels([_("Coarse scan"), _("Fine scan"), _("Used for")])
+        table.setHorizontalHeaderLabels([_("Fine scan"), _("Coarse scan"), _("Used for")])
         table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
         table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
@@ -51,7 +52,7 @@ class DataTable:
         table.setTextElideMode(qt.Qt.ElideMiddle)
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
-        for column, mode in ((COARSE, "Stretch"), (FINE, "Stretch"), (USE, "ResizeToContents")):
+        for column, mode in ((FINE, "Stretch"), (COARSE, "Stretch"), (USE, "ResizeToContents")):
             table.horizontalHeader().setSectionResizeMode(column, getattr(qt.QHeaderView, mode))
         table.connect("itemSelectionChanged()", self.onChosen)
         ui.useButton.connect("clicked(bool)", self.onOtherUse)
@@ -101,12 +102,12 @@ class DataTable:
 
     def refresh(self) -> None:
         rows = self.choices.rows()
-        problems = [self.choices.rowProblem(row) for row in rows]
+        problems = [self.choices.rowProblem(row) or self.choices.rowWarning(row) for row in rows]
         shown = [(row.names, row.use, problem) for row, problem in zip(rows, problems, strict=True)]
         if shown != self._shown:
             self._shown = shown
             self._fill(rows, problems)
-        self.ui.dataLabel.text = "\n".join(WARNING * isWarning + text for text, isWarning in self.choices.dataSummary())
+        say(self.ui.dataLabel, "\n".join(WARNING + text for text in self.choices.dataWarnings()))
         self._showButtons()
 
     def onChosen(self) -> None:
@@ -134,7 +135,7 @@ class DataTable:
             table.setRowCount(len(rows))
             for number, (row, problem) in enumerate(zip(rows, problems, strict=True)):
                 coarse, fine = row.names
-                texts = (coarse or _("simulated"), WARNING * bool(problem) + fine, useText(row.use))
+                texts = (WARNING * bool(problem) + fine, coarse or _("simulated"), useText(row.use))
                 for column, text in enumerate(texts):
                     item = qt.QTableWidgetItem(text)
                     item.setToolTip(plainToolTip(problem or row.description))
@@ -168,10 +169,10 @@ class ScanAdder:
             ui.useSelector.addItem(useText(use))
         ui.sourceSelector.connect("currentIndexChanged(int)", self.onSource)
         ui.addButton.connect("clicked(bool)", self.onAdd)
-        ui.fineFileButton.connect("clicked(bool)", lambda checked=False: self._chooseFile(ui.finePathEdit))
-        ui.fineFolderButton.connect("clicked(bool)", lambda checked=False: self._chooseFolder(ui.finePathEdit))
-        ui.coarseFileButton.connect("clicked(bool)", lambda checked=False: self._chooseFile(ui.coarsePathEdit))
-        ui.coarseFolderButton.connect("clicked(bool)", lambda checked=False: self._chooseFolder(ui.coarsePathEdit))
+        ui.fineFileButton.connect("clicked(bool)", partial(self.onFile, ui.finePathEdit))
+        ui.fineFolderButton.connect("clicked(bool)", partial(self.onFolder, ui.finePathEdit))
+        ui.coarseFileButton.connect("clicked(bool)", partial(self.onFile, ui.coarsePathEdit))
+        ui.coarseFolderButton.connect("clicked(bool)", partial(self.onFolder, ui.coarsePathEdit))
         self.onSource()
 
     def onSource(self, index: int = 0) -> None:
@@ -206,11 +207,11 @@ class ScanAdder:
             raise InputError(_("The coarse and the fine scan are the same."), _("Choose two different ones."))
         return makeRow(fine, coarse, USES[self.ui.useSelector.currentIndex])
 
-    def _chooseFile(self, edit) -> None:
+    def onFile(self, edit, checked: bool = False) -> None:
         filters = _("Scans (*.nrrd *.nhdr *.mha *.mhd *.nii *.nii.gz *.tif *.tiff *.png);;All files (*)")
         edit.text = dialogs.chooseFile(_("Choose a scan"), filters, edit.text) or edit.text
 
-    def _chooseFolder(self, edit) -> None:
+    def onFolder(self, edit, checked: bool = False) -> None:
         edit.text = dialogs.chooseFolder(_("Choose a folder of slices or scans"), edit.text) or edit.text
 
 

@@ -8,13 +8,16 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from ...core.errors import OutputError, SuperResError
-from ...jobs.job import Job
+from ...models.card import read_card
 from ...models.folder import SUFFIX, ModelEntry, is_own_model, list_models, remove_model, user_models_folder
 from ...scene.training_volumes import fileName
 from .. import dialogs
 from ..apply.parameters import ApplyParameters
-from ..section import Section, Signal, logError, offer, say, signalsBlocked
+from ..section import Section, Signal, offer, say, signalsBlocked
 from .choices import TrainingChoices
+from .parameters import Which
+from .tasks import TaskView
+from .texts import entryText, usedText
 
 APPLY_MODULE = "CBCTSuperRes"
 
@@ -29,76 +32,56 @@ class UseModelSection(Section):
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
         super().__init__(ui, choices)
-        self.logic = choices.logic
         self.modelMade = Signal()
-        self._task: Job | None = None
-        self._name = ""
+        self._task = TaskView(ui.useModelLabel)
         ui.useModelButton.connect("clicked(bool)", self.onUseOrCancel)
 
     @property
     def isBusy(self) -> bool:
-        return self._task is not None
+        return self._task.isBusy
 
     def refresh(self) -> None:
         run, button = self.choices.shownRun(), self.ui.useModelButton
         self.ui.modelNameEdit.placeholderText = fileName(run.name) if run else ""
+        button.text = _("Cancel") if self.isBusy else _("Use this model")
         if self.isBusy:
-            button.text = _("Cancel")
             offer(button, "", _("Make no model file."))
-            return
-        hasModel = run is not None and any((run.folder / "models").glob(f"*{SUFFIX}"))
-        reason = (
-            "" if hasModel else _("Choose a run that has saved a model: the first is saved at its first checkpoint.")
-        )
-        button.text = _("Use this model")
-        offer(button, reason, _("Make a model file of the chosen run and choose it in CBCT Super-Resolution."))
+        else:
+            hint = _("Make a model file of the chosen run and choose it in CBCT Super-Resolution.")
+            offer(button, self.choices.whyNotUsed(), hint)
 
     def poll(self) -> None:
         self._task.poll()
-        say(self.ui.useModelLabel, self._task.message)
-        if not self._task.isFinished:
-            return
-        task, self._task = self._task, None
-        if task.error:
-            self._showError(task.error)
-        else:
-            chooseInApplyModule(self._name)
-            text = _("CBCT Super-Resolution lists the model {name} and has chosen it.").format(name=self._name)
-            say(self.ui.useModelLabel, text)
-            self.modelMade.emit(task.report["model"])
-        self.changed.emit()
+        if not self.isBusy:
+            self.changed.emit()
 
     def close(self) -> None:
-        if self._task is not None:
-            self._task.close()
-            self._task = None
-            say(self.ui.useModelLabel, "")
+        self._task.close()
+        say(self.ui.useModelLabel, "")
 
     def onUseOrCancel(self, checked: bool = False) -> None:
-        if self._task is not None:
+        if self.isBusy:
             self._task.cancel()
-            return
-        try:
+        else:
             self._use()
-        except SuperResError as error:
-            self._showError(error)
         self.changed.emit()
 
     def _use(self) -> None:
-        run = self.choices.shownRun()
+        run, which = self.choices.shownRun(), self.parameters.which
         name = fileName(self.ui.modelNameEdit.text.strip() or run.name)
         replace = (user_models_folder() / f"{name}{SUFFIX}").exists()
         question = _("There is a model {name} of yours already. Replace it?").format(name=name)
         if replace and not dialogs.confirm(_("Use this model"), question, _("Replace")):
             return
-        dialogs.ensurePackages()
-        self._task = self.logic.useModel(run, name, which=self.parameters.which.value, replace=replace)
-        self._name = name
-        say(self.ui.useModelLabel, _("Making the model file"))
+        self._task.start(
+            lambda: self.choices.logic.useModel(run, name, which=which.value, replace=replace),
+            lambda report: self._tell(report["model"], name, which),
+        )
 
-    def _showError(self, error: SuperResError) -> None:
-        say(self.ui.useModelLabel, str(error))
-        logError(error)
+    def _tell(self, path: str, name: str, which: Which) -> None:
+        chooseInApplyModule(name)
+        say(self.ui.useModelLabel, usedText(name, which, read_card(path)))
+        self.modelMade.emit(path)
 
 
 def chooseInApplyModule(name: str) -> None:
@@ -113,9 +96,8 @@ class ModelsSection(Section):
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
         super().__init__(ui, choices)
-        self.logic = choices.logic
         self._entries: list[ModelEntry] = []
-        self._task: Job | None = None
+        self._task = TaskView(ui.modelsLabel)
         ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)
         ui.checkModelButton.connect("clicked(bool)", self.onCheckOrCancel)
         ui.removeModelButton.connect("clicked(bool)", self.onRemove)
@@ -123,40 +105,27 @@ class ModelsSection(Section):
 
     @property
     def isBusy(self) -> bool:
-        return self._task is not None
+        return self._task.isBusy
 
     def bind(self) -> None:
         self.listModels()
 
     def refresh(self) -> None:
         entry = self._chosen()
-        isOwn = entry is not None and is_own_model(entry.path)
-        reason = "" if isOwn else _("Only models of your own can be removed.")
+        reason = "" if entry is not None and is_own_model(entry.path) else _("Only models of your own can be removed.")
+        if self.isBusy:
+            reason = _("Wait for the check.")
         offer(self.ui.removeModelButton, reason, _("Delete the file of this model."))
-        self.ui.removeModelButton.enabled = isOwn and not self.isBusy
         self.ui.checkModelButton.text = _("Cancel") if self.isBusy else _("Check")
         self.ui.checkModelButton.enabled = self.isBusy or (entry is not None and entry.card is not None)
 
     def poll(self) -> None:
         self._task.poll()
-        if not self._task.isFinished:
-            return
-        task, self._task = self._task, None
-        if task.error:
-            self._showError(task.error)
-        else:
-            wrong = [f"{what}: {details}" for what, isRight, details in task.report["checks"] if not isRight]
-            text = _("The file is as it was saved, and the network computes what it should.")
-            if wrong:
-                text = _("This model is damaged. {problems}").format(problems="; ".join(wrong))
-            say(self.ui.modelsLabel, text)
-        self.changed.emit()
+        if not self.isBusy:
+            self.changed.emit()
 
     def close(self) -> None:
-        if self._task is not None:
-            self._task.close()
-            self._task = None
-            say(self.ui.modelsLabel, "")
+        self._task.close()
 
     def listModels(self) -> None:
         """Look for models again; the chosen one stays chosen."""
@@ -181,17 +150,19 @@ class ModelsSection(Section):
         self.refresh()
 
     def onCheckOrCancel(self, checked: bool = False) -> None:
-        try:
-            if self._task is not None:
-                self._task.cancel()
-            else:
-                dialogs.ensurePackages()
-                entry = self._chosen()
-                self._task = self.logic.verifyModel(entry.path)
-                say(self.ui.modelsLabel, _("Checking {name}").format(name=entry.name))
-        except SuperResError as error:
-            self._showError(error)
+        if self.isBusy:
+            self._task.cancel()
+        else:
+            path = self._chosen().path
+            self._task.start(lambda: self.choices.logic.verifyModel(path), self._tellChecks)
         self.changed.emit()
+
+    def _tellChecks(self, report: dict) -> None:
+        wrong = [f"{what}: {details}" for what, isRight, details in report["checks"] if not isRight]
+        text = _("The file is as it was saved, and the network computes what it should.")
+        if wrong:
+            text = _("This model is damaged. {problems}").format(problems="; ".join(wrong))
+        say(self.ui.modelsLabel, text)
 
     def onRemove(self, checked: bool = False) -> None:
         entry = self._chosen()
@@ -201,7 +172,7 @@ class ModelsSection(Section):
         try:
             remove_model(entry.path)
         except SuperResError as error:
-            self._showError(error)
+            self._task.showError(error)
         self.listModels()
 
     def onOpenFolder(self, checked: bool = False) -> None:
@@ -209,7 +180,7 @@ class ModelsSection(Section):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            self._showError(OutputError(f"The folder {folder} cannot be made: {error}."))
+            self._task.showError(OutputError(f"The folder {folder} cannot be made: {error}."))
             return
         dialogs.openFolder(str(folder))
 
@@ -221,16 +192,3 @@ class ModelsSection(Section):
         rows = [row for row, entry in enumerate(self._entries) if entry.path == path] or [0]
         self.ui.modelList.setCurrentRow(rows[0] if self._entries else -1)
         self.onModelChosen(rows[0])
-
-    def _showError(self, error: SuperResError) -> None:
-        say(self.ui.modelsLabel, str(error))
-        logError(error)
-
-
-def entryText(entry: ModelEntry) -> str:
-    """What is known of a model, for people."""
-    if entry.card is None:
-        return entry.problem
-    card = entry.card
-    parts = [card.line, card.summary, card.limits and _("Limits: {limits}").format(limits=card.limits), str(entry.path)]
-    return "\n\n".join(part for part in parts if part)

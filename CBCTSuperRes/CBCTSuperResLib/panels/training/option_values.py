@@ -22,19 +22,20 @@ from .data_rows import USES, DataRow, makeRow
 
 NO_IMAGES = {"dataroot_HR": None, "dataroot_LR": None, "mode": "HR", "subset_file": None}
 NONE_BESIDE = {"procedural": 0, "public": [], "slices": None}
+DEVICE = {"device": "auto", "gpu_ids": "auto"}  # is the computer's, not the preset's
 PREPARED_WINDOW = [0, 65535]
 SAME_WINDOW = 0.02  # of its width
 Values = dict[str, Any]
 
 
 def isPreset(values: Values, name: str) -> bool:
-    """Whether these are a preset's options, apart from the images and from what is in this computer's folders."""
+    """Whether these are a preset's options, apart from the images and from what is this computer's."""
     return _withoutPlaces(values) == _withoutPlaces(preset(name))
 
 
 def _withoutPlaces(values: Values) -> Values:
     values = copy.deepcopy(values)
-    for block in ("name", "path"):
+    for block in ("name", "path", *DEVICE):
         values.pop(block, None)
     for phase in USES:
         for key in (*NO_IMAGES, *NONE_BESIDE, "procedural_share", "normalization_range", "scanner_window"):

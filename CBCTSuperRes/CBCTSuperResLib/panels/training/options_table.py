@@ -7,17 +7,16 @@ from collections.abc import Iterable
 import qt
 from slicer.i18n import tr as _
 
-from ...core.errors import SuperResError
 from ...train.option_values import text_of_value
-from ...train.options_file import value_at, value_of_text, with_value
+from ...train.options_file import value_at, value_of_text
 from ...train.options_schema import catalogue
 from ..section import plainToolTip, signalsBlocked
 from .choices import RANGE, ROOT_KEYS, TrainingChoices
 from .data_table import ROW_HEIGHT, WARNING
+from .option_values import Values
 
 KEY, VALUE, MEANING = range(3)
 WIDTHS = {KEY: 170, VALUE: 80}
-OURS = " \u2020"
 OF_OTHER_SECTIONS = {"name", "path.root", "path.resume_state", RANGE}
 OF_OTHER_SECTIONS |= {f"datasets.{phase}.{key}" for phase in ("train", "val") for key in (*ROOT_KEYS, "mode")}
 
@@ -49,7 +48,7 @@ class OptionsTable:
         table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         table.horizontalHeader().setStretchLastSection(True)
         for row, entry in enumerate(self._entries):
-            for column, text in ((KEY, keyText(entry)), (VALUE, ""), (MEANING, entry.key.meaning)):
+            for column, text in ((KEY, entry.name), (VALUE, ""), (MEANING, entry.key.meaning)):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(plainToolTip(entry.text))
                 if column != VALUE:
@@ -61,12 +60,8 @@ class OptionsTable:
         table.connect("itemSelectionChanged()", self.onChosen)
         ui.searchEdit.connect("textChanged(QString)", self.onSearch)
 
-    def refresh(self, problems: Iterable[tuple[tuple[str, ...], str]]) -> None:
+    def refresh(self, values: Values, problems: Iterable[tuple[tuple[str, ...], str]]) -> None:
         """Show the values, and at the first key that a problem is about the problem."""
-        try:
-            values = self.choices.values()
-        except SuperResError:
-            return
         wrong, table = {keys[0]: text for keys, text in problems if keys}, self.ui.optionsTable
         with signalsBlocked(table):
             for row, entry in enumerate(self._entries):
@@ -74,7 +69,7 @@ class OptionsTable:
                 if self._shown.get(entry.name) == (text, problem):
                     continue
                 self._shown[entry.name] = (text, problem)
-                table.item(row, KEY).setText(WARNING * bool(problem) + keyText(entry))
+                table.item(row, KEY).setText(WARNING * bool(problem) + entry.name)
                 table.item(row, VALUE).setText(text)
                 for column in (KEY, VALUE):
                     table.item(row, column).setToolTip(plainToolTip(problem or entry.text))
@@ -85,18 +80,13 @@ class OptionsTable:
             return
         name = self._entries[row].name
         self._shown.pop(name, None)
-        try:
-            values = self.choices.settings()
-        except SuperResError:
-            return
-        text = self.ui.optionsTable.item(row, VALUE).text()
-        self.choices.setSettings(with_value(values, name, value_of_text(name, text)))
+        self.choices.change({name: value_of_text(name, self.ui.optionsTable.item(row, VALUE).text())})
 
     def onChosen(self) -> None:
         """Tell all of the chosen key: what is wrong with it, what it means, what it accepts."""
         chosen = [index.row() for index in self.ui.optionsTable.selectionModel().selectedRows()]
         if not chosen:
-            self.ui.meaningLabel.text = _("A \u2020 marks keys that UNetSPSR's own options do not have.")
+            self.ui.meaningLabel.text = _("Choose a setting to read what it means.")
             return
         entry = self._entries[chosen[0]]
         problem = self._shown.get(entry.name, ("", ""))[1]
@@ -109,7 +99,3 @@ class OptionsTable:
             searched = f"{entry.name} {entry.key.meaning}".lower()
             self.ui.optionsTable.setRowHidden(row, not all(word in searched for word in words))
 
-
-def keyText(entry) -> str:
-    """The key's name, marked if it is one of our own."""
-    return entry.name + ("" if entry.key.seed else OURS)

@@ -11,6 +11,7 @@ from .parameters import TrainingParameters
 from .run import RunSection
 from .runs import RunsSection
 from .settings import SettingsSection
+from .setup import SetupSection
 from .tensorboard import TensorBoardSection
 
 
@@ -29,12 +30,13 @@ class TrainingPanel(Panel):
         super().__init__(widget, logic, TrainingParameters)
         ui, choices = self.ui, TrainingChoices(logic)
         self.choices = choices
-        self.data, self.settings = DataSection(ui, choices), SettingsSection(ui, choices)
+        self.setup, self.data = SetupSection(ui, choices), DataSection(ui, choices)
+        self.settings = SettingsSection(ui, choices)
         self.run = RunSection(ui, choices)
         self.runs = RunsSection(ui, choices, lambda: self.run.job)
         self.board = TensorBoardSection(ui, choices)
         self.use, self.models = UseModelSection(ui, choices), ModelsSection(ui, choices)
-        self.setSections(self.data, self.settings, self.runs, self.run, self.board, self.use, self.models)
+        self.setSections(self.setup, self.data, self.settings, self.runs, self.run, self.board, self.use, self.models)
         self.run.started.connect(lambda job: self.runs.show(job.name))
         self.run.ended.connect(self.runs.update)
         self.runs.listed.connect(self.run.findTraining)
@@ -42,9 +44,10 @@ class TrainingPanel(Panel):
         self.refresh()
 
     def onSceneStartClose(self) -> None:
-        """Let go of the scene; a training has its own files and goes on."""
+        """Let go of the scene and of what was said of it; a training has its own files and goes on."""
         self.data.close()
         self.settings.close()
-        self.run.cancelStart()
+        self.run.forget()
         self.runs.close()
+        self.use.close()
         self.letGo()

@@ -1,4 +1,4 @@
-"""Section Run, its upper part: start, stop and resume a training, and see how far it is."""
+"""Start, stop and resume a training, and see how far it is: section Training, and a button of section Runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ...scene.training_volumes import Steps
 from ...train.options import TrainingOptions
 from ...train.run_folder import RunInfo
 from .. import dialogs
-from ..section import Section, Signal, logError, offer, say
+from ..section import Section, Signal, offer, say
 from .choices import TrainingChoices, planProblems
-from .tasks import WritingTask
+from .tasks import TaskView, WritingTask
 from .texts import progressText, shortened, validationText
 
 
@@ -40,16 +40,15 @@ class RunSection(Section):
         self.logic = choices.logic
         self.job: TrainingJob | None = None
         self.started, self.ended = Signal(), Signal()
-        self._planning: WritingTask | None = None
+        self._planning = TaskView(ui.trainingLabel, ui.trainingProgressBar)
         self._options: TrainingOptions | None = None
-        self._stepsDone, self._startArguments = 0, {}
         self._hasOffered = False
         ui.startButton.connect("clicked(bool)", self.onStartOrStop)
         ui.resumeButton.connect("clicked(bool)", self.onResume)
 
     @property
     def isBusy(self) -> bool:
-        return self._planning is not None or self.job is not None
+        return self._planning.isBusy or self.job is not None
 
     def bind(self) -> None:
         self._showWhetherDetached()
@@ -57,13 +56,14 @@ class RunSection(Section):
     def refresh(self) -> None:
         self._keepOrNot()
         isElsewhere = self.job is not None and self.job.isElsewhere
-        button = self.ui.startButton
-        if self._planning is not None:
+        button, problem = self.ui.startButton, ""
+        if self._planning.isBusy:
             button.text = _("Cancel")
             offer(button, "", _("Start nothing."))
         elif self.job is None:
+            problem = self.choices.problem()
             button.text = _("Start")
-            offer(button, self.choices.problem(), _("Start a training with these data and settings."))
+            offer(button, problem, _("Start a training with these data and settings."))
         elif isElsewhere:
             button.text = _("Stop")
             offer(button, _("This training was started outside of Slicer. Stop it there."), "")
@@ -73,16 +73,19 @@ class RunSection(Section):
         else:
             button.text = _("Stop")
             offer(button, "", _("Finish this step, save a checkpoint and stop. Resume goes on."))
+        say(self.ui.problemLabel, problem if self.parameters is not None else "")
+        run = self.choices.shownRun()
+        hint = _("Go on with the run {name} from its last checkpoint.").format(name=run.name if run else "")
         reason = _("A training is going on.") if self.isBusy else self.choices.whyNotResumed()
-        offer(self.ui.resumeButton, reason, _("Go on with the run that is chosen below, from its last checkpoint."))
+        offer(self.ui.resumeButton, reason, hint)
         self.ui.keepTrainingBox.enabled = not isElsewhere
         self.ui.trainingProgressBar.visible = self.isBusy
 
     def poll(self) -> None:
-        if self._planning is not None:
+        if self._planning.isBusy:
             self._planning.poll()
-            if self._planning is not None and self._planning.isFinished:
-                self._startPlanned()
+            if not self._planning.isBusy:
+                self.changed.emit()
         elif self.job is not None:
             saved = self.job.saved
             try:
@@ -113,42 +116,40 @@ class RunSection(Section):
         try:
             self.job = self.logic.attach(run)
         except SuperResError as error:
-            self._showError(error)
+            self._planning.showError(error)
             return
         self._showWhetherDetached()
         self._showProgress()
 
     def onStartOrStop(self, checked: bool = False) -> None:
         try:
-            if self._planning is not None:
+            if self._planning.isBusy:
                 self.cancelStart()
                 say(self.ui.trainingLabel, _("Not started."))
             elif self.job is not None:
                 self._stop()
             else:
-                self.choices.checkReady()
-                options = self.choices.options()
-                if self._mayReplace(options):
-                    self._plan(options, self.choices.completing())
+                self._start()
         except SuperResError as error:
-            self._showError(error)
+            self._planning.showError(error)
         self.changed.emit()
 
     def onResume(self, checked: bool = False) -> None:
         try:
-            run = self.choices.shownRun()
-            options, changed = self._optionsToResume(run)
-            steps = self.logic.completing(options)
-            self._plan(options, steps, run.step, resume="auto", acceptChanges=changed)
+            self._resume(self.choices.shownRun())
         except SuperResError as error:
-            self._showError(error)
+            self._planning.showError(error)
         self.changed.emit()
 
     def cancelStart(self) -> None:
         """Start nothing; a training that goes on goes on."""
-        if self._planning is not None:
-            self._planning.close()
-            self._planning = None
+        self._planning.close()
+
+    def forget(self) -> None:
+        """Say nothing of what has ended; of a training that goes on, how it does."""
+        self.cancelStart()
+        if self.job is None:
+            say(self.ui.trainingLabel, "")
 
     def close(self) -> None:
         """Let go of the training: it goes on if the user wants that, otherwise it stops by itself and loses nothing."""
@@ -161,16 +162,29 @@ class RunSection(Section):
         self.job.close()
         self.job = None
 
-    def _mayReplace(self, options: TrainingOptions) -> bool:
-        """Whether to begin a run although there is one of its name, which is then moved aside."""
-        known = [run for run in self.logic.runs(options.path.root) if run.folder == options.run_folder]
-        if not known or known[0].step == 0:
-            return True
+    def _start(self) -> None:
+        """Begin a run, unless the user would rather go on with the one that has its name."""
+        self.choices.checkReady()
+        options = self.choices.options()
+        old = next((run for run in self.logic.runs(options.path.root) if run.folder == options.run_folder), None)
+        if old is None or old.step == 0:
+            self._plan(options, self.choices.completing())
+            return
+        self.parameters.shownRun = old.name
+        answers = [_("Begin anew")] if self.choices.whyNotResumed() else [_("Begin anew"), _("Go on with it")]
         question = _(
-            "There is a run {name} already, at step {step:,d} of {niter:,d}. Begin anew? The old one is kept under "
-            "another name. To go on with it instead, cancel and click Resume."
-        ).format(name=options.name, step=known[0].step, niter=known[0].niter)
-        return dialogs.confirm(_("Start training"), question, _("Begin anew"))
+            "There is a run {name} already, at step {step:,d} of {niter:,d}. A new run takes its name, and the old one "
+            "is kept under another."
+        ).format(name=old.name, step=old.step, niter=old.niter)
+        answer = dialogs.choose(_("Start training"), question, answers)
+        if answer == 0:
+            self._plan(options, self.choices.completing())
+        elif answer == 1:
+            self._resume(old)
+
+    def _resume(self, run: RunInfo) -> None:
+        options, changed = self._optionsToResume(run)
+        self._plan(options, self.logic.completing(options), run.step, resume="auto", acceptChanges=changed)
 
     def _optionsToResume(self, run: RunInfo) -> tuple[TrainingOptions, bool]:
         """The options to resume a run with, and whether they change it.
@@ -193,37 +207,28 @@ class RunSection(Section):
 
     def _plan(self, options: TrainingOptions, steps: Steps, stepsDone: int = 0, **startArguments) -> None:
         """Find out what a training takes, before it starts; what shows its curves is offered once."""
-        dialogs.ensurePackages()
-        if options.use_tb_logger and not self._hasOffered:
-            self._hasOffered = True
-            dialogs.offerTrainingExtras()
-        self._stepsDone = stepsDone
-        self._startArguments = {"detached": self.parameters.keepTraining, **startArguments}
-        self._planning = WritingTask(steps, self._planTask)
-        self.ui.trainingProgressBar.setValue(0)
-        say(self.ui.trainingLabel, _("Looking at what the training takes"))
+
+        def begin() -> WritingTask:
+            if options.use_tb_logger and not self._hasOffered:
+                self._hasOffered = True
+                dialogs.offerTrainingExtras()
+            return WritingTask(steps, self._planTask)
+
+        startArguments = {"detached": self.parameters.keepTraining, **startArguments}
+        self._planning.start(begin, lambda plan: self._startPlanned(plan, stepsDone, **startArguments))
 
     def _planTask(self, options: TrainingOptions) -> Job:
         self._options = options
         return self.logic.plan(options)
 
-    def _startPlanned(self) -> None:
-        task, self._planning = self._planning, None
-        task.close()
-        try:
-            if task.error:
-                raise task.error
-            reasons = planProblems(task.report, self._options.train.niter, self._stepsDone)
-            question = "\n\n".join([*reasons, _("Start it anyway?")])
-            if reasons and not dialogs.confirm(_("Start training"), question, _("Start anyway")):
-                raise Cancelled(_("Not started."))
-            self.job = self.logic.start(self._options, **self._startArguments)
-        except SuperResError as error:
-            self._showError(error)
-        else:
-            self._showProgress()
-            self.started.emit(self.job)
-        self.changed.emit()
+    def _startPlanned(self, plan: dict, stepsDone: int, **startArguments) -> None:
+        reasons = planProblems(plan, self._options.train.niter, stepsDone)
+        question = "\n\n".join([*reasons, _("Start it anyway?")])
+        if reasons and not dialogs.confirm(_("Start training"), question, _("Start anyway")):
+            raise Cancelled(_("Not started."))
+        self.job = self.logic.start(self._options, **startArguments)
+        self._showProgress()
+        self.started.emit(self.job)
 
     def _stop(self) -> None:
         if not self.job.isStopping:
@@ -238,7 +243,7 @@ class RunSection(Section):
         job, self.job = self.job, None
         job.close()
         if job.error:
-            self._showError(job.error)
+            self._planning.showError(job.error)
         else:
             lines = [_("{name} is finished.").format(name=job.name), validationText(job.validations)]
             say(self.ui.trainingLabel, "\n".join(filter(None, lines)))
@@ -253,7 +258,7 @@ class RunSection(Section):
             try:
                 self.job.detach(self.parameters.keepTraining)
             except SuperResError as error:
-                self._showError(error)
+                self._planning.showError(error)
 
     def _showWhetherDetached(self) -> None:
         """The check box shows what was decided for the training that goes on, whoever did, in whatever scene."""
@@ -263,7 +268,3 @@ class RunSection(Section):
     def _showProgress(self) -> None:
         self.ui.trainingProgressBar.setValue(round(100 * self.job.fraction))
         say(self.ui.trainingLabel, "\n".join([progressText(self.job), *self.job.warnings]))
-
-    def _showError(self, error: SuperResError) -> None:
-        say(self.ui.trainingLabel, str(error))
-        logError(error)

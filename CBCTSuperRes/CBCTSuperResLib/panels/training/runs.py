@@ -1,9 +1,10 @@
-"""Section Run, its middle part: the runs that there are, and how the chosen one goes."""
+"""Section Runs: the runs that there are, and how the chosen one goes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import qt
@@ -12,9 +13,9 @@ from slicer.i18n import tr as _
 from ...jobs.training import TrainingJob
 from ...train.run_folder import RunInfo, RunRecord
 from .. import dialogs
-from ..section import Section, Signal, signalsBlocked
+from ..section import Section, Signal, offer, signalsBlocked
 from .choices import TrainingChoices
-from .curves import RunCurves
+from .curves import LOSSES, PSNR, RunCurves
 from .texts import listText, runText
 
 INTERVAL_S = 1.0
@@ -44,11 +45,12 @@ class RunsSection(Section):
         self._shown: Path | None = None  # the folder of the run that words, curves and picture are of
         self._newRun = ""  # one that has begun while the module was not shown
         self._lookedAt = 0.0
+        self._hasLosses = self._hasPsnr = False
         self._curves = RunCurves()
         self._picture = ScaledPicture(ui.pictureLabel)
         ui.runList.connect("currentRowChanged(int)", self.onRunChosen)
-        ui.lossesButton.connect("clicked(bool)", self.onShowLosses)
-        ui.psnrButton.connect("clicked(bool)", self.onShowPsnr)
+        ui.lossesButton.connect("clicked(bool)", partial(self.onCurves, LOSSES))
+        ui.psnrButton.connect("clicked(bool)", partial(self.onCurves, PSNR))
         ui.runFolderButton.connect("clicked(bool)", self.onOpenFolder)
 
     @property
@@ -68,14 +70,16 @@ class RunsSection(Section):
             self.listRuns()
         if self._select() or isOther:
             self._showRun()
+        self._showButtons()
 
     def poll(self) -> None:
         if time.monotonic() - self._lookedAt >= INTERVAL_S:
             self.update(onlyIfItGoesOn=True)
 
     def close(self) -> None:
-        """Take the curves out of the scene."""
+        """Take the curves out of the scene, and show what they were shown in place of."""
         self._curves.remove()
+        self._showButtons()
 
     def listRuns(self) -> None:
         """Look for runs; with a new one, or in a new folder, the one that goes on or was active last is chosen."""
@@ -112,11 +116,18 @@ class RunsSection(Section):
         if self.parameters is not None and 0 <= row < len(self._runs):
             self.parameters.shownRun = self._runs[row].name
 
-    def onShowLosses(self, checked: bool = False) -> None:
-        self._showCurves(self._curves.showLosses)
-
-    def onShowPsnr(self, checked: bool = False) -> None:
-        self._showCurves(self._curves.showPsnr)
+    def onCurves(self, which: str, checked: bool = False) -> None:
+        """Show the losses or the PSNR in the layout; or, where they are shown, what was there before."""
+        if self._curves.shown == which:
+            self._curves.hide()
+        else:
+            if not self._curves.areMade:
+                record = self._record()
+                self._curves.make(self._shown.name, record.history, record.validations)
+            if not self._curves.show(which):
+                self._curves.remove()
+                self.ui.runLabel.text = _("Curves are shown in Slicer's main window, and there is none.")
+        self._showButtons()
 
     def onOpenFolder(self, checked: bool = False) -> None:
         dialogs.openFolder(str(self._shown))
@@ -132,6 +143,7 @@ class RunsSection(Section):
     def _fill(self) -> None:
         """Write the list; rows stay where they are as long as the runs are the same."""
         texts, runList = [listText(run) for run in self._runs], self.ui.runList
+        runList.visible = bool(texts)
         with signalsBlocked(runList):
             if runList.count != len(texts):
                 runList.clear()
@@ -145,8 +157,6 @@ class RunsSection(Section):
         run = self._chosenRun()
         with signalsBlocked(self.ui.runList):
             self.ui.runList.setCurrentRow(self._runs.index(run) if run else -1)
-        for button in (self.ui.lossesButton, self.ui.psnrButton, self.ui.runFolderButton):
-            button.enabled = run is not None
         folder = run.folder if run else None
         if folder == self._shown:
             return False
@@ -156,8 +166,10 @@ class RunsSection(Section):
 
     def _showRun(self) -> None:
         record = self._record()
+        self._hasLosses, self._hasPsnr = bool(record.history), any("psnr" in row for row in record.validations)
         self._curves.update(record.history, record.validations)
         self._picture.show(record.picture)
+        self._showButtons()
         if self.parameters is None:
             return
         run = self._chosenRun()
@@ -174,13 +186,24 @@ class RunsSection(Section):
             return job
         return self.logic.record(self._shown) if self._shown else RunRecord()
 
-    def _showCurves(self, show: Callable[[], bool]) -> None:
-        if not self._curves.areShown:
-            record = self._record()
-            self._curves.make(self._shown.name, record.history, record.validations)
-        if not show():
-            self._curves.remove()
-            self.ui.runLabel.text = _("Curves are shown in Slicer's main window, and there is none.")
+    def _showButtons(self) -> None:
+        noRun = "" if self._shown else _("Choose a run first.")
+        hint = _("Show the files of the chosen run: its log, curves, pictures and models.")
+        offer(self.ui.runFolderButton, noRun, hint)
+        losses, psnr = self.ui.lossesButton, self.ui.psnrButton
+        isShown = self._curves.shown
+        losses.text = _("Hide losses") if isShown == LOSSES else _("Show losses")
+        psnr.text = _("Hide PSNR") if isShown == PSNR else _("Show PSNR")
+        back = _("Show what was shown before.")
+        reason = noRun or ("" if self._hasLosses else _("This run has not written any losses yet."))
+        hint = _("Show the losses of the chosen run as curves in the layout; they grow while it trains.")
+        offer(losses, reason, back if isShown == LOSSES else hint)
+        reason = noRun or ("" if self._hasPsnr else _("Nothing has been validated in this run yet."))
+        hint = _(
+            "Show the PSNR of the model, beside that of cubic interpolation, as curves in the layout: the model should "
+            "come to lie above."
+        )
+        offer(psnr, reason, back if isShown == PSNR else hint)
 
 
 class ScaledPicture(qt.QObject):

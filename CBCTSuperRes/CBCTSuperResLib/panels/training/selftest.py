@@ -38,6 +38,7 @@ class TrainingSelfTest(SelfTest):
         self.addCleanup(folder.cleanup)
         panel = TrainingPanel(self.loadWidget(), self.logicClass())
         self.addCleanup(panel.close)
+        panel.setup.measures = False
         panel.bind()
         panel.parameters.resultsFolder = Path(folder.name)
         return panel

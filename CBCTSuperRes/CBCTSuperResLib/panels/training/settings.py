@@ -1,45 +1,48 @@
-"""Section Settings: how a training learns, and what that will take."""
+"""Section Settings: all that decides how a training learns, its files, and what it will take."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import ctk
+import qt
 from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
-from ...networks.options import SCALES
 from ...train.option_values import text_of_value
-from ...train.options_file import PRESETS, value_at, value_of_text, write_options
+from ...train.options_file import value_at, value_of_text, write_options
+from ...train.options_schema import Entry, catalogue
 from .. import dialogs
-from ..section import Section, offer, say, signalsBlocked
+from ..section import Section, offer, plainToolTip, say, signalsBlocked
 from .choices import RANGE, TrainingChoices
-from .option_values import Values, openValues
+from .option_values import openValues
 from .options_table import OptionsTable
 from .parameters import WindowChoice
+from .setup import STEPS
 from .tasks import TaskView
 
-AUTOMATIC, CPU, CUDA = range(3)
 LEARNING_RATES = ("train.lr_G", "train.lr_G_grad")
+ELSEWHERE = {STEPS, "device", "gpu_ids", RANGE}  # what other widgets show
 
 
 class SettingsSection(Section):
-    """Presets, files of options, the keys that people change most, a table of the others, and the plan."""
+    """Files of options, the keys that people change most, a table of the others, the window, and the plan."""
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
         super().__init__(ui, choices)
         self.logic = choices.logic
-        self._fields = SettingsFields(ui, choices)
-        self._table = OptionsTable(ui, choices, self._fields.names)
-        self._task = TaskView(ui.planProgressBar, ui.planLabel)
+        entries = {entry.name: entry for entry in catalogue()}
+        self.fields = [Field(choices, label, [entries[name] for name in names]) for label, names in commonSettings()]
+        for field in self.fields:
+            ui.fieldsWidget.layout().addRow(field.label, field.widget)
+        self._window = WindowFields(ui, choices)
+        self._table = OptionsTable(ui, choices, ELSEWHERE.union(*(field.names for field in self.fields)))
+        self._task = TaskView(ui.planLabel, ui.planProgressBar)
         self._planned: dict | None = None
-        ui.presetSelector.addItem(_("Custom"))
-        for name in PRESETS:
-            ui.presetSelector.addItem(presetText(name))
         say(ui.fileLabel, "")
-        ui.presetSelector.connect("currentIndexChanged(int)", self.onPreset)
         ui.openOptionsButton.connect("clicked(bool)", self.onOpen)
         ui.saveOptionsButton.connect("clicked(bool)", self.onSave)
         ui.planButton.connect("clicked(bool)", self.onPlanOrCancel)
@@ -50,11 +53,13 @@ class SettingsSection(Section):
 
     def refresh(self) -> None:
         isBound, problems = self.parameters is not None, []
-        self._showPreset()
         if isBound:
-            problems = self.choices.optionProblems()
-            self._fields.refresh()
-            self._table.refresh(problems)
+            problems, values = self.choices.optionProblems(), self.choices.valuesOrNone()
+            if values is not None:
+                for field in self.fields:
+                    field.refresh(value_at(values, field.names[0]))
+                self._window.refresh(value_at(values, RANGE))
+                self._table.refresh(values, problems)
             self._forgetOldPlan()
         self.ui.openOptionsButton.enabled = self.ui.saveOptionsButton.enabled = isBound
         say(self.ui.settingsProblemLabel, "\n".join(text for _keys, text in problems))
@@ -72,32 +77,21 @@ class SettingsSection(Section):
 
     def close(self) -> None:
         self._task.close()
-
-    def onPreset(self, index: int) -> None:
-        if self.parameters is not None and index > 0:
-            self.choices.choosePreset(PRESETS[index - 1])
-        self._showPreset()
+        self._planned = None
+        for label in (self.ui.fileLabel, self.ui.planLabel):
+            say(label, "")
 
     def onOpen(self, checked: bool = False) -> None:
         path = dialogs.chooseFile(_("Open options"), _fileFilters(), str(self.choices.resultsFolder))
-        if not path:
-            return
-        try:
-            self.choices.takeFile(*openValues(path))
-            say(self.ui.fileLabel, _("Opened {path}.").format(path=path))
-        except SuperResError as error:
-            say(self.ui.fileLabel, str(error))
+        if path:
+            self._tell(lambda: self.choices.takeFile(*openValues(path)), _("Opened {path}.").format(path=path))
 
     def onSave(self, checked: bool = False) -> None:
         proposed = self.choices.resultsFolder / f"{self.parameters.runName}.json"
         path = dialogs.chooseNewFile(_("Save options"), _fileFilters(), str(proposed))
-        if not path:
-            return
-        try:
-            write_options(self.choices.completeOptions(), path)
-            say(self.ui.fileLabel, _("Saved {path}.").format(path=path))
-        except SuperResError as error:
-            say(self.ui.fileLabel, str(error))
+        if path:
+            write = partial(write_options, path=path)
+            self._tell(lambda: write(self.choices.completeOptions()), _("Saved {path}.").format(path=path))
 
     def onPlanOrCancel(self, checked: bool = False) -> None:
         if self._task.isBusy:
@@ -110,6 +104,13 @@ class SettingsSection(Section):
     def _plan(self):
         return self.logic.plan(self.choices.optionsToPlan(), measure=self.parameters.measurePace)
 
+    def _tell(self, act: Callable[[], None], done: str) -> None:
+        try:
+            act()
+        except SuperResError as error:
+            done = str(error)
+        say(self.ui.fileLabel, done)
+
     def _forgetOldPlan(self) -> None:
         """A plan is of the settings that it was made for."""
         if self._planned is not None and not self.isBusy:
@@ -118,96 +119,118 @@ class SettingsSection(Section):
                     self._planned = None
                     say(self.ui.planLabel, "")
 
-    def _showPreset(self) -> None:
-        with signalsBlocked(self.ui.presetSelector):
-            self.ui.presetSelector.currentIndex = self.choices.presetNumber()
-            self.ui.presetSelector.enabled = self.parameters is not None
+
+def commonSettings() -> list[tuple[str, tuple[str, ...]]]:
+    """The settings that people change most: what they are called, and their keys."""
+    return [
+        (_("Scale:"), ("scale",)),
+        (_("Batch size:"), ("datasets.train.batch_size",)),
+        (_("Patch size:"), ("datasets.train.HR_size",)),
+        (_("Learning rate:"), LEARNING_RATES),
+        (_("Pixel weight:"), ("train.pixel_weight",)),
+        (_("GAN weight:"), ("train.gan_weight",)),
+        (_("Feature weight:"), ("train.feature_weight",)),
+        (_("VGG weights:"), ("path.feature_weights",)),
+        (_("Features:"), ("network_G.nf",)),
+        (_("Blocks:"), ("network_G.nb",)),
+        (_("Validate every:"), ("train.val_freq",)),
+    ]
 
 
-class SettingsFields:
-    """The settings that people change most, each with a widget of its own.
+class Field:
+    """One setting as its key's own description has it: a list of choices, a file, or a line to type in.
+
+    Parameters
+    ----------
+    choices : TrainingChoices
+    label : str
+    entries : list of Entry
+        The keys; several that are always given the same value.
 
     Attributes
     ----------
-    names : set of str
-        The keys that are shown here.
+    label, widget : QWidget
+    names : list of str
     """
+
+    def __init__(self, choices: TrainingChoices, label: str, entries: list[Entry]) -> None:
+        self.names, self._choices, self._key = [entry.name for entry in entries], choices, entries[0].key
+        self._shown: Any = ()  # which is no value
+        if self._key.choices:
+            self.widget = qt.QComboBox()
+            self.widget.addItems([text_of_value(choice) for choice in self._key.choices])
+            self.widget.connect("currentIndexChanged(int)", self.onChoice)
+        elif self._key.is_path:
+            self.widget = ctk.ctkPathLineEdit()
+            self.widget.connect("currentPathChanged(QString)", self.onText)
+        else:
+            self.widget = qt.QLineEdit()
+            self.widget.connect("editingFinished()", self.onEdited)
+        self.label = qt.QLabel(label)
+        self.label.setTextFormat(qt.Qt.PlainText)
+        self.label.setBuddy(self.widget)
+        for widget in (self.label, self.widget):
+            widget.toolTip = plainToolTip(entries[0].text)
+
+    def refresh(self, value: Any) -> None:
+        """Show a value once, so that what somebody is typing stays while something else changes."""
+        if value == self._shown:
+            return
+        self._shown = value
+        with signalsBlocked(self.widget):
+            if self._key.choices:
+                known = value in self._key.choices
+                self.widget.currentIndex = self._key.choices.index(value) if known else -1
+            elif self._key.is_path:
+                if self.widget.currentPath.strip() != text_of_value(value):
+                    self.widget.currentPath = text_of_value(value)
+            else:
+                self.widget.text = text_of_value(value)
+
+    def onChoice(self, index: int) -> None:
+        if index >= 0:
+            self._choices.change(dict.fromkeys(self.names, self._key.choices[index]))
+
+    def onEdited(self) -> None:
+        self.onText(self.widget.text)
+
+    def onText(self, text: str) -> None:
+        self._choices.change(dict.fromkeys(self.names, value_of_text(self.names[0], text)))
+
+
+class WindowFields:
+    """The normalization range: estimated from the first fine scan, or as it is typed."""
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
         self.ui, self.choices = ui, choices
-        self._boxes = {
-            "train.niter": ui.iterationsBox,
-            "train.val_freq": ui.validationBox,
-            "datasets.train.batch_size": ui.batchBox,
-            "datasets.train.HR_size": ui.patchBox,
-            "network_G.nf": ui.featuresBox,
-            "network_G.nb": ui.blocksBox,
-        }
-        self._edits = {
-            LEARNING_RATES: ui.rateEdit,
-            ("train.pixel_weight",): ui.pixelWeightEdit,
-            ("train.gan_weight",): ui.ganWeightEdit,
-            ("train.feature_weight",): ui.featureWeightEdit,
-        }
-        self.names = {*self._boxes, *(name for names in self._edits for name in names)}
-        self.names |= {"scale", "device", "gpu_ids", "path.feature_weights", RANGE}
-        self._shown: dict[str, Any] = {}
-        for scale in SCALES:
-            ui.scaleSelector.addItem(str(scale))
-        for text in (_("Automatic: a GPU if there is one"), _("CPU"), _("GPU (CUDA)")):
-            ui.deviceSelector.addItem(text)
-        for name, box in self._boxes.items():
-            box.connect("valueChanged(int)", partial(self.onNumber, name))
-        for names, edit in self._edits.items():
-            edit.connect("editingFinished()", partial(self.onText, edit, names))
-        ui.scaleSelector.connect("currentIndexChanged(int)", self.onScale)
-        ui.deviceSelector.connect("currentIndexChanged(int)", self.onDevice)
-        ui.featureFileEdit.connect("currentPathChanged(QString)", self.onFeatureFile)
-        ui.windowLowEdit.connect("editingFinished()", self.onWindow)
-        ui.windowHighEdit.connect("editingFinished()", self.onWindow)
+        self._edits = (ui.windowLowEdit, ui.windowHighEdit)
+        self._shown: list = [None, None]
+        for edit in self._edits:
+            edit.connect("editingFinished()", self.onWindow)
         ui.suggestButton.connect("clicked(bool)", self.onSuggest)
 
-    def refresh(self) -> None:
-        """Show what the settings say; a widget that can make nothing of a value stays as it is."""
-        try:
-            values = self.choices.values()
-        except SuperResError:
-            return
-        for name, box in self._boxes.items():
-            self._show(box, box.setValue, value_at(values, name), int)
-        for names, edit in self._edits.items():
-            self._show(edit, edit.setText, text_of_value(value_at(values, names[0])), str)
-        scale = value_at(values, "scale")
-        for selector, index in (
-            (self.ui.scaleSelector, SCALES.index(scale) if scale in SCALES else -1),
-            (self.ui.deviceSelector, deviceOf(values)),
-        ):
-            with signalsBlocked(selector):
-                selector.currentIndex = index
-        self._show(self.ui.featureFileEdit, self._showFeatureFile, value_at(values, "path.feature_weights") or "", str)
-        self._showWindow(value_at(values, RANGE))
-
-    def onNumber(self, name: str, value: int) -> None:
-        self.choices.change({name: value})
-
-    def onText(self, edit, names: Iterable[str]) -> None:
-        self.choices.change({name: value_of_text(name, edit.text) for name in names})
-
-    def onScale(self, index: int) -> None:
-        if index >= 0:
-            self.choices.change({"scale": SCALES[index]})
-
-    def onDevice(self, index: int) -> None:
-        if index >= 0:
-            device = "cuda" if index == CUDA else "auto"
-            self.choices.change({"device": device, "gpu_ids": [] if index == CPU else "auto"})
-
-    def onFeatureFile(self, path: str) -> None:
-        self.choices.change({"path.feature_weights": path.strip() or None})
+    def refresh(self, window: Any) -> None:
+        isEstimated = self.choices.isWindowEstimated()
+        bounds = list(window) if isinstance(window, list) and len(window) == 2 else [None, None]
+        for edit, bound, shown in zip(self._edits, bounds, self._shown, strict=True):
+            edit.enabled = not isEstimated
+            if bound != shown:
+                edit.text = text_of_value(bound)
+        self._shown = bounds
+        hasScans = bool(self.choices.volumes())
+        self.ui.suggestButton.enabled = hasScans
+        text = ""
+        if isEstimated:
+            text = _("Estimated from the tissue levels of the first fine scan when the training starts.")
+        elif window is None:
+            text = _("The whole range of the images' type is used.")
+        elif not hasScans:
+            text = _("No scans yet: computer-drawn slices stand for scans of these gray values.")
+        say(self.ui.windowTextLabel, text)
 
     def onWindow(self) -> None:
         """Both bounds, or none of them for the whole range of the images."""
-        texts = [edit.text.strip() for edit in (self.ui.windowLowEdit, self.ui.windowHighEdit)]
+        texts = [edit.text.strip() for edit in self._edits]
         bounds = [value_of_text(RANGE, text) for text in texts]
         self.choices.change({RANGE: bounds if any(texts) else None})
 
@@ -220,52 +243,6 @@ class SettingsFields:
             return
         self.choices.parameters.window = WindowChoice.custom
         self.choices.change({RANGE: window})
-
-    def _show(self, widget, put: Callable[[Any], None], value: Any, kind: type) -> None:
-        """Once for each value, so that what somebody is typing stays while something else changes."""
-        if isinstance(value, kind) and self._shown.get(widget.name) != value:
-            self._shown[widget.name] = value
-            with signalsBlocked(widget):
-                put(value)
-
-    def _showFeatureFile(self, path: str) -> None:
-        if self.ui.featureFileEdit.currentPath.strip() != path:  # a blank may be the middle of what is being typed
-            self.ui.featureFileEdit.currentPath = path
-
-    def _showWindow(self, window: Any) -> None:
-        isEstimated = self.choices.isWindowEstimated()
-        hasScans = any(row.use == "train" for row in self.choices.rows())
-        bounds = window if isinstance(window, list) and len(window) == 2 else [None, None]
-        for edit, bound in zip((self.ui.windowLowEdit, self.ui.windowHighEdit), bounds, strict=True):
-            self._show(edit, edit.setText, text_of_value(bound), str)
-            edit.enabled = not isEstimated
-        self.ui.suggestButton.enabled = hasScans
-        text = ""
-        if isEstimated:
-            text = _("Estimated from the tissue levels of the first fine scan when the training starts.")
-        elif window is None:
-            text = _("The whole range of the images' type is used.")
-        elif not hasScans:
-            text = _("No scans yet: computer-drawn slices stand for scans of these gray values.")
-        say(self.ui.windowTextLabel, text)
-
-
-def deviceOf(values: Values) -> int:
-    """Where the options say that is computed: `AUTOMATIC`, `CPU` or `CUDA`."""
-    device, numbers = value_at(values, "device"), value_at(values, "gpu_ids")
-    if device == "cpu" or (device != "cuda" and numbers == []):
-        return CPU
-    return AUTOMATIC if device != "cuda" and numbers == "auto" else CUDA
-
-
-def presetText(name: str) -> str:
-    """A preset for people, with what it costs."""
-    texts = {
-        "quick-look": _("Quick look (10 min on two cores)"),
-        "light": _("Light (a few hours on two cores)"),
-        "unetspsr-full": _("Full UNetSPSR (days, with a GPU)"),
-    }
-    return texts[name]
 
 
 def _fileFilters() -> str:

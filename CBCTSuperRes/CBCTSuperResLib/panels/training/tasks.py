@@ -12,6 +12,7 @@ from ...core.errors import Cancelled, SuperResError
 from ...core.progress import duration_text
 from ...jobs.job import Job
 from ...scene.training_volumes import Steps
+from .. import dialogs
 from ..section import logError, say
 
 TICK_S = 0.03
@@ -85,40 +86,46 @@ class WritingTask:
 
 
 class TaskView:
-    """
-    >>> view = TaskView(ui.dataProgressBar, ui.dataStatusLabel)
+    """Shows a task, its end and its errors in a label; one at a time.
+
+    >>> view = TaskView(ui.dataStatusLabel, ui.dataProgressBar)
     >>> view.start(lambda: logic.checkData(options), onDone=showReport)
     >>> view.poll()      # from a timer while `isBusy`
 
     Parameters
     ----------
-    bar : QProgressBar
-        Visible only while something goes on.
     label : QLabel
         For the stage, and for what went wrong.
+    bar : QProgressBar, optional
+        Visible only while something goes on.
     """
 
-    def __init__(self, bar, label) -> None:
-        self._bar, self._label = bar, label
+    def __init__(self, label, bar=None) -> None:
+        self._label, self._bar = label, bar
         self.task: Job | WritingTask | None = None
         self._onDone: Callable[[dict], None] | None = None
-        bar.visible = False
-        say(label, "")
+        self._isCancelled = False
+        self._end()
 
     @property
     def isBusy(self) -> bool:
         return self.task is not None
 
     def start(self, begin: Callable[[], Job | WritingTask], onDone: Callable[[dict], None]) -> None:
-        """Begin a task; `onDone` gets its report. An error is shown, whether it comes now or later."""
+        """Begin a task, for which packages may have to be installed; `onDone` gets its report.
+
+        An error is shown, whether it comes now or later.
+        """
         say(self._label, "")
         try:
+            dialogs.ensurePackages()
             self.task = begin()
         except SuperResError as error:
             self.showError(error)
             return
-        self._onDone = onDone
-        self._bar.visible = True
+        self._onDone, self._isCancelled = onDone, False
+        if self._bar is not None:
+            self._bar.visible = True
         self._show()
 
     def poll(self) -> None:
@@ -138,15 +145,15 @@ class TaskView:
     def cancel(self) -> None:
         """Ask to stop; `poll` tells when that is done."""
         self.task.cancel()
-        say(self._label, _("Cancelling"))
+        self._isCancelled = True
+        self._show()
 
     def close(self) -> None:
         """End what goes on, now."""
         if self.task is not None:
             self.task.close()
             self.task = None
-            self._bar.visible = False
-            say(self._label, "")
+            self._end()
 
     def showError(self, error: SuperResError) -> None:
         """In words; where a process has left more to read, it goes to the log."""
@@ -154,6 +161,16 @@ class TaskView:
         logError(error)
 
     def _show(self) -> None:
-        self._bar.setValue(round(100 * self.task.fraction))
-        rest = duration_text(self.task.remaining)
-        say(self._label, self.task.message + (", " + _("{duration} left").format(duration=rest) if rest else ""))
+        if self._bar is not None:
+            self._bar.setValue(round(100 * self.task.fraction))
+        text, left = self.task.message or _("Starting"), duration_text(self.task.remaining)
+        if self._isCancelled:
+            text = _("Cancelling")
+        elif left:
+            text = _("{stage}, {duration} left").format(stage=text, duration=left)
+        say(self._label, text)
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            self._bar.visible = False
+        say(self._label, "")

@@ -1,6 +1,8 @@
-"""Section Run, the button for TensorBoard."""
+"""Section Runs, the button for TensorBoard."""
 
 from __future__ import annotations
+
+from html import escape
 
 from slicer.i18n import tr as _
 
@@ -8,10 +10,8 @@ from ...core.errors import SuperResError
 from ...core.packages import TRAINING_EXTRAS, missing_packages
 from ...jobs.tensorboard import Board
 from .. import dialogs
-from ..section import Section, logError, say
+from ..section import Section, logError, offer, say
 from .choices import TrainingChoices
-
-FOLDER = "tb_logger"
 
 
 class TensorBoardSection(Section):
@@ -21,6 +21,8 @@ class TensorBoardSection(Section):
         super().__init__(ui, choices)
         self._board: Board | None = None
         self._isOpening = False
+        self._showAddress("")
+        say(ui.boardLabel, "")
         ui.boardButton.connect("clicked(bool)", self.onOpen)
 
     @property
@@ -28,7 +30,12 @@ class TensorBoardSection(Section):
         return self._isOpening
 
     def refresh(self) -> None:
-        self.ui.boardButton.enabled = self.parameters is not None and not self._isOpening
+        reason = _("Wait until it has started.") if self._isOpening else self.choices.whyNoBoard()
+        hint = _(
+            "Show curves and pictures of all runs of the results folder in the web browser. TensorBoard runs on this "
+            "computer only."
+        )
+        offer(self.ui.boardButton, reason, hint)
 
     def poll(self) -> None:
         try:
@@ -38,8 +45,8 @@ class TensorBoardSection(Section):
             return
         if address:
             self._isOpening = False
-            text = _("TensorBoard is at {address} until this module is closed.")
-            self.ui.boardLabel.text = text.format(address=address)
+            say(self.ui.boardLabel, "")
+            self._showAddress(address)
             dialogs.openAddress(address)
             self.changed.emit()
 
@@ -48,14 +55,11 @@ class TensorBoardSection(Section):
         if self._board is not None:
             self._board.close()
         self._board, self._isOpening = None, False
+        self._showAddress("")
         say(self.ui.boardLabel, "")
 
     def onOpen(self, checked: bool = False) -> None:
-        folder = self.choices.resultsFolder / FOLDER
-        if not folder.is_dir():
-            text = _("No run here has written anything for TensorBoard. Turn on use_tb_logger in the settings.")
-            say(self.ui.boardLabel, text)
-            return
+        folder = self.choices.boardFolder
         if isMissing():
             dialogs.offerTrainingExtras()
         if isMissing():
@@ -73,11 +77,21 @@ class TensorBoardSection(Section):
         say(self.ui.boardLabel, _("Starting TensorBoard"))
         self.changed.emit()
 
+    def _showAddress(self, address: str) -> None:
+        """As a link that can be clicked, and as a text that can be copied."""
+        self.ui.boardLink.text = linkTo(address)
+        self.ui.boardLink.visible = bool(address)
+
     def _fail(self, error: SuperResError) -> None:
         self.close()
         say(self.ui.boardLabel, str(error))
         logError(error)
         self.changed.emit()
+
+
+def linkTo(address: str) -> str:
+    """HTML of an address that can be clicked."""
+    return '<a href="{address}">{address}</a>'.format(address=escape(address))
 
 
 def isMissing() -> bool:

@@ -9,12 +9,53 @@ from slicer.i18n import tr as _
 
 from ...core.progress import duration_text
 from ...jobs.training import TrainingJob
+from ...models.card import ModelCard
+from ...models.folder import ModelEntry
 from ...train.curves import Row
 from ...train.run_folder import RunInfo, RunRecord
+from .parameters import Which
 
 MOST_LINES = 12
 GOOD, FAIR = 0.25, 0.6  # residual misalignment in coarse voxels
-DAY_S = 86400
+DAY_S, YEAR_S = 86400, 365 * 86400
+
+
+def kindText(kind: tuple[str, str]) -> str:
+    """A kind of model for people; one that has no words here is told by its recipe and network."""
+    texts = {
+        ("unetspsr", "unetspsr_net"): _("UNetSPSR: edges and texture"),
+        ("unetspsr", "residual_net"): _("Residual: plain and fast"),
+    }
+    return texts.get(kind, " + ".join(kind))
+
+
+def presetText(name: str, seconds: float | None) -> str:
+    """A preset for people, with the time that it takes here; in words as long as that is not known."""
+    texts = {
+        "quick-look": (_("Quick look"), _("minutes")),
+        "light": (_("Light"), _("hours")),
+        "unetspsr-full": (_("Full size"), _("days, with a GPU")),
+    }
+    title, words = texts.get(name, (name, ""))
+    if seconds is not None:
+        words = _("about {duration} here").format(duration=longDuration(seconds))
+    return f"{title} ({words})" if words else title
+
+
+def entryText(entry: ModelEntry) -> str:
+    """What is known of a model."""
+    card = entry.card
+    if card is None:
+        return entry.problem
+    parts = [card.line, card.summary, card.limits and _("Limits: {limits}").format(limits=card.limits), str(entry.path)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def usedText(name: str, which: Which, card: ModelCard) -> str:
+    """Which model was made, and of which weights."""
+    weights = _("the best in validation") if which is Which.best else _("the latest")
+    text = _("CBCT Super-Resolution lists the model {name} and has chosen it: {weights}, from step {step:,d}.")
+    return text.format(name=name, weights=weights, step=int(card.training.get("iterations", 0)))
 
 
 def useText(use: str) -> str:
@@ -229,7 +270,9 @@ def progressText(job: TrainingJob) -> str:
 
 
 def longDuration(seconds: float | None) -> str:
-    """As `duration_text`, in days where there are many hours."""
+    """As `duration_text`, in days or years where there are many hours."""
     if seconds is None or seconds < 2 * DAY_S:
         return duration_text(seconds)
-    return _("{days} days").format(days=round(seconds / DAY_S))
+    if seconds < 2 * YEAR_S:
+        return _("{days} days").format(days=round(seconds / DAY_S))
+    return _("{years} years").format(years=round(seconds / YEAR_S))
