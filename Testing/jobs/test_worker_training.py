@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from CBCTSuperResLib.core.errors import Cancelled
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.jobs.job import Job
 from CBCTSuperResLib.train.options_file import read_options
-from CBCTSuperResLib.train.pace import known_pace
+from CBCTSuperResLib.train.pace import Pace, known_pace
 
 TRAIN_ON_DRAWN = {"mode": "HR", "procedural": 4, "batch_size": 1}
 
@@ -81,3 +83,20 @@ def test_what_a_step_takes_here_is_measured_and_remembered(options):
     short, reckoned = known_pace(read_options(options)), known_pace(read_options(long))
     assert short.is_measured and not reckoned.is_measured
     assert 0 < 100 * short.seconds_per_step < reckoned.seconds_per_step
+
+
+@pytest.mark.parametrize(("last", "is_known"), [(40, False), (200, True)])
+def test_a_training_that_has_settled_tells_how_fast_it_was(options, monkeypatch, last, is_known):
+    pytest.importorskip("torch", reason="torch is not installed")
+    from CBCTSuperResLib.jobs import worker
+
+    def train(options, observers, **_):
+        for number in range(1, last + 1):
+            observers[0].progress(number, 0.25, 9.0)
+        raise Cancelled("Stopped.")
+
+    monkeypatch.setattr("CBCTSuperResLib.train.run.train", train)
+    events = SimpleNamespace(progress=lambda *_: None)
+    with pytest.raises(Cancelled, match="Stopped"):
+        worker.train({"options": options}, events, lambda: False)
+    assert known_pace(read_options(options)) == (Pace(0.25) if is_known else None)

@@ -145,15 +145,18 @@ class WrappedTexts(qt.QObject):
 
     def __init__(self, widget) -> None:
         qt.QObject.__init__(self)
-        for label in widget.findChildren(qt.QLabel):
-            if label.wordWrap:
-                label.installEventFilter(self)
+        self._labels = [(label, label.parent()) for label in widget.findChildren(qt.QLabel) if label.wordWrap]
+        for label, parent in self._labels:
+            label.installEventFilter(self)
+            parent.installEventFilter(self)  # which is asked for a new layout when a text has changed
 
-    def eventFilter(self, label, event) -> bool:
-        if event.type() in (qt.QEvent.Resize, qt.QEvent.Paint):  # a text that changes is painted anew
-            needed = max(0, label.heightForWidth(label.width))
-            if label.minimumHeight != needed:
-                label.minimumHeight = needed
+    def eventFilter(self, watched, event) -> bool:
+        if event.type() in (qt.QEvent.Resize, qt.QEvent.LayoutRequest):
+            for label, parent in self._labels:
+                if watched in (label, parent):
+                    needed = max(0, label.heightForWidth(label.width))
+                    if label.minimumHeight != needed:
+                        label.minimumHeight = needed
         return False
 
 

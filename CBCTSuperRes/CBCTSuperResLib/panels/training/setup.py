@@ -127,7 +127,7 @@ class SetupSection(Section):
     def _timeText(self) -> str:
         seconds = self.choices.seconds()
         if seconds is not None:
-            return _("about {duration} here").format(duration=longDuration(seconds))
+            return _("Takes about {duration} here.").format(duration=longDuration(seconds))
         if self.isBusy:
-            return _("measuring how fast this computer is")
-        return _("not known of these settings; Plan, in Settings, tells")
+            return _("Measuring how fast this computer is.")
+        return _("How long these settings take is not known yet: Plan, in Settings, tells.")
