@@ -110,7 +110,8 @@ def test_what_a_step_takes_is_measured_once_when_the_module_is_entered(
     training_widget.enter()
     assert started == [presets] and ui.timeLabel.text.startswith("Measuring")
     panel.onTimer()
-    assert ui.timeLabel.text == "Takes about 3 min here." and ui.presetSelector.currentText == "Quick look (about 3 min here)"
+    assert ui.timeLabel.text == "Takes about 3 min here."
+    assert ui.presetSelector.currentText == "Quick look (about 3 min here)"
     training_widget.exit()
     training_widget.enter()
     assert len(started) == 1 and not panel.setup.isBusy
