@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--into-card", type=Path, metavar="FILE", help="write the first model here, with the rows")
     given = parser.parse_args(arguments)
     try:
-        models = _named(given.models)
+        models = named_models(given.models)
         methods = {name: model_method(model, given.device, given.ensemble) for name, model in models.items()}
         rows = []
         for table in grade(methods, given.public_data):
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _named(models: Sequence[str]) -> dict[str, Model]:
+def named_models(models: Sequence[str]) -> dict[str, Model]:
     """Models by the name before "=", or by their own."""
     found = {}
     for given in models:

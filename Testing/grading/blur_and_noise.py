@@ -1,0 +1,273 @@
+"""Protocol PB: every blur with every noise, against cubic interpolation and classical deconvolution.
+
+    python Testing/grading/blur_and_noise.py MODEL [NAME=FILE ...] --public-data FOLDER --out FOLDER
+
+writes rows.json, table.md and heat-maps.png: by blur and noise, what each model gains over the best of the others. The
+classical methods are told the true blur and noise; a model has what it estimates from the scan. Without the public
+scans only the drawn skull is measured. Worker-side: needs torch; the baselines need scikit-image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from scipy.fft import dctn, idctn
+from skimage.restoration import denoise_nl_means
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from CBCTSuperResLib.acquisition.phantom import FINE_BLUR, jaw_phantom
+from CBCTSuperResLib.acquisition.scanner import (
+    ALL_AXES,
+    IN_PLANE,
+    P2,
+    block_mean,
+    correlate_slices,
+    correlated_noise,
+    gaussian_blur,
+)
+from CBCTSuperResLib.core.atomic import replacing, write_text
+from CBCTSuperResLib.core.errors import SuperResError
+from CBCTSuperResLib.measure.fidelity import psnr
+from CBCTSuperResLib.models.model import Model
+from CBCTSuperResLib.train.data.public import public_scans
+
+from grading.cases import Case, in_robust_window
+from grading.grading import named_models
+from grading.methods import cubic_method, model_method
+
+BLURS = (0.0, 0.4, 0.85, 1.2, 1.6, 2.0)  # fine pixels
+NOISES = (0.0, 0.01, 0.02, 0.05)  # of the window
+SMOOTHS = {0.0: 0.0, 0.6: 0.7}  # lag-1 correlation within slices, and the Gaussian (coarse pixels) that makes it
+ACROSS = (0.0, 0.7)
+SLICES, EDGE = 12, 160  # of each object, in fine voxels
+BORDER = 8
+SKULL_SEED = 903
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of the scanner: blur in fine pixels, noise in units of the window, correlations of its noise."""
+
+    blur: float
+    noise: float
+    within: float
+    across: float
+
+    def scan(self, truth: np.ndarray, seed: int) -> np.ndarray:
+        """The coarse scan (k, j / 2, i / 2) of a fine image (k, j, i) in [0, 1]; not clipped."""
+        blurred = gaussian_blur(truth, self.blur, IN_PLANE) if self.blur else truth
+        coarse = block_mean(blurred, IN_PLANE)
+        if not self.noise:
+            return coarse
+        noise = correlated_noise(coarse.shape, 1.0, SMOOTHS[self.within], IN_PLANE, seed)
+        return coarse + np.float32(self.noise) * correlate_slices(noise, self.across)
+
+
+def cells(quick: bool = False) -> Iterator[Cell]:
+    """All settings; correlations only where there is noise. `quick`: two blurs, two noises."""
+    blurs, noises = (BLURS[2::2], NOISES[::2]) if quick else (BLURS, NOISES)
+    for blur, noise, within, across in product(blurs, noises, SMOOTHS, ACROSS):
+        if noise or within == across == 0:
+            yield Cell(blur, noise, within, across)
+
+
+def wiener(scan: np.ndarray, cell: Cell, noise: float | None = None) -> np.ndarray:
+    """Wiener deconvolution of each slice with the true blur, on the fine grid; as published (Wiener 1949).
+
+    Half-sample symmetric cosines continue an image beyond its border and put fine pixels where they belong. The power
+    of the image itself is what a scan's own spectrum holds above the noise, as a power law of the frequency.
+    """
+    sd = cell.noise if noise is None else noise
+    slices, rows, columns = scan.shape
+    frequency = [np.arange(n) / (2 * n) for n in (rows, columns)]  # cycles per coarse pixel
+    fine = [f / 2 for f in frequency]  # per fine pixel
+    response = np.multiply.outer(*(np.exp(-2 * (np.pi * cell.blur * f) ** 2) * np.cos(np.pi * f) for f in fine))
+    radius = np.hypot(*np.meshgrid(*frequency, indexing="ij"))
+    spectrum = np.exp(-4 * (np.pi * SMOOTHS[cell.within]) ** 2 * radius**2)  # of smoothed noise
+    noise_power = sd**2 * spectrum / spectrum.mean() + 1e-7
+    result = np.zeros((slices, 2 * rows, 2 * columns), np.float32)
+    for image, enlarged in zip(scan, result, strict=True):
+        waves = dctn(image.astype(np.float64), norm="ortho")
+        known = (radius > 0.02) & (radius < 0.35)
+        power = np.maximum(waves[known] ** 2 - noise_power[known], 0.1 * noise_power[known])
+        slope, level = np.polyfit(np.log(radius[known]), np.log(power / response[known] ** 2), 1)
+        signal = np.exp(level) * np.maximum(radius, 0.01) ** min(slope, -1.0)
+        signal[0, 0] = np.inf
+        gain = 1 / (response + noise_power / signal / response)
+        wide = np.zeros(enlarged.shape)
+        wide[:rows, :columns] = 2 * waves * gain
+        enlarged[...] = idctn(wide, norm="ortho")
+    return result
+
+
+def denoised_wiener(scan: np.ndarray, cell: Cell) -> np.ndarray:
+    """Non-local means (Buades et al. 2005), then Wiener deconvolution of what is left."""
+    if not cell.noise:
+        return wiener(scan, cell)
+    smooth = {"patch_size": 5, "patch_distance": 5, "h": 0.7 * cell.noise, "sigma": cell.noise, "fast_mode": True}
+    return wiener(np.stack([denoise_nl_means(image, **smooth) for image in scan]), cell, 0.4 * cell.noise)
+
+
+def unsharp(scan: np.ndarray, cell: Cell) -> np.ndarray:
+    """Cubic interpolation and what a Gaussian as wide as the blur takes from it, once more."""
+    enlarged = cubic(scan, cell)
+    return 2 * enlarged - gaussian_blur(enlarged, max(cell.blur, 0.5), IN_PLANE)
+
+
+def cubic(scan: np.ndarray, cell: Cell) -> np.ndarray:
+    """Cubic interpolation."""
+    return cubic_method(scan, P2)
+
+
+BASELINES: dict[str, Callable[[np.ndarray, Cell], np.ndarray]] = {
+    "cubic": cubic,
+    "Wiener": wiener,
+    "NLM + Wiener": denoised_wiener,
+    "unsharp": unsharp,
+}
+
+
+def objects(public_data: Path | None) -> Iterator[Case]:
+    """Tooth and held-out bone where they are at hand, and a drawn jaw of a seed that is never trained on."""
+    field = gaussian_blur(jaw_phantom((SLICES, 320, 320), 0.12, SKULL_SEED), FINE_BLUR, ALL_AXES)
+    yield Case("drawn jaw", _part(np.clip(0.05 + 0.75 * field, 0, 1)))
+    if public_data is None:
+        return
+    scans = public_scans()
+    yield Case("tooth", _part(in_robust_window(scans["tooth"].read(public_data))))
+    bone = scans["trabecular"]
+    yield Case("held-out bone", _part(in_robust_window(bone.read(public_data), bone.train_slices[1])))
+
+
+def _part(image: np.ndarray) -> np.ndarray:
+    """Slices and pixels around the middle."""
+    wanted = zip(image.shape, (SLICES, EDGE, EDGE), strict=True)
+    inner = [slice(max(0, (n - most) // 2), (n + most) // 2) for n, most in wanted]
+    part = image[tuple(inner)]
+    rows, columns = (n - n % 2 for n in part.shape[1:])
+    return np.ascontiguousarray(part[:, :rows, :columns], np.float32)
+
+
+def grade(methods: Mapping[str, Callable], cases: Sequence[Case], which: Sequence[Cell]) -> Iterator[dict]:
+    """A row for each object and cell: PSNR (dB) and gradient energy (of the truth's) by method."""
+    inner = (slice(None), slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+    for case in cases:
+        edges = _energy(case.truth[inner])
+        for cell in which:
+            scan = cell.scan(case.truth, crc32(f"{case.name} {cell}".encode()))
+            row = {"data": case.name, **vars(cell), "psnr": {}, "energy": {}}
+            for name, enlarge in methods.items():
+                found = np.clip(enlarge(scan, cell), 0, 1)[inner]
+                row["psnr"][name] = round(psnr(found, case.truth[inner]), 2)
+                row["energy"][name] = round(_energy(found) / edges, 3)
+            yield row
+
+
+def _energy(image: np.ndarray) -> float:
+    return float(sum(np.mean(np.diff(image, axis=axis) ** 2) for axis in IN_PLANE)) ** 0.5
+
+
+def gain(row: dict, model: str) -> float:
+    """PSNR over that of the best baseline, in dB."""
+    return row["psnr"][model] - max(row["psnr"][name] for name in BASELINES)
+
+
+def as_table(rows: Sequence[dict]) -> str:
+    """Markdown: a line a cell."""
+    names = list(rows[0]["psnr"])
+    models = [name for name in names if name not in BASELINES]
+    head = ["object", "blur", "noise %", "within", "across", *names, *(f"{m}: energy" for m in models)]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        setting = [row["data"], *(f"{v:g}" for v in (row["blur"], 100 * row["noise"], row["within"], row["across"]))]
+        figures = [f"{row['psnr'][n]:.2f}" for n in names] + [f"{row['energy'][m]:.2f}" for m in models]
+        lines.append([*setting, *figures])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_summary(rows: Sequence[dict], model: str) -> str:
+    """How often a model is above the best baseline, and by how much."""
+    gains = np.array([gain(row, model) for row in rows])
+    over_cubic = np.array([row["psnr"][model] - row["psnr"]["cubic"] for row in rows])
+    energy = np.array([row["energy"][model] for row in rows if row["noise"] <= 0.03])
+    return (
+        f"{model}: {len(rows)} cells; over cubic {over_cubic.mean():+.2f} dB (worst {over_cubic.min():+.2f}); over the "
+        f"best baseline {gains.mean():+.2f} dB (worst {gains.min():+.2f}, not below it in {np.mean(gains >= 0):.0%}); "
+        f"gradient energy at noise up to 3 %: {energy.min():.2f} to {energy.max():.2f}, "
+        f"{np.mean((energy >= 0.88) & (energy <= 1.12)):.0%} within 0.88 to 1.12"
+    )
+
+
+def draw(rows: Sequence[dict], model: str, path: Path) -> None:
+    """Heat maps, one for each object: gain over the best baseline by blur and noise, means over the correlations."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    blurs, noises = (sorted({row[key] for row in rows}) for key in ("blur", "noise"))
+    figure, axes = pyplot.subplots(1, len(names), figsize=(4.2 * len(names), 4.2), layout="constrained", squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        table = np.array(
+            [
+                [
+                    np.mean([gain(r, model) for r in rows if (r["data"], r["blur"], r["noise"]) == (name, blur, noise)])
+                    for blur in blurs
+                ]
+                for noise in noises
+            ]
+        )
+        shown = axis.imshow(table, cmap="RdBu", vmin=-3, vmax=3, origin="lower")
+        for (row, column), value in np.ndenumerate(table):
+            axis.text(column, row, f"{value:+.1f}", ha="center", va="center")
+        axis.set(title=name, xlabel="blur (fine pixels)", ylabel="noise (% of the window)")
+        axis.set_xticks(range(len(blurs)), [f"{b:g}" for b in blurs])
+        axis.set_yticks(range(len(noises)), [f"{100 * n:g}" for n in noises])
+    figure.colorbar(shown, ax=axes, label="dB over the best of cubic, Wiener, NLM + Wiener, unsharp", shrink=0.8)
+    figure.suptitle(f"{model}: PSNR against the best classical method, which is told the true blur and noise")
+    with replacing(path) as scratch:
+        figure.savefig(scratch, format="png", dpi=110)
+    pyplot.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="name or file, or NAME=FILE to call it so")
+    parser.add_argument("--public-data", type=Path, metavar="FOLDER", help="folder with the scans of sources.json")
+    parser.add_argument("--quick", action="store_true", help="two blurs and two noises only")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for all that is written")
+    given = parser.parse_args(arguments)
+    try:
+        models = {name: _as_applied(model) for name, model in named_models(given.models).items()}
+        rows = list(grade(BASELINES | models, list(objects(given.public_data)), list(cells(given.quick))))
+    except SuperResError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    given.out.mkdir(parents=True, exist_ok=True)
+    summaries = "\n\n".join(as_summary(rows, name) for name in models)
+    write_text(given.out / "rows.json", json.dumps(rows, indent=1) + "\n")
+    write_text(given.out / "table.md", f"{summaries}\n\n{as_table(rows)}\n")
+    for name in models:
+        draw(rows, name, given.out / f"heat-maps {name}.png")
+    print(summaries)
+    return 0
+
+
+def _as_applied(model: Model) -> Callable[[np.ndarray, Cell], np.ndarray]:
+    enlarge = model_method(model)
+    return lambda scan, cell: enlarge(scan, P2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Protocol PB: the scanners, the classical methods and what is said of a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("skimage", reason="scikit-image is not installed")
+
+from CBCTSuperResLib.measure.fidelity import psnr  # noqa: E402
+
+from grading.blur_and_noise import BASELINES, Cell, as_summary, as_table, cells, draw, grade, objects, wiener  # noqa: E402
+
+SHARP, SOFT = Cell(0.4, 0.0, 0.0, 0.0), Cell(1.6, 0.01, 0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def jaw():
+    return next(objects(None))
+
+
+def test_every_blur_meets_every_noise_and_correlations_only_noise():
+    found = list(cells())
+    assert len(found) == 6 * (1 + 3 * 4) and len(set(found)) == len(found)
+    assert all(cell.noise or cell.within == cell.across == 0 for cell in found)
+
+
+def test_noise_has_the_correlations_that_the_cell_says():
+    flat = np.full((40, 120, 120), 0.5, np.float32)
+    for cell in (Cell(0.0, 0.02, 0.0, 0.7), Cell(0.0, 0.02, 0.6, 0.0)):
+        noise = cell.scan(flat, seed=1) - 0.5
+        within = np.mean(noise[:, :, 1:] * noise[:, :, :-1]) / noise.var()
+        across = np.mean(noise[1:] * noise[:-1]) / noise.var()
+        assert noise.std() == pytest.approx(0.02, rel=0.03)
+        assert within == pytest.approx(cell.within, abs=0.03) and across == pytest.approx(cell.across, abs=0.03)
+
+
+def test_wiener_undoes_a_known_blur_and_stays_calm_in_noise(jaw):
+    inner = (slice(None), slice(8, -8), slice(8, -8))
+    for cell, least in ((Cell(1.6, 0.0, 0.0, 0.0), 4.0), (SOFT, 1.0)):
+        scan = cell.scan(jaw.truth, seed=2)
+        better, cubic = (psnr(f(scan, cell)[inner], jaw.truth[inner]) for f in (wiener, BASELINES["cubic"]))
+        assert better > cubic + least, cell
+
+
+def test_a_table_says_where_a_model_loses(jaw, tmp_path):
+    methods = {**BASELINES, "truth": lambda scan, cell: jaw.truth, "grey": lambda scan, cell: 0 * jaw.truth + 0.5}
+    rows = list(grade(methods, [jaw], [SHARP, SOFT, Cell(0.4, 0.01, 0.0, 0.0), Cell(1.6, 0.0, 0.0, 0.0)]))
+    assert as_table(rows).count("drawn jaw") == 4
+    assert "not below it in 100%" in as_summary(rows, "truth") and "not below it in 0%" in as_summary(rows, "grey")
+    draw(rows, "truth", tmp_path / "maps.png")
+    assert (tmp_path / "maps.png").stat().st_size > 10_000
