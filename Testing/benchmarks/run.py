@@ -20,6 +20,7 @@ BENCHMARKS = {
     "slice": "memory for a whole slice with the full-size network",
     "tiles": "tiles against MONAI's sliding window",
     "pipeline": "everything but the network",
+    "ticks": "what the panel does at once, against copying a result at once",
     "data": "samples a second of the data pipeline",
     "training_step": "a training step against a plain one",
     "cone_beam": "projection and reconstruction against RTK",
