@@ -154,4 +154,4 @@ def test_a_scout_view_in_the_series_is_left_out_and_told(tmp_path):
     scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     save(scout, tmp_path / "A.dcm")
     volume = read_volume(tmp_path)
-    assert np.array_equal(volume.voxels, VOXELS) and "1 scout view" in told(volume) and "A.dcm" in told(volume)
+    assert np.array_equal(volume.voxels, VOXELS) and "Scout views" in told(volume) and "A.dcm" in told(volume)

@@ -251,3 +251,30 @@ def test_a_number_that_is_none_is_told(tmp_path):
 
     text = refused(tmp_path, comma, "RescaleIntercept")
     assert "-1000,5" in text
+
+
+def test_claims_that_the_file_cannot_hold_are_refused_before_anything_is_made(tmp_path):
+    frames = image(VOXELS)
+    frames.compress(RLELossless, generate_instance_uid=False)
+    frames.NumberOfFrames = 60000
+    save(frames, tmp_path / "frames.dcm")
+    huge = image(VOXELS)
+    huge.compress(RLELossless, generate_instance_uid=False)
+    huge.Rows = huge.Columns = 65535
+    huge.PixelSpacing, huge.SpacingBetweenSlices = [PIXEL, PIXEL], PIXEL
+    save(huge, tmp_path / "huge.dcm")
+    for name, message in (("frames", "claims 60000 frames in"), ("huge", "cannot be decoded")):
+        with pytest.raises(InputError, match=message):
+            read_volume(tmp_path / f"{name}.dcm")
+
+
+def test_a_deflated_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    dataset = enhanced(np.zeros((8, 64, 64), "uint16"), heights(Z))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "a.dcm", implicit_vr=False, little_endian=True, enforce_file_format=True)
+    monkeypatch.setattr("CBCTSuperResLib.io.dicom_header.available_memory", lambda: 3 * 60_000)
+    with pytest.raises(InputError, match="unpacks to more than"):
+        read_volume(tmp_path / "a.dcm")
+    monkeypatch.setattr("CBCTSuperResLib.io.dicom_header.available_memory", lambda: 3 * 80_000)
+    with pytest.raises(InputError, match="same value"):  # whole, and nothing in it
+        read_volume(tmp_path / "a.dcm")

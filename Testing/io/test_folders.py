@@ -124,6 +124,13 @@ def test_a_folder_whose_dicom_files_cannot_be_read_tells_why(tmp_path):
         read_volume(tmp_path)
 
 
+def test_many_files_are_counted_and_few_of_them_named(tmp_path):
+    for k in range(21):
+        (tmp_path / f"{k:02d}.dcm").write_bytes(b"This is no image. " * 20)
+    with pytest.raises(InputError, match="21 files could not be read: 00.dcm, 01.dcm, 02.dcm, 03.dcm and 17 more"):
+        read_volume(tmp_path)
+
+
 def test_a_dicom_object_that_is_no_image_is_named(tmp_path):
     write_slices(tmp_path, VOXELS, Z)
     report = image(VOXELS[0], "1.2.840.10008.5.1.4.1.1.88.11")

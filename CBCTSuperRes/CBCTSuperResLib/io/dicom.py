@@ -222,7 +222,7 @@ def _without_localizers(frames: list[DicomFrame], warnings: list[str]) -> list[D
     scouts = [frame for frame in frames if frame.is_localizer or frame.file.is_localizer]
     if not scouts or len(scouts) == len(frames):
         return frames
-    warnings.append(f"{len(scouts)} scout views (LOCALIZER) were left out, for instance {scouts[0].name}.")
+    warnings.append(f"Scout views (LOCALIZER) were left out: {len(scouts)}, for instance {scouts[0].name}.")
     return [frame for frame in frames if frame not in scouts]
 
 

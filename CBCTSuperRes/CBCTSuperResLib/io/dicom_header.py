@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -17,10 +18,12 @@ from typing import BinaryIO
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from ..core.errors import InputError
+from ..core.memory import available_memory, readable
 
 EXPORT = "Export it again from the scanner's software."
 PIXEL_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -28,6 +31,9 @@ NO_ROUNDING = (0.0, 0.0, 0.0)
 PIXEL_DATA, FLOAT_PIXELS, DOUBLE_PIXELS = 0x7FE00010, 0x7FE00008, 0x7FE00009
 LONG_VR = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
 UNDEFINED = 0xFFFFFFFF
+ITEM_BYTES = 8  # that a compressed frame takes at least
+MOST_FRAMES = 65535
+PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class DicomFile:
 
     Attributes
     ----------
+    syntax : pydicom.uid.UID
+        Transfer Syntax: how the file is encoded.
     lut : (int, ndarray) or None
         First stored value that is mapped, and the grey values (Modality LUT Sequence).
     padding : int or None
@@ -78,6 +86,7 @@ class DicomFile:
     description: str
     instance_number: int | None
     is_localizer: bool
+    syntax: UID
     layout: PixelLayout
     lut: tuple[int, np.ndarray] | None
     padding: int | None
@@ -176,9 +185,26 @@ def _parsed(stream: BinaryIO, path: Path, stop_before_pixels: bool) -> Dataset:
     if not has_mark and start[:2] not in (b"\x02\0", b"\x08\0"):  # files of old have no preamble
         raise InputError(f"{path.name} is no DICOM file.", "Give DICOM files.")
     try:
+        if has_mark and read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            _check_deflated(path)
         return pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels, force=not has_mark)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{path.name} is damaged or incomplete ({error}).", EXPORT) from error
+
+
+def _check_deflated(path: Path) -> None:
+    """Refuse a deflated file that would not fit into memory: a few bytes can unpack to a thousand times as many."""
+    room, found = available_memory() // 3, 0
+    with open(path, "rb") as stream:
+        stream.seek(132)
+        unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+        stream.seek(144 + int.from_bytes(stream.read(12)[8:], "little"))  # behind the group 2, whose length is first
+        while found <= room and not unpack.eof and (piece := unpack.unconsumed_tail or stream.read(PIECE_BYTES)):
+            found += len(unpack.decompress(piece, PIECE_BYTES))
+    if found > room:
+        raise InputError(f"{path.name} unpacks to more than {readable(room)}.", "Convert it to explicit little endian.")
 
 
 def _described(dataset: Dataset, path: Path, stream: BinaryIO) -> DicomFile:
@@ -186,7 +212,8 @@ def _described(dataset: Dataset, path: Path, stream: BinaryIO) -> DicomFile:
         kind = UID(str(dataset.get("SOPClassUID", ""))).name or "of an unknown kind"
         raise InputError(f"{path.name} is no image ({kind}).", "Give DICOM images.")
     _check_photometric(dataset, path)
-    layout = _layout(dataset, path, stream)
+    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian)
+    layout = _layout(dataset, path, stream, syntax)
     file = DicomFile(
         path=path,
         sop_class=str(dataset.get("SOPClassUID", "")),
@@ -197,6 +224,7 @@ def _described(dataset: Dataset, path: Path, stream: BinaryIO) -> DicomFile:
         description=_text(dataset, "SeriesDescription"),
         instance_number=int(dataset.InstanceNumber) if _text(dataset, "InstanceNumber") else None,
         is_localizer="LOCALIZER" in _text(dataset, "ImageType"),
+        syntax=syntax,
         layout=layout,
         lut=_modality_lut(dataset, path),
         padding=_padding(dataset),
@@ -220,9 +248,8 @@ def _check_photometric(dataset: Dataset, path: Path) -> None:
         )
 
 
-def _layout(dataset: Dataset, path: Path, stream: BinaryIO) -> PixelLayout:
+def _layout(dataset: Dataset, path: Path, stream: BinaryIO, syntax: UID) -> PixelLayout:
     """The layout, after the file's length has been compared with it."""
-    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian)
     big = syntax == ExplicitVRBigEndian
     tag, vr, offset, nbytes = _find_pixels(dataset, path, stream, syntax)
     allocated = int(dataset.get("BitsAllocated") or 0)
@@ -254,6 +281,10 @@ def _layout(dataset: Dataset, path: Path, stream: BinaryIO) -> PixelLayout:
     )
     if layout.rows * layout.columns == 0:
         raise InputError(f"{path.name} has no pixels: {layout.columns} x {layout.rows}.", EXPORT)
+    if layout.frames > MOST_FRAMES:
+        raise InputError(f"{path.name} claims {layout.frames} frames.", EXPORT)
+    if not offset and layout.frames * ITEM_BYTES > nbytes:
+        raise InputError(f"{path.name} claims {layout.frames} frames in {nbytes} bytes of pixels.", EXPORT)
     if offset:
         _check_length(layout, path)
     elif high != stored - 1:
@@ -282,7 +313,7 @@ def _find_pixels(dataset: Dataset, path: Path, stream: BinaryIO, syntax: UID) ->
     The stream stands where pydicom stopped: before them.
     """
     if syntax == DeflatedExplicitVRLittleEndian:
-        return PIXEL_DATA, "OW", 0, 0
+        return PIXEL_DATA, "OW", 0, len(read_dataset(path, pixels=True).PixelData)
     start = stream.tell()
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     head = stream.read(12)

@@ -1,13 +1,14 @@
 """Stored pixels of DICOM files as grey values, as their tags say. Worker-side: needs pydicom.
 
 Grey value = slope * stored + intercept, or the entry of the modality look-up table. Whether low values are shown bright
-(MONOCHROME1) does not change them. Uncompressed pixels are taken from the file by its own layout; GDCM only decodes
-compressed ones, from a copy that holds nothing but them, so that nothing else can be interpreted on the way.
+(MONOCHROME1) does not change them. Uncompressed pixels are taken from the file by its own layout. GDCM decodes JPEGs
+only, from a copy that holds nothing but the pixels, so that nothing else can be interpreted on the way.
 """
 
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +16,16 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from ..core.crash_note import decoding
-from ..core.errors import InputError
+from ..core.errors import InputError, ResourceError
 from .dicom_header import EXPORT, DicomFile, DicomFrame, read_dataset
 from .images import read_voxels
 
 IO = "GDCMImageIO"
 NEEDED = (
-    *("SamplesPerPixel", "Rows", "Columns", "NumberOfFrames"),
+    *("Rows", "Columns", "NumberOfFrames"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
 )
 LARGEST_RATIO = 20_000  # of decoded to compressed bytes; even a black image takes more
@@ -85,17 +86,40 @@ def _stored(file: DicomFile):
 
 
 def _decoded(file: DicomFile) -> np.ndarray:
-    """All frames of a compressed or deflated file, (frames, rows, columns)."""
-    layout = file.layout
-    dataset = read_dataset(file.path, pixels=True)
-    shape = layout.frames, layout.rows, layout.columns
-    data, needed = dataset.PixelData, layout.frames * layout.frame_bytes
-    if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
-        if len(data) < needed:
-            raise InputError(f"{file.path.name} is incomplete: {len(data)} of {needed} bytes of pixels.", EXPORT)
-        return np.frombuffer(data, layout.dtype, layout.frames * layout.rows * layout.columns).reshape(shape)
-    if needed > LARGEST_RATIO * len(data):
-        raise InputError(f"{file.path.name} claims {needed} bytes of pixels and holds {len(data)}, compressed.", EXPORT)
+    """All frames of a compressed or deflated file, (frames, rows, columns).
+
+    Raises
+    ------
+    InputError
+    """
+    layout, syntax = file.layout, file.syntax
+    shape, needed = (layout.frames, layout.rows, layout.columns), layout.frames * layout.frame_bytes
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = read_dataset(file.path, pixels=True)
+            data = dataset.PixelData
+            if syntax == DeflatedExplicitVRLittleEndian:
+                return np.frombuffer(data, layout.dtype, needed // layout.dtype.itemsize).reshape(shape)
+            if needed > LARGEST_RATIO * len(data):
+                raise ValueError(f"{needed} bytes of pixels in {len(data)}")
+            plain = _plain(dataset)
+            if syntax == RLELossless:
+                return plain.pixel_array.reshape(shape)
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / "plain.dcm"
+                pydicom.dcmwrite(copy, plain)
+                with decoding(file.path):
+                    return read_voxels(copy, IO).reshape(shape)
+    except ResourceError:
+        raise
+    except Exception as error:  # what decoders raise on damaged pixels is of every kind
+        what = f"The pixels of {file.path.name} cannot be decoded ({syntax.name})."
+        raise InputError(what, "Decompress it, or export it again.") from error
+
+
+def _plain(dataset: FileDataset) -> FileDataset:
+    """A copy that says nothing but how the pixels are stored."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     meta.MediaStorageSOPInstanceUID = "2.25.1"
@@ -104,23 +128,11 @@ def _decoded(file: DicomFile) -> np.ndarray:
     if pydicom.__version_info__[0] == "2":
         plain.is_little_endian, plain.is_implicit_VR = True, False
     plain.SOPClassUID, plain.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    plain.PhotometricInterpretation = "MONOCHROME2"
+    plain.PhotometricInterpretation, plain.SamplesPerPixel, plain.PixelRepresentation = "MONOCHROME2", 1, 0
     for keyword in NEEDED:
         if keyword in dataset:
             plain[keyword] = dataset[keyword]
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "plain.dcm"
-        plain.save_as(copy)
-        try:
-            with decoding(file.path):
-                voxels = read_voxels(copy, IO)
-        except InputError as error:
-            syntax = dataset.file_meta.TransferSyntaxUID.name
-            what = f"The pixels of {file.path.name} cannot be decoded ({syntax})."
-            raise InputError(what, "Decompress it, or export it again.") from error
-    if voxels.size != np.prod(shape):
-        raise InputError(f"{file.path.name} holds {voxels.size} pixels instead of {np.prod(shape)}.", EXPORT)
-    return voxels.reshape(shape)
+    return plain
 
 
 def cleaned(cells: np.ndarray, frame: DicomFrame) -> np.ndarray:

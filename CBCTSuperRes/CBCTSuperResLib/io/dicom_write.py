@@ -261,7 +261,7 @@ def _common(
     """Everything that all images of the series have in common."""
     grid, now = volume.grid, datetime.now()
     image = Dataset()
-    image.SpecificCharacterSet = "ISO_IR 192"
+    image.SpecificCharacterSet = "ISO_IR 192"  # UTF-8
     image.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     image.SOPClassUID, image.Modality = CTImageStorage, "CT"
     for keyword in EMPTY:
@@ -287,6 +287,7 @@ def _common(
     for keyword in OF_SCANNER:
         _carry_over(header, scanner, keyword)
     if scanner:
+        scanner.SpecificCharacterSet = image.SpecificCharacterSet  # pydicom 2 does not inherit it
         scanner.PurposeOfReferenceCodeSequence = Items([_coded(codes.DCM.AcquisitionEquipment)])
         image.ContributingEquipmentSequence = Items([scanner])
 

@@ -153,8 +153,8 @@ def told(left_out: Iterable[LeftOut], folder: Path | None = None) -> list[str]:
         if groups:
             count = sum(map(len, groups.values()))
             listed = "; ".join(f"{_named(names)} ({why})" for why, names in groups.items())
-            what = f"{count} files could not be read" if is_alarming else "Left out"
-            sentences.append(f"{what}: {listed}.".replace("1 files", "1 file"))
+            what = f"{count} file{'s' * (count > 1)} could not be read" if is_alarming else "Left out"
+            sentences.append(f"{what}: {listed}.")
     return sentences
 
 
