@@ -159,7 +159,7 @@ class Job:
         return self._message
 
     def start(self) -> Job:
-        """Start the process; returns at once.
+        """Start the process; returns at once. Where that fails nothing of the job is left.
 
         Raises
         ------
@@ -182,8 +182,13 @@ class Job:
             file = write_json(self.files / "job.json", {**task, "parent": self._parent.facts})
             command = self._command or worker_command()
             self._process = start_in_own_group([*command, str(file)], self.files / "log.txt")
-        except OSError as error:
+        except BaseException as error:
+            atexit.unregister(self.close)
             self._parent.release()
+            if not self._lasting:
+                self._clear_away()
+            if not isinstance(error, OSError):
+                raise
             raise WorkerError(f"The worker process did not start: {error}.", "Install the program again.") from error
         return self
 

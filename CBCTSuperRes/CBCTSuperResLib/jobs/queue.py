@@ -59,7 +59,7 @@ class FileTask:
             "series": self.series,
             "override": self.override,
         }
-        return started(Job(task))
+        return Job(task).start()
 
     def result_of(self, job: Job) -> Path:
         return self.target
@@ -100,15 +100,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.", "Choose another one.") from error
-
-
-def started(job: Job) -> Job:
-    """Start a job, or remove its files where that fails."""
-    try:
-        return job.start()
-    except BaseException:
-        job.close()
-        raise
 
 
 class State(Enum):

@@ -62,7 +62,6 @@ Stop = Callable[[], bool]
 
 def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Super-resolve a file; the report is that of `apply_to_file`."""
-    require_packages()
     report = apply_to_file(
         job["input"],
         job["output"],
@@ -86,7 +85,6 @@ def difference(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def preview(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Answer requests for previews until nobody asks any more."""
-    require_packages()
     from .preview_server import IDLE_S, PreviewServer
 
     server = PreviewServer(Path(job["folder"]), events.send, stop, job.get("idle_s", IDLE_S))
@@ -101,7 +99,6 @@ def import_(job: dict, events: EventWriter, stop: Stop) -> dict:
     dict
         "model", the file that was written; "name" of the model; "warnings", what was noticed in the weights.
     """
-    require_packages()
     from ..apply.calibration import calibrate
     from ..importers import import_checkpoint
     from ..models.folder import SUFFIX, adopt_model
@@ -122,7 +119,6 @@ def import_(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def verify(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Check a model's file; the report has "checks"."""
-    require_packages()
     from ..models.model import Model
 
     return {"checks": Model.load(job["model"]).verify()}
@@ -141,7 +137,6 @@ def train(job: dict, events: EventWriter, stop: Stop) -> dict:
     Cancelled
         If it was asked to stop; the run can be resumed.
     """
-    require_packages()
     from ..train.observer import Observer, RunFacts
     from ..train.options_file import read_options
     from ..train.pace import Pace, known_pace, record_pace
@@ -198,7 +193,6 @@ def pace(job: dict, events: EventWriter, stop: Stop) -> dict:
 
     The report has "measured": how many were.
     """
-    require_packages()
     from ..train.options_file import read_options
     from ..train.pace import Pace, computes_on, record_pace
     from ..train.plan import LONG_S
@@ -223,7 +217,6 @@ def pace(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def check(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Look at the data of a training, as its first step would; the report is that of `check_data`."""
-    require_packages()
     from ..train.data.inspect import check_data
     from ..train.options_file import read_options
 
@@ -232,7 +225,6 @@ def check(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def prepare(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Register scans and write aligned pairs; the report is that of `prepare.prepare`."""
-    require_packages()
     from ..prepare import prepare as prepare_pairs
     from ..prepare.options import PrepareOptions
 
@@ -242,7 +234,6 @@ def prepare(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def export(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Write the model file of a run; the report has "model", the file."""
-    require_packages()
     from ..train.export import export_run
 
     which, texts = job.get("which", "best"), job.get("texts")
@@ -263,6 +254,8 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "export": export,
 }
 
+BARE = ("difference", "plan")  # kinds that need no further package, or say themselves which are missing
+
 
 def run_job(job: dict, events: EventWriter, stop: Stop) -> int:
     """Do the job and tell its end as an event; the return value is the exit code."""
@@ -272,6 +265,8 @@ def run_job(job: dict, events: EventWriter, stop: Stop) -> int:
     try:
         if job.get("kind") not in KINDS:
             raise OptionError(f"There is no job of the kind {job.get('kind')!r}.")
+        if job["kind"] not in BARE:
+            require_packages()
         report = KINDS[job["kind"]](job, events, stop)
         for warning in report.get("warnings", ()):
             events.send("warning", message=warning)

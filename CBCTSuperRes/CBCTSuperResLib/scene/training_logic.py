@@ -25,7 +25,6 @@ from ..core.errors import InputError, ModelError, OutputError
 from ..io.raw_nrrd import write_raw_nrrd
 from ..jobs.job import Job, make_job_folder
 from ..jobs.liveness import is_going_on
-from ..jobs.queue import started
 from ..jobs.training import TrainingJob, worker_folder
 from ..models.folder import SUFFIX, list_models, user_models_folder
 from ..prepare.options import PrepareOptions
@@ -324,7 +323,7 @@ class TrainingLogic:
             raise
 
     def _task(self, task: dict, folder: Path | None = None) -> Job:
-        return started(Job(task, folder or _temporaryFolder(), breathe=breathe))
+        return Job(task, folder or _temporaryFolder(), breathe=breathe).start()
 
 
 def _folder(run: RunInfo | str | Path) -> Path:
