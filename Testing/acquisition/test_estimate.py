@@ -1,0 +1,147 @@
+"""What is estimated from scans whose blur and noise are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from CBCTSuperResLib.acquisition.estimate import estimate
+from CBCTSuperResLib.acquisition.phantom import FINE_BLUR, jaw_phantom
+from CBCTSuperResLib.acquisition.scanner import (
+    ALL_AXES,
+    IN_PLANE,
+    Acquisition,
+    block_mean,
+    correlate_slices,
+    correlated_noise,
+    gaussian_blur,
+)
+
+SPACING = (0.2, 0.2, 0.1)
+FWHM = 2.3548
+
+
+@pytest.fixture(scope="module")
+def fine() -> np.ndarray:
+    """A jaw with voxels of 0.1 mm, in units of the window."""
+    return gaussian_blur(jaw_phantom((72, 192, 192), 0.1, 901), FINE_BLUR, ALL_AXES)
+
+
+@pytest.fixture(scope="module")
+def scan(fine) -> np.ndarray:
+    return Acquisition(blur=1.2, noise=0.02).degrade(fine, 3, clip=False)
+
+
+def test_blur_is_found_from_sharp_to_soft_and_with_noise(fine):
+    errors = []
+    for blur in (0.4, 0.85, 1.4, 2.0):
+        for noise in (0.0, 0.03):
+            found = estimate(Acquisition(blur=blur, noise=noise).degrade(fine, 1, clip=False), SPACING, (0, 1))
+            assert found.in_plane_is_sure, (blur, noise, found)
+            errors += [2 * axis.sd - blur for axis in found.blur[1:]]
+    assert np.median(np.abs(errors)) < 0.08  # fine pixels
+    assert np.max(np.abs(errors)) < 0.25
+
+
+def test_each_axis_has_its_own_blur(fine):
+    found = estimate(block_mean(gaussian_blur(fine, (1.0, 1.8), IN_PLANE), IN_PLANE), SPACING, (0, 1))
+    k, j, i = (axis.sd for axis in found.blur)
+    assert k < 0.2 and j == pytest.approx(0.5, abs=0.1) and i == pytest.approx(0.9, abs=0.1)
+    widths = [width for width, _ in found.fwhm_mm()]
+    assert widths[0] == pytest.approx(FWHM * i * 0.2) and widths[2] == pytest.approx(FWHM * k * 0.1)
+
+
+def test_noise_and_what_neighbours_share_of_it_are_found(fine):
+    clean = Acquisition(blur=1.2, noise=0).degrade(fine, clip=False)
+    for smooth, across in ((0.0, 0.0), (0.6, 0.0), (0.6, 0.7)):
+        noise = correlate_slices(correlated_noise(clean.shape, 0.02, smooth, IN_PLANE, 5), across)
+        found = estimate(clean + noise, SPACING, (0, 1)).noise
+        true = [np.mean(noise * noise), np.mean(noise[..., 1:] * noise[..., :-1]), np.mean(noise[1:] * noise[:-1])]
+        assert found.sd == pytest.approx(0.02, rel=0.1), (smooth, across)
+        assert found.in_plane == pytest.approx(true[1] / true[0], abs=0.1), (smooth, across)
+        assert found.across == pytest.approx(true[2] / true[0], abs=0.1), (smooth, across)
+
+
+def test_grey_values_may_be_of_any_gain_offset_and_type(scan):
+    unit = estimate(scan, SPACING, (0, 1))
+    grey = estimate(np.rint(26000 + 20000 * scan).astype(np.uint16), SPACING, (26000, 46000))
+    inverted = estimate((1000 - 1000 * scan).astype(np.float64), SPACING, (0, 1000))
+    for other, gain in ((grey, 20000), (inverted, 1000)):
+        assert [a.sd for a in other.blur] == pytest.approx([a.sd for a in unit.blur], abs=0.02)
+        assert other.noise.sd == pytest.approx(gain * unit.noise.sd, rel=0.02)
+
+
+def test_a_large_scan_is_looked_at_in_as_few_voxels_as_a_small_one(scan):
+    large = np.pad(scan, ((64, 64), (96, 96), (96, 96)), mode="symmetric")
+    found = estimate(large, SPACING, (0, 1))
+    assert found.voxels_read < 4e6
+    assert found.blur[2].sd == pytest.approx(0.6, abs=0.1)
+
+
+def test_blank_voxels_do_not_count(scan):
+    blank = np.hypot(*np.ogrid[-48:48, -48:48]) > 40
+    cut = np.where(blank, np.float32(-1), scan)
+    found = estimate(cut, SPACING, (0, 1), lambda k: blank)
+    assert found.blur[1].sd == pytest.approx(0.6, abs=0.1)
+    everything = estimate(cut, SPACING, (0, 1), lambda k: np.ones_like(blank))
+    assert everything.noise is None and all(axis.sd is None for axis in everything.blur)
+
+
+def test_without_edges_the_blur_is_unknown_and_the_noise_is_not():
+    flat = 0.3 + correlated_noise((40, 80, 80), 0.02, 0.0, IN_PLANE, 1)
+    found = estimate(flat, SPACING, (0, 1))
+    assert [axis.sd for axis in found.blur] == [None] * 3 and found.finest_spacing_mm is None
+    assert "too few edges" in found.sentences(1.0)[0]
+    assert found.noise.sd == pytest.approx(0.02, rel=0.1)
+    constant = estimate(np.zeros((40, 80, 80), np.int16), SPACING, (0, 1))
+    assert constant.noise is None and "no flat tissue" in " ".join(constant.sentences(1.0))
+
+
+def test_edges_of_metal_do_not_count():
+    metal = np.full((60, 90, 90), 0.3, np.float32)
+    metal[20:40, 30:60, 30:60] = 6
+    metal = gaussian_blur(metal, 0.5, ALL_AXES) + correlated_noise(metal.shape, 0.02, 0.0, IN_PLANE, 1)
+    assert all(axis.sd is None for axis in estimate(metal, SPACING, (0, 1)).blur)
+    assert estimate(metal, SPACING, (0, 6)).blur[1].edges > 20  # the same edges, if they were those of tissue
+
+
+def test_one_slice_a_few_slices_and_a_scan_that_is_too_small(scan):
+    one = estimate(scan[36:37], SPACING, (0, 1))
+    assert one.blur[0].doubt == "a single slice" and one.noise.across == 0
+    few = estimate(scan[34:40], SPACING, (0, 1))
+    assert few.blur[0].doubt == "too few slices" and few.blur[1].sd == pytest.approx(0.6, abs=0.15)
+    tiny = estimate(scan[:4, :10, :10], SPACING, (0, 1))
+    assert all(axis.sd is None for axis in tiny.blur) and tiny.noise is None
+
+
+def test_a_kernel_that_sharpened_the_scan_is_recognised(scan):
+    assert not estimate(scan, SPACING, (0, 1)).is_sharpened
+    sharpened = scan + 1.2 * (scan - gaussian_blur(scan, 1.5, IN_PLANE))
+    found = estimate(sharpened, SPACING, (0, 1))
+    assert found.is_sharpened and found.overshoot > 0.03
+    assert "sharpened by its reconstruction kernel" in " ".join(found.sentences(1.0))
+
+
+def test_finer_voxels_are_told_to_be_worth_as_much_as_the_blur_lets_through(scan):
+    found = estimate(scan, SPACING, (0, 1))
+    assert found.finest_spacing_mm == pytest.approx(1.123 * 0.2 * 0.6, rel=0.1)
+    assert f"supports {found.finest_spacing_mm:.2g} mm" in " ".join(found.sentences(1.0))
+
+
+def test_a_cloud_without_surfaces_is_not_told_for_sure():
+    cloud = gaussian_blur(np.random.default_rng(0).standard_normal((60, 96, 96), dtype=np.float32), 2.5, ALL_AXES)
+    found = estimate(0.5 + 0.25 * cloud / cloud.std(), SPACING, (0, 1))
+    assert not found.in_plane_is_sure and found.blur[1].doubt
+
+
+def test_edges_and_spectrum_must_agree(scan, monkeypatch):
+    monkeypatch.setattr("CBCTSuperResLib.acquisition.estimate._Blocks.variance_by_spectrum", lambda *_: 1.5)
+    found = estimate(scan, SPACING, (0, 1))
+    assert not found.in_plane_is_sure
+    assert "edges and spectrum disagree, 0.6" in " ".join(found.sentences(1.0))
+
+
+def test_the_scan_stays_as_it_is(scan):
+    before = scan.copy()
+    before.flags.writeable = False
+    estimate(before, SPACING, (0, 1))
+    np.testing.assert_array_equal(before, scan)
