@@ -147,7 +147,7 @@ class EventReader:
     def _event(self, line: bytes) -> dict | None:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             self.damaged += 1

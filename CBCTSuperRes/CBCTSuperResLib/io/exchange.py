@@ -84,7 +84,7 @@ def read_exchange(path: str | Path) -> Volume:
         facts = json.loads(_grid_file(Path(path)).read_text(encoding="utf-8"))
         voxels = np.load(path, mmap_mode="r", allow_pickle=False)
         return Volume(voxels, Grid(**facts["grid"]), facts["padding_value"], facts["report"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"The exchange file {path} cannot be read: {error}.", "Make it again.") from error
 
 

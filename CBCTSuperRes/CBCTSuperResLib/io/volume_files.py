@@ -40,7 +40,8 @@ def read_header(path: Path) -> VolumeHeader:
     kind = format_of(path)
     reader = nifti if kind.startswith(".nii") else nrrd if kind in (".nrrd", ".nhdr") else metaimage
     try:
-        header = reader.read_header(path)
+        with np.errstate(all="ignore"):  # numbers that are none are refused by their names
+            header = reader.read_header(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the file and its folder.") from error
     spare = _check_room(header)

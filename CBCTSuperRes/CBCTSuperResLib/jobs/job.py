@@ -148,7 +148,7 @@ class Job:
     def _attach(self) -> None:
         if not (self.files / "job.json").is_file():
             raise InputError(f"There is no job in {self.files}.", "Start it again.")
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             self._task = json.loads((self.files / "job.json").read_text(encoding="utf-8"))
         self._is_attached, self._has_locks = True, has_locks(self.files)
         limit_s = SILENCE_OF_A_LOST_WORKER_S if self._has_locks else FRESH_S

@@ -76,7 +76,7 @@ class FileTask:
             }
             same = all(report[key] == json.loads(json.dumps(value)) for key, value in asked.items())
             return unchanged and same and report["super_resolution"]["model_sha256"] == self.card.weights_sha256
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # whoever wrote it
             return False
 
 

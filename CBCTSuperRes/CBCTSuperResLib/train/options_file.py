@@ -69,14 +69,14 @@ def parse_json(text: str, where: str) -> Any:
             without_comments(text.removeprefix("\ufeff")), object_pairs_hook=_unique, parse_constant=_refuse
         )
     except json.JSONDecodeError as error:
-        line = text.splitlines()[error.lineno - 1].strip() if text.strip() else ""
+        line = text.split("\n")[error.lineno - 1].strip()
         shown = f" ({line[:60]})" if line else ""
         raise OptionError(
             f"{where} is not valid JSON: {error.msg[:1].lower()}{error.msg[1:]} in line {error.lineno}, "
             f"column {error.colno}{shown}.",
             _advice(error),
         ) from None
-    except _Refused as error:
+    except ValueError as error:  # ours, or Python's of a number with thousands of digits
         raise OptionError(f"{where}: {error}.") from None
     except RecursionError:
         raise OptionError(f"{where} is nested too deeply to be a file of options.") from None

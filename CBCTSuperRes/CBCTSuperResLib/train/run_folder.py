@@ -228,7 +228,7 @@ def _folders(parent: Path) -> list[Path]:
 def _status(path: Path) -> dict:
     try:
         status = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return status if isinstance(status, dict) else {}
 
@@ -306,7 +306,7 @@ def _newest_losses(events: Path) -> Row | None:
         file.seek(max(0, events.stat().st_size - TAIL_BYTES))
         lines = file.read().splitlines()
     for line in reversed(lines):
-        with suppress(ValueError, KeyError, TypeError):  # the first and the last line may be cut off
+        with suppress(ValueError, KeyError, TypeError, RecursionError):  # the first and the last line may be cut off
             event = json.loads(line)
             if event["event"] == "scalars":
                 return {STEP: event["step"], **event["values"]}
