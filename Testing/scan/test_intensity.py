@@ -14,7 +14,7 @@ from CBCTSuperResLib.scan.blank_region import BlankRegion
 from CBCTSuperResLib.scan.field_of_view import find_blanks
 from CBCTSuperResLib.scan.tissue import TissueLevels, estimate_levels
 from CBCTSuperResLib.scan.window import PRESETS, Window
-from CBCTSuperResLib.scan.window_choice import DEFAULT_LEVELS, choose_window
+from CBCTSuperResLib.scan.window_choice import choose_window
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -12,6 +12,12 @@ from .blank_region import BlankRegion, Box, whole_box
 from .window import Window
 
 _SAMPLES = 2_000_000
+_RAREST = 1e-4  # of the brightest (darkest) class: what lies beyond is an outlier, and enamel is not
+_MOST_METAL = 0.03
+_MUCH_WIDER = 2.0
+_METAL_REACH = 3.3  # in contrasts: enamel is up to 2.9 times as far above soft tissue as that is above air
+_APART = 4.0  # SDs of the noise: tissues that are nearer to each other may be noise alone
+_HU_AIR, _HU_METAL = (-1100.0, -900.0), 3000.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,87 @@ class TissueLevels:
 PHANTOM_LEVELS = TissueLevels(air=-0.199, soft=0.161, bone=0.702)
 """What `estimate_levels` finds in scans of drawn jaws (`acquisition.phantom.jaw_scans`), in units of the window: where
 models that were trained on drawn slices know their tissues."""
+
+
+@dataclass(frozen=True, eq=False)
+class TissueExtent:
+    """Grey values from the darkest to the brightest tissue of a scan, noise included, metal apart.
+
+    Attributes
+    ----------
+    lowest, highest : float
+        All but 0.01 % of the darkest tissue is above `lowest`, all but 0.01 % of the brightest below `highest`.
+    dark, bright : ndarray, 1-D
+        Grey values of the darkest and of the brightest of the three classes that Otsu's criterion separates best. In a
+        scan of inverted contrast air is the brightest.
+    """
+
+    lowest: float
+    highest: float
+    dark: np.ndarray
+    bright: np.ndarray
+
+    @property
+    def width(self) -> float:
+        """highest - lowest in grey values."""
+        return self.highest - self.lowest
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """Median of the darkest and of the brightest tissue."""
+        return float(np.median(self.dark)), float(np.median(self.bright))
+
+    def cut_off(self, window: Window) -> tuple[float, float]:
+        """Share of the darkest tissue that is below a window, and share of the brightest that is above it."""
+        return float(np.mean(self.dark < window.lo)), float(np.mean(self.bright > window.hi))
+
+
+def tissue_extent(sample: np.ndarray) -> TissueExtent:
+    """Which grey values the tissues span in a sample of a scan's voxels that is not constant, 1-D.
+
+    Percentiles of the whole scan would cut off what is small in it: a tooth in much air, enamel in much tooth. So those
+    of its outer classes count. Metal (or, in inverted contrast, its opposite) is left out only where that is sure and
+    would make the span more than twice as wide: up to there a network loses less than 1 dB of what it gains, whereas
+    bone or enamel taken for metal loses everything.
+    """
+    metal = _sure_metal(sample)
+    inverted = _sure_metal(-sample)
+    if metal is not None:
+        sample = sample[sample < metal]
+    if inverted is not None:
+        sample = sample[sample > -inverted]
+    lower, upper = _otsu_thresholds(sample, 3)
+    dark, bright = sample[sample < lower], sample[sample >= upper]
+    dark, bright = (part if part.size else sample for part in (dark, bright))
+    few = _RAREST / 10  # of the whole: where something small and faint is no class of its own
+    lowest = min(np.quantile(dark, _RAREST, method="lower"), np.quantile(sample, few, method="lower"))
+    highest = max(np.quantile(bright, 1 - _RAREST, method="higher"), np.quantile(sample, 1 - few, method="higher"))
+    return TissueExtent(float(lowest), float(highest), dark, bright)
+
+
+def _sure_metal(sample: np.ndarray) -> float | None:
+    """Grey value from which voxels are metal beyond doubt, or None.
+
+    Two tissues apart (else it is the only object in a noisy background), and a few voxels so much brighter than both
+    that no enamel is, nor, in Hounsfield units, below `_HU_METAL`.
+    """
+    bulk = sample[sample <= np.quantile(sample, 1 - _MOST_METAL)]
+    if bulk.min() == bulk.max() or np.ptp(sample) <= _MUCH_WIDER * np.ptp(bulk):
+        return None
+    dark, bright = _class_medians(bulk, 2)
+    # Neighbours but one along a row: where most of a scan is flat they differ by noise alone, if it was not clamped.
+    steps = np.abs(sample[2:] - sample[:-2])
+    noise = 1.4826 / np.sqrt(2) * float(np.median(steps[steps > 0]))
+    if bright - dark <= _APART * noise:
+        return None
+    metal = bright + _METAL_REACH * (bright - dark)
+    if _HU_AIR[0] <= dark <= _HU_AIR[1]:
+        metal = max(metal, _HU_METAL)
+    rest = sample[sample < metal]
+    beyond = sample.size - rest.size
+    if not 0 < beyond <= _MOST_METAL * sample.size or np.ptp(sample) <= _MUCH_WIDER * np.ptp(rest):
+        return None
+    return float(metal)
 
 
 def estimate_levels(voxels: np.ndarray, blank: BlankRegion | None = None) -> TissueLevels:

@@ -10,19 +10,13 @@ import numpy as np
 
 from ..core.errors import OptionError
 from .blank_region import BlankRegion, Box, whole_box
-from .tissue import (
-    TissueLevels,
-    levels_of,
-    levels_without_air,
-    sample_voxels,
-)
+from .tissue import TissueExtent, TissueLevels, levels_of, levels_without_air, sample_voxels, tissue_extent
 from .window import PRESETS, Window
 
 _TOLERANCE = 0.06
-_ABOVE_ALLOWED = 0.05
-
-DEFAULT_LEVELS = TissueLevels(air=0.08, soft=0.36, bone=0.70)
-"""Unit levels for models that record none: a scan in Hounsfield units gets about [-1270, 2280], air to enamel."""
+_CUT_OFF = 0.001  # of the darkest or the brightest tissue: less is noise, or nothing
+_SATURATED = 0.02
+_MARGIN = 0.1  # of the width, beyond air and bone: there noise is noise on both sides
 
 
 class Expectation(Protocol):
@@ -77,13 +71,14 @@ def choose_window(
     blank : BlankRegion or None
         Voxels that do not count.
     request : None, "auto", "model", a preset's name, or (lo, hi) in grey values
-        None takes the model's window if the scan's tissue levels (or soft tissue and bone alone, in a scan without
-        air) lie in it where the model expects them, and the automatic window otherwise. The automatic one is the
-        straight line (least squares) that maps the tissue levels of the scan to those in the model card, or to
-        `DEFAULT_LEVELS` where the card has none.
+        None takes the model's window if that is sure: the scan's tissue levels (or soft tissue and bone alone, in a
+        scan without air) lie in it where the model expects them, and it cuts nothing off. Otherwise, and for "auto",
+        the automatic window. That is the straight line (least squares) that maps the tissue levels of the scan to those
+        in the model card, if it is sure in the same way; else all that the scan's tissues span, enamel included and
+        metal apart (`tissue_extent`), and at least a tenth of that beyond the levels of air and of bone.
     card : ModelCard or None
         Its `window` and `levels` are used; both may be None. A window without levels fits a scan whose tissues span
-        at least a third of it and are hardly ever brighter.
+        at least a third of it. Below a window that was learned without air, air may be cut off, but only whole.
     box : three pairs of int along (k, j, i), optional
         Part of the scan that is to be computed: what the window clips is told of it. The whole scan decides the window.
 
@@ -110,30 +105,30 @@ def choose_window_for_sample(
     if given is not None:
         return _described(given[0], given[1], sample, levels)
 
-    expected = getattr(card, "levels", None)
-    automatic = _window_through(levels, expected or DEFAULT_LEVELS)
-    if request == "auto":
-        return _described(automatic, f"The window {automatic} was estimated from the tissue levels.", sample, levels)
-    if getattr(card, "window", None) is None:
-        reason = f"The model has no window of its own, so it was estimated from the tissue levels: {automatic}."
-        return _described(automatic, reason, sample, levels)
+    expected, extent = getattr(card, "levels", None), tissue_extent(sample)
+    models = getattr(card, "window", None) and Window(*card.window, source="model")
+    against = ""
+    if request is None and models:
+        misfit = _misfit(models, levels, expected, extent)
+        if misfit is None:
+            return _described(models, f"The scan fits the model's window {models}.", sample, levels)
+        if expected and max(extent.cut_off(models)) <= _CUT_OFF:
+            found = (np.array(levels_without_air(sample)) - models.lo) / models.width
+            if np.abs(found - (expected.soft, expected.bone)).max() <= _TOLERANCE:
+                reason = (
+                    f"The scan fits the model's window {models}: it shows hardly any air, but soft tissue and bone "
+                    "match."
+                )
+                return _described(models, reason, sample, levels)
+        against = f"The scan does not fit the model's window {models} ({misfit}), so "
 
-    models = Window(*card.window, source="model")
-    misfit = _misfit(models, levels, expected, sample)
-    if misfit is None:
-        return _described(models, f"The scan fits the model's window {models}.", sample, levels)
-    if expected and models.clipped_shares(sample)[1] <= _ABOVE_ALLOWED:
-        found = (np.array(levels_without_air(sample)) - models.lo) / models.width
-        if np.abs(found - (expected.soft, expected.bone)).max() <= _TOLERANCE:
-            reason = (
-                f"The scan fits the model's window {models}: it shows hardly any air, but soft tissue and bone match."
-            )
-            return _described(models, reason, sample, levels)
-    reason = (
-        f"The scan does not fit the model's window {models} ({misfit}), "
-        f"so the window was estimated from its tissue levels: {automatic}."
-    )
-    return _described(automatic, reason, sample, levels)
+    matched = _window_through(levels, expected) if expected else None
+    if matched and _misfit(matched, levels, expected, extent) is None:
+        reason = f"{against}the window {matched} was estimated from the scan's tissue levels."
+        return _described(matched, _capitalized(reason), sample, levels)
+    automatic = _window_around(extent)
+    reason = f"{against}the window {automatic} was chosen: it holds all tissues, from air to enamel."
+    return _described(automatic, _capitalized(reason), sample, levels)
 
 
 def _requested_window(request: str | Sequence[float] | None, card: Expectation | None) -> tuple[Window, str] | None:
@@ -174,12 +169,17 @@ def _described(
     return WindowChoice(window, reason, below, above, levels, warnings)
 
 
-def _misfit(window: Window, levels: TissueLevels, expected: TissueLevels | None, sample: np.ndarray) -> str | None:
+def _misfit(
+    window: Window, levels: TissueLevels, expected: TissueLevels | None, extent: TissueExtent
+) -> str | None:
     """What speaks against a window, or None."""
     found = levels.in_window(window)
-    above = window.clipped_shares(sample)[1]
-    if above > _ABOVE_ALLOWED:
-        return f"{100 * above:.0f} % of the voxels are brighter, bone is at {found.bone:.2g} of it"
+    below, above = extent.cut_off(window)
+    if above > _CUT_OFF:
+        return f"it cuts off {_percent(above)} of the brightest tissue"
+    air_is_unknown = expected is None or abs(expected.air) < _SATURATED  # cut off in what it learned from, too
+    if _CUT_OFF < below < (1 - _CUT_OFF if air_is_unknown else 1.1):
+        return f"it cuts off {_percent(below)} of the darkest tissue"
     if expected is None:
         span = found.bone - found.air
         return None if span > 1 / 3 else f"its tissues span only {100 * span:.1f} % of it"
@@ -202,5 +202,27 @@ def _window_through(levels: TissueLevels, expected: TissueLevels) -> Window:
     if np.count_nonzero(inside) >= 2:
         unit, grey = unit[inside], grey[inside]
     width, lo = np.polyfit(unit, grey, 1)
-    digits = 3 - int(np.floor(np.log10(width)))
-    return Window(round(lo, digits), round(lo + width, digits), source="automatic")
+    return _rounded(lo, lo + width)
+
+
+def _window_around(extent: TissueExtent) -> Window:
+    """All that the tissues span, and a margin beyond the levels of the darkest and the brightest of them."""
+    dark, bright = extent.levels
+    margin = _MARGIN * extent.width
+    return _rounded(min(extent.lowest, dark - margin), max(extent.highest, bright + margin))
+
+
+def _rounded(lo: float, hi: float) -> Window:
+    """Outwards, to about four digits of the width."""
+    digits = 3 - int(np.floor(np.log10(hi - lo)))
+    step = 10.0**-digits
+    lo, hi = np.floor(lo / step) * step, np.ceil(hi / step) * step
+    return Window(round(float(lo), digits), round(float(hi), digits), source="automatic")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def _capitalized(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
