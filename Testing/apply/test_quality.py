@@ -244,6 +244,15 @@ def test_the_domain_is_told(scans):
     assert 0 < window["value"] < 1 and f"{100 * window['value']:.1f} %" in window["text"]
 
 
+def test_a_window_that_cuts_a_little_off_the_top_deserves_attention_as_that_may_be_enamel(scans):
+    fine, coarse = scans
+    measured = coarse.voxels[coarse.voxels > 0]
+    for share, window, looked_at in ((0.01, None, True), (0.001, None, False), (0.0, "auto", False)):
+        window = window or (float(measured.min()), float(np.quantile(measured, 1 - share)))
+        found = figures(card_of(coarse, fine.voxels, options=replace(OPTIONS, window=window)))["outside_window"]
+        assert found["attention"] is looked_at and found["value"] == pytest.approx(share, abs=2e-4)
+
+
 def test_with_a_roi_the_card_and_the_report_speak_of_the_roi(scans):
     _, coarse = scans
     voxels = np.where(np.arange(112) < 64, 30000, 90).astype(np.uint16) + coarse.voxels % 7

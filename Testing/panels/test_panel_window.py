@@ -111,6 +111,7 @@ def test_the_histogram_is_drawn_in_the_palette_s_colors(application, panel):
     import qt
 
     label = panel.ui.histogramLabel
+    panel.ui.windowRange.setValues(300, 1000)  # the automatic window leaves nothing outside
     for dark in (False, True):
         palette = qt.QPalette()
         palette.setColor(qt.QPalette.Base, qt.QColor("#232323" if dark else "#ffffff"))

@@ -32,7 +32,8 @@ edge_width ("mm"; `before`)
     Distance in which the strongest edges rise from 20 to 80 %, across the edge and within the slice; median. Before is
     the scan under cubic interpolation. Smaller is sharper.
 outside_window (share, 0 to 1)
-    Voxels, blank ones apart, with grey values outside the window; there the network was not used.
+    Voxels, blank ones apart, with grey values outside the window; there the network was not used. More than 0.5 % above
+    a window that is not automatic deserve attention: they may be enamel.
 outside_domain (share, 0 to 1)
     Voxels for which the model was not made: all if the voxel size or the noise of the scan is outside what it learned
     from, otherwise those brighter than the window.
@@ -347,9 +348,11 @@ class Judgement:
         below, above = self._choice.clipped_below, self._choice.clipped_above
         text = f"{100 * (below + above):.1f} % of the voxels ({100 * below:.1f} % darker, {100 * above:.1f} % brighter)"
         hint = (
-            "Grey values outside the window, such as air and metal, are interpolated; the network adds nothing there."
+            "Grey values outside the window, such as metal, are interpolated; the network adds nothing there. Few are "
+            "not always unimportant: enamel is often less than one per cent of a scan."
         )
-        attention = above > 0.05 or below + above > 0.5
+        # The automatic window leaves out what is metal beyond doubt; any other may cut teeth off.
+        attention = above > (0.05 if self._window.source == "automatic" else 0.005) or below + above > 0.5
         return _figure("outside_window", "Outside the window", text, hint, attention, round(below + above, 5), "share")
 
     def outside_domain(self) -> dict:

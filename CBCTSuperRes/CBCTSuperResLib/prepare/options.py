@@ -36,7 +36,7 @@ class PrepareOptions:
     min_slices : int
         Least number of HR slices of the region.
     window : None, "auto", a preset's name, or (lo, hi) in grey values of the HR scan
-        Normalisation range; None is "auto": estimated from the HR scan's tissue levels.
+        Normalisation range; None is "auto": chosen so that it holds all tissues of the HR scan.
     intensity : "auto", "same" or "matched"
         Window of the LR scan: the HR scan's ("same"), or that carried over by the straight line between the two
         scans' grey values ("matched"). "auto" matches where a bound moves by more than 2 % of the window.

@@ -103,9 +103,11 @@ def _sure_metal(sample: np.ndarray) -> float | None:
     Two tissues apart (else it is the only object in a noisy background), and a few voxels so much brighter than both
     that no enamel is, nor, in Hounsfield units, below `_HU_METAL`.
     """
-    bulk = sample[sample <= np.quantile(sample, 1 - _MOST_METAL)]
-    if bulk.min() == bulk.max() or np.ptp(sample) <= _MUCH_WIDER * np.ptp(bulk):
+    bottom, top = np.quantile(sample, (_MOST_METAL, 1 - _MOST_METAL))  # the bottom may hold dead voxels
+    span = sample.max() - bottom
+    if bottom == top or span <= _MUCH_WIDER * (top - bottom):
         return None
+    bulk = sample[(sample >= bottom) & (sample <= top)]
     dark, bright = _class_medians(bulk, 2)
     # Neighbours but one along a row: where most of a scan is flat they differ by noise alone, if it was not clamped.
     steps = np.abs(sample[2:] - sample[:-2])
@@ -117,7 +119,7 @@ def _sure_metal(sample: np.ndarray) -> float | None:
         metal = max(metal, _HU_METAL)
     rest = sample[sample < metal]
     beyond = sample.size - rest.size
-    if not 0 < beyond <= _MOST_METAL * sample.size or np.ptp(sample) <= _MUCH_WIDER * np.ptp(rest):
+    if not 0 < beyond <= _MOST_METAL * sample.size or span <= _MUCH_WIDER * (rest.max() - bottom):
         return None
     return float(metal)
 

@@ -169,9 +169,7 @@ def _described(
     return WindowChoice(window, reason, below, above, levels, warnings)
 
 
-def _misfit(
-    window: Window, levels: TissueLevels, expected: TissueLevels | None, extent: TissueExtent
-) -> str | None:
+def _misfit(window: Window, levels: TissueLevels, expected: TissueLevels | None, extent: TissueExtent) -> str | None:
     """What speaks against a window, or None."""
     found = levels.in_window(window)
     below, above = extent.cut_off(window)

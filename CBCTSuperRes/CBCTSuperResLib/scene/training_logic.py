@@ -95,7 +95,7 @@ class TrainingLogic:
         return self._task({"kind": "pace", "options": [options.to_json() for options in trainings]})
 
     def suggestWindow(self, scan: Scan) -> list[float]:
-        """A normalisation range for a volume (node or file), [lo, hi] in grey values, from its tissue levels."""
+        """A normalisation range for a volume (node or file), [lo, hi] in grey values, that holds all its tissues."""
         return suggestWindow(scan)
 
     def checkData(self, options: TrainingOptions, *, volumes: Data = (), validation: Data = ()) -> Job:

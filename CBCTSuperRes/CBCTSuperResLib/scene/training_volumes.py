@@ -99,7 +99,7 @@ def dataFolder(options: TrainingOptions) -> Path:
 
 
 def suggestWindow(scan: Scan) -> list[float]:
-    """A normalisation range for a volume, [lo, hi] in whole grey values, from its tissue levels.
+    """A normalisation range for a volume, [lo, hi] in whole grey values, that holds all its tissues.
 
     Parameters
     ----------
