@@ -189,9 +189,8 @@ class ProgressLine:
         self._tenths, self._width = 0, 0
 
     def show(self, fraction: float, message: str, remaining_s: float | None) -> None:
-        rest = duration_text(remaining_s)
-        stage = message if self._is_terminal else message.partition(":")[0]
-        text = f"  {fraction:4.0%} {stage}" + (f", {rest} left" if rest else "")
+        stage = (message if self._is_terminal else message.partition(":")[0]) or "Starting"
+        text = f"  {fraction:4.0%} {stage}" + (f", {duration_text(remaining_s)} left" if remaining_s else "")
         if self._is_terminal:
             self._rewrite(text)
         elif int(10 * fraction) > self._tenths:

@@ -195,8 +195,11 @@ def test_on_a_terminal_one_line_tells_percent_and_remaining_time(
     assert main(["--input", str(scans / "*.nrrd"), "--output-folder", str(tmp_path), "--model", str(tiny_model)]) == 0
     line = capsys.readouterr().out.split("\n")[1]
     shown = line.split("\r")[1:]
+    assert shown[0] == "    0% Starting"
     assert shown[10] == "   50% Network: 1 of 9, 50 s left"[:29] and max(map(len, shown)) == 29
     assert shown[-1].rstrip() == "  done, 1 s"
+    batch.ProgressLine().show(1.0, "Done", 0.0)
+    assert capsys.readouterr().out == "\r  100% Done"
 
 
 def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_goes_on(scans, tiny_model, tmp_path, slow_workers, capsys):
