@@ -278,3 +278,24 @@ def test_a_deflated_file_that_would_fill_the_memory_is_refused(tmp_path, monkeyp
     monkeypatch.setattr("CBCTSuperResLib.io.dicom_header.available_memory", lambda: 3 * 80_000)
     with pytest.raises(InputError, match="same value"):  # whole, and nothing in it
         read_volume(tmp_path / "a.dcm")
+
+
+def test_an_unknown_encoding_is_refused_by_its_uid(tmp_path):
+    def private(k, dataset):
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.113619.5.2"
+        dataset.set_original_encoding(False, True)
+
+    for k in range(2):
+        dataset = image(VOXELS[k])
+        private(k, dataset)
+        dataset.save_as(tmp_path / f"{k}.dcm", implicit_vr=False, little_endian=True)
+    with pytest.raises(InputError, match="Transfer Syntax 1.2.840.113619.5.2"):
+        read_volume(tmp_path)
+
+
+def test_files_cut_off_anywhere_are_refused_as_damaged(tmp_path):
+    whole = save(enhanced(VOXELS, heights(Z)), tmp_path / "whole.dcm").read_bytes()
+    for end in range(0, len(whole), 97):
+        (tmp_path / "cut.dcm").write_bytes(whole[:end])
+        with pytest.raises(InputError):
+            read_volume(tmp_path / "cut.dcm")

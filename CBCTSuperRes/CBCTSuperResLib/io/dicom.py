@@ -98,7 +98,7 @@ def find_series(folder: Path, besides: Sequence[str] = ()) -> tuple[list[DicomSe
         else:
             try:
                 file = read_file(path)
-            except (InputError, OSError) as error:
+            except InputError as error:
                 others.append(LeftOut(path, _reason(path, error), is_alarming=_is_alarming(path)))
             else:
                 found[file.series].append(file)
@@ -106,10 +106,9 @@ def find_series(folder: Path, besides: Sequence[str] = ()) -> tuple[list[DicomSe
     return _with_scattered_joined(series), others
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(path: Path, error: InputError) -> str:
     """Why a file was passed over, without its own name at the beginning."""
-    text = error.what if isinstance(error, InputError) else str(error)
-    return text.removeprefix(f"{path.name} ").removeprefix("is ").rstrip(".")
+    return error.what.removeprefix(f"{path.name} ").removeprefix("is ").rstrip(".")
 
 
 def _is_alarming(path: Path) -> bool:

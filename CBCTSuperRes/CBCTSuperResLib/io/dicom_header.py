@@ -170,9 +170,11 @@ def read_file(path: Path) -> DicomFile:
             warnings.simplefilter("ignore")
             dataset = _parsed(stream, path, stop_before_pixels=True)
             return _described(dataset, path, stream)
-    except (InputError, OSError):
+    except InputError:
         raise
     except Exception as error:  # what pydicom raises on damaged files is of every kind
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"{path.name} cannot be read: {error.strerror}.", "Check the file.") from error
         raise InputError(f"{path.name} is damaged ({type(error).__name__}: {error}).", EXPORT) from error
 
 
@@ -212,7 +214,9 @@ def _described(dataset: Dataset, path: Path, stream: BinaryIO) -> DicomFile:
         kind = UID(str(dataset.get("SOPClassUID", ""))).name or "of an unknown kind"
         raise InputError(f"{path.name} is no image ({kind}).", "Give DICOM images.")
     _check_photometric(dataset, path)
-    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian)
+    syntax = UID(str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian)))
+    if not syntax.is_transfer_syntax or syntax.is_private:
+        raise InputError(f"{path.name} is encoded in an unknown way (Transfer Syntax {syntax}).", EXPORT)
     layout = _layout(dataset, path, stream, syntax)
     file = DicomFile(
         path=path,
