@@ -14,9 +14,11 @@ from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.cli import main
 from CBCTSuperResLib.core.errors import Cancelled, OptionError, OutputError
 from CBCTSuperResLib.io.read import read_volume
+from CBCTSuperResLib.jobs.job import Job
 from dicom_files import write_slices
 from helpers import make_grid
 from stub_networks import CubicTwice, stub_model
+from waiting import run_to_end
 
 OPTIONS = Options(window=(0.0, 1000.0), device="cpu", blank="none")
 VOXELS = np.random.default_rng(0).integers(20, 900, (3, 20, 24)).astype(np.int16)
@@ -135,3 +137,17 @@ def test_the_command_writes_dicom_and_tells_the_series(series, scan, tiny_model,
     assert "--patient-name" in capsys.readouterr().err
     assert main(["apply", str(scan), str(tmp_path / "b.nrrd"), "--patient-id", "P1", *common]) == 2
     assert "--format dicom" in capsys.readouterr().err
+
+
+def test_a_worker_exports_a_result_that_is_there(series, tmp_path):
+    apply_to_file(series, tmp_path / "out.nrrd", stub_model(CubicTwice()), OPTIONS)
+    report = json.loads((tmp_path / "out.nrrd.json").read_text(encoding="utf-8"))["super_resolution"]
+    task = {"kind": "dicom", "result": str(tmp_path / "out.nrrd"), "report": report, "scan": str(series)}
+    job = Job({**task, "out": str(tmp_path / "out")}).start()
+    try:
+        run_to_end(job)
+    finally:
+        job.close()
+    assert job.error is None, job.error.detail
+    assert images(tmp_path / "out")[0].SeriesInstanceUID == job.report["series"]
+    assert job.fraction == 1

@@ -11,6 +11,8 @@ A job is a JSON object with
   ``accept_changes``, ``device``; "plan" with ``options``, ``device``, ``measure``; "pace" with ``options``, those of
   several trainings; "check" with ``options``;
   "prepare" with ``lr``, ``hr`` (scans, or folders of scans), ``out``, ``options`` (see `PrepareOptions`);
+  "dicom" with ``result``, ``report`` (its account of the run), ``out`` and, optionally, ``scan``, ``series``,
+  ``patient_name``, ``patient_id``, see `export_dicom`;
   "export" with ``run``, ``out``, ``which`` ("best", "latest" or a step), ``texts`` (entries of the card);
 - ``events``: a file to which this process appends one JSON object a line (see `EventWriter`), each with the key
   ``event``: "started" (pid, group, host), "progress" (fraction, message, remaining_s), "warning" (message), "follow"
@@ -52,6 +54,7 @@ from ..core.memory import less_memory
 from ..core.options import Options
 from ..core.packages import require_packages
 from ..core.processes import ParentWatch, own_group
+from ..io.volume import Volume
 from .job import CRASH_NOTE, GRACE_S
 
 WATCH_INTERVAL_S = 1.0
@@ -81,6 +84,16 @@ def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
 def difference(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Subtract the interpolated input from a result; the report is that of `difference_to_file`."""
     return difference_to_file(job["input"], job["result"], job["output"], events.progress, stop)
+
+
+def dicom(job: dict, events: EventWriter, stop: Stop) -> dict:
+    """Write a result that is there as a DICOM series; the report is that of `write_dicom`."""
+    require_packages()
+    from ..apply.dicom_result import export_dicom
+
+    result = replace(Volume.read(job["result"]), report=job["report"])
+    known = {name: job.get(name) for name in ("series", "patient_name", "patient_id")}
+    return export_dicom(result, job["out"], job.get("scan"), progress=events.progress, cancelled=stop, **known)
 
 
 def preview(job: dict, events: EventWriter, stop: Stop) -> dict:
@@ -243,6 +256,7 @@ def export(job: dict, events: EventWriter, stop: Stop) -> dict:
 KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "apply": apply,
     "difference": difference,
+    "dicom": dicom,
     "preview": preview,
     "import": import_,
     "verify": verify,
