@@ -122,15 +122,20 @@ def _own_user_folder(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("CBCT_SUPERRES_MODELS", str(tmp_path_factory.mktemp("user") / "Models"))
 
 
-@pytest.fixture(autouse=True)
-def _ready_workers(request, monkeypatch):
-    """Workers of nodes and panels need not import anything; how they start in the product is tested in Testing/jobs."""
-    if request.path.parent.name in ("scene", "panels"):
-        import ready_workers
-        from CBCTSuperResLib.jobs import job
+@pytest.fixture
+def ready_workers(monkeypatch):
+    """Workers need not import anything; how they start in the product is tested in Testing/jobs."""
+    import ready_workers
+    from CBCTSuperResLib.jobs import job
 
-        if ready_workers.CAN_FORK:
-            monkeypatch.setattr(job, "start_in_own_group", ready_workers.start_in_own_group)
+    if ready_workers.CAN_FORK:
+        monkeypatch.setattr(job, "start_in_own_group", ready_workers.start_in_own_group)
+
+
+@pytest.fixture(autouse=True)
+def _ready_workers_of_nodes_and_panels(request):
+    if request.path.parent.name in ("scene", "panels"):
+        request.getfixturevalue("ready_workers")
 
 
 @pytest.fixture(scope="session")

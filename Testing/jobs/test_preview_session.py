@@ -20,6 +20,7 @@ from CBCTSuperResLib.jobs.preview import PreviewSession
 from scans import make_scan
 from waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("ready_workers")
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 SHAPE = (6, 40, 44)
 

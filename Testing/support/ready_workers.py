@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class ReadyWorker:
         self._process = context.Process(target=_work, args=(file, str(log), dict(os.environ)), daemon=True)
         self._process.start()
         self.pid = self._process.pid
+        while self.returncode is None and os.getpgid(self.pid) != self.pid:  # whoever kills its group must find it
+            time.sleep(0.001)
 
     @property
     def returncode(self) -> int | None:
