@@ -28,7 +28,7 @@ if __name__ == "__main__":  # run as a file: the library is found by its folder,
     sys.path[:] = [str(library.parent), *(p for p in sys.path if Path(p).resolve() != library)]
 
 from CBCTSuperResLib.cli.apply import add_apply_arguments, options_from_arguments
-from CBCTSuperResLib.core.errors import Cancelled, OptionError, SuperResError
+from CBCTSuperResLib.core.errors import Cancelled, OptionError, SuperResError, printable
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.core.progress import duration_text
 from CBCTSuperResLib.io.folders import find_scans, told
@@ -42,6 +42,8 @@ POLL_INTERVAL_S = 0.1
 def main(arguments: list[str] | None = None) -> int:
     """Run the batch command; returns its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     if arguments[:1] == ["--"]:  # Slicer swallows it, Python does not
         del arguments[0]
     parsed = make_parser().parse_args(arguments)
@@ -148,7 +150,7 @@ def follow(queue: Queue, asked: list[int]) -> None:
         for number, item in enumerate(queue.items, 1):
             before, told[item] = told[item], item.state
             if before is State.WAITING and item.state not in (State.WAITING, State.CANCELLED):
-                print(f"[{number}/{len(queue.items)}] {item.source}", flush=True)
+                print(f"[{number}/{len(queue.items)}] {printable(str(item.source))}", flush=True)
             if item.state is State.RUNNING:
                 if not queue.isCancelling:
                     line.show(item.fraction, item.message, item.remaining)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
+import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from CBCTSuperResLib.core.errors import InputError, OptionError
+from CBCTSuperResLib.core.errors import InputError, OptionError, OutputError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io import checks
 from CBCTSuperResLib.io.exchange import write_exchange
@@ -249,3 +251,41 @@ def test_a_volume_that_no_file_could_hold_is_refused_before_memory_is_taken(tmp_
     )
     (tmp_path / "a.raw").write_bytes(b"\0" * 100)
     _refuses(path, r"a\.nhdr.*no volume has a size of")
+
+
+ODD_NAMES = [b"line\nbreak", b"colour\x1b[31m", b"bell\x07", "Zähne 歯".encode(), b"no text \xff\xfe"]
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="such names need another file system")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_file_of_any_name_is_read_and_no_error_obeys_the_name(tmp_path, name):
+    path = tmp_path / os.fsdecode(name + b".nrrd")
+    whole = write_volume(make_volume(), tmp_path / "a.nrrd").read_bytes()
+    path.write_bytes(whole)
+    assert read_volume(path).voxels.shape == (7, 9, 11)
+    path.write_bytes(whole[:-100])
+    told = str(_refuses(path, "incomplete"))
+    told.encode()
+    assert not set(told) & set("\x1b\x07")
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="such names need another file system")
+def test_a_name_that_is_no_text_is_kept_from_the_libraries_that_it_would_crash(tmp_path):
+    folder = tmp_path / os.fsdecode(b"no text \xff")
+    folder.mkdir()
+    with pytest.raises(OutputError, match="no text"):
+        write_volume(make_volume(), folder / "a.nrrd")
+    for k, pixels in enumerate(make_volume().voxels):
+        _save(tmp_path / f"{k}.png", pixels)
+        (tmp_path / f"{k}.png").rename(folder / f"{k}.png")
+    _refuses(folder, "no text", spacing=(1, 1, 1))
+
+
+def test_an_output_that_is_a_link_takes_the_place_of_the_link_and_not_of_its_target(tmp_path):
+    target = tmp_path / "precious.nrrd"
+    target.write_bytes(b"precious")
+    link = tmp_path / "link.nrrd"
+    link.symlink_to(target)
+    write_volume(make_volume(), link)
+    assert target.read_bytes() == b"precious"
+    assert not link.is_symlink() and read_volume(link).voxels.shape == (7, 9, 11)

@@ -6,7 +6,6 @@ and the report appear together or not at all.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.atomic import FileLock, flush_file, replacing_all
+from ..core.atomic import FileLock, flush_file, json_text, replacing_all
 from ..core.errors import Cancelled, OutputError
 from ..core.memory import memory_for
 from ..core.options import Options
@@ -178,7 +177,7 @@ def apply_to_file(
                 "warnings": list(result.report["warnings"]),
                 "super_resolution": result.report,
             }
-            scratches[0].write_text(json.dumps(report, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+            scratches[0].write_text(json_text(report), encoding="utf-8")
         for output in outputs.values():
             output.keep()
     part_of(progress, WRITE, 1)(1, "Done")

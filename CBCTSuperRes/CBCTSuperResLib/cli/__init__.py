@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and wants_child(sys.argv[1:]):
         return run_in_child(sys.argv[1:])
     begin_as_child()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve a machine that does other work too
     parsed = make_parser().parse_args(arguments)

@@ -162,7 +162,13 @@ def write_json(path: str | Path, value: object, indent: int | None = 2) -> Path:
     ------
     OutputError
     """
-    return write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, default=str))
+    return write_text(path, json_text(value, indent))
+
+
+def json_text(value: object, indent: int | None = 2) -> str:
+    """JSON of anything; bytes of names that are no UTF-8 become escapes, with which they are read back."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def fresh_file(path: Path) -> Path:

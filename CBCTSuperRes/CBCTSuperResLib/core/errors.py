@@ -5,6 +5,11 @@ from __future__ import annotations
 import traceback
 
 
+def printable(text: str) -> str:
+    """A text that may quote a file's name or content, without what a terminal would obey; line breaks stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
 class SuperResError(Exception):
     """Something the user can act on.
 
@@ -25,9 +30,9 @@ class SuperResError(Exception):
     detail = ""
 
     def __init__(self, what: str, advice: str = "") -> None:
-        self.what = what
-        self.advice = advice
-        super().__init__(f"{what} {advice}".strip())
+        self.what = printable(what)
+        self.advice = printable(advice)
+        super().__init__(f"{self.what} {self.advice}".strip())
 
 
 class InputError(SuperResError):

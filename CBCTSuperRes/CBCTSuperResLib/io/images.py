@@ -56,6 +56,10 @@ def read_voxels(path: str | Path, io: str) -> np.ndarray:
     ------
     InputError, ResourceError
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path} has a name that is no text (UTF-8).", "Rename it.") from error
     reader = sitk.ImageFileReader()
     reader.SetImageIO(io)
     reader.SetFileName(str(path))

@@ -122,6 +122,10 @@ def check_output(path: str | Path, grid: Grid, dtype: np.dtype | str, source: st
     if np.dtype(dtype).newbyteorder("=") not in NUMPY_TYPES.values():
         raise OutputError(f"Voxels of type {np.dtype(dtype)} cannot be written into {kind}.", "Choose float32, say.")
     try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise OutputError(f"{path} has a name that is no text (UTF-8).", "Choose another name.") from error
+    try:
         is_folder = path.is_dir()
     except OSError as error:
         raise OutputError(f"{path} is no possible name ({error.strerror}).", "Choose another name.") from error
