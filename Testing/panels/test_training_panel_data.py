@@ -253,8 +253,8 @@ def test_a_check_is_cancelled_and_ends_with_the_scene(application, panel, ui, pa
     finish(application, panel)
     assert ui.dataStatusLabel.text == "Cancelled."
     ui.checkButton.click()
-    tick_until(application, panel, lambda: panel.data._task.task._task)
-    worker = panel.data._task.task._task
+    tick_until(application, panel, lambda: panel.data._task.job)
+    worker = panel.data._task.job
     scene.Clear(0)
     assert worker.isFinished or not worker._process or worker._process.poll() is not None
     assert not panel.data.isBusy and rows(ui) == []

@@ -266,7 +266,7 @@ def test_a_plan_is_shown_until_the_settings_that_it_was_made_for_change(panel, u
     ui.planButton.click()
     panel.onTimer()
     assert ui.planLabel.text == "Cancelling"
-    task = panel.settings._task.task
+    task = panel.settings._task.job
     task.isFinished, task.report = True, {"text": "Time: about an hour."}
     panel.onTimer()
     assert ui.planLabel.text == "Time: about an hour." and ui.planButton.text == "Plan"

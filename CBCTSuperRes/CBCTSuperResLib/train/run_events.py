@@ -42,7 +42,7 @@ class RunEvents(Observer):
         send(
             "progress",
             fraction=number / self._niter,
-            message=f"Iteration {number:,d} of {self._niter:,d}",
+            message=f"Step {number:,d} of {self._niter:,d}",
             remaining_s=remaining_s,
             step=number,
             seconds_per_step=seconds_per_step,

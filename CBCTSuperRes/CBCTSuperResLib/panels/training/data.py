@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
 from ...scene.checkerboard import Checkerboard
+from ...scene.training_volumes import Steps
 from .. import dialogs
 from ..section import Section, offer, say
 from .choices import TrainingChoices
@@ -16,7 +17,7 @@ from .data_table import DataTable, ScanAdder
 from .option_values import withPrepared
 from .parameters import WindowChoice
 from .prepare import Preparation, freeFolder, prepareOptions
-from .tasks import TaskView, WritingTask
+from .tasks import TaskView
 from .texts import checkText, prepareText
 
 
@@ -99,10 +100,7 @@ class DataSection(Section):
             self._task.cancel()
             return
         self._preparation = None
-        self._start(
-            lambda: WritingTask(self.choices.completing(), self.logic.checkData),
-            lambda report: self._showReport(checkText(report)),
-        )
+        self._start(self.logic.checkData, lambda report: self._showReport(checkText(report)), self.choices.completing)
 
     def onPrepareOrCancel(self, checked: bool = False) -> None:
         if self._task.isBusy:
@@ -117,7 +115,7 @@ class DataSection(Section):
         parent = dialogs.chooseFolder(_("Choose where to write the pair"), str(self.choices.resultsFolder))
         if parent:
             prepared = self._preparation = Preparation(row, freeFolder(parent, row), options)
-            self._start(lambda: WritingTask(prepared.steps(self.logic), lambda task: task), self._takePrepared)
+            self._start(lambda job: job, self._takePrepared, lambda: prepared.steps(self.logic))
 
     def onCheckerboard(self, checked: bool = False) -> None:
         if self._board.isShown:
@@ -126,9 +124,12 @@ class DataSection(Section):
         else:
             self._showBoard(self._table.chosenRow())
 
-    def _start(self, begin: Callable, onDone: Callable[[dict], None]) -> None:
+    def _start(self, begin: Callable, onDone: Callable[[dict], None], steps: Callable[[], Steps]) -> None:
         self._showReport("")
-        self._task.start(begin, onDone)
+        try:
+            self._task.start(begin, onDone, steps())
+        except SuperResError as error:
+            self._task.showError(error)
         self.changed.emit()
 
     def _takePrepared(self, report: dict) -> None:

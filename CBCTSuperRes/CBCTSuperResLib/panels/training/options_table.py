@@ -1,4 +1,4 @@
-"""The table in section Settings of all keys that have no widget of their own: key, value, meaning."""
+"""The table in section Settings of all keys that have no widget of their own; what the chosen one means is below it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from .choices import RANGE, ROOT_KEYS, TrainingChoices
 from .data_table import ROW_HEIGHT, WARNING
 from .option_values import Values
 
-KEY, VALUE, MEANING = range(3)
-WIDTHS = {KEY: 170, VALUE: 80}
+KEY, VALUE = range(2)
 OF_OTHER_SECTIONS = {"name", "path.root", "path.resume_state", RANGE}
 OF_OTHER_SECTIONS |= {f"datasets.{phase}.{key}" for phase in ("train", "val") for key in (*ROOT_KEYS, "mode")}
 
@@ -38,24 +37,22 @@ class OptionsTable:
         self._entries = [entry for entry in catalogue() if entry.name not in OF_OTHER_SECTIONS | set(hidden)]
         self._shown: dict[str, tuple[str, str]] = {}  # value and problem of each key
         table = ui.optionsTable
-        table.setColumnCount(3)
-        table.setHorizontalHeaderLabels([_("Key"), _("Value"), _("Meaning")])
+        table.setColumnCount(2)
+        table.setHorizontalHeaderLabels([_("Key"), _("Value")])
         table.setRowCount(len(self._entries))
         table.verticalHeader().setVisible(False)
         table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         table.setWordWrap(False)
-        table.setTextElideMode(qt.Qt.ElideRight)
+        table.setTextElideMode(qt.Qt.ElideMiddle)
         table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
-        table.horizontalHeader().setStretchLastSection(True)
+        table.horizontalHeader().setSectionResizeMode(KEY, qt.QHeaderView.Stretch)
         for row, entry in enumerate(self._entries):
-            for column, text in ((KEY, entry.name), (VALUE, ""), (MEANING, entry.key.meaning)):
+            for column, text in ((KEY, entry.name), (VALUE, "")):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(plainToolTip(entry.text))
                 if column != VALUE:
                     item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
                 table.setItem(row, column, item)
-        for column, width in WIDTHS.items():
-            table.setColumnWidth(column, width)
         table.connect("cellChanged(int,int)", self.onChanged)
         table.connect("itemSelectionChanged()", self.onChosen)
         ui.searchEdit.connect("textChanged(QString)", self.onSearch)
@@ -98,4 +95,3 @@ class OptionsTable:
         for row, entry in enumerate(self._entries):
             searched = f"{entry.name} {entry.key.meaning}".lower()
             self.ui.optionsTable.setRowHidden(row, not all(word in searched for word in words))
-

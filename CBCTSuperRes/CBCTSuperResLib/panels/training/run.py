@@ -16,7 +16,7 @@ from ...train.run_folder import RunInfo
 from .. import dialogs
 from ..section import Section, Signal, offer, say
 from .choices import TrainingChoices, planProblems
-from .tasks import TaskView, WritingTask
+from .tasks import TaskView
 from .texts import progressText, shortened, validationText
 
 
@@ -207,15 +207,12 @@ class RunSection(Section):
 
     def _plan(self, options: TrainingOptions, steps: Steps, stepsDone: int = 0, **startArguments) -> None:
         """Find out what a training takes, before it starts; what shows its curves is offered once."""
-
-        def begin() -> WritingTask:
-            if options.use_tb_logger and not self._hasOffered:
-                self._hasOffered = True
-                dialogs.offerTrainingExtras()
-            return WritingTask(steps, self._planTask)
-
+        dialogs.ensurePackages()
         startArguments = {"detached": self.parameters.keepTraining, **startArguments}
-        self._planning.start(begin, lambda plan: self._startPlanned(plan, stepsDone, **startArguments))
+        if options.use_tb_logger and not self._hasOffered:
+            self._hasOffered = True
+            dialogs.offerTrainingExtras()
+        self._planning.start(self._planTask, lambda plan: self._startPlanned(plan, stepsDone, **startArguments), steps)
 
     def _planTask(self, options: TrainingOptions) -> Job:
         self._options = options
