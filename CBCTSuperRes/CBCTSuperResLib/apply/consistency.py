@@ -1,0 +1,147 @@
+"""A result must not contradict the scan: blurred and sampled as the scanner did, it is the scan within its noise.
+
+What a network adds beyond that is taken back by iterative back-projection (Irani and Peleg 1991), with the noise left
+alone: of the difference between scan and simulated scan only what exceeds three standard deviations of the noise is
+returned, once pixel by pixel and once for local means, in which noise averages out and a contradiction does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, log, pi, sqrt
+
+import cv2
+import numpy as np
+
+from ..acquisition.scanner import gaussian_kernel
+from ..core.interpolate import REACH as CUBIC_REACH
+from ..core.interpolate import enlarge_slice
+
+ITERATIONS = 3
+LOCAL = 1.0  # input pixels: standard deviation of the local means
+DEVIATIONS = 3.0  # of the noise, within which scan and result agree
+TRUNCATE = 4.0
+WHITE = 1 / (4 * pi)  # square of the Gaussian whose smoothing white noise of pixels amounts to, in pixels squared
+
+
+@dataclass
+class Agreement:
+    """How far a result agrees with its scan, counted slice by slice.
+
+    Attributes
+    ----------
+    pixels : int
+        Pixels of the scan that were compared.
+    beyond : int
+        Those whose local mean the result misses by more than three standard deviations of its noise.
+    worst : float
+        The largest of these differences, in standard deviations of the noise of a local mean; 0 without any.
+    """
+
+    pixels: int = 0
+    beyond: int = 0
+    worst: float = 0.0
+
+    @property
+    def share_beyond(self) -> float:
+        return self.beyond / max(self.pixels, 1)
+
+    def __str__(self) -> str:
+        if not self.beyond:
+            return f"agrees with the scan within {DEVIATIONS:g} deviations of its noise everywhere"
+        return (
+            f"agrees with the scan within {DEVIATIONS:g} deviations of its noise everywhere but in "
+            f"{100 * self.share_beyond:.2g} % of the voxels"
+        )
+
+
+class Consistency:
+    """Takes back what contradicts the scan, slice by slice.
+
+    Parameters
+    ----------
+    factors : (rows, columns)
+        Whole factors of enlargement.
+    blur : (rows, columns)
+        Standard deviation of the scanner's blur, in input pixels, before the mean over a pixel.
+    noise : float
+        Standard deviation of the scan's noise, in units of the window; above 0.
+    correlation : float
+        Of the noise of neighbouring pixels, 0 to below 1.
+
+    Attributes
+    ----------
+    reach : int
+        Input pixels around a pixel beyond which nothing changes its correction.
+    agreement : Agreement
+        Of all slices that were corrected, as they are now.
+    """
+
+    def __init__(self, factors: Sequence[int], blur: Sequence[float], noise: float, correlation: float = 0.0) -> None:
+        self._factors = tuple(factors)
+        self._kernels = [
+            gaussian_kernel(width * factor, TRUNCATE) if width * factor > 1e-3 else np.ones(1)
+            for width, factor in zip(blur, factors, strict=True)
+        ]
+        self._around = [gaussian_kernel(LOCAL, TRUNCATE)] * 2
+        self._noise = noise
+        correlated = 1 / (4 * log(1 / correlation)) if correlation > 0 else 0.0
+        smooth = max(WHITE, correlated)  # the noise is as if a Gaussian of this variance had smoothed it
+        self._local_noise = noise * sqrt(smooth / (smooth + LOCAL**2))
+        blurred = max(ceil(len(k) // 2 / factor) for k, factor in zip(self._kernels, self._factors, strict=True))
+        self.reach = ITERATIONS * (blurred + int(TRUNCATE * LOCAL + 0.5) + CUBIC_REACH) + blurred
+        self.agreement = Agreement()
+
+    def correct(self, fine: np.ndarray, scan: np.ndarray, judged: np.ndarray | None = None) -> np.ndarray:
+        """A slice of the result without what contradicts its slice of the scan.
+
+        Parameters
+        ----------
+        fine : ndarray of float32, shape (rows, columns) of the result
+        scan : ndarray of float32, shape (rows, columns) of the scan
+            Both in units of the window.
+        judged : ndarray of bool, shape of the scan, optional
+            Where the scan can be compared: not where the window has clipped it.
+
+        Returns
+        -------
+        ndarray of float32
+            A new array.
+        """
+        fine = fine.copy()
+        for _ in range(ITERATIONS):
+            missing = self._missing(fine, scan, judged)
+            local = _blurred(missing, self._around)
+            returned = _beyond(local, DEVIATIONS * self._local_noise)
+            returned += _beyond(missing - local, DEVIATIONS * self._noise)
+            fine += enlarge_slice(returned, fine.shape)
+        return fine
+
+    def judge(self, fine: np.ndarray, scan: np.ndarray, judged: np.ndarray | None = None) -> None:
+        """Count a slice of the result into `agreement`; arguments as of `correct`."""
+        local = _blurred(self._missing(fine, scan, judged), self._around)
+        deviations = np.abs(local if judged is None else local[judged]) / np.float32(self._local_noise)
+        self.agreement.pixels += deviations.size
+        self.agreement.beyond += int(np.count_nonzero(deviations > DEVIATIONS))
+        self.agreement.worst = max(self.agreement.worst, float(deviations.max(initial=0)))
+
+    def _missing(self, fine: np.ndarray, scan: np.ndarray, judged: np.ndarray | None) -> np.ndarray:
+        """What the result lacks of the scan, float32; 0 where it cannot be compared."""
+        missing = scan - self.scanned(fine)
+        return missing if judged is None else missing * judged
+
+    def scanned(self, fine: np.ndarray) -> np.ndarray:
+        """What the scanner would make of a slice: blurred, then the mean over each pixel of the scan."""
+        rows, columns = (n // factor for n, factor in zip(fine.shape, self._factors, strict=True))
+        return cv2.resize(_blurred(fine, self._kernels), (columns, rows), interpolation=cv2.INTER_AREA)
+
+
+def _blurred(image: np.ndarray, kernels: Sequence[np.ndarray]) -> np.ndarray:
+    rows, columns = kernels
+    return cv2.sepFilter2D(image, cv2.CV_32F, columns, rows, borderType=cv2.BORDER_REFLECT)
+
+
+def _beyond(values: np.ndarray, limit: float) -> np.ndarray:
+    """What values exceed a limit by, on either side (soft thresholding)."""
+    return values - np.clip(values, -np.float32(limit), np.float32(limit))
