@@ -278,3 +278,20 @@ def test_the_described_operations_are_those_of_the_layers(scale, per_pixel):
     with torch.device("meta"):
         network = build_network("unetspsr", scale=scale)
     assert network.describe().flops_per_voxel() == pytest.approx(per_pixel, rel=1e-4)
+
+
+def test_what_it_is_told_of_the_acquisition_changes_the_image_and_the_plain_layout_stays():
+    plain, told = small(), small(conditions=("blur", "noise"))
+    assert "conditions" not in plain.options and plain.describe().conditions == ()
+    assert told.describe().conditions == ("blur", "noise")
+    sizes = {name: weight.shape for name, weight in told.state_dict().items()}
+    others = {name: weight.shape for name, weight in plain.state_dict().items()}
+    assert {name for name in sizes if sizes[name] != others[name]} == {"head.weight"}
+    assert sizes["head.weight"][1] == others["head.weight"][1] + 3
+    x = torch.from_numpy(unit((2, 1, 8, 8), 3))
+    known = {"blur": torch.tensor([[0.4, 0.4], [0.4, 0.9]]), "noise": torch.full((2, 1), 0.02)}
+    same = {"blur": torch.full((2, 2), 0.4), "noise": torch.full((2, 1), 0.02)}
+    first, second = told(x, known)["sr"], told(x, same)["sr"]
+    assert torch.equal(first[0], second[0]) and not torch.equal(first[1], second[1])
+    with pytest.raises(ValueError, match="blur, noise"):
+        told(x)

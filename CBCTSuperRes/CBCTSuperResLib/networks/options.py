@@ -103,6 +103,11 @@ class UNetSPSROptions:
         minimum=1,
         ascending=True,
     )
+    conditions: tuple[str, ...] = option(
+        (),
+        "What the network is told of the acquisition beside the slices, as constant maps: blur, noise.",
+        choices=CONDITIONS,
+    )
     scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
     slices: int = neighbouring_slices()
 

@@ -2,8 +2,8 @@
 
 Architecture: SPSR (Ma et al., Structure-Preserving Super Resolution with Gradient Guidance, CVPR 2020) with one
 channel and a factor of two, as UNetSPSR uses it (Hosseinitabatabaei et al., Journal of Dental Research, 2025).
-Written from the description of the network, not from its code, which has no licence. That neighbouring slices may come
-along as channels is ours.
+Written from the description of the network, not from its code, which has no licence. That neighbouring slices, and what
+is known of the acquisition, may come along as channels is ours.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from .blocks import (
     gradient_map,
     initialise,
     lrelu,
+    maps_of,
+    with_conditions,
 )
 from .options import UNetSPSROptions
 from .spec import NetworkSpec
@@ -56,13 +58,14 @@ class UNetSPSR(nn.Module):
         chosen = UNetSPSROptions(**options)
         chosen.check()
         self.options = {**asdict(chosen), "taps": chosen.branch_taps}
-        if not chosen.slices:
-            del self.options["slices"]
-        self.taps, self.slices = chosen.branch_taps, chosen.slices
+        for ours in ("slices", "conditions"):
+            if not self.options[ours]:
+                del self.options[ours]
+        self.taps, self.slices, self.conditions = chosen.branch_taps, chosen.slices, tuple(chosen.conditions)
         nf, nb, gc, in_nc, out_nc = chosen.nf, chosen.nb, chosen.gc, chosen.in_nc, chosen.out_nc
         steps = [3] if chosen.scale == 3 else [2] * int(log2(chosen.scale))
 
-        self.head = conv(in_nc, nf)
+        self.head = conv(in_nc + maps_of(self.conditions, 2), nf)
         self.trunk = nn.ModuleList(RRDB(nf, gc) for _ in range(nb))
         self.trunk_end = conv(nf, nf)
 
@@ -86,13 +89,15 @@ class UNetSPSR(nn.Module):
         self.fusion_out = FullPrecisionConv2d(nf, out_nc, 3, padding=1)
         initialise(self)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, conditions: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Enlarge an image.
 
         Parameters
         ----------
         x : Tensor, shape (N, in_nc, H, W)
             Grey values in units of the window, float32 or float64.
+        conditions : dict of Tensor, optional
+            See networks/__init__.py; needed where the options name some.
 
         Returns
         -------
@@ -102,18 +107,20 @@ class UNetSPSR(nn.Module):
             the (middle) input. None is clamped.
         """
         gradient = gradient_map(self.middle(x))
-        return {**self.decode(self.encode(x, gradient)), "gradient": gradient}
+        return {**self.decode(self.encode(x, conditions, gradient)), "gradient": gradient}
 
     def middle(self, x: Tensor) -> Tensor:
         """The slice that is enlarged, (N, 1, H, W); all channels where there are no neighbouring slices."""
         return x[:, self.slices : self.slices + 1] if self.slices else x
 
-    def encode(self, x: Tensor, gradient: Tensor | None = None) -> Tensor:
+    def encode(
+        self, x: Tensor, conditions: dict[str, Tensor] | None = None, gradient: Tensor | None = None
+    ) -> Tensor:
         """Features (N, 2 nf, H, W) on the input's grid: the trunk's, then the gradient branch's.
 
         The branch advances as the trunk reaches each tap, so that no tap's features are kept waiting.
         """
-        first = trunk = self.head(x)
+        first = trunk = self.head(with_conditions(x, self.conditions, conditions))
         branch_first = branch = self.branch_head(gradient_map(self.middle(x)) if gradient is None else gradient)
         stage = 0
         for number, block in enumerate(self.trunk, start=1):
@@ -162,6 +169,7 @@ class UNetSPSR(nn.Module):
             scale=scale,
             channels=1 if self.slices else self.options["in_nc"],
             slices=self.slices,
+            conditions=self.conditions,
             decode_context=ceil(radius / scale),
             outputs={"sr": "image", "branch": "gradient", "gradient": "gradient"},
             encode_flops=2.0 * _weights(*encode),
