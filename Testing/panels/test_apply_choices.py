@@ -58,6 +58,27 @@ def test_a_result_that_does_not_fit_into_the_memory_is_refused_with_the_numbers(
     assert "only 10 MB are free" in choices.problem() and "ROI" in choices.problem()
 
 
+def test_what_the_window_clips_is_told_of_the_roi(choices, scene):
+    import slicer
+    from CBCTSuperResLib.panels.apply.parameters import WindowPreset
+
+    voxels = slicer.util.arrayFromVolume(choices.inputNode)
+    voxels[:, :, 14:] = 3000 + voxels[:, :, 14:] % 100
+    voxels[:, :, :14] = 1000 + voxels[:, :, :14] % 100
+    slicer.util.arrayFromVolumeModified(choices.inputNode)
+    choices.parameters.windowPreset = WindowPreset.custom
+    choices.parameters.windowLow, choices.parameters.windowHigh = 500.0, 2000.0
+    assert choices.window().clipped_above == pytest.approx(0.5)
+    choices.parameters.roi = roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    roi.SetSize(0.7, 0.7, 0.7)
+    clipped = []
+    for column in (5, 23):
+        x, y, z = choices.volume().grid.point((column, 12, 2))  # LPS
+        roi.SetCenter(-x, -y, z)
+        clipped.append(choices.window().clipped_above)
+    assert clipped == [0, 1]
+
+
 def test_why_apply_cannot_run_is_said(choices, scene):
     choices.parameters.outputVolume = choices.inputNode
     assert "The output volume is the input volume" in choices.problem()

@@ -48,6 +48,17 @@ def test_the_window_of_an_overview_is_nearly_that_of_the_whole_scan():
     assert seen.blanks.share == pytest.approx(find_blanks(volume).share, abs=0.02)
 
 
+def test_what_a_window_clips_of_a_roi_is_nearly_that_of_all_its_voxels():
+    volume = cylinder()
+    seen, blanks, window = overview_of(volume), find_blanks(volume), (200, 1250)
+    for roi in (((81, 120), (91, 120), (3, 60)), ((30, 80), (40, 90), (0, 110)), ((60, 81), (60, 62), (109, 110))):
+        part = seen.sample_within(roi)
+        quick = choose_window_for_sample(seen.sample, seen.levels, window, None, part)
+        thorough = choose_window(volume.voxels, blanks, window, None, roi[::-1])
+        assert quick.clipped_above == pytest.approx(thorough.clipped_above, abs=0.03) and part.size > 0
+        assert quick.window == thorough.window
+
+
 def test_limits_leave_out_what_hardly_ever_occurs():
     voxels = np.random.default_rng(0).integers(0, 1000, (10, 100, 100)).astype(np.int32)
     voxels[5, 50, 50] = 1_000_000

@@ -36,12 +36,14 @@ class Overview:
         On the lattice.
     sample : ndarray of float, 1-D
         Grey values of the lattice that are not blank.
+    lattice : ndarray, shape (k, j, i)
     """
 
     size: tuple[int, int, int]
     step: int
     blanks: BlankRegion
     sample: np.ndarray
+    lattice: np.ndarray
 
     @cached_property
     def levels(self) -> TissueLevels:
@@ -65,6 +67,14 @@ class Overview:
     def histogram(self, lo: float, hi: float, bins: int) -> np.ndarray:
         """Counts of the sample between two grey values."""
         return np.histogram(self.sample, bins, (lo, hi))[0]
+
+    def sample_within(self, roi: Box) -> np.ndarray:
+        """Grey values of the lattice in a box of the scan, half-open along (i, j, k), that are not blank."""
+        box = []
+        for (start, stop), length in zip(roi[::-1], self.lattice.shape, strict=True):
+            first = min(ceil(start / self.step), length - 1)
+            box.append((first, max(first + 1, ceil(stop / self.step))))  # at least one of its voxels
+        return sample_voxels(self.lattice, self.blanks, tuple(box))
 
     @property
     def measured(self) -> Box:
@@ -100,4 +110,4 @@ def overview_of(volume: Volume, blank: str | float = "auto") -> Overview:
     check_voxels(voxels)
     grid = Grid(voxels.shape[::-1], tuple(step * s for s in volume.spacing), volume.origin, volume.direction)
     blanks = find_blanks(Volume(voxels, grid, volume.padding_value), blank)
-    return Overview(volume.grid.size, step, blanks, sample_voxels(voxels, blanks))
+    return Overview(volume.grid.size, step, blanks, sample_voxels(voxels, blanks), voxels)

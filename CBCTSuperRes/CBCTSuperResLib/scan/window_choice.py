@@ -91,16 +91,29 @@ def choose_window(
     """
     _requested_window(request, card)  # a request that makes no sense is refused before the scan is looked at
     sample = sample_voxels(voxels, blank)
-    choice = choose_window_for_sample(sample, levels_of(sample), request, card)
-    if box is None or box == whole_box(voxels.shape):
-        return choice
-    return _described(choice.window, choice.reason, sample_voxels(voxels, blank, box), choice.levels, "ROI")
+    is_whole = box is None or box == whole_box(voxels.shape)
+    part = None if is_whole else sample_voxels(voxels, blank, box)
+    return choose_window_for_sample(sample, levels_of(sample), request, card, part)
 
 
 def choose_window_for_sample(
+    sample: np.ndarray,
+    levels: TissueLevels,
+    request: str | Sequence[float] | None,
+    card: Expectation | None,
+    part: np.ndarray | None = None,
+) -> WindowChoice:
+    """`choose_window` for a sample of the non-blank voxels, 1-D, whose tissue levels are known already.
+
+    What the window clips is told of `part`, a sample of the ROI, if there is one.
+    """
+    choice = _chosen(sample, levels, request, card)
+    return choice if part is None else _described(choice.window, choice.reason, part, levels, "ROI")
+
+
+def _chosen(
     sample: np.ndarray, levels: TissueLevels, request: str | Sequence[float] | None, card: Expectation | None
 ) -> WindowChoice:
-    """`choose_window` for a sample of the non-blank voxels, 1-D, whose tissue levels are known already."""
     given = _requested_window(request, card)
     if given is not None:
         return _described(given[0], given[1], sample, levels)

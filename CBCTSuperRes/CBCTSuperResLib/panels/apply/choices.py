@@ -175,7 +175,7 @@ class ApplyChoices:
         )
 
     def window(self) -> WindowChoice:
-        """The window that the choices come to, as far as a quick look tells.
+        """The window that the choices come to, and what it clips of what is computed, as far as a quick look tells.
 
         Raises
         ------
@@ -183,9 +183,14 @@ class ApplyChoices:
             Why there is none.
         """
         seen, request, card = self.overview(), self._windowRequest(), self.card()
-        key = (seen, request, card and card.weights_sha256)
+        try:
+            roi = self.options().roi
+        except SuperResError:  # `problem` tells it
+            roi = None
+        key = (seen, request, card and card.weights_sha256, roi)
         if self._window is None or self._window[0] != key:
-            self._window = (key, choose_window_for_sample(seen.sample, seen.levels, request, card))
+            part = None if roi is None else seen.sample_within(roi)
+            self._window = (key, choose_window_for_sample(seen.sample, seen.levels, request, card, part))
         return self._window[1]
 
     def plan(self) -> Plan:
