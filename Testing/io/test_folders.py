@@ -92,6 +92,15 @@ def test_a_picture_beside_volumes_is_named(tmp_path):
     assert scans == [tmp_path / "a.nrrd"] and "screen.png (a picture beside volumes)" in sentences(left_out, tmp_path)
 
 
+def test_a_folder_of_volumes_is_no_scan_to_read(tmp_path):
+    write_volume(make_volume(), tmp_path / "a.nrrd")
+    for k in range(3):
+        sitk.WriteImage(sitk.GetImageFromArray(VOXELS[k]), str(tmp_path / f"slice{k}.tif"))
+    assert find_scans(tmp_path)[0] == [tmp_path / "a.nrrd"]
+    with pytest.raises(InputError, match="each a scan of its own: a.nrrd, beside 3 pictures"):
+        read_volume(tmp_path, spacing=(1, 1, 1))
+
+
 def test_results_of_earlier_runs_are_named_and_their_reports_are_not(tmp_path):
     for name in ("a.nrrd", "a SR x2.nrrd"):
         write_volume(make_volume(), tmp_path / name)

@@ -204,11 +204,17 @@ def _in_folder(folder: Path, spacing: Sequence[float] | None, series: str | None
             raise InputError(
                 f"{folder} holds no DICOM images that can be read. {' '.join(told(lost))}", "Copy or export it again."
             )
+    if content.volumes:
+        pictures = f", beside {len(content.pictures)} pictures" if content.pictures else ""
+        raise InputError(
+            f"{folder} holds volume files, each a scan of its own: {_listed(content.volumes)}{pictures}.",
+            "Give one of them; move the slices of another scan into a folder of their own.",
+        )
     if content.pictures:
         source = _in_slices(content.pictures, spacing, override)
         return replace(source, probe=replace(source.probe, warnings=(*source.probe.warnings, *told(_besides(content)))))
-    inside = [path.name for path in (*content.volumes, *content.results, *content.subfolders)]
-    hint = f" It holds {', '.join(inside[:8])}." if inside else ""
+    inside = (*content.results, *content.subfolders)
+    hint = f" It holds {_listed(inside)}." if inside else ""
     raise InputError(
         f"{folder} holds no DICOM, TIFF or PNG slices.{hint}", "Give the folder of the slices, or a volume file."
     )
@@ -216,9 +222,12 @@ def _in_folder(folder: Path, spacing: Sequence[float] | None, series: str | None
 
 def _besides(content: FolderContent) -> list[LeftOut]:
     """What a folder of pictures holds besides them."""
-    beside = [LeftOut(path, "a volume file in a folder of slices") for path in content.volumes]
-    inside = [LeftOut(path, "a subfolder") for path in content.subfolders]
-    return [*beside, *inside, *content.left_out_always]
+    return [*(LeftOut(path, "a subfolder") for path in content.subfolders), *content.left_out_always]
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return f"{', '.join(path.name for path in paths[:SHOWN])}{more}"
 
 
 def _in_chosen_series(
