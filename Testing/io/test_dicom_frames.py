@@ -230,3 +230,28 @@ def test_a_frame_without_a_position_among_others_is_named(tmp_path):
             del frame.PlanePositionSequence
 
     refused(save(enhanced(VOXELS, heights(Z), lose), tmp_path / "a.dcm"), "1 of 8 slices.*frame 3 of a.dcm")
+
+
+def test_frames_that_follow_each_other_in_time_are_no_volume(tmp_path):
+    dataset = image(VOXELS, WORD_CAPTURE)
+    dataset.PixelSpacing, dataset.FrameTime, dataset.FrameIncrementPointer = [PIXEL, PIXEL], 40, 0x00181063
+    refused(save(dataset, tmp_path / "a.dcm"), "follow each other in time")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "words"), [("AcquisitionNumber", "2 acquisitions"), ("TemporalPositionIdentifier", "2 time points")]
+)
+def test_slice_files_of_two_volumes_are_refused_by_what_they_are(tmp_path, keyword, words):
+    write_slices(tmp_path, VOXELS, np.tile(Z[:4], 2), lambda k, dataset: setattr(dataset, keyword, 1 + k // 4))
+    text = refused(tmp_path, f"{words} .1: 4, 2: 4 slices")
+    assert "--spacing" not in text
+
+
+def test_two_volumes_that_nothing_tells_apart_are_refused_without_a_wrong_advice(tmp_path):
+    text = refused(save(enhanced(VOXELS, heights(np.tile(Z[:4], 2))), tmp_path / "a.dcm"), "4 slices are at the place")
+    assert "--spacing" not in text
+
+
+def test_an_orientation_that_one_slice_lacks_is_told(tmp_path):
+    write_slices(tmp_path, VOXELS, Z, lambda k, dataset: dataset.pop("ImageOrientationPatient") if k == 5 else None)
+    refused(tmp_path, "IM0006.dcm does not record its orientation")

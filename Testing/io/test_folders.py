@@ -110,6 +110,15 @@ def test_results_of_earlier_runs_are_named_and_their_reports_are_not(tmp_path):
     assert sentences(left_out, tmp_path) == "Left out: a SR x2.nrrd (the result of an earlier run)."
 
 
+def test_dicom_results_of_earlier_runs_are_named_and_other_notes_hide_no_scan(tmp_path):
+    for name, told_by in (("P1", '{"age": 40}'), ("P1 SR", '{"super_resolution": {}}')):
+        write_slices(tmp_path / name, VOXELS, Z)
+        (tmp_path / f"{name}.json").write_text(told_by)
+    scans, left_out = find_scans(tmp_path)
+    assert scans == [tmp_path / "P1"]
+    assert sentences(left_out, tmp_path) == "Left out: P1 SR (the result of an earlier run); P1.json (no scan)."
+
+
 def test_scans_are_found_below_patients_and_studies(tmp_path):
     write_slices(tmp_path / "P1" / "study" / "series", VOXELS, Z)
     write_slices(tmp_path / "P2" / "study" / "other", VOXELS, Z)

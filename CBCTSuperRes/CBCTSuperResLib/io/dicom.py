@@ -18,7 +18,7 @@ from ..core.volume import Grid, Volume
 from . import dicom_pixels
 from .checks import check_size
 from .dicom_header import EXPORT, DicomFile, DicomFrame, read_file
-from .folders import LeftOut, is_dicom
+from .folders import SHOWN, LeftOut, is_dicom
 
 ORIENTATION_TOLERANCE = 1e-3  # of direction cosines; scanners write them with four to six decimals
 EVEN = 0.02  # of the slice distance: how far a slice may be off an even grid without a word
@@ -236,6 +236,8 @@ def _check_alike(frames: Sequence[DicomFrame]) -> None:
             )
         if not _alike(frame.spacing, first.spacing, 1e-4):
             raise InputError(f"{frame.name} has another pixel spacing than {first.name}.", STRANGER)
+        if first.axes and not frame.axes:
+            raise InputError(f"{frame.name} does not record its orientation, and {first.name} does.", STRANGER)
         if not _alike(frame.axes, first.axes, ORIENTATION_TOLERANCE):
             raise InputError(f"{frame.name} is oriented unlike {first.name}.", STRANGER)
 
@@ -371,13 +373,15 @@ def _check_gaps(frames: Sequence[DicomFrame], heights: np.ndarray, rounding: flo
 def _doubled(frames: Sequence[DicomFrame], gaps: np.ndarray, doubled: np.ndarray, rounding: float) -> tuple[str, str]:
     """What is said of slices at one place, and why there may be several."""
     a, b = frames[doubled[0]], frames[doubled[0] + 1]
-    what = f"{len(doubled)} slices are at the place of another one; the first are {a.name} and {b.name}."
-    for part, words in (("time", "time points"), ("stack", "stacks")):
+    count = "A slice is" if len(doubled) == 1 else f"{len(doubled)} slices are"
+    what = f"{count} at the place of another one; the first are {a.name} and {b.name}."
+    for part, words in (("time", "time points"), ("acquisition", "acquisitions"), ("stack", "stacks")):
         values = Counter(getattr(frame, part) for frame in frames)
         if len(values) > 1:
-            counts = ", ".join(f"{value}: {count}" for value, count in sorted(values.items()))
+            counts = ", ".join(f"{value or 'none'}: {count}" for value, count in list(sorted(values.items()))[:SHOWN])
             return f"The series holds {len(values)} {words} ({counts} slices). {what}", "Export one of them."
-    if 2 * rounding >= 0.5 * float(np.median(gaps)) and rounding > 10 * DOUBLED_MM:
+    steps = gaps[gaps >= DOUBLED_MM]
+    if len(steps) and 2 * rounding >= 0.5 * float(np.median(steps)):
         return (
             f"{what} All positions are rounded to {2 * rounding:g} mm.",
             "Give the true spacing x, y and z in mm (--spacing), or remove the doubles.",
@@ -478,6 +482,11 @@ def _distance(frames: Sequence[DicomFrame], spacing: Sequence[float] | None, war
             f"The file records {step:g} mm between slices and no position for each of them: whether they run up or "
             "down is not certain.",
             "Export it with the position of each frame (Image Position, Patient).",
+        )
+    if not step and not spacing and frames[0].file.is_in_time:
+        raise InputError(
+            "The frames follow each other in time (Frame Time), and no distance between them is recorded.",
+            "Choose a volume. If they are slices all the same, give their spacing x, y and z in mm (--spacing).",
         )
     if not step and not spacing:
         raise InputError(

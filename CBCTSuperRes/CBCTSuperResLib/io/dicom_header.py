@@ -27,9 +27,11 @@ from ..core.memory import available_memory, readable
 
 EXPORT = "Export it again from the scanner's software."
 PIXEL_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+TIMES = ("TemporalPositionIndex", "TemporalPositionTimeOffset", "TemporalPositionIdentifier", "TriggerTime")
 NO_ROUNDING = (0.0, 0.0, 0.0)
 PIXEL_DATA, FLOAT_PIXELS, DOUBLE_PIXELS = 0x7FE00010, 0x7FE00008, 0x7FE00009
 LONG_VR = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
+FRAME_TIMES = (0x00181063, 0x00181065)  # Frame Time, Frame Time Vector
 UNDEFINED = 0xFFFFFFFF
 ITEM_BYTES = 8  # that a compressed frame takes at least
 MOST_FRAMES = 65535
@@ -72,6 +74,8 @@ class DicomFile:
         Transfer Syntax: how the file is encoded.
     lut : (int, ndarray) or None
         First stored value that is mapped, and the grey values (Modality LUT Sequence).
+    is_in_time : bool
+        Whether frames follow each other in time (Frame Increment Pointer).
     padding : int or None
         Pixel Padding Value as its 16 bits, see `padding_value`.
     frames : tuple of DicomFrame
@@ -86,6 +90,7 @@ class DicomFile:
     description: str
     instance_number: int | None
     is_localizer: bool
+    is_in_time: bool
     syntax: UID
     layout: PixelLayout
     lut: tuple[int, np.ndarray] | None
@@ -116,6 +121,8 @@ class DicomFrame:
         Spacing Between Slices as it is recorded, with its sign, mm.
     slope, intercept : float or None
         None where they are not recorded.
+    time, acquisition, stack : str
+        What tells the volumes of one series apart; "" where it is not recorded.
     """
 
     file: DicomFile
@@ -130,6 +137,7 @@ class DicomFrame:
     slope: float | None
     intercept: float | None
     time: str
+    acquisition: str
     stack: str
     is_localizer: bool
 
@@ -228,6 +236,7 @@ def _described(dataset: Dataset, path: Path, stream: BinaryIO) -> DicomFile:
         description=_text(dataset, "SeriesDescription"),
         instance_number=int(dataset.InstanceNumber) if _text(dataset, "InstanceNumber") else None,
         is_localizer="LOCALIZER" in _text(dataset, "ImageType"),
+        is_in_time=dataset.get("FrameIncrementPointer") in FRAME_TIMES,
         syntax=syntax,
         layout=layout,
         lut=_modality_lut(dataset, path),
@@ -400,7 +409,8 @@ def _frames(dataset: Dataset, file: DicomFile) -> tuple[DicomFrame, ...]:
                 step=groups.number("PixelMeasuresSequence", "SpacingBetweenSlices"),
                 slope=groups.number("PixelValueTransformationSequence", "RescaleSlope"),
                 intercept=groups.number("PixelValueTransformationSequence", "RescaleIntercept"),
-                time=groups.text("FrameContentSequence", "TemporalPositionIndex"),
+                time=next(filter(None, (groups.text("FrameContentSequence", key) for key in TIMES)), ""),
+                acquisition=groups.text("FrameContentSequence", "AcquisitionNumber"),
                 stack=groups.text("FrameContentSequence", "StackID"),
                 is_localizer="LOCALIZER" in groups.text("CTImageFrameTypeSequence", "FrameType"),
             )

@@ -2,7 +2,7 @@
 
 1. A folder with DICOM files is one scan; whatever else lies in it is left out.
 2. Otherwise each volume file is a scan, and each subfolder is looked at in the same way. Results of earlier runs (files
-   with a report beside them) are left out.
+   and DICOM folders with a report beside them) are left out.
 3. Where there are neither, pictures (TIFF, PNG) are the slices of one scan.
 
 What is left out is named. Nothing is parsed here, so that Slicer's own process may look, too.
@@ -20,6 +20,7 @@ from ..core.errors import InputError
 from .formats import DICOM_FORMATS, PICTURE_FORMATS, VOLUME_FORMATS, format_of
 
 SHOWN = 4
+REPORT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,12 @@ def content_of(folder: Path) -> FolderContent:
         if path.name.startswith("."):
             continue
         kind = format_of(path)
+        report = report_path(path)
         if path.is_dir():
-            kinds["subfolders"].append(path)
+            is_result = _is_report(report)
+            kinds["results" if is_result else "subfolders"].append(path)
+            reports += [report] * is_result
         elif kind in VOLUME_FORMATS:
-            report = report_path(path)
             kinds["results" if report.exists() else "volumes"].append(path)
             reports.append(report)
         elif kind in PICTURE_FORMATS:
@@ -166,6 +169,14 @@ def _named(names: Sequence[str]) -> str:
 def report_path(output_path: str | Path) -> Path:
     """Where the report of an output lies."""
     return Path(f"{output_path}.json")
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file beside a folder tells that this is a result, as any other JSON of that name would not."""
+    try:
+        return b'"super_resolution":' in path.read_bytes()[:REPORT_BYTES]
+    except OSError:
+        return False
 
 
 def is_dicom(path: Path) -> bool:
