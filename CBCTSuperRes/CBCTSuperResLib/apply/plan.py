@@ -375,8 +375,11 @@ def _voxels_of_a_pass(
 
     Of three planes, each sees what a piece reads in its plane, in those slices across it that the fusion looks at.
     """
-    read, across = [], []
+    read, across = [], []  # along (k, j, i); `across` is asked for where pieces have surroundings along all axes
     for length, (start, stop), edge, around in zip(grid.size[::-1], roi[::-1], edges, context, strict=True):
+        if around == Context():  # nothing but the pieces themselves
+            read.append(stop - start)
+            continue
         pieces = plan_tiles([Axis(length, start, stop, stop - start)], edge, around)
         read.append(sum(part.stop - part.start for piece in pieces for part in piece.read))
         reach = -(-FUSION_REACH // int(factors[0])) + CUBIC_REACH
