@@ -12,6 +12,7 @@ from CBCTSuperResLib.core.errors import Cancelled
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.jobs.job import Job
+from CBCTSuperResLib.jobs.training import TrainingJob
 from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.pace import Pace, known_pace
 
@@ -100,3 +101,12 @@ def test_a_training_that_has_settled_tells_how_fast_it_was(options, monkeypatch,
     with pytest.raises(Cancelled, match="Stopped"):
         worker.train({"options": options}, events, lambda: False)
     assert known_pace(read_options(options)) == (Pace(0.25) if is_known else None)
+
+
+def test_of_the_losses_that_are_told_while_a_training_runs_those_stay_that_its_curves_keep(tmp_path):
+    job = TrainingJob({}, tmp_path / "run", niter=60)
+    facts = {"name": "run", "folder": str(tmp_path / "run"), "step": 30, "niter": 60, "device": "CPU", "notes": []}
+    job._take({"event": "run", **facts, "options": {"logger": {"print_freq": 10}}})
+    for step in (31, 40, 43, 47):
+        job._take({"event": "scalars", "step": step, "values": {"l_g_pix": 1 / step}})
+    assert [row["step"] for row in job.history] == [40, 47]

@@ -109,7 +109,7 @@ def test_a_new_run_is_shown_though_others_are_there(panel, wait):
     assert rows_of(panel)[panel.ui.runList.currentRow].startswith("Lauf 1: running")
 
 
-def test_a_finished_training_says_so_and_lists_its_run(panel, wait):
+def test_a_finished_training_says_so_and_lists_its_run_until_the_scene_closes(panel, wait, scene):
     choose_drawn_slices(panel, niter=5)
     panel.ui.startButton.click()
     wait(lambda: panel.ui.trainingLabel.text.startswith("Lauf 1 is finished."))
@@ -117,6 +117,8 @@ def test_a_finished_training_says_so_and_lists_its_run(panel, wait):
     assert rows_of(panel)[0].startswith("Lauf 1: finished\nstep 5 of 5")
     assert not panel._timer.isActive() and panel.ui.startButton.text == "Start"
     assert not panel.ui.resumeButton.enabled and "finished" in panel.ui.resumeButton.toolTip
+    scene.Clear(0)
+    assert panel.ui.trainingLabel.isHidden() and panel.ui.trainingLabel.text == ""
 
 
 def test_a_training_is_stopped_and_resumed_where_it_was(panel, wait):

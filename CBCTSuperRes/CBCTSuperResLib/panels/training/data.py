@@ -10,28 +10,26 @@ from ...core.errors import SuperResError
 from ...scene.checkerboard import Checkerboard
 from ...scene.training_volumes import Steps
 from .. import dialogs
-from ..section import Section, offer, say
+from ..section import offer, say
 from .choices import TrainingChoices
 from .data_rows import DataRow
 from .data_table import DataTable, ScanAdder
 from .option_values import withPrepared
 from .parameters import WindowChoice
 from .prepare import Preparation, freeFolder, prepareOptions
-from .tasks import TaskView
+from .tasks import TaskSection
 from .texts import checkText, prepareText
 
 
-class DataSection(Section):
+class DataSection(TaskSection):
     """The table of scans; the check of all images; registration of a pair and its checkerboard."""
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
-        super().__init__(ui, choices)
-        self.logic = choices.logic
+        super().__init__(ui, choices, ui.dataStatusLabel, ui.dataProgressBar)
         self._table = DataTable(ui, choices)
         self._table.chosen.connect(self.refresh)
         self._table.volumeRemoved.connect(self.changed.emit)
         self._adder = ScanAdder(ui, self._table.add)
-        self._task = TaskView(ui.dataStatusLabel, ui.dataProgressBar)
         self._board = Checkerboard()
         self._preparation: Preparation | None = None
         self._waitingReport: dict | None = None  # of a preparation that has ended while the module was not shown
@@ -88,12 +86,11 @@ class DataSection(Section):
             self.changed.emit()
 
     def close(self) -> None:
-        self._task.close()
+        super().close()
         self._board.remove()
         self._preparation = self._waitingReport = None
         self._showReport("")
         say(self.ui.addLabel, "")
-        say(self.ui.dataStatusLabel, "")
 
     def onCheckOrCancel(self, checked: bool = False) -> None:
         if self._task.isBusy:

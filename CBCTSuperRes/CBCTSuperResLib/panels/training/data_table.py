@@ -18,11 +18,10 @@ from .. import dialogs
 from ..section import Signal, plainToolTip, say, signalsBlocked
 from .choices import TrainingChoices
 from .data_rows import USES, DataRow, makeRow
-from .texts import useText
+from .texts import WARNING, useText
 
 FINE, COARSE, USE = range(3)
 ROW_HEIGHT = 24
-WARNING = "\u26a0 "
 VOLUMES, FILES = range(2)
 
 

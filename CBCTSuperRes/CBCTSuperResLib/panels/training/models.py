@@ -13,16 +13,16 @@ from ...models.folder import SUFFIX, ModelEntry, is_own_model, list_models, remo
 from ...scene.training_volumes import fileName
 from .. import dialogs
 from ..apply.parameters import ApplyParameters
-from ..section import Section, Signal, offer, say, signalsBlocked
+from ..section import Signal, offer, say, signalsBlocked
 from .choices import TrainingChoices
 from .parameters import Which
-from .tasks import TaskView
+from .tasks import TaskSection
 from .texts import entryText, usedText
 
 APPLY_MODULE = "CBCTSuperRes"
 
 
-class UseModelSection(Section):
+class UseModelSection(TaskSection):
     """Writes the model of the chosen run into the user's folder and chooses it in CBCTSuperRes.
 
     Attributes
@@ -31,14 +31,9 @@ class UseModelSection(Section):
     """
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
-        super().__init__(ui, choices)
+        super().__init__(ui, choices, ui.useModelLabel)
         self.modelMade = Signal()
-        self._task = TaskView(ui.useModelLabel)
         ui.useModelButton.connect("clicked(bool)", self.onUseOrCancel)
-
-    @property
-    def isBusy(self) -> bool:
-        return self._task.isBusy
 
     def refresh(self) -> None:
         run, button = self.choices.shownRun(), self.ui.useModelButton
@@ -49,15 +44,6 @@ class UseModelSection(Section):
         else:
             hint = _("Make a model file of the chosen run and choose it in CBCT Super-Resolution.")
             offer(button, self.choices.whyNotUsed(), hint)
-
-    def poll(self) -> None:
-        self._task.poll()
-        if not self.isBusy:
-            self.changed.emit()
-
-    def close(self) -> None:
-        self._task.close()
-        say(self.ui.useModelLabel, "")
 
     def onUseOrCancel(self, checked: bool = False) -> None:
         if self.isBusy:
@@ -74,7 +60,7 @@ class UseModelSection(Section):
         if replace and not dialogs.confirm(_("Use this model"), question, _("Replace")):
             return
         self._task.start(
-            lambda: self.choices.logic.useModel(run, name, which=which.value, replace=replace),
+            lambda: self.logic.useModel(run, name, which=which.value, replace=replace),
             lambda report: self._tell(report["model"], name, which),
         )
 
@@ -91,21 +77,16 @@ def chooseInApplyModule(name: str) -> None:
     ApplyParameters(logic.getParameterNode()).model = name
 
 
-class ModelsSection(Section):
+class ModelsSection(TaskSection):
     """Lists the models on this computer; shows the card of the chosen one, checks and removes it."""
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
-        super().__init__(ui, choices)
+        super().__init__(ui, choices, ui.modelsLabel)
         self._entries: list[ModelEntry] = []
-        self._task = TaskView(ui.modelsLabel)
         ui.modelList.connect("currentRowChanged(int)", self.onModelChosen)
         ui.checkModelButton.connect("clicked(bool)", self.onCheckOrCancel)
         ui.removeModelButton.connect("clicked(bool)", self.onRemove)
         ui.openFolderButton.connect("clicked(bool)", self.onOpenFolder)
-
-    @property
-    def isBusy(self) -> bool:
-        return self._task.isBusy
 
     def bind(self) -> None:
         self.listModels()
@@ -118,14 +99,6 @@ class ModelsSection(Section):
         offer(self.ui.removeModelButton, reason, _("Delete the file of this model."))
         self.ui.checkModelButton.text = _("Cancel") if self.isBusy else _("Check")
         self.ui.checkModelButton.enabled = self.isBusy or (entry is not None and entry.card is not None)
-
-    def poll(self) -> None:
-        self._task.poll()
-        if not self.isBusy:
-            self.changed.emit()
-
-    def close(self) -> None:
-        self._task.close()
 
     def listModels(self) -> None:
         """Look for models again; the chosen one stays chosen."""
@@ -154,7 +127,7 @@ class ModelsSection(Section):
             self._task.cancel()
         else:
             path = self._chosen().path
-            self._task.start(lambda: self.choices.logic.verifyModel(path), self._tellChecks)
+            self._task.start(lambda: self.logic.verifyModel(path), self._tellChecks)
         self.changed.emit()
 
     def _tellChecks(self, report: dict) -> None:

@@ -17,7 +17,7 @@ from .. import dialogs
 from ..section import Section, Signal, offer, say
 from .choices import TrainingChoices, planProblems
 from .tasks import TaskView
-from .texts import progressText, shortened, validationText
+from .texts import WARNING, progressText, shortened, validationText
 
 
 class RunSection(Section):
@@ -73,7 +73,7 @@ class RunSection(Section):
         else:
             button.text = _("Stop")
             offer(button, "", _("Finish this step, save a checkpoint and stop. Resume goes on."))
-        say(self.ui.problemLabel, problem if self.parameters is not None else "")
+        say(self.ui.problemLabel, WARNING + problem if problem and self.parameters is not None else "")
         run = self.choices.shownRun()
         hint = _("Go on with the run {name} from its last checkpoint.").format(name=run.name if run else "")
         reason = _("A training is going on.") if self.isBusy else self.choices.whyNotResumed()
@@ -149,7 +149,7 @@ class RunSection(Section):
         """Say nothing of what has ended; of a training that goes on, how it does."""
         self.cancelStart()
         if self.job is None:
-            say(self.ui.trainingLabel, "")
+            self._planning.clear()
 
     def close(self) -> None:
         """Let go of the training: it goes on if the user wants that, otherwise it stops by itself and loses nothing."""

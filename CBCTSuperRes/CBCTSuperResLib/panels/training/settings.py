@@ -16,40 +16,34 @@ from ...train.option_values import text_of_value
 from ...train.options_file import value_at, value_of_text, write_options
 from ...train.options_schema import Entry, catalogue
 from .. import dialogs
-from ..section import Section, offer, plainToolTip, say, signalsBlocked
+from ..section import offer, plainToolTip, say, signalsBlocked
 from .choices import RANGE, TrainingChoices
 from .option_values import openValues
 from .options_table import OptionsTable
 from .parameters import WindowChoice
 from .setup import STEPS
-from .tasks import TaskView
+from .tasks import TaskSection
 
 LEARNING_RATES = ("train.lr_G", "train.lr_G_grad")
 ELSEWHERE = {STEPS, "device", "gpu_ids", RANGE}  # what other widgets show
 
 
-class SettingsSection(Section):
+class SettingsSection(TaskSection):
     """Files of options, the keys that people change most, a table of the others, the window, and the plan."""
 
     def __init__(self, ui, choices: TrainingChoices) -> None:
-        super().__init__(ui, choices)
-        self.logic = choices.logic
+        super().__init__(ui, choices, ui.planLabel, ui.planProgressBar)
         entries = {entry.name: entry for entry in catalogue()}
         self.fields = [Field(choices, label, [entries[name] for name in names]) for label, names in commonSettings()]
         for field in self.fields:
             ui.fieldsWidget.layout().addRow(field.label, field.widget)
         self._window = WindowFields(ui, choices)
         self._table = OptionsTable(ui, choices, ELSEWHERE.union(*(field.names for field in self.fields)))
-        self._task = TaskView(ui.planLabel, ui.planProgressBar)
         self._planned: dict | None = None
         say(ui.fileLabel, "")
         ui.openOptionsButton.connect("clicked(bool)", self.onOpen)
         ui.saveOptionsButton.connect("clicked(bool)", self.onSave)
         ui.planButton.connect("clicked(bool)", self.onPlanOrCancel)
-
-    @property
-    def isBusy(self) -> bool:
-        return self._task.isBusy
 
     def refresh(self) -> None:
         isBound, problems = self.parameters is not None, []
@@ -70,16 +64,10 @@ class SettingsSection(Section):
         self.ui.planButton.enabled = isBound and not reason
         self.ui.planButton.text = _("Cancel") if self.isBusy else _("Plan")
 
-    def poll(self) -> None:
-        self._task.poll()
-        if not self.isBusy:
-            self.changed.emit()
-
     def close(self) -> None:
-        self._task.close()
+        super().close()
         self._planned = None
-        for label in (self.ui.fileLabel, self.ui.planLabel):
-            say(label, "")
+        say(self.ui.fileLabel, "")
 
     def onOpen(self, checked: bool = False) -> None:
         path = dialogs.chooseFile(_("Open options"), _fileFilters(), str(self.choices.resultsFolder))

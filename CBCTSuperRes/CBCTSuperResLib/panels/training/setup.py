@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
+from ...core.errors import SuperResError
 from ...core.packages import missing_packages
 from ...jobs.job import Job
 from ...train.options_file import value_at
@@ -46,7 +47,10 @@ class SetupSection(Section):
         unmeasured = self.choices.unmeasured()
         if unmeasured:
             self._hasMeasured = True
-            self._measuring = self.choices.logic.measurePace(unmeasured)
+            try:
+                self._measuring = self.choices.logic.measurePace(unmeasured)
+            except SuperResError as error:
+                logError(error)
 
     def refresh(self) -> None:
         isBound = self.parameters is not None

@@ -13,7 +13,9 @@ from ...core.progress import duration_text
 from ...jobs.job import Job
 from ...scene.training_volumes import Steps
 from .. import dialogs
-from ..section import logError, say
+from ..section import Section, logError, say
+from .choices import TrainingChoices
+from .texts import WARNING
 
 TICK_S = 0.03
 
@@ -99,9 +101,13 @@ class TaskView:
             self.job = self._steps = None
             self._end()
 
+    def clear(self) -> None:
+        """Say nothing."""
+        say(self._label, "")
+
     def showError(self, error: SuperResError) -> None:
         """In words; where a process has left more to read, it goes to the log."""
-        say(self._label, str(error))
+        say(self._label, str(error) if isinstance(error, Cancelled) else WARNING + str(error))
         logError(error)
 
     def _write(self) -> None:
@@ -139,4 +145,26 @@ class TaskView:
     def _end(self) -> None:
         if self._bar is not None:
             self._bar.visible = False
-        say(self._label, "")
+        self.clear()
+
+
+class TaskSection(Section):
+    """A section that has one thing done at a time, and shows it in a label and a bar."""
+
+    def __init__(self, ui, choices: TrainingChoices, label, bar=None) -> None:
+        super().__init__(ui, choices)
+        self.logic, self._task = choices.logic, TaskView(label, bar)
+
+    @property
+    def isBusy(self) -> bool:
+        return self._task.isBusy
+
+    def poll(self) -> None:
+        self._task.poll()
+        if not self.isBusy:
+            self.changed.emit()
+
+    def close(self) -> None:
+        """End what goes on, and say nothing of it any longer."""
+        self._task.close()
+        self._task.clear()
