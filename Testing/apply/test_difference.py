@@ -73,3 +73,20 @@ def test_it_can_be_cancelled_and_leaves_nothing(tmp_path):
     with pytest.raises(Cancelled):
         subtract(tmp_path, scan, enlarged(scan, (22, 18, 20)), cancelled=lambda: next(asked))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("d.")) == []
+
+
+def test_at_the_edge_of_the_field_of_view_nothing_is_added_and_outside_the_difference_is_0(tmp_path):
+    from CBCTSuperResLib.scan.field_of_view import find_blanks
+
+    k, j, i = np.meshgrid(np.arange(12), np.arange(64), np.arange(64), indexing="ij")
+    measured = np.hypot(j - 31.5, i - 31.5) < 25
+    rng = np.random.default_rng(0)
+    scan = Volume(np.where(measured, 2000 + rng.integers(-20, 20, k.shape), 0).astype(np.int16), Grid((64, 64, 12)))
+    fine = np.where(np.hypot(*np.meshgrid(*[np.arange(128) / 2 - 31.75] * 2)) < 25, 2000, 0)
+    result = Volume(np.repeat(fine[None], 12, 0).astype(np.int16), scan.grid.resampled((128, 128, 12)))
+    assert find_blanks(scan).kind == "cylinder"
+    difference, report = subtract(tmp_path, scan, result)
+    assert np.all(difference.voxels[:, :8] == 0)
+    ring = np.abs(np.hypot(*np.meshgrid(*[np.arange(128) / 2 - 31.75] * 2)) - 25) < 3
+    off = np.abs(difference.voxels[:, ring]) > 100
+    assert off.mean() < 0.02 and report["reach"] < 100

@@ -13,6 +13,8 @@ from ..core.progress import Report
 from ..core.volume import Grid
 from ..io.exchange import ExchangeOutput, read_exchange
 from ..io.volume import Volume
+from ..scan.blank_filling import BlankFiller
+from ..scan.field_of_view import find_blanks
 
 SLICES = 8
 TOLERANCE_VOXELS = 1e-3
@@ -29,6 +31,9 @@ def difference_to_file(
 ) -> dict:
     """Result minus cubic interpolation of the input, on the result's grid; all in exchange format.
 
+    Where the input is blank the difference is 0; beside that, blank voxels are filled before they are interpolated, as
+    for the network, because the edge of the field of view is no edge of anything.
+
     Returns
     -------
     dict
@@ -44,6 +49,8 @@ def difference_to_file(
     scan, result = read_exchange(input_path), read_exchange(result_path)
     positions = positions_in(scan.grid, result.grid)
     kind = difference_type(scan.voxels, result.voxels)
+    blanks = find_blanks(scan)
+    filler = BlankFiller(blanks, scan.voxels.shape)
     reaches = []
     with ExchangeOutput(output_path) as output:
         voxels = output.allocate(result.grid.shape, kind)
@@ -51,7 +58,11 @@ def difference_to_file(
             if cancelled and cancelled():
                 raise Cancelled()
             part = slice(start, start + SLICES)
-            values = result.voxels[part] - interpolated(scan.voxels, [positions[0][part], *positions[1:]])
+            values = result.voxels[part] - interpolated(scan.voxels, filler, [positions[0][part], *positions[1:]])
+            for k, plane in zip(positions[0][part], values, strict=True):
+                blank = blanks.fine_mask(float(k), *positions[1:])
+                if blank is not None:
+                    plane[blank] = 0
             voxels[part] = values if kind.kind == "f" else np.rint(values)
             if start % (SLICES * max(1, len(voxels) // (SLICES * SAMPLED_SLICES))) == 0:
                 reaches.append(np.percentile(np.abs(values[0]), REACH_PERCENTILE))
@@ -76,12 +87,16 @@ def positions_in(grid: Grid, finer: Grid) -> list[np.ndarray]:
     return [matrix[axis, axis] * np.arange(finer.size[axis]) + matrix[axis, 3] for axis in (2, 1, 0)]
 
 
-def interpolated(voxels: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
+def interpolated(voxels: np.ndarray, filler: BlankFiller, positions: list[np.ndarray]) -> np.ndarray:
     """Cubic interpolation at some slices of a finer grid; float32, or float64 for types with more digits."""
     first = int(np.clip(np.floor(positions[0][0]) - REACH, 0, len(voxels) - 1))
     last = int(np.clip(np.floor(positions[0][-1]) + REACH + 1, first + 1, len(voxels)))
     exact = np.float64 if voxels.dtype.itemsize > 2 and voxels.dtype != np.float32 else np.float32
-    block = voxels[first:last].astype(exact)
+    measured = [k for k in range(first, last) if not filler.is_blank(k)]
+    block = np.empty((last - first, *voxels.shape[1:]), exact)
+    for place, k in enumerate(range(first, last)):
+        source = min(measured, key=lambda other, k=k: abs(other - k), default=k)
+        block[place] = filler.fill(voxels[source].astype(exact), source)
     inside = [positions[0] - first, *positions[1:]]
     return cubic(block, [None if _is_every_voxel(p, n) else p for p, n in zip(inside, block.shape, strict=True)])
 
