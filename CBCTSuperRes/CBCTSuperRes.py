@@ -1,6 +1,7 @@
 """Slicer module: super-resolve a CBCT volume. What it does is in CBCTSuperResLib."""
 
 import slicer
+import vtk
 from CBCTSuperResLib.panels import forgetLibrary
 from CBCTSuperResLib.panels.apply.panel import ApplyPanel
 from CBCTSuperResLib.panels.apply.selftest import ApplySelfTest
@@ -27,7 +28,7 @@ class CBCTSuperRes(ScriptedLoadableModule):
         parent.helpText = _(
             "Computes a sharper, more finely sampled volume from a cone-beam CT scan with a neural network, in the "
             "same place as the input. Fine detail is predicted by a network; not for diagnosis. To try it, load "
-            "<i>CBCTDentalSurgery</i> from the module Sample Data or, without a network, <i>Procedural jaw</i>."
+            "<i>CBCTDentalSurgery</i> from the module Sample Data or, without internet, <i>Procedural jaw</i>."
         )
         parent.acknowledgementText = _(
             "The shipped network follows SPSR: C. Ma et al., Structure-Preserving Super Resolution With Gradient "
@@ -53,6 +54,7 @@ class CBCTSuperResWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneReady)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneReady)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         if getattr(self.parent, "isEntered", False):  # it was reloaded, after which Slicer does not enter it
             self.panel.bind()
 
@@ -75,6 +77,10 @@ class CBCTSuperResWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneReady(self, caller, event):
         if self.parent.isEntered:
             self.panel.bind()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node):
+        self.panel.input.onNodeAdded(node)
 
     def onReload(self):
         self.panel.close()

@@ -2,12 +2,14 @@
 
     PYTHONPATH=CBCTSuperRes python Resources/Icons/draw_icons.py      (needs numpy and OpenCV)
 
-The icons: a tooth whose left half is made of coarse pixels and whose right half is fine; the training module's icon
-carries a rising curve on top. The thumbnail: a slice of the scan that the library makes.
+The icons: a tooth whose left half is made of coarse pixels and whose right half is fine, on dark blue; for the training
+module, on bright green, a curve that rises from point to point between two axes. The thumbnail: a slice of the scan
+that the library makes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,7 +18,8 @@ from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
 
 SIZE, FINE = 128, 4
 TOP = Path(__file__).resolve().parents[2]
-BACKGROUND, ENAMEL, DENTINE, PULP, CURVE = (36, 52, 71), (246, 240, 226), (214, 186, 140), (176, 72, 72), (76, 201, 176)
+BACKGROUND, ENAMEL, DENTINE, PULP = (36, 52, 71), (246, 240, 226), (214, 186, 140), (176, 72, 72)
+TRAINING, CURVE = (76, 201, 176), (36, 52, 71)
 
 
 # Right halves of the outlines: distance from the middle and height, the whole icon being 2 wide and 1 high.
@@ -66,18 +69,31 @@ def round_corners(image: np.ndarray, radius: float = 0.16) -> np.ndarray:
     return np.dstack([image, mask.astype(float)])
 
 
-def draw_icon(with_curve: bool = False) -> np.ndarray:
-    """The icon, RGBA, drawn large and made small, so that its edges are smooth."""
-    size = SIZE * FINE
+def draw_halves(size: int) -> np.ndarray:
+    """The tooth, coarse on its left and fine on its right."""
     fine = draw_tooth(size)
     image = fine.copy()
     image[:, : size // 2] = coarsen(fine, 16)[:, : size // 2]
-    if with_curve:
-        x = np.linspace(0.10, 0.90, 60)
-        y = 0.90 - 0.62 * (1 - np.exp(-4 * (x - 0.10)))
-        points = (np.stack([x, y], axis=1) * size).astype(np.int32)
-        cv2.polylines(image, [points], False, BACKGROUND, size // 14, cv2.LINE_AA)
-        cv2.polylines(image, [points], False, CURVE, size // 26, cv2.LINE_AA)
+    return image
+
+
+def draw_curve(size: int) -> np.ndarray:
+    """Two axes and a curve that rises from point to point."""
+    image = np.empty((size, size, 3))
+    image[:] = TRAINING
+    axes = (np.array([(0.16, 0.12), (0.16, 0.84), (0.88, 0.84)]) * size).astype(np.int32)
+    cv2.polylines(image, [axes], False, CURVE, size // 22, cv2.LINE_AA)
+    x = np.linspace(0.28, 0.84, 5)
+    points = (np.stack([x, 0.70 - 0.50 * (1 - np.exp(-5 * (x - 0.28)))], axis=1) * size).astype(np.int32)
+    cv2.polylines(image, [points], False, ENAMEL, size // 22, cv2.LINE_AA)
+    for x, y in points.tolist():
+        cv2.circle(image, (x, y), size // 18, ENAMEL, -1, cv2.LINE_AA)
+    return image
+
+
+def draw_icon(draw: Callable[[int], np.ndarray]) -> np.ndarray:
+    """An icon, RGBA, drawn large and made small, so that its edges are smooth."""
+    image = draw(SIZE * FINE)
     return cv2.resize(round_corners(image), (SIZE, SIZE), interpolation=cv2.INTER_AREA).round().astype(np.uint8)
 
 
@@ -92,10 +108,10 @@ def draw_thumbnail(width: int = 260, height: int = 280) -> np.ndarray:
 
 def main() -> None:
     cv2.imwrite(str(TOP / "CBCTSuperRes" / "Resources" / "Icons" / "ProceduralJaw.png"), draw_thumbnail())
-    for name, with_curve in (("CBCTSuperRes", False), ("CBCTSuperResTraining", True)):
-        icon = cv2.cvtColor(draw_icon(with_curve), cv2.COLOR_RGBA2BGRA)
+    for name, draw in (("CBCTSuperRes", draw_halves), ("CBCTSuperResTraining", draw_curve)):
+        icon = cv2.cvtColor(draw_icon(draw), cv2.COLOR_RGBA2BGRA)
         cv2.imwrite(str(TOP / name / "Resources" / "Icons" / f"{name}.png"), icon)
-        if not with_curve:
+        if draw is draw_halves:
             cv2.imwrite(str(TOP / "Resources" / "Icons" / f"{name}.png"), icon)
 
 

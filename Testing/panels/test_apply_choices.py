@@ -24,7 +24,7 @@ def choices(application, scene, apply_module, user_models):
 
 def test_untouched_choices_are_the_usual_options_with_which_apply_can_run(choices):
     assert choices.options() == Options() and choices.problem() == choices.previewProblem() == ""
-    assert choices.inputNotes() == [] and choices.plan().grid.size == (56, 48, 4)
+    assert choices.notes() == [] and choices.plan().grid.size == (56, 48, 4)
 
 
 def test_a_spacing_that_is_unusual_is_noticed(choices):
@@ -34,13 +34,13 @@ def test_a_spacing_that_is_unusual_is_noticed(choices):
         ((0.25, 0.35, 0.3), "The pixels are not square"),
     ):
         choices.inputNode.SetSpacing(*spacing)
-        assert any(words in note for note in choices.inputNotes()), words
+        assert any(words in note for note in choices.notes()), words
 
 
 def test_a_voxel_size_outside_the_model_s_range_is_noticed(choices):
     choices.parameters.model = "light"
     choices.inputNode.SetSpacing(0.9, 0.9, 0.9)
-    assert any("outside the model's range" in note for note in choices.inputNotes())
+    assert any("outside the model's range" in note for note in choices.notes())
 
 
 def test_better_quality_takes_as_many_times_longer(choices):
@@ -91,7 +91,7 @@ def test_why_apply_cannot_run_is_said(choices, scene):
     assert choices.problem() == choices.previewProblem() == "Something else is being computed."
     choices.isLocked = False
     choices.parameters.inputVolume = None
-    assert "No input volume" in choices.problem() and choices.previewProblem() == "Choose an input volume."
+    assert "No input volume" in choices.problem() and "No input volume" in choices.previewProblem()
     assert choices.measuredBox() is None
     choices.parameters = None
     assert choices.problem() == "No scene is open." and choices.card() is None and choices.measuredBox() is None
@@ -112,5 +112,97 @@ def test_voxels_are_looked_at_again_only_when_they_have_changed(choices):
 def test_options_that_were_changed_are_written_to_the_log(application):
     from CBCTSuperResLib.panels.apply.texts import optionsText
 
-    assert optionsText(Options()) == "usual options"
+    assert optionsText(Options()) == "no option changed"
     assert optionsText(Options(ensemble=8, device="cpu")) == "device cpu, ensemble 8"
+
+
+def add_result(name, scan):
+    """A volume that says it was computed from another."""
+    from CBCTSuperResLib.scene.nodes import recordProvenance
+
+    node = add_scan(name)
+    recordProvenance(scan, node, {"report": '{"super_resolution": {}}'})
+    return node
+
+
+def test_another_input_sets_the_output_back_to_a_new_volume(choices):
+    jaw, other = choices.inputNode, add_scan("Other")
+    choices.followInput()
+    choices.parameters.outputVolume = mine = add_result("Jaw SR x2", jaw)
+    choices.followInput()
+    assert choices.outputNode is mine
+    choices.parameters.inputVolume = other
+    choices.followInput()
+    assert choices.outputNode is None
+    choices.parameters.inputVolume, choices.parameters.outputVolume = jaw, mine
+    choices.followInput()
+    assert choices.outputNode is mine, "it was made of the scan that is chosen now"
+    choices.parameters.outputVolume = other
+    choices.parameters = None
+    choices.followInput()
+
+
+def test_what_apply_replaces_is_named_and_a_scan_is_asked_for(choices, scene):
+    jaw, other = choices.inputNode, add_scan("Other")
+    assert choices.notes() == [] and choices.scanToReplace() is None
+    choices.parameters.outputVolume = add_result("Jaw SR x2", jaw)
+    assert choices.notes() == [] and choices.scanToReplace() is None
+    choices.parameters.outputVolume = theirs = add_result("Other SR x2", other)
+    assert choices.notes() == ["Replaces Other SR x2, the result of Other."] and choices.scanToReplace() is None
+    scene.RemoveNode(other)
+    assert choices.notes() == ["Replaces Other SR x2, the result of another scan."]
+    theirs.SetAttribute("CBCTSuperRes.report", None)
+    assert choices.scanToReplace() is theirs
+    choices.parameters.outputVolume = loaded = add_scan("Follow-up")
+    assert choices.notes() == ["Replaces Follow-up, which is no result of this module."]
+    assert choices.scanToReplace() is loaded
+    choices.parameters.outputVolume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty")
+    assert choices.notes() == [] and choices.scanToReplace() is None
+
+
+def test_no_result_is_chosen_as_the_first_scan(choices, scene):
+    jaw = choices.inputNode
+    add_result("Jaw SR x2", jaw)
+    scene.RemoveNode(jaw)
+    assert choices.inputNode is None
+    choices.chooseFirstScan()
+    assert choices.inputNode is None
+    other = add_scan("Other")
+    choices.chooseFirstScan()
+    assert choices.inputNode is other
+
+
+def test_a_window_that_leaves_out_everything_is_refused_for_preview_and_run(choices):
+    choices.parameters.windowLow, choices.parameters.windowHigh = 30000.0, 40000.0
+    choices.parameters.windowPreset = type(choices.parameters.windowPreset).custom
+    for problem in (choices.problem(), choices.previewProblem()):
+        assert "leaves out the whole scan" in problem
+
+
+def test_the_graphics_card_is_refused_where_there_is_none_and_no_terminal_is_spoken_of(choices, monkeypatch):
+    from CBCTSuperResLib.panels.apply import choices as module
+    from CBCTSuperResLib.panels.apply.parameters import Device
+
+    choices.parameters.device = Device.gpu
+    monkeypatch.setattr(module, "has_graphics_card", lambda: False)
+    assert "no graphics card" in choices.problem() and "--" not in choices.problem()
+    monkeypatch.setattr(module, "has_graphics_card", lambda: True)
+    assert choices.problem() == ""
+
+
+def test_a_preview_needs_no_room_for_the_result_and_may_show_what_replaces_the_input(choices, monkeypatch):
+    from CBCTSuperResLib.apply import plan
+
+    monkeypatch.setattr(plan, "available_memory", lambda: 10_000_000)
+    choices.parameters.outputVolume = choices.inputNode
+    assert choices.problem() and choices.previewProblem() == ""
+
+
+def test_windows_and_models_are_named_in_a_few_words(choices):
+    from CBCTSuperResLib.panels.apply.texts import windowLine, windowText
+
+    choice = choices.window()
+    window = f"{choice.window.lo:.5g} to {choice.window.hi:.5g}"
+    assert windowLine("Automatic", choice) == f"Window: {window}, fits (automatic)"
+    assert windowText(choice).endswith("All of the scan lies within it.")
+    assert [card.label for card in choices.cards if card.name == "light"] == ["Light (fast, x2)"]

@@ -91,7 +91,7 @@ def test_loaded_volumes_are_added_once_and_results_are_not(panel, scene):
     from CBCTSuperResLib.scene.nodes import recordProvenance
 
     jaw = panel.ui.inputSelector.currentNode()
-    recordProvenance(jaw, add_scan("Jaw SR x2"), {})
+    recordProvenance(jaw, add_scan("Jaw SR x2"), {"model": "tiny"})
     scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Teeth")
     add_scan("Skull")
     panel.ui.batchVolumesButton.click()

@@ -42,10 +42,10 @@ def add_rotation():
 
 def test_the_first_volume_is_chosen_and_described(panel):
     assert panel.ui.inputSelector.currentNode().GetName() == "Jaw"
-    assert panel.ui.inputLabel.text == "28 x 24 x 4, 0.25 x 0.25 x 0.3 mm, uint16, 5.4 kB"
-    assert panel.ui.inputNotesLabel.isHidden()
-    assert panel.ui.outputLabel.text.startswith("56 x 48 x 4, 0.125 x 0.125 x 0.3 mm")
-    assert panel.ui.modelLabel.text == "Model tiny: x2 in slices, license: unknown"
+    assert panel.ui.inputLabel.text == "28 x 24 x 4 voxels of 0.25 x 0.25 x 0.3 mm, uint16, 5.4 kB"
+    assert panel.ui.notesLabel.isHidden()
+    assert panel.ui.outputLabel.text.startswith("56 x 48 x 4 voxels of 0.125 x 0.125 x 0.3 mm")
+    assert "Model tiny: x2 in slices, license: unknown" in panel.ui.modelSelector.toolTip
     assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Apply"
 
 
@@ -70,12 +70,12 @@ def test_without_a_scan_the_panel_says_where_to_get_one(panel, scene):
 
 def test_what_is_noticed_about_the_volume_is_told(panel):
     panel.ui.inputSelector.currentNode().SetSpacing(0.25, 0.35, 0.3)
-    assert "The pixels are not square" in panel.ui.inputNotesLabel.text and not panel.ui.inputNotesLabel.isHidden()
+    assert "The pixels are not square" in panel.ui.notesLabel.text and not panel.ui.notesLabel.isHidden()
 
 
 def test_what_is_blank_is_told(panel):
     panel.ui.inputSelector.setCurrentNode(add_cylinder())
-    assert "% is blank: outside the field of view" in panel.ui.inputNotesLabel.text
+    assert "% is blank: outside the field of view" in panel.ui.notesLabel.text
 
 
 def test_what_is_no_scan_is_refused_in_words(panel, scene):
@@ -84,11 +84,11 @@ def test_what_is_no_scan_is_refused_in_words(panel, scene):
     labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Teeth")
     slicer.util.updateVolumeFromArray(labels, (np.indices((20, 20, 20)).sum(0) // 15).astype(np.uint8))
     panel.ui.inputSelector.setCurrentNode(labels)
-    assert "label map" in panel.ui.inputNotesLabel.text
+    assert "label map" in panel.ui.statusLabel.text and not panel.ui.statusIcon.isHidden()
     assert "label map" in panel.ui.applyButton.toolTip and not panel.ui.applyButton.enabled
 
     slicer.util.updateVolumeFromArray(labels, np.zeros((20, 20, 20), np.int16))
-    assert "same value" in panel.ui.inputNotesLabel.text
+    assert "same value" in panel.ui.statusLabel.text
 
     colored = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Photo")
     mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Mask")
@@ -105,7 +105,7 @@ def test_a_time_point_of_a_sequence_is_refused_in_words(panel, scene):
     browser.AddSynchronizedSequenceNodeID(sequence.GetID())
     browser.AddProxyNode(jaw, sequence, False)
     panel.refresh()
-    assert "time point of a sequence" in panel.ui.inputNotesLabel.text
+    assert "time point of a sequence" in panel.ui.statusLabel.text
     assert "Clone the volume" in panel.ui.applyButton.toolTip
 
 

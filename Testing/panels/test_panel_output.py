@@ -14,16 +14,16 @@ def panel(apply_panel):
 
 
 def test_all_axes_change_the_predicted_size_and_are_explained(panel):
-    assert "number of slices stays" in panel.ui.planesLabel.text
+    assert "number of slices stays" in panel.ui.planesSelector.toolTip
     panel.ui.planesSelector.currentIndex = 1
-    assert panel.ui.outputLabel.text.startswith("56 x 48 x 8, 0.125 x 0.125 x 0.15 mm")
+    assert panel.ui.outputLabel.text.startswith("56 x 48 x 8 voxels of 0.125 x 0.125 x 0.15 mm")
     assert panel.parameters.planes.value == "isotropic"
-    assert "coronal" in panel.ui.planesLabel.text
+    assert "coronal" in panel.ui.planesSelector.toolTip
 
 
 def test_memory_and_time_are_foretold(panel):
-    text = panel.ui.outputLabel.text
-    assert "21.5 kB" in text and "MB of memory" in text and "about" in text and "guess" in text
+    text, hint = panel.ui.outputLabel.text, panel.ui.outputLabel.toolTip
+    assert "21.5 kB" in text and " s or so" in text and "MB of memory" in hint and "guess" in hint
 
 
 def test_the_output_type_changes_the_predicted_bytes(panel):
@@ -48,7 +48,7 @@ def test_apply_says_why_it_is_disabled(panel, scene):
     panel.ui.inputSelector.setCurrentNode(flat)
     panel.ui.planesSelector.currentIndex = 1
     assert not panel.ui.applyButton.enabled and "spacing" in panel.ui.applyButton.toolTip
-    assert "spacing" in panel.ui.outputLabel.text
+    assert "spacing" in panel.ui.statusLabel.text and panel.ui.outputLabel.text == ""
     slicer.mrmlScene.RemoveNode(flat)
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
     panel.ui.inputSelector.setCurrentNode(empty)

@@ -47,6 +47,9 @@ class FakeSession:
             self.is_busy = False
         return events
 
+    def tidy_up(self):
+        return not self.isClosed
+
     def close(self):
         self.rest()
         self.isClosed = True
@@ -178,12 +181,12 @@ def test_a_preview_is_shown_in_the_chosen_view_with_its_progress(panel, views, f
     assert "Computed in" in text(panel) and not panel._timer.isActive()
 
 
-def test_the_fade_control_changes_how_much_is_seen(panel, views, fake):
+def test_the_opacity_changes_how_much_is_seen(panel, views, fake):
     switch(panel)
     fake.give()
     tick(panel)
     assert composite(views).GetForegroundOpacity() == 1.0
-    panel.ui.previewFadeSlider.value = 40.0
+    panel.ui.previewOpacitySlider.value = 40.0
     assert panel.parameters.previewFade == 40.0
     assert composite(views).GetForegroundOpacity() == pytest.approx(0.4)
     assert len(fake.asked) == 1
@@ -291,7 +294,7 @@ def test_window_and_level_of_the_input_are_followed(panel, views, fake, scene):
     assert (node.GetDisplayNode().GetWindow(), node.GetDisplayNode().GetLevel()) == (321, 123)
 
 
-def test_a_tilted_view_is_told_and_aligned_by_a_button(panel, views, fake, scene):
+def test_a_tilted_view_is_aligned_which_is_said_and_by_a_button_when_it_is_tilted_later(panel, views, fake, scene):
     import vtk
 
     turn = vtk.vtkTransform()
@@ -299,12 +302,52 @@ def test_a_tilted_view_is_told_and_aligned_by_a_button(panel, views, fake, scene
     parent = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     parent.SetMatrixTransformToParent(turn.GetMatrix())
     panel.choices.inputNode.SetAndObserveTransformNodeID(parent.GetID())
-    assert panel.ui.alignViewButton.isHidden()
     switch(panel)
-    assert "tilted by" in text(panel) and not panel.ui.alignViewButton.isHidden() and fake.asked == []
+    assert "The view Red was turned by 20 degrees" in text(panel) and len(fake.asked) == 1
+    assert panel.ui.alignViewButton.isHidden()
+    turn.RotateX(-15)
+    parent.SetMatrixTransformToParent(turn.GetMatrix())
+    assert "tilted by 15 degrees" in text(panel) and not panel.ui.alignViewButton.isHidden()
     panel.ui.alignViewButton.click()
     tick(panel)
-    assert len(fake.asked) == 1 and panel.ui.alignViewButton.isHidden()
+    assert len(fake.asked) == 2 and panel.ui.alignViewButton.isHidden()
+
+
+def test_the_background_of_a_preview_is_the_scan_and_what_was_shown_comes_back(panel, views, fake, scene):
+    earlier, label = make_straight(add_scan("Jaw SR x2"), (20, 24, 28)), "Red"
+    composite(views, label).SetBackgroundVolumeID(earlier.GetID())
+    switch(panel)
+    fake.give()
+    tick(panel)
+    assert composite(views, label).GetBackgroundVolumeID() == panel.choices.inputNode.GetID()
+    switch(panel)
+    assert composite(views, label).GetBackgroundVolumeID() == earlier.GetID()
+
+
+def test_what_cannot_be_applied_cannot_be_previewed(panel, fake, scene):
+    panel.ui.inputSelector.setCurrentNode(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing"))
+    assert not panel.ui.previewButton.enabled and "Nothing is empty" in panel.ui.previewButton.toolTip
+
+
+def test_a_layout_without_slice_views_is_told(panel, views, fake):
+    import slicer
+
+    views.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUp3DView)
+    switch(panel)
+    assert "The layout shows no slice view" in text(panel) and fake.asked == []
+
+
+def test_files_of_a_process_that_has_left_are_removed_while_nobody_asks(panel, views):
+    switch(panel)
+    wait_for_picture(panel)
+    session = panel.preview.preview._session
+    folder = session._worker.files
+    panel.preview.onTidy()
+    assert folder.exists()
+    (session._worker.files / "request-99.json").unlink(missing_ok=True)
+    session._worker.cancel()
+    wait_until(lambda: panel.preview.onTidy() or not folder.exists())
+    assert not panel.preview._tidyTimer.isActive() or panel.preview.onTidy() is None
 
 
 def test_a_view_that_left_the_volume_says_so_and_goes_on_when_it_is_back(panel, views, fake, scene):
@@ -419,7 +462,7 @@ def test_a_volume_that_goes_takes_its_preview_with_it(panel, fake, scene):
 
 def test_the_chosen_view_is_saved_with_the_scene(panel, scene):
     panel.ui.previewViewSelector.currentIndex = 2
-    panel.ui.previewFadeSlider.value = 60.0
+    panel.ui.previewOpacitySlider.value = 60.0
     node = panel.parameters.parameterNode
     assert node.GetParameter("previewView") and float(node.GetParameter("previewFade")) == 60.0
 

@@ -165,6 +165,37 @@ def test_compare_shows_input_and_result_at_the_same_place_in_linked_views(panel,
     assert result.GetDisplayNode().GetWindow() == 1234 and result.GetDisplayNode().GetLevel() == 567
 
 
+def test_compare_keeps_in_view_what_was_in_view_and_both_sides_of_the_arch(panel, result, layout):
+    import slicer
+
+    def seen(place):
+        """The ends of what a view shows of its plane, along its width and height, in mm."""
+        middle, extent = np.array(place.GetXYZOrigin()[:2]), np.array(place.GetFieldOfView()[:2])
+        return middle - extent / 2, middle + extent / 2
+
+    scan, red = panel.ui.inputSelector.currentNode(), view("Red")[0]
+    slicer.util.setSliceViewerLayers(background=scan, fit=True)
+    red.SetDimensions(1000, 500, 1)
+    layout.sliceWidget("Red").fitSliceToBackground()
+    bounds = np.zeros(6)
+    scan.GetRASBounds(bounds)
+    panel.ui.compareButton.click()
+    for name in ("Red", "Yellow"):
+        view(name)[0].SetDimensions(250, 700, 1)
+    panel.result.comparison._placeAgain()
+    for name in ("Red", "Yellow"):
+        low, high = seen(view(name)[0])
+        assert np.all(high - low >= (bounds[1::2] - bounds[::2])[:2] - 1e-6), "the whole width was in view"
+        assert view(name)[0].GetFieldOfView()[1] == pytest.approx(view(name)[0].GetFieldOfView()[0] * 700 / 250)
+    panel.ui.backButton.click()
+    tooth = np.array(red.GetXYZOrigin()[:2]) + (1.0, 0.5)
+    red.SetFieldOfView(2.0, 1.0, 1.0)
+    red.SetXYZOrigin(*tooth, 0.0)
+    panel.ui.compareButton.click()
+    low, high = seen(view("Yellow")[0])
+    assert np.allclose((low + high) / 2, tooth, atol=0.5) and (high - low)[0] < 4, "a detail stays a detail"
+
+
 @pytest.mark.parametrize("button", ["compareButton", "fadeButton"])
 def test_comparing_ends_a_preview_that_uses_the_same_views(panel, result, monkeypatch, button):
     ended = []
@@ -186,7 +217,7 @@ def test_a_window_that_is_changed_while_comparing_changes_for_both_and_not_after
     assert other.GetWindow() == 400
 
 
-@pytest.mark.parametrize("button", ["compareButton", "fadeButton"])
+@pytest.mark.parametrize("button", ["compareButton", "fadeButton", "splitButton"])
 def test_back_restores_layout_volumes_opacities_links_and_places(panel, result, layout, button, application):
     arrange(layout, panel.ui.inputSelector.currentNode())
     before = views()
@@ -320,6 +351,7 @@ def test_the_difference_volume_is_computed_beside_the_result(panel, result, appl
     import slicer
 
     result.SetVoxelValueUnits(slicer.vtkCodedEntry())
+    before = views()
     panel.ui.differenceButton.click()
     assert panel.ui.differenceButton.text == "Cancel difference" and panel._timer.isActive()
     finish(panel, application)
@@ -333,6 +365,8 @@ def test_the_difference_volume_is_computed_beside_the_result(panel, result, appl
     assert node.GetDisplayNode().GetLevel() == 0 and node.GetDisplayNode().GetWindow() > 0
     assert view("Red")[1].GetBackgroundVolumeID() == node.GetID()
     assert panel.ui.differenceButton.text == "Compute difference volume" and not panel._timer.isActive()
+    panel.ui.backButton.click()
+    assert views() == before
 
 
 def test_a_difference_can_be_cancelled_and_ends_with_the_scene(panel, result, scene):
@@ -409,7 +443,80 @@ def test_where_the_model_disagrees_is_marked_above_a_threshold_and_the_way_back_
     assert views() == before
 
 
+def test_marks_and_fade_of_a_restored_scene_can_be_taken_off(panel, result, marks, layout):
+    for button, mode in ((panel.ui.disagreementButton, "marks"), (panel.ui.fadeButton, "fade")):
+        button.click()
+        panel.unbind()
+        panel.result.comparison.mode = ""  # as in another session
+        panel.bind()
+        assert panel.result.comparison.mode == mode and panel.ui.backButton.enabled
+        panel.ui.backButton.click()
+        assert view("Red")[1].GetForegroundVolumeID() is None and not panel.ui.backButton.enabled
+
+
+def test_marks_have_another_color_than_a_roi_which_is_drawn_as_an_outline(panel, result, marks):
+    panel.ui.fitRoiButton.click()
+    assert not panel.parameters.roi.GetDisplayNode().GetFillVisibility()
+    panel.ui.disagreementButton.click()
+    color = np.zeros(4)
+    table = marks.GetDisplayNode().GetColorNode()
+    table.GetColor(table.GetNumberOfColors() - 1, color)
+    assert color[0] == 0 and color[1] == color[2] > 0.9
+
+
+def test_a_result_looks_like_its_input(panel, application):
+
+    scan = panel.ui.inputSelector.currentNode()
+    shown = scan.GetDisplayNode()
+    shown.SetAutoWindowLevel(False)
+    shown.SetWindowLevel(1234, 567)
+    shown.SetAndObserveColorNodeID("vtkMRMLColorTableNodeRainbow")
+    shown.SetInterpolate(0)
+    made = make_result().GetDisplayNode()
+    assert (made.GetWindow(), made.GetLevel(), made.GetInterpolate()) == (1234, 567, 0)
+    assert made.GetColorNodeID() == "vtkMRMLColorTableNodeRainbow"
+
+
 def test_the_disagreement_is_computed_when_it_is_asked_for(panel, fake_job):
     panel.ui.disagreementCheckBox.checked = True
     panel.ui.applyButton.click()
     assert fake_job.options["uncertainty"] == 4
+
+
+def test_a_line_between_input_and_result_is_dragged_with_the_mouse_in_all_views(panel, result, layout):
+    import vtk
+
+    def drag(name, start, end):
+        """Press, move and release the mouse in a view; what reaches the view's own interaction."""
+        interactor, seen = layout.sliceWidget(name).sliceView().interactor(), []
+        events = ("LeftButtonPressEvent", "MouseMoveEvent", "LeftButtonReleaseEvent")
+        tags = [interactor.AddObserver(event, lambda _, event: seen.append(event)) for event in events]
+        for event, column in zip(events, (start, end, end), strict=True):
+            interactor.SetEventInformation(column, 50)
+            interactor.InvokeEvent(event)
+        for tag in tags:
+            interactor.RemoveObserver(tag)
+        return seen
+
+    def pictures(name):
+        renderer = layout.sliceWidget(name).sliceView().renderWindow().GetRenderers().GetFirstRenderer()
+        return [prop for prop in renderer.GetViewProps() if isinstance(prop.GetMapper(), vtk.vtkImageMapper)]
+
+    scan = panel.ui.inputSelector.currentNode()
+    panel.ui.splitButton.click()
+    names = ("Red", "Yellow", "Green")
+    for name in names:
+        composite = view(name)[1]
+        assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == (scan.GetID(), result.GetID())
+        assert composite.GetForegroundOpacity() == 0
+        assert [picture.GetPosition()[0] for picture in pictures(name)] == [128]
+    assert drag("Red", 130, 64) == []
+    for name in names:
+        (picture,) = pictures(name)
+        assert picture.GetPosition() == (64, 0)
+        assert picture.GetMapper().GetCustomDisplayExtents() == (64, 255, 0, 255)
+    assert len(drag("Red", 200, 10)) == 3, "away from the line the mouse does what it always does"
+    view("Red")[0].SetDimensions(512, 100, 1)
+    assert pictures("Red")[0].GetPosition() == (128, 0)
+    panel.ui.backButton.click()
+    assert [pictures(name) for name in names] == [[], [], []] and len(drag("Red", 128, 10)) == 3

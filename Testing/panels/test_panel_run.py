@@ -44,6 +44,7 @@ def test_apply_becomes_cancel_and_shows_stage_and_remaining_time(panel, fake):
 def test_cancel_asks_the_run_to_stop_and_gives_the_panel_back(panel, fake):
     panel.ui.applyButton.click()
     panel.ui.applyButton.click()
+    advance(panel, fake, message="Cancelling", remaining=120.0)
     assert fake.wasCancelled and panel.ui.statusLabel.text == "Cancelling"
     advance(panel, fake, isFinished=True, error=Cancelled())
     assert panel.ui.applyButton.text == "Apply" and panel.ui.applyButton.enabled
@@ -57,7 +58,8 @@ def test_the_result_is_chosen_as_output_and_named(panel, fake):
     fake.outputVolume, fake.warnings = result, ["Half of the voxels are clipped."]
     advance(panel, fake, isFinished=True)
     assert panel.ui.outputSelector.currentNode() is result
-    assert panel.ui.statusLabel.text == "Done: Jaw SR x2\nHalf of the voxels are clipped."
+    assert panel.ui.statusLabel.text == "Done: Jaw SR x2" and panel.ui.statusIcon.isHidden()
+    assert "Half of the voxels are clipped." in panel.ui.logText.plainText
 
 
 def test_a_worker_that_died_is_told_with_advice_and_logged_in_detail(panel, fake, caplog):
@@ -65,6 +67,7 @@ def test_a_worker_that_died_is_told_with_advice_and_logged_in_detail(panel, fake
     error = WorkerError("The worker process was killed (signal 9).", "Choose a ROI.", detail="its last words")
     advance(panel, fake, isFinished=True, error=error)
     assert panel.ui.statusLabel.text == "The worker process was killed (signal 9). Choose a ROI."
+    assert not panel.ui.statusIcon.isHidden()
     assert "its last words" in caplog.text
     assert "its last words" in panel.ui.logText.plainText and "its last words" not in panel.ui.statusLabel.text
     assert panel.ui.applyButton.text == "Apply"
@@ -116,7 +119,7 @@ def test_the_log_tells_each_stage_once_and_can_be_copied(panel, fake):
     advance(panel, fake, isFinished=True, outputVolume=add_scan("Jaw SR x2", (4, 48, 56)))
     log = panel.ui.logText.plainText
     assert log.count("Network") == 1
-    for words in ("Apply tiny to Jaw: usual options", "Half of the voxels", "Done"):
+    for words in ("Apply tiny to Jaw: no option changed", "Half of the voxels", "Done"):
         assert words in log
     panel.ui.copyLogButton.click()
     assert slicer.app.clipboard().text() == log

@@ -35,9 +35,9 @@ def test_the_automatic_window_is_shown_with_its_reason_and_what_it_clips(panel):
     assert panel.choices.options().window is None
     assert shown(panel) == pytest.approx((choice.window.lo, choice.window.hi), abs=0.51)
     assert choice.reason in panel.ui.windowLabel.text
-    assert f"{100 * choice.clipped_below:.1f} % darker, {100 * choice.clipped_above:.1f} % brighter" in (
-        panel.ui.windowLabel.text
-    )
+    assert "All of the scan lies within it." in panel.ui.windowLabel.text
+    assert panel.ui.windowSection.collapsed
+    assert panel.ui.windowSection.text == f"Window: {choice.window.lo:.5g} to {choice.window.hi:.5g}, fits (automatic)"
 
 
 def test_the_list_holds_the_scanners_the_model_and_custom(panel):
@@ -65,7 +65,9 @@ def test_moving_the_slider_makes_the_window_custom_and_shows_what_it_clips(panel
     assert panel.ui.windowPresetSelector.currentText == "Custom"
     assert panel.choices.options().window == (300, 1000)
     below, above = 100 * np.mean(voxels < 300), 100 * np.mean(voxels > 1000)
-    assert f"{below:.1f} % darker, {above:.1f} % brighter" in panel.ui.windowLabel.text
+    outside = f"{below + above:.1f} % of the scan lie outside of it (air and bone and enamel)"
+    assert outside in panel.ui.windowLabel.text
+    assert panel.ui.windowSection.text == f"Window: 300 to 1000, leaves out {below + above:.0f} % (custom)"
     panel.ui.windowRange.setValues(300, 900)
     assert shown(panel) == (300, 900)
 
@@ -94,7 +96,9 @@ def test_a_custom_window_that_was_never_set_begins_as_the_automatic_one(panel):
 
 def test_a_window_that_clips_most_of_the_scan_is_warned_of(panel):
     choose_preset(panel, "accuitomo170")
-    assert "clips 100 %" in panel.ui.windowLabel.text
+    assert "leaves out 100 %" in panel.ui.windowSection.text
+    assert "leaves out the whole scan" in panel.ui.applyButton.toolTip == panel.ui.statusLabel.text
+    assert not panel.ui.applyButton.enabled and not panel.ui.previewButton.enabled
 
 
 def test_the_slider_has_decimals_for_scans_of_small_numbers(panel):
@@ -127,6 +131,7 @@ def test_without_a_usable_scan_there_is_nothing_to_set(panel):
 
     panel.ui.inputSelector.setCurrentNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing"))
     assert not panel.ui.windowRange.enabled and panel.ui.histogramLabel.isHidden()
-    assert "Nothing is empty" in panel.ui.windowLabel.text
+    assert "Nothing is empty" in panel.ui.windowLabel.text and panel.ui.windowSection.text == "Window"
     panel.ui.inputSelector.setCurrentNode(add_scan("Something"))
+    panel.ui.windowSection.collapsed = False
     assert panel.ui.windowRange.enabled and not panel.ui.histogramLabel.isHidden()

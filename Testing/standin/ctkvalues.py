@@ -1,7 +1,7 @@
 """Stand-ins for the CTK widgets that hold a value: a number, a range, a path."""
 
 import pythonqt  # noqa: F401  installs the conventions of PythonQt
-from PySide6 import QtGui, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Qt, Signal
 from stored import stored
 
@@ -93,12 +93,19 @@ class ctkSliderWidget(QtWidgets.QWidget):
 class _RangeBar(QtWidgets.QWidget):
     """What the two handles of a range look like; it is looked at, not moved."""
 
+    def sizeHint(self):
+        return QtCore.QSize(84, 22)
+
+    def minimumSizeHint(self):
+        return self.sizeHint()
+
     def paintEvent(self, event):
         low, high, first, last = self.parent().fractions()
         painter = QtGui.QPainter(self)
-        middle, length = self.height // 2, self.width - 12
+        handle = self.style().pixelMetric(QtWidgets.QStyle.PM_SliderLength)
+        middle, length = self.height // 2, self.width - handle
         painter.fillRect(0, middle - 2, self.width, 4, self.palette.color(QtGui.QPalette.Mid))
-        left, right = (6 + round(length * (v - low) / ((high - low) or 1)) for v in (first, last))
+        left, right = (handle // 2 + round(length * (v - low) / ((high - low) or 1)) for v in (first, last))
         painter.fillRect(left, middle - 2, right - left, 4, self.palette.color(QtGui.QPalette.Highlight))
         painter.setBrush(self.palette.color(QtGui.QPalette.Button))
         painter.setPen(self.palette.color(QtGui.QPalette.ButtonText))
@@ -119,13 +126,27 @@ class ctkRangeWidget(QtWidgets.QWidget):
         super().__init__(*_widgets(args))
         self.__dict__.update(_low=0.0, _high=99.0, _first=0.0, _last=99.0, _showing=False)
         self._spins = QtWidgets.QDoubleSpinBox(), QtWidgets.QDoubleSpinBox()
-        row = _row(self)
-        row.addWidget(self._spins[0])
-        row.addWidget(_RangeBar(), 1)
-        row.addWidget(self._spins[1])
+        self._grid = QtWidgets.QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._bar = _RangeBar(self)
+        self._place()
         self._spins[0].valueChanged.connect(self._onSpin)
         self._spins[1].valueChanged.connect(self._onSpin)
         self._show()
+
+    def _place(self):
+        """The spin boxes beside the slider, or below it, at its ends."""
+        below = bool(self.__dict__.get("_alignment", 0) & int(Qt.AlignBottom.value))
+        places = {self._spins[0]: (1, 0, 1, 1), self._bar: (0, 0, 1, 3), self._spins[1]: (1, 2, 1, 1)}
+        if not below:
+            places = {self._spins[0]: (0, 0, 1, 1), self._bar: (0, 1, 1, 1), self._spins[1]: (0, 2, 1, 1)}
+        for widget, place in places.items():
+            self._grid.addWidget(widget, *place)
+        self._grid.setColumnStretch(1, 1)
+
+    def setSpinBoxAlignment(self, alignment):
+        self.__dict__["_alignment"] = int(getattr(alignment, "value", alignment))
+        self._place()
 
     def fractions(self):
         return self._low, self._high, self._first, self._last
@@ -189,6 +210,7 @@ class ctkRangeWidget(QtWidgets.QWidget):
     maximumValue = Property(float, lambda self: self._last, setMaximumValue)
     decimals = Property(int, lambda self: self._spins[0].decimals, setDecimals)
     singleStep = Property(float, lambda self: self._spins[0].singleStep, setSingleStep)
+    spinBoxAlignment = Property(int, lambda self: self.__dict__.get("_alignment", 0x80), setSpinBoxAlignment)
     tracking = stored(bool, "tracking", True)
 
 

@@ -17,7 +17,7 @@ import pythonqt  # noqa: F401  installs the conventions of PythonQt
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Qt
 
-SIZE = 1600, 1000
+SIZE = 1600, 1000  # pixels
 CONTROLS = (
     QtWidgets.QAbstractButton,
     QtWidgets.QAbstractItemView,

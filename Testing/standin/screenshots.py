@@ -1,10 +1,11 @@
 """Pictures of both panels for README, drawn by the stand-in and marked as such.
 
     python Testing/standin/screenshots.py
-    python Testing/standin/screenshots.py --to FOLDER --dark --width 320 --all
+    python Testing/standin/screenshots.py --to FOLDER --dark --width 310 400 600 --all
 
-The first writes Resources/Screenshots/<module>.png; the second is for looking at the panels in dark colors, at the
-smallest width, with every section open. What is shown is real: a procedural scan, super-resolved by the shipped model,
+The first writes Resources/Screenshots/<module>.png: what is seen of a panel on the first screen. The second is for
+looking at the panels in dark colors, at several widths, with every section open, down to their ends. What is shown is
+real: a procedural scan, super-resolved by the shipped model,
 and a training of seconds.
 """
 
@@ -21,6 +22,7 @@ MADE = Path(tempfile.mkdtemp(prefix="screenshots-"))
 os.environ["HOME"] = os.environ["USERPROFILE"] = str(MADE)  # nothing of the person who runs this is shown
 os.environ.setdefault("CBCT_SUPERRES_MODELS", str(MADE / "Models"))
 
+import hosting  # noqa: E402
 import qt  # noqa: E402
 import slicer  # noqa: E402
 import slicerapp  # noqa: E402
@@ -48,22 +50,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--to", type=Path, default=ROOT / "Resources" / "Screenshots", metavar="FOLDER")
     parser.add_argument("--dark", action="store_true", help="dark colors")
-    parser.add_argument("--width", type=int, default=400, help="pixels (default: %(default)s)")
-    parser.add_argument("--all", action="store_true", help="open every section")
+    parser.add_argument("--width", type=int, nargs="+", default=[400], help="pixels (default: 400)")
+    parser.add_argument("--all", action="store_true", help="open every section, and show all of it")
     parser.add_argument("--quick", action="store_true", help="compute nothing: the panels as they are before a run")
+    parser.add_argument("--module", choices=list(PREPARED), action="append", help="only this one")
     given = parser.parse_args()
     slicerapp.start()
     if given.dark:
         usePalette(DARK)
     given.to.mkdir(parents=True, exist_ok=True)
-    for name, prepare in (("CBCTSuperRes", prepareApply), ("CBCTSuperResTraining", prepareTraining)):
+    for name in given.module or PREPARED:
         widget = slicerapp.showWidget(slicerapp.loadModule(str(ROOT / name / f"{name}.py")))
-        prepare(widget.panel, given.quick)
+        window = hosting.show(widget)
+        PREPARED[name](widget.panel, given.quick)
         if given.all:
-            for section in widget.parent.findChildren(qt.QWidget):
-                if section.className() == "ctkCollapsibleButton":
-                    section.collapsed = False
-        draw(widget, given.width, given.to / f"{name}.png")
+            window.openSections()
+        for width in given.width:
+            suffix = f"-{width}" if len(given.width) > 1 else ""
+            draw(window, width, given.to / f"{name}{suffix}.png", given.all)
+        widget.cleanup()
+        window.release()
     sys.stdout.flush()
     os._exit(0)  # PySide6 does not survive the end of Python with all these widgets
 
@@ -139,20 +145,26 @@ def waitFor(panel, isDone) -> None:
         time.sleep(0.02)
 
 
-def draw(widget, width: int, path: Path) -> None:
-    panel = widget.parent
+PREPARED = {"CBCTSuperRes": prepareApply, "CBCTSuperResTraining": prepareTraining}
+
+
+def draw(window, width: int, path: Path, whole: bool) -> None:
+    """What the panel shows at a width, or all that is in it, with a line that says what has drawn it."""
+    window.drag(width)
+    seen = (window.panel.contents() if whole else window.panel).grab()
     caption = qt.QLabel(CAPTION)
-    caption.enabled = False
     caption.wordWrap = True
-    panel.layout().addWidget(caption)
-    panel.layout().addStretch(1)
-    panel.show()
-    panel.resize(width, 10)
-    slicerapp.qapp.processEvents()
-    panel.resize(width, panel.layout().heightForWidth(width))
-    slicerapp.qapp.processEvents()
-    panel.grab().save(str(path))
-    widget.cleanup()
+    caption.setMargin(6)
+    caption.resize(seen.width(), caption.heightForWidth(seen.width()))
+    line = caption.grab()
+    picture = qt.QPixmap(seen.width(), seen.height() + line.height())
+    painter = qt.QPainter(picture)
+    painter.drawPixmap(0, 0, seen)
+    painter.drawPixmap(0, seen.height(), line)
+    painter.end()
+    picture.save(str(path))
+    for fault in window.faults():
+        print(f"{path.name}: {fault}")
 
 
 if __name__ == "__main__":

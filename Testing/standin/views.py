@@ -13,7 +13,7 @@ class SliceWidget(qt.QWidget):
     def __init__(self, name, applicationLogic, scene):
         super().__init__()
         self.objectName = f"qMRMLSliceWidget{name}"
-        self._name = name
+        self._name, self._view = name, None
         self._logic = slicer.vtkMRMLSliceLogic()
         self._logic.SetMRMLApplicationLogic(applicationLogic)
         self._logic.SetMRMLScene(scene)
@@ -39,6 +39,31 @@ class SliceWidget(qt.QWidget):
 
     def fitSliceToBackground(self):
         self._logic.FitSliceToBackground()
+
+    def sliceView(self):
+        self._view = self._view or SliceView()
+        return self._view
+
+
+class SliceView:
+    """What is drawn into, and tells of the mouse; nothing is drawn before somebody asks the window for it."""
+
+    def __init__(self):
+        self._window, self._interactor = vtk.vtkRenderWindow(), vtk.vtkGenericRenderWindowInteractor()
+        self._window.SetOffScreenRendering(1)
+        self._window.AddRenderer(vtk.vtkRenderer())
+        self._interactor.SetRenderWindow(self._window)
+        self._interactor.SetInteractorStyle(None)
+        self.renderingsAsked = 0
+
+    def renderWindow(self):
+        return self._window
+
+    def interactor(self):
+        return self._interactor
+
+    def scheduleRender(self):
+        self.renderingsAsked += 1
 
 
 class LayoutManager(qt.QObject):
@@ -66,11 +91,19 @@ class LayoutManager(qt.QObject):
             raise ValueError(f"there is no layout {layout}")
         if layout != node.GetViewArrangement():
             node.SetViewArrangement(layout)
+            self._map()
             self.layoutChanged.emit(layout)
+
+    def _map(self):
+        """Tell the slice nodes which of them are seen; slicer-core's own logic leaves that to the application."""
+        shown = self._layoutLogic.GetLayoutNode().GetCurrentLayoutDescription() or ""
+        for name, widget in self._widgets.items():
+            widget.mrmlSliceNode().SetMappedInLayout(f'singletontag="{name}"' in shown)
 
     def reset(self):
         """For the next test."""
         self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        self._map()
         for widget in self._widgets.values():
             widget.reset()
 

@@ -37,8 +37,8 @@ def add_scan(name, shape=(4, 24, 28)):
     return node
 
 
-def choose_model(panel, title="A tiny model for tests"):
-    panel.ui.modelSelector.currentIndex = panel.ui.modelSelector.findText(title)
+def choose_model(panel, label="Tiny (fast, x2)"):
+    panel.ui.modelSelector.currentIndex = panel.ui.modelSelector.findText(label)
 
 
 def advance(panel, job, **values):

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import sys
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..acquisition.scanner import AXES, P2, Acquisition
-from ..core.atomic import write_text
 from ..core.errors import OptionError
 from ..core.options import ENSEMBLES
-from ..core.progress import part_of
 from ..io.folders import find_scans, told
 from ..io.formats import stem_of
 from ..scan.window import PRESETS
@@ -26,7 +20,7 @@ from .terminal import NOTICE, Progress, add_command
 if TYPE_CHECKING:
     from ..evaluate.study import Settings
 
-HTML, TABLE, FACTS = "report.html", "values.csv", "report.json"
+HTML, TABLE, FACTS = "report.html", "values.csv", "report.json"  # of evaluate/files.py, which needs more than numpy
 PROTOCOLS = {"P2": "axial", "P3": "isotropic"}
 
 
@@ -110,8 +104,7 @@ def evaluate(parsed: argparse.Namespace, progress: Callable[[float, str], None])
     SuperResError
     """
     from ..evaluate.contenders import FileContender, ModelContender, check_names, matched
-    from ..evaluate.report import StudyText, report_html, summary
-    from ..evaluate.study import rows_of, study
+    from ..evaluate.files import evaluate_scans
 
     settings = _settings(parsed)
     references = _scans(parsed.hr)
@@ -125,38 +118,8 @@ def evaluate(parsed: argparse.Namespace, progress: Callable[[float, str], None])
     if parsed.lr is not None:
         coarse = matched(references, _scans(parsed.lr), f"{parsed.lr} (--lr)")
 
-    texts, rows, scans = [], [], []
-    for number, (reference, scan) in enumerate(zip(references, coarse, strict=True)):
-        share = part_of(progress, number / len(references), (number + 1) / len(references))
-        found = study(number, reference, contenders, settings, scan, share)
-        texts.append(StudyText(found, settings.measures))
-        rows += rows_of(found, settings.measures)
-        curves = {
-            name: {
-                "frequency": [round(float(f), 4) for f in curve.frequency],
-                "correlation": [round(float(v), 4) for v in curve.value],
-            }
-            for name, curve in found.curves.items()
-        }
-        scans.append({**found.facts, "notes": found.notes, "fsc": curves, "quality": found.cards})
-    report = {
-        "program": f"CBCT Super-Resolution {__version__}",
-        "methods": texts[0].methods,
-        "scans": scans,
-        "summary": summary(texts, settings.measures),
-        "values": rows,
-        "notice": NOTICE,
-    }
-
     title = f"Evaluation of {Path(parsed.hr).name}" + (f" ({len(references)} scans)" if len(references) > 1 else "")
-    write_text(parsed.out / HTML, report_html(texts, settings.measures, title))
-    table = StringIO()
-    writer = csv.DictWriter(table, rows[0].keys() if rows else ["scan"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(parsed.out / TABLE, table.getvalue())
-    write_text(parsed.out / FACTS, json.dumps(report, indent=1, ensure_ascii=False))
-    return report
+    return evaluate_scans(references, contenders, settings, coarse, parsed.out, title, progress)
 
 
 def _settings(parsed: argparse.Namespace) -> Settings:

@@ -37,7 +37,7 @@ def choose_device(name: str) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
         found = f"only {count} CUDA device(s)" if count else "no CUDA device"
-        raise DeviceError(f"{name!r} was asked for, but {found} can be used here.", "Choose --device auto or cpu.")
+        raise DeviceError(f"{name!r} was asked for, but {found} can be used here.", "Choose auto or cpu.")
     return device
 
 

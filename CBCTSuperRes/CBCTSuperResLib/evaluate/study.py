@@ -11,7 +11,7 @@ import numpy as np
 from ..acquisition.scanner import P2, Acquisition
 from ..core.interpolate import enlarge
 from ..core.progress import Report, part_of
-from ..core.volume import scaled_size
+from ..core.volume import Grid, scaled_size
 from ..io.volume import Volume
 from ..measure.catalogue import MEASURES, Measure, Truth, View
 from ..measure.resolution import Curve, fourier_shell_correlation
@@ -83,6 +83,8 @@ class Study:
         Window, size, box, how the coarse scan came about; ready for JSON.
     notes : list of str
         What a reader must know.
+    grid : Grid or None
+        Where the voxels of the truth are.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Study:
     cards: dict[str, dict] = field(default_factory=dict)
     facts: dict = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    grid: Grid | None = None
 
 
 def study(
@@ -151,7 +154,7 @@ def study(
         notes.append("The reference tells no voxel size, so nothing is measured in millimetres.")
 
     spacing = part.spacing[::-1] if scans.tell_spacing else None
-    found = Study(scans.name, truth, spacing, images, made.shown, cards=made.cards, notes=notes)
+    found = Study(scans.name, truth, spacing, images, made.shown, cards=made.cards, notes=notes, grid=part.grid)
     found.facts = _facts(scans, part, choice, settings, made.simulated is not None)
     known = Truth(truth, spacing)
     for count, (name, image) in enumerate(images.items()):

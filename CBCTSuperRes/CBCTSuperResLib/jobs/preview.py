@@ -129,6 +129,12 @@ class PreviewSession:
             self._fail(OutputError(f"The preview's files are not accessible: {error}.", "Switch the preview on again."))
         return []
 
+    def tidy_up(self) -> bool:
+        """Remove the files of a process that has left after two idle minutes; whether there still is a process."""
+        if self._asked is None:
+            self._forget_a_worker_that_ended()
+        return self._worker is not None
+
     def close(self) -> None:
         """End the process and remove its files. Safe at any time, and more than once."""
         self._asked = self._handing_over = self._version = None

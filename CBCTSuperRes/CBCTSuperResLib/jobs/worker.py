@@ -5,8 +5,10 @@ A job is a JSON object with
 - ``kind`` and what belongs to it:
   "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
   ``spacing``, ``series``, ``override``; "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
-  "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with ``path`` (weights of
-  another program) and ``models`` (a folder), see `import_`; "verify" with ``model``, see `Model.verify`;
+  "evaluate" with ``input``, ``result``, ``reference``, ``output``, ``report`` (a folder), ``names``, see
+  `evaluate_result`; "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with
+  ``path`` (weights of another program) and ``models`` (a folder), see `import_`; "verify" with ``model``, see
+  `Model.verify`;
   "train" with ``options`` (JSON of `TrainingOptions`, or a path), ``resume`` (None, "auto", or a checkpoint),
   ``accept_changes``, ``device``; "plan" with ``options``, ``device``, ``measure``; "pace" with ``options``, those of
   several trainings; "check" with ``options``;
@@ -43,7 +45,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..apply.difference import difference_to_file
 from ..apply.file import READ, apply_to_file
 from ..apply.speed import record_speed
 from ..core.atomic import FileLock, no_locks_warning
@@ -83,6 +84,9 @@ def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def difference(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Subtract the interpolated input from a result; the report is that of `difference_to_file`."""
+    require_packages()
+    from ..apply.difference import difference_to_file
+
     return difference_to_file(job["input"], job["result"], job["output"], events.progress, stop)
 
 
@@ -94,6 +98,20 @@ def dicom(job: dict, events: EventWriter, stop: Stop) -> dict:
     result = replace(Volume.read(job["result"]), report=job["report"])
     known = {name: job.get(name) for name in ("series", "patient_name", "patient_id")}
     return export_dicom(result, job["out"], job.get("scan"), progress=events.progress, cancelled=stop, **known)
+
+
+def evaluate(job: dict, events: EventWriter, stop: Stop) -> dict:
+    """Measure a result against a finer scan; the report is that of `evaluate_result`."""
+    require_packages()
+    from ..evaluate.files import evaluate_result
+
+    def told(fraction: float, message: str) -> None:
+        if stop():
+            raise Cancelled
+        events.progress(fraction, message)
+
+    paths = [Path(job[name]) for name in ("input", "result", "reference", "output", "report")]
+    return evaluate_result(*paths, job["names"], told)
 
 
 def preview(job: dict, events: EventWriter, stop: Stop) -> dict:
@@ -257,6 +275,7 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "apply": apply,
     "difference": difference,
     "dicom": dicom,
+    "evaluate": evaluate,
     "preview": preview,
     "import": import_,
     "verify": verify,

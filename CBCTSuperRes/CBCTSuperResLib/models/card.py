@@ -26,6 +26,7 @@ from .header import (
 CARD_KEY = "cbct_superres_card"
 CARD_HASH_KEY = "cbct_superres_card_sha256"
 USUAL_BLUR = 0.425  # input voxels
+FAST, SLOW = 5e6, 5e7  # operations for one voxel of a scan: some 3 or 30 s for a slice of 400 x 400 on eight cores
 FORMAT = 2  # 1: that of version 0.1.0, whose `NetworkSpec` was another
 
 
@@ -95,6 +96,15 @@ class ModelCard:
         if self.voxel_size_mm:
             facts.append("trained for {:g}-{:g} mm".format(*self.voxel_size_mm))
         return f"{self.name}: {self.title or 'no title'} ({', '.join([*facts, f'license {self.licence}'])})"
+
+    @property
+    def label(self) -> str:
+        """A few words for lists that people choose from: "Light (fast, x2)"."""
+        spec = self.spec
+        cost = spec.flops_per_voxel(spec.scale or [largest for _, largest in spec.scale_range])
+        pace = ["fast"] if 0 < cost < FAST else ["slow"] if cost > SLOW else []
+        factor = spec.scale_text if spec.dimensions == 2 else f"{spec.scale_text} in all axes"
+        return f"{self.name[:1].upper()}{self.name[1:]} ({', '.join([*pace, factor])})"
 
     @property
     def usual_conditions(self) -> tuple[float, float]:

@@ -86,6 +86,11 @@ def openFolder(folder: str) -> None:
     qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(folder))
 
 
+def openFile(path: str) -> None:
+    """Show a file in the program that is meant for it."""
+    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(path))
+
+
 def openAddress(address: str) -> None:
     """Show a page in the web browser."""
     qt.QDesktopServices.openUrl(qt.QUrl(address))

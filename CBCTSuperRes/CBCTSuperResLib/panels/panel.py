@@ -49,7 +49,6 @@ class Panel:
         self.widget, self.logic = widget, logic
         self.ui = slicer.util.childWidgetVariables(widget)
         self._parametersClass = parametersClass
-        self._texts = WrappedTexts(widget)
         self._known = None
         self._binding: Binding | None = None
         self._observer = 0

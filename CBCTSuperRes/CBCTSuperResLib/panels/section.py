@@ -118,6 +118,24 @@ def fitColumns(table) -> None:
     table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
 
 
+def fitHeight(table) -> None:
+    """Make a table as high as its rows, and its first column as wide as it can be, now and whenever these change.
+
+    A table that adjusts itself to its contents would do it, but asks for the width that its columns happen to have, so
+    that whatever it lies in can become wider and never narrower.
+    """
+
+    def fit(*_) -> None:
+        frame = 2 * table.frameWidth
+        height = table.horizontalHeader().height + table.verticalHeader().length() + frame
+        if table.minimumHeight != height:
+            table.minimumHeight = table.maximumHeight = height
+
+    fitColumns(table)
+    table.verticalHeader().connect("sectionResized(int,int,int)", fit)
+    table.verticalHeader().connect("sectionCountChanged(int,int)", fit)
+
+
 def showCell(table, row: int, column: int, text: str, hint: str, bold: bool = False) -> None:
     """Write a cell; the table is not touched where nothing has changed."""
     item = table.item(row, column)

@@ -1,6 +1,6 @@
 """Jobs on volume nodes: handed over, computed, taken over as nodes, tidied up; a moment at a time.
 
-There are two: a super-resolution, and what it has added to its input.
+There are three: a super-resolution, what it has added to its input, and how near it comes to a finer scan.
 """
 
 from __future__ import annotations
@@ -339,6 +339,34 @@ class DifferenceJob(VolumeJob):
     def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:
         (result, scan), reach = self._sources, self.report["reach"]
         self.outputVolume = self._taken(self.outputVolume, f"{result.GetName()} difference", *images[0])
+        recordProvenance(scan, self.outputVolume, {"report": json.dumps(self.report)})
+        self.outputVolume.SetNodeReferenceID(RESULT_ROLE, result.GetID())
+        self.outputVolume.GetScalarVolumeDisplayNode().SetWindowLevel(2 * reach, 0.0)
+
+
+class EvaluationJob(VolumeJob):
+    """How near a result comes to a finer scan of the same object, and where it is off, as a volume; on its way.
+
+    The figures are in `report`, see `evaluate_result`.
+    """
+
+    def __init__(
+        self,
+        inputVolume: slicer.vtkMRMLScalarVolumeNode,
+        resultVolume: slicer.vtkMRMLScalarVolumeNode,
+        referenceVolume: slicer.vtkMRMLScalarVolumeNode,
+        reportFolder: Path,
+        worker: Callable,
+        folder: Path,
+    ) -> None:
+        sources = {"result": resultVolume, "input": inputVolume, "reference": referenceVolume}
+        names = {"result": resultVolume.GetName(), "reference": referenceVolume.GetName()}
+        task = {"kind": "evaluate", "report": str(reportFolder), "names": names}
+        super().__init__(sources, None, task, worker, folder)
+
+    def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:
+        (result, scan, reference), reach = self._sources, self.report["reach"]
+        self.outputVolume = self._taken(None, f"{result.GetName()} minus {reference.GetName()}", *images[0])
         recordProvenance(scan, self.outputVolume, {"report": json.dumps(self.report)})
         self.outputVolume.SetNodeReferenceID(RESULT_ROLE, result.GetID())
         self.outputVolume.GetScalarVolumeDisplayNode().SetWindowLevel(2 * reach, 0.0)

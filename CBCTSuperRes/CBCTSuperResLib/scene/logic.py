@@ -17,7 +17,7 @@ from ..core.options import Options
 from ..jobs.job import Job, make_job_folder
 from ..models.card import read_card
 from ..models.folder import DEFAULT_MODEL, find_model
-from .jobs import DifferenceJob, SuperResJob
+from .jobs import DifferenceJob, EvaluationJob, SuperResJob
 from .nodes import inputOf, roiBox, volumeFromNode
 
 POLL_INTERVAL_S = 0.05
@@ -118,6 +118,40 @@ class SuperResLogic:
         needed = volumeFromNode(inputVolume).voxels.nbytes + 3 * volumeFromNode(resultVolume).voxels.nbytes
         worker = partial(Job, keep_files=True)
         return DifferenceJob(inputVolume, resultVolume, None, worker, _temporaryFolder(needed))
+
+    def startEvaluation(
+        self,
+        resultVolume: slicer.vtkMRMLScalarVolumeNode,
+        referenceVolume: slicer.vtkMRMLScalarVolumeNode,
+        reportFolder: str | Path,
+    ) -> EvaluationJob:
+        """Start to measure, in a worker process, how near a result and its interpolated input come to a finer scan.
+
+        Parameters
+        ----------
+        referenceVolume : vtkMRMLScalarVolumeNode
+            Of the same object, at the same place.
+        reportFolder : path
+            For report.html, values.csv and report.json.
+
+        Raises
+        ------
+        InputError
+            If the first volume is no result, its input is gone, or the reference lies under another transform.
+        """
+        inputVolume = inputOf(resultVolume)
+        if inputVolume is None:
+            raise InputError("The input of this result is no longer in the scene.", "Load it again, and apply anew.")
+        volumes = {"input": inputVolume, "result": resultVolume, "reference": referenceVolume}
+        if len({volume.GetTransformNodeID() for volume in volumes.values()}) > 1:
+            raise InputError(
+                f"{referenceVolume.GetName()} and {resultVolume.GetName()} lie under different transforms.",
+                "Put both under the same, or harden the transforms in the module Transforms.",
+            )
+        needed = 2 * sum(volumeFromNode(volume).voxels.nbytes for volume in volumes.values())
+        worker = partial(Job, keep_files=True)
+        folder = _temporaryFolder(needed)
+        return EvaluationJob(inputVolume, resultVolume, referenceVolume, Path(reportFolder), worker, folder)
 
     @staticmethod
     def _job(worker, inputVolume, outputVolume, *, model=None, roi=None, **options) -> SuperResJob:

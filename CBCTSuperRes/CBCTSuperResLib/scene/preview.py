@@ -21,14 +21,24 @@ from ..core.options import Options
 from ..io.volume import Volume
 from ..jobs.preview import PreviewSession
 from .nodes import placeBeside, updateNode
-from .slice_views import SliceInView, compositeNodeOf, crosshairNode, crosshairPosition, sliceInView
+from .slice_views import (
+    SliceInView,
+    TiltedView,
+    compositeNodeOf,
+    crosshairNode,
+    crosshairPosition,
+    sliceInView,
+)
 
 PREVIEW_ATTRIBUTE = "CBCTSuperRes.preview"
 DELAY_S = 0.08  # of quiet; the timer that polls adds up to 0.1
 
 
 class PreviewDisplay:
-    """Shows the picture of a slice in a view, in front of what is there; `remove` restores the view.
+    """Shows the picture of a slice in a view, in front of the volume that it is of; `remove` restores the view.
+
+    Whatever the view showed, an earlier result for instance, its background is that volume now, so that fading compares
+    the prediction with the scan and nothing else.
 
     >>> display = PreviewDisplay(sliceNode, inputVolume)
     >>> display.show(canvas, opacity=1.0)
@@ -55,7 +65,7 @@ class PreviewDisplay:
         self._composite = compositeNodeOf(sliceNode)
         self._inputNode, self._scene = inputNode, inputNode.GetScene()
         self._thickness = thickness
-        self._before: tuple[str | None, float] = (None, 0.0)
+        self._before: tuple[str | None, str | None, float] = (None, None, 0.0)
 
     def show(self, canvas: Volume, opacity: float) -> None:
         """Put the picture into the foreground."""
@@ -72,10 +82,13 @@ class PreviewDisplay:
         self.followInput()
         self.node.GetDisplayNode().SetSaveWithScene(False)
         if self._composite is not None:
-            self._before = (self._composite.GetForegroundVolumeID(), self._composite.GetForegroundOpacity())
-            with slicer.util.NodeModify(self._composite):
-                self._composite.SetForegroundVolumeID(self.node.GetID())
-                self._composite.SetForegroundOpacity(opacity)
+            composite = self._composite
+            volumes = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
+            self._before = (*volumes, composite.GetForegroundOpacity())
+            with slicer.util.NodeModify(composite):
+                composite.SetBackgroundVolumeID(self._inputNode.GetID())
+                composite.SetForegroundVolumeID(self.node.GetID())
+                composite.SetForegroundOpacity(opacity)
 
     def update(self, canvas: Volume, box: tuple[slice, slice, slice]) -> None:
         """Show a part (k, j, i) of the picture anew."""
@@ -95,10 +108,12 @@ class PreviewDisplay:
     def remove(self) -> None:
         """Restore the view and remove the node. Safe at any time, and more than once."""
         if self._isInFront():
-            volumeID, opacity = self._before
-            isStillThere = volumeID and self._scene.GetNodeByID(volumeID)
+            *volumes, opacity = self._before
+            background, foreground = (v if v and self._scene.GetNodeByID(v) else None for v in volumes)
             with slicer.util.NodeModify(self._composite):
-                self._composite.SetForegroundVolumeID(volumeID if isStillThere else None)
+                if self._composite.GetBackgroundVolumeID() == self._inputNode.GetID():
+                    self._composite.SetBackgroundVolumeID(background)
+                self._composite.SetForegroundVolumeID(foreground)
                 self._composite.SetForegroundOpacity(opacity)
         if self._isThere():
             if self.node.GetDisplayNode():
@@ -190,6 +205,8 @@ class LivePreview:
         How much of what is in view is computed.
     seconds : tuple of float
         Seconds until the first block and until the end, as far as both have come.
+    turned : float
+        By how many degrees the view was turned into the slices of the volume when the preview was switched on.
     """
 
     def __init__(
@@ -197,6 +214,7 @@ class LivePreview:
     ) -> None:
         self.isOn = False
         self.opacity = 1.0
+        self.turned = 0.0
         self._session, self._subject, self._whenChanged = session, subject, whenChanged
         self._observers = VTKObservationMixin()
         self._followed: tuple = ()
@@ -218,9 +236,13 @@ class LivePreview:
         return self._wanted.seen if self._wanted else None
 
     def switchOn(self) -> None:
-        """Begin at once."""
-        self.isOn = True
+        """Begin at once; a view that is tilted against the volume is aligned with it first."""
+        self.isOn, self.turned = True, 0.0
         self.look()
+        if isinstance(self.problem, TiltedView):
+            subject, self.turned = self._subject(), self.problem.degrees
+            subject.sliceNode.RotateToVolumePlane(subject.inputNode)
+            self.look()
         if self._due is not None:
             self._due = 0.0
 
@@ -232,6 +254,10 @@ class LivePreview:
     def close(self) -> None:
         self.switchOff()
         self._session.close()
+
+    def tidyUp(self) -> bool:
+        """Remove the files of a process that has left, idle; whether there is one that may still do so."""
+        return self._session.tidy_up()
 
     def look(self) -> None:
         """See what is wanted now; if it is something else than before, end what is going on and begin soon."""

@@ -16,7 +16,21 @@ LARGEST_TILT = 2.0  # degrees
 
 
 class TiltedView(InputError):
-    """The slices of the view are not slices of the volume."""
+    """The slices of the view are not slices of the volume.
+
+    Attributes
+    ----------
+    degrees : float
+        How far it is tilted against the nearest of them.
+    """
+
+    def __init__(self, viewName: str, volumeName: str, degrees: float) -> None:
+        self.degrees = degrees
+        super().__init__(
+            f"The view {viewName} is tilted by {degrees:.0f} degrees against the slices of {volumeName}, in which the "
+            "network works.",
+            "Align the view with the volume.",
+        )
 
 
 @dataclass(frozen=True)
@@ -82,9 +96,9 @@ def sliceInView(
 
 
 def sliceViews(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSliceNode]:
-    """The slice views of the layout; all there are where none is shown."""
+    """The slice views that the layout shows."""
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode", scene)
-    return [node for node in nodes if node.IsMappedInLayout()] or list(nodes)
+    return [node for node in nodes if node.IsMappedInLayout()]
 
 
 def compositeNodeOf(sliceNode: slicer.vtkMRMLSliceNode) -> slicer.vtkMRMLSliceCompositeNode | None:
@@ -183,11 +197,7 @@ def _normal(toIJK: np.ndarray, sliceNode: slicer.vtkMRMLSliceNode, volumeNode: s
     nearest = int(np.argmax(cosines))
     tilt = float(np.degrees(np.arccos(min(1.0, cosines[nearest]))))
     if tilt > LARGEST_TILT:
-        raise TiltedView(
-            f"The view {sliceNode.GetName()} is tilted by {tilt:.0f} degrees against the slices of "
-            f"{volumeNode.GetName()}, in which the network works.",
-            "Align the view with the volume.",
-        )
+        raise TiltedView(sliceNode.GetName(), volumeNode.GetName(), tilt)
     return nearest
 
 

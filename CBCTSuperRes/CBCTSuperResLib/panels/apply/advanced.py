@@ -8,10 +8,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
+from ...core.graphics import has_graphics_card
 from .. import dialogs
 from ..section import Section, Signal
 from .choices import ApplyChoices, modelsFolder, setModelsFolder
-from .parameters import Blank
+from .parameters import Blank, Device
 from .texts import versionsText
 
 
@@ -56,6 +57,14 @@ class AdvancedSection(Section):
             self.ui.smoothingSpinBox.enabled = isFree and not self.parameters.modelSmoothing
             self.ui.blankValueSpinBox.enabled = isFree and self.parameters.blank is Blank.value
         self.ui.modelsFolderEdit.text = str(modelsFolder())
+        self._offerGraphicsCard()
+
+    def _offerGraphicsCard(self) -> None:
+        """Grey out the graphics card where there is none."""
+        selector, there = self.ui.deviceSelector, has_graphics_card()
+        item = selector.model().item(selector.findText(Device.label(Device.gpu)))
+        if item is not None and item.isEnabled() != there:
+            item.setEnabled(there)
 
     def onOpenFolder(self, checked: bool = False) -> None:
         folder = modelsFolder()

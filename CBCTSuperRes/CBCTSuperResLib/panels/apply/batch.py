@@ -13,11 +13,10 @@ from ...io.folders import find_scans, told
 from ...io.formats import VOLUME_FORMATS
 from ...jobs.queue import Item, State
 from ...scene.logic import SuperResLogic
-from ...scene.nodes import inputOf
 from ...scene.queue import BatchQueue, Recipe
 from .. import dialogs
 from ..section import Section, Signal, fitColumns, offer, showCell
-from .choices import ApplyChoices
+from .choices import SCALAR_VOLUME, ApplyChoices, isScan
 from .texts import batchItemText, batchText
 
 Source = slicer.vtkMRMLScalarVolumeNode | Path
@@ -103,8 +102,8 @@ class BatchSection(Section):
         return ""
 
     def onAddVolumes(self, checked: bool = False) -> None:
-        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        self._add([v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and inputOf(v) is None])
+        volumes = slicer.util.getNodesByClass(SCALAR_VOLUME)
+        self._add([volume for volume in volumes if isScan(volume)])
 
     def onAddFiles(self, checked: bool = False) -> None:
         patterns = " ".join(f"*{suffix}" for suffix in VOLUME_FORMATS)

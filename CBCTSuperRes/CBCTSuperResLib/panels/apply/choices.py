@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
 from ...apply.plan import Plan, make_plan, spacing_suspicion
-from ...core.errors import ModelError, SuperResError
+from ...core.errors import DeviceError, ModelError, OptionError, SuperResError
+from ...core.graphics import has_graphics_card
 from ...core.options import Options
 from ...io.volume import Volume
 from ...models.card import ModelCard
 from ...models.folder import list_models, user_models_folder
 from ...scan.overview import Overview, overview_of
 from ...scan.window_choice import WindowChoice, choose_window_for_sample
-from ...scene.nodes import roiBox, volumeFromNode
-from .parameters import ApplyParameters, Blank, WindowPreset
+from ...scene.nodes import ATTRIBUTES, inputOf, reportOf, roiBox, volumeFromNode
+from .parameters import ApplyParameters, Blank, Device, WindowPreset
 
 DISAGREEMENT_PASSES = 4
 NOTEWORTHY_BLANK_SHARE = 0.01
+CLIPS_EVERYTHING = 0.995  # of what was measured; what is left is noise
+SCALAR_VOLUME = "vtkMRMLScalarVolumeNode"
 MODELS_FOLDER = "CBCTSuperRes/modelsFolder"
 
 
@@ -32,6 +36,12 @@ def modelsFolder() -> Path:
 def setModelsFolder(folder: str | Path) -> None:
     """Remember another folder; "" goes back to the usual one."""
     slicer.app.userSettings().setValue(MODELS_FOLDER, str(folder))
+
+
+def isScan(node: slicer.vtkMRMLNode) -> bool:
+    """Whether a node is a volume that the input selector lists and that this module has not computed."""
+    isListed = node.GetClassName() == SCALAR_VOLUME and not node.GetHideFromEditors()
+    return isListed and not any(name.startswith(ATTRIBUTES) for name in node.GetAttributeNames())
 
 
 class ApplyChoices:
@@ -54,6 +64,7 @@ class ApplyChoices:
         self._volume: tuple[tuple, Volume] | None = None
         self._overview: tuple[tuple, Overview] | None = None
         self._window: tuple[tuple, WindowChoice] | None = None
+        self._followed: str | None = None
         self.listModels()
 
     def listModels(self) -> None:
@@ -64,6 +75,24 @@ class ApplyChoices:
     def forget(self) -> None:
         """Let go of the voxels of a scene that closes."""
         self._volume = self._overview = self._window = None
+
+    def followInput(self) -> None:
+        """When another scan is chosen, its result is to be a new volume, unless the chosen output was made of it."""
+        if self.parameters is None:
+            self._followed = None
+            return
+        before, self._followed = self._followed, self.inputNode.GetID() if self.inputNode else ""
+        output = self.outputNode
+        isAnother = before is not None and self._followed not in (before, "")
+        if isAnother and output is not None and inputOf(output) is not self.inputNode:
+            self.parameters.outputVolume = None
+
+    def chooseFirstScan(self) -> None:
+        """Choose the first volume that the selector lists and that is no result of ours, if none is chosen."""
+        if self.parameters is None or self.inputNode is not None:
+            return
+        scans = (node for node in slicer.util.getNodesByClass(SCALAR_VOLUME) if isScan(node))
+        self.parameters.inputVolume = next(scans, None)
 
     @property
     def inputNode(self) -> slicer.vtkMRMLScalarVolumeNode | None:
@@ -106,21 +135,27 @@ class ApplyChoices:
             self._overview = (key, overview_of(self.volume(), self._blank()))
         return self._overview[1]
 
-    def inputNotes(self) -> list[str]:
-        """What is noticed about the input volume, and whether it is what the model was trained for.
+    def notes(self) -> list[str]:
+        """What to know before applying: what the output replaces, what is noticed about the scan and the window."""
+        notes = [self._replacement()]
+        try:
+            notes.append(spacing_suspicion(self.volume().grid))
+            blank = self.overview().blanks.share
+            if blank >= NOTEWORTHY_BLANK_SHARE:
+                text = _("About {percent:.0f} % is blank: outside the field of view.")
+                notes.append(text.format(percent=100 * blank))
+            if self.card() is not None:
+                notes += [*self.plan().warnings, *self.window().warnings]
+        except SuperResError:
+            pass  # `problem` tells it
+        return list(dict.fromkeys(note for note in notes if note))
 
-        Raises
-        ------
-        SuperResError
-            Why the volume cannot be used.
-        """
-        volume, card, blank = self.volume(), self.card(), self.overview().blanks.share
-        notes = [spacing_suspicion(volume.grid)]
-        if blank >= NOTEWORTHY_BLANK_SHARE:
-            notes.append(_("About {percent:.0f} % is blank: outside the field of view.").format(percent=100 * blank))
-        if card is not None:
-            notes += self.plan().warnings
-        return [note for note in notes if note]
+    def scanToReplace(self) -> slicer.vtkMRMLScalarVolumeNode | None:
+        """The chosen output, if there are voxels in it that this module has not computed."""
+        output = self.outputNode
+        if output is None or output.GetImageData() is None or reportOf(output) is not None:
+            return None
+        return output if inputOf(output) is None else None
 
     def measuredBox(self) -> tuple | None:
         """The box of voxels that the scanner has measured; None without a usable volume."""
@@ -206,26 +241,51 @@ class ApplyChoices:
 
     def problem(self) -> str:
         """Why Apply cannot run; "" if it can."""
+        if self.inputNode is not None and self.outputNode is self.inputNode and not self.isLocked:
+            return _("The output volume is the input volume. Choose another one.")
+        return self._whyNothingCanBeComputed(lambda: self.plan().check_memory())
+
+    def previewProblem(self) -> str:
+        """Why there can be no preview; "" if there can."""
+        return self._whyNothingCanBeComputed(self.plan)
+
+    def _whyNothingCanBeComputed(self, check: Callable[[], object]) -> str:
         if self.isLocked:
             return _("Something else is being computed.")
         if self.parameters is None:
             return _("No scene is open.")
-        if self.inputNode is not None and self.outputNode is self.inputNode:
-            return _("The output volume is the input volume. Choose another one.")
         try:
             self.volume()
             self.installedCard()
-            self.window()
-            self.plan().check_memory()
+            self._checkDevice()
+            self._checkWindow(self.window())
+            check()
         except SuperResError as error:
             return str(error)
         return ""
 
-    def previewProblem(self) -> str:
-        """Why there can be no preview; "" if there can."""
-        if self.isLocked:
-            return _("Something else is being computed.")
-        return _("Choose an input volume.") if self.inputNode is None else ""
+    def _checkDevice(self) -> None:
+        if self.parameters.device is Device.gpu and not has_graphics_card():
+            what = _("This computer has no graphics card (NVIDIA) that can compute.")
+            raise DeviceError(what, _("Choose another device under Advanced."))
+
+    @staticmethod
+    def _checkWindow(choice: WindowChoice) -> None:
+        if choice.clipped_share >= CLIPS_EVERYTHING:
+            what = _("The window {window} leaves out the whole scan, so that nothing would become sharper.")
+            raise OptionError(what.format(window=choice.window), _("Choose another one."))
+
+    def _replacement(self) -> str:
+        """What the output volume holds that is no result of this input; "" if nothing."""
+        output, scan = self.outputNode, self.inputNode
+        if output is None or output is scan or output.GetImageData() is None or inputOf(output) is scan:
+            return ""
+        if reportOf(output) is None:
+            return _("Replaces {name}, which is no result of this module.").format(name=output.GetName())
+        made = inputOf(output)
+        if made is None:
+            return _("Replaces {name}, the result of another scan.").format(name=output.GetName())
+        return _("Replaces {name}, the result of {scan}.").format(name=output.GetName(), scan=made.GetName())
 
     def _windowRequest(self) -> str | tuple[float, float] | None:
         chosen = self.parameters

@@ -1,17 +1,24 @@
-"""Two volumes in the slice views, side by side or one over the other, and the way back to what was shown before."""
+"""Volumes in the slice views, side by side or one over the other, and the way back to what was shown before."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
+import numpy as np
 import qt
 import slicer
 import vtk
 
+from ...scene.nodes import disagreementOf, inputOf
+from ...scene.slice_views import sliceViews
+from ...scene.split_view import SplitView
+
 SIDE_BY_SIDE = 29  # vtkMRMLLayoutNode.SlicerLayoutSideBySideView: Red and Yellow
 BEFORE_VIEW, AFTER_VIEW = "Red", "Yellow"
 ALPHA = 0  # vtkMRMLSliceCompositeNode.Alpha
-MARKS_COLOR, MARKS_OPACITY = "vtkMRMLColorTableNodeRed", 0.6
+MARKS_COLOR, MARKS_OPACITY = "vtkMRMLColorTableNodeCyan", 0.6
+ROOM_AROUND = 1.04  # what is compared does not touch the edge of the views
 UNTIL_VIEWS_HAVE_THEIR_SIZE_MS = 100
 
 
@@ -27,7 +34,7 @@ class Comparison:
     Attributes
     ----------
     mode : str
-        "", "side by side", "fade" or "marks".
+        "", "side by side", "fade", "split", "marks" or "difference".
     """
 
     def __init__(self) -> None:
@@ -35,6 +42,8 @@ class Comparison:
         self._layout: int | None = None
         self._views: list[_View] = []
         self._window: _SharedWindow | None = None
+        self._region: tuple[np.ndarray, np.ndarray] | None = None
+        self._splits: list[SplitView] = []
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(UNTIL_VIEWS_HAVE_THEIR_SIZE_MS)
@@ -45,15 +54,19 @@ class Comparison:
         return slicer.app.layoutManager() is not None
 
     def showSideBySide(self, before: slicer.vtkMRMLVolumeNode, after: slicer.vtkMRMLVolumeNode) -> None:
-        """The two in linked views, at the same place, in the same orientation, field of view and window."""
+        """The two in linked views, at the same place, in the same orientation, field of view and window.
+
+        What was in view of them is in view of both, however narrow the views are now.
+        """
         if not self._begin("side by side", before, after):
             return
+        self._region = _regionInView(self._view(BEFORE_VIEW).slice, before)
         slicer.app.layoutManager().setLayout(SIDE_BY_SIDE)
         for name, node in ((BEFORE_VIEW, before), (AFTER_VIEW, after)):
             view = self._view(name)
             view.composite.SetBackgroundVolumeID(node.GetID())
             view.composite.SetForegroundVolumeID(None)
-        self._align()
+        self._fit()
         for view in self._views:
             view.composite.SetLinkedControl(True)
             view.composite.SetHotLinkedControl(True)
@@ -65,12 +78,43 @@ class Comparison:
             return
         self._lay(before, after, share)
 
+    def showSplit(self, before: slicer.vtkMRMLVolumeNode, after: slicer.vtkMRMLVolumeNode) -> None:
+        """One left of a line, the other right of it, in all views; the mouse drags the line, in all of them at once."""
+        if not self._begin("split", before, after):
+            return
+        self._lay(before, after, 0.0)
+        manager = slicer.app.layoutManager()
+        for node in sliceViews(slicer.mrmlScene):
+            self._splits.append(SplitView(manager.sliceWidget(node.GetLayoutName()), 0.5, self._moveSplits))
+
     def showMarks(self, result: slicer.vtkMRMLVolumeNode, marks: slicer.vtkMRMLVolumeNode) -> None:
         """What a thresholded volume leaves visible, over another one in all views."""
         if not self._begin("marks"):
             return
         marks.GetDisplayNode().SetAndObserveColorNodeID(MARKS_COLOR)
         self._lay(result, marks, MARKS_OPACITY)
+
+    def showDifference(self, difference: slicer.vtkMRMLVolumeNode) -> None:
+        """A volume alone in all views."""
+        if not self._begin("difference"):
+            return
+        for view in self._views:
+            view.composite.SetBackgroundVolumeID(difference.GetID())
+            view.composite.SetForegroundVolumeID(None)
+
+    def takeUp(self, result: slicer.vtkMRMLVolumeNode) -> None:
+        """Go on with what a scene was saved with: marks or a fade of this result, which can be taken off again."""
+        if self.mode or not self.isPossible:
+            return
+        marks, scan = disagreementOf(result), inputOf(result)
+        for mode, below, above in (("marks", result, marks), ("fade", scan, result)):
+            if below is None or above is None:
+                continue
+            shown = [view for view in _views() if view.shows(below, above)]
+            if shown and self._begin(mode, *([below, above] if mode == "fade" else [])):
+                for view in self._views:
+                    view.forgetForeground(above)
+                return
 
     def fade(self, share: float) -> None:
         if self.mode == "fade":
@@ -82,7 +126,9 @@ class Comparison:
         if not self.mode:
             return
         self._window.release()
-        self.mode, self._window = "", None
+        for split in self._splits:
+            split.remove()
+        self.mode, self._window, self._splits = "", None, []
         manager = slicer.app.layoutManager()
         if manager is not None:
             manager.setLayout(self._layout)
@@ -114,25 +160,44 @@ class Comparison:
             view.composite.SetCompositing(ALPHA)
             view.composite.SetForegroundOpacity(share)
 
+    def _moveSplits(self, share: float) -> None:
+        for split in self._splits:
+            split.place(share)
+
     def _view(self, name: str) -> _View:
         return next(view for view in self._views if view.slice.GetLayoutName() == name)
 
-    def _align(self) -> None:
-        """The second view shows the place that the first one shows, as large."""
+    def _fit(self) -> None:
+        """Both views show the same region, as large as it fits into the smaller of them."""
         first, second = self._view(BEFORE_VIEW).slice, self._view(AFTER_VIEW).slice
-        size, target, seen = first.GetDimensions(), second.GetDimensions(), first.GetFieldOfView()
         second.GetSliceToRAS().DeepCopy(first.GetSliceToRAS())
-        second.SetFieldOfView(seen[0] * target[0] / size[0], seen[1] * target[1] / size[1], seen[2])
-        second.SetXYZOrigin(*first.GetXYZOrigin())
-        second.UpdateMatrices()
+        low, high = self._region
+        sizes = [np.array(place.GetDimensions()[:2], float) for place in (first, second)]
+        scale = max(float(np.max((high - low) / np.maximum(size, 1))) for size in sizes) * ROOM_AROUND
+        for place, size in zip((first, second), sizes, strict=True):
+            place.SetFieldOfView(*(scale * np.maximum(size, 1)), place.GetFieldOfView()[2])
+            place.SetXYZOrigin(*((low + high) / 2), 0.0)
+            place.UpdateMatrices()
 
     def _placeAgain(self) -> None:
         """The views have the size now that the new layout gives them, which changes what they show."""
         if self.mode == "side by side":
-            self._align()
+            self._fit()
         elif not self.mode:
             for view in self._views:
                 view.restorePlace()
+
+
+def _regionInView(place: slicer.vtkMRMLSliceNode, volume: slicer.vtkMRMLVolumeNode) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a volume that a slice view shows: its lower and upper corner in the plane of the view, in mm."""
+    bounds = np.zeros(6)
+    volume.GetRASBounds(bounds)
+    fromRAS = np.linalg.inv(slicer.util.arrayFromVTKMatrix(place.GetSliceToRAS()))
+    corners = np.array([(fromRAS @ [*corner, 1.0])[:2] for corner in product(*bounds.reshape(3, 2))])
+    whole = corners.min(axis=0), corners.max(axis=0)
+    middle, seen = np.array(place.GetXYZOrigin()[:2]), np.array(place.GetFieldOfView()[:2])
+    low, high = np.maximum(whole[0], middle - seen / 2), np.minimum(whole[1], middle + seen / 2)
+    return (low, high) if np.all(low < high) else whole
 
 
 @dataclass
@@ -154,6 +219,14 @@ class _View:
         self._toRAS = vtk.vtkMatrix4x4()
         self._toRAS.DeepCopy(place.GetSliceToRAS())
         self._seen, self._origin = place.GetFieldOfView(), place.GetXYZOrigin()
+
+    def shows(self, background: slicer.vtkMRMLVolumeNode, foreground: slicer.vtkMRMLVolumeNode) -> bool:
+        return self._volumes[:2] == [background.GetID(), foreground.GetID()]
+
+    def forgetForeground(self, volume: slicer.vtkMRMLVolumeNode) -> None:
+        """What is shown before the comparison is what is shown now without this volume."""
+        if self._volumes[1] == volume.GetID():
+            self._volumes[1] = None
 
     def restore(self) -> None:
         composite = self.composite

@@ -1,6 +1,8 @@
-"""Input: which volume, which part of it, and what is noticed about it."""
+"""Input: which volume, and which part of it."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import slicer
 from slicer.i18n import tr as _
@@ -8,10 +10,8 @@ from slicer.i18n import tr as _
 from ...core.errors import SuperResError
 from ...scene.nodes import fitRoi
 from ..section import Section, say
-from .choices import ApplyChoices
+from .choices import ApplyChoices, isScan
 from .texts import volumeText
-
-SCALAR_VOLUME = "vtkMRMLScalarVolumeNode"
 
 
 class InputSection(Section):
@@ -22,33 +22,31 @@ class InputSection(Section):
         ui.fitRoiButton.connect("clicked(bool)", self.onFitRoi)
 
     def bind(self) -> None:
-        """Without a choice, the first volume that the selector would list is chosen: no label map, nothing hidden."""
-        if self.parameters.inputVolume is None:
-            nodes = slicer.util.getNodesByClass(SCALAR_VOLUME)
-            nodes = (node for node in nodes if node.GetClassName() == SCALAR_VOLUME and not node.GetHideFromEditors())
-            self.parameters.inputVolume = next(nodes, None)
+        self.choices.chooseFirstScan()
 
     def refresh(self) -> None:
-        line, notes = "", []
+        line = ""
         if self.choices.inputNode is not None:
-            try:
+            with suppress(SuperResError):  # beside Apply it is told
                 line = volumeText(self.choices.volume())
-                notes = self.choices.inputNotes()
-            except SuperResError as error:
-                notes = [str(error)]
         elif self.parameters is not None:
             line = _(
-                "No scan is chosen. Load one, or try CBCTDentalSurgery from the module Sample Data; without a network, "
+                "No scan is chosen. Load one, or try CBCTDentalSurgery from the module Sample Data; without internet, "
                 "the procedural jaw there."
             )
         self.ui.inputLabel.text = line
-        say(self.ui.inputNotesLabel, "\n".join(notes))
-        isFree = not self.choices.isLocked
+        say(self.ui.notesLabel, "\n".join(self.choices.notes()))
+        isFree, roi = not self.choices.isLocked, self.choices.roiNode
         self.ui.inputSelector.enabled = self.ui.roiSelector.enabled = isFree
         self.ui.fitRoiButton.enabled = isFree and self.choices.measuredBox() is not None
-        self.ui.fitRoiButton.text = (
-            _("Fit to field of view") if self.choices.roiNode else _("Create around field of view")
-        )
+        self.ui.fitRoiButton.text = _("Fit to field of view") if roi else _("Create around field of view")
+        name = roi.GetName() if roi else _("whole volume")
+        self.ui.roiSection.text = _("Region of interest: {name}").format(name=name)
+
+    def onNodeAdded(self, node: slicer.vtkMRMLNode) -> None:
+        """The first scan that is loaded is chosen."""
+        if self.parameters is not None and self.choices.inputNode is None and isScan(node):
+            self.parameters.inputVolume = node
 
     def onFitRoi(self, checked: bool = False) -> None:
         box = self.choices.measuredBox()
@@ -59,6 +57,7 @@ class InputSection(Section):
             name = slicer.mrmlScene.GenerateUniqueName(_("{volume} ROI").format(volume=volumeNode.GetName()))
             roiNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
             roiNode.CreateDefaultDisplayNodes()
+            roiNode.GetDisplayNode().SetFillVisibility(False)  # it would tint the gray values that are looked at
         fitRoi(roiNode, volumeNode, box)
         self.parameters.roi = roiNode
         self.changed.emit()

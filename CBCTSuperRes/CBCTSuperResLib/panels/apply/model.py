@@ -1,4 +1,4 @@
-"""The model, in the section Input: which one, what is known of it, and where others come from."""
+"""The model: which one, what is known of it, and where others come from."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ...jobs.job import Job
 from ...models.card import ModelCard, read_card
 from ...models.folder import adopt_model, is_model_file
 from .. import dialogs
-from ..section import Section, Signal, signalsBlocked
+from ..section import Section, Signal, plainToolTip, say, signalsBlocked
 from .card_html import cardHtml
 from .choices import ApplyChoices, modelsFolder
-from .texts import cardText
+from .texts import cardText, voxelsText
 
 
 class ModelSection(Section):
@@ -30,7 +30,7 @@ class ModelSection(Section):
         super().__init__(ui, choices)
         self.logged = Signal()
         self._task: Job | None = None
-        self._message = ""  # shown instead of the card, until another model is chosen
+        self._message = ""  # how far an import is, and why there is none
         ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         ui.modelDetailsButton.connect("clicked(bool)", self.onDetails)
         ui.importModelButton.connect("clicked(bool)", self.onImportOrCancel)
@@ -48,17 +48,19 @@ class ModelSection(Section):
         with signalsBlocked(self.ui.modelSelector):
             self.ui.modelSelector.clear()
             for card in self.choices.cards:
-                self.ui.modelSelector.addItem(card.title or card.name)
+                self.ui.modelSelector.addItem(card.label)
 
     def refresh(self) -> None:
         card, text = self.choices.card(), ""
         if card is not None:
-            text = cardText(card)
+            text = voxelsText(card)
         elif self.parameters is not None:
             text = _("The model {name} is not installed.").format(name=self.parameters.model)
         with signalsBlocked(self.ui.modelSelector):
             self.ui.modelSelector.currentIndex = self.choices.cards.index(card) if card else -1
-        self.ui.modelLabel.text = self._message or text
+        self.ui.modelLabel.text = text
+        say(self.ui.importLabel, self._message)
+        self.ui.modelSelector.toolTip = plainToolTip(f"{card.title}\n{cardText(card)}" if card else text)
         self.ui.modelSelector.enabled = not self.choices.isLocked
         self.ui.modelDetailsButton.enabled = card is not None
         self.ui.importModelButton.text = _("Cancel import") if self.isBusy else _("Import model…")
@@ -67,7 +69,7 @@ class ModelSection(Section):
     def poll(self) -> None:
         self._task.poll()
         self._message = self._task.message or _("Importing")
-        self.ui.modelLabel.text = self._message
+        say(self.ui.importLabel, self._message)
         if self._task.isFinished:
             self._end()
 

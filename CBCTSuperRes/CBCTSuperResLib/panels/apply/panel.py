@@ -12,6 +12,7 @@ from ..panel import Panel
 from .advanced import AdvancedSection, LogSection
 from .batch import BatchSection
 from .choices import ApplyChoices
+from .evaluation import EvaluationSection
 from .input import InputSection
 from .model import ModelSection
 from .parameters import ApplyParameters
@@ -42,6 +43,7 @@ class ApplyPanel(Panel):
         self.input, self.window = InputSection(ui, choices), WindowSection(ui, choices)
         self.model, self.preview = ModelSection(ui, choices), PreviewSection(ui, choices)
         self.run, self.result = RunSection(ui, choices, logic), ResultSection(ui, choices, logic)
+        self.evaluation = EvaluationSection(ui, choices, logic, lambda: self.result.result)
         self.batch = BatchSection(ui, choices, logic)
         self.advanced, self.log = AdvancedSection(ui, choices), LogSection(ui, choices)
         self.setSections(
@@ -51,6 +53,7 @@ class ApplyPanel(Panel):
             self.preview,
             self.run,
             self.result,
+            self.evaluation,
             self.advanced,
             self.batch,
             self.log,
@@ -71,6 +74,7 @@ class ApplyPanel(Panel):
 
     def refresh(self, caller=None, event=None) -> None:
         self._watch.follow([self.choices.inputNode, self.choices.roiNode])
+        self.choices.followInput()
         if self.choices.inputNode is None:
             self.choices.forget()
         self.choices.isLocked = self.run.isBusy or self.batch.isBusy

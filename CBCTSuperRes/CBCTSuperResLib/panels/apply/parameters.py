@@ -148,6 +148,7 @@ class ApplyParameters:
 
     outputVolume: vtkMRMLScalarVolumeNode
     planes: Planes = Planes.axial
+    referenceVolume: vtkMRMLScalarVolumeNode
 
     previewView: str = ""
     previewFade: Annotated[float, WithinRange(0.0, 100.0)] = 100.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -17,10 +18,11 @@ from .choices import ApplyChoices
 from .parameters import Planes
 
 AXIAL = 2
+TIDY_INTERVAL_MS = 5000
 
 
 class PreviewSection(Section):
-    """The button Preview, the view that shows it, its fade, and how far it is."""
+    """The button Preview; while it is on, the view that shows it, its opacity, and how far it is."""
 
     def __init__(self, ui, choices: ApplyChoices) -> None:
         super().__init__(ui, choices)
@@ -29,6 +31,9 @@ class PreviewSection(Section):
         self._isTicking = False
         self._views: list[str] = []
         self._layoutObserver = VTKObservationMixin()
+        self._tidyTimer = qt.QTimer()
+        self._tidyTimer.setInterval(TIDY_INTERVAL_MS)
+        self._tidyTimer.connect("timeout()", self.onTidy)
         ui.previewButton.connect("clicked(bool)", self.onSwitched)
         ui.alignViewButton.connect("clicked(bool)", self.onAlignView)
         ui.previewViewSelector.connect("currentIndexChanged(int)", self.onViewChosen)
@@ -46,6 +51,7 @@ class PreviewSection(Section):
         self.remove()
 
     def close(self) -> None:
+        self._tidyTimer.stop()
         self.preview.close()
 
     def remove(self) -> None:
@@ -77,6 +83,7 @@ class PreviewSection(Section):
             try:
                 dialogs.ensurePackages()
                 self.preview.switchOn()
+                self._tidyTimer.start()
             except SuperResError as error:
                 self._problem = error
         self.changed.emit()
@@ -90,6 +97,11 @@ class PreviewSection(Section):
         if sliceNode is not None and inputNode is not None:
             sliceNode.RotateToVolumePlane(inputNode)
 
+    def onTidy(self) -> None:
+        """A process that nobody asked for two minutes has left; its files go now."""
+        if not self.isBusy and not self.preview.tidyUp():
+            self._tidyTimer.stop()
+
     def onLayoutChanged(self, caller=None, event=None) -> None:
         self.refresh()
 
@@ -102,7 +114,7 @@ class PreviewSection(Section):
     def _subject(self) -> Subject:
         volume, card, sliceNode = self.choices.volume(), self.choices.installedCard(), self._sliceNode()
         if sliceNode is None:
-            raise InputError(_("There is no slice view."), _("Choose a layout with slice views."))
+            raise InputError(_("The layout shows no slice view."), _("Choose a layout with slice views."))
         return Subject(sliceNode, self.choices.inputNode, volume, card.path.absolute(), self.choices.options())
 
     def _sliceNode(self) -> slicer.vtkMRMLSliceNode | None:
@@ -133,8 +145,10 @@ class PreviewSection(Section):
         self.ui.previewButton.text = _("Stop preview") if isOn else _("Preview")
         self.ui.previewViewSelector.enabled = bool(self._views)
         self.ui.alignViewButton.visible = isOn and isinstance(problem, TiltedView)
-        lines = [str(problem)] if problem else [self._progressText(), self._crosshairText(), self._planesText()]
+        told = [self._progressText(), self._turnedText(), self._crosshairText(), self._planesText()]
+        lines = [str(problem)] if problem else told
         self.ui.previewLabel.text = "\n".join(line for line in lines if line)
+        self.ui.previewFrame.visible = isOn or problem is not None
 
     def _progressText(self) -> str:
         preview = self.preview
@@ -150,6 +164,13 @@ class PreviewSection(Section):
         if preview.isStarting:
             return _("Starting; the first time, this takes some seconds.")
         return _("Computing.")
+
+    def _turnedText(self) -> str:
+        sliceNode, degrees = self._sliceNode(), self.preview.turned
+        if not self.preview.isOn or not degrees or sliceNode is None:
+            return ""
+        text = _("The view {view} was turned by {degrees:.0f} degrees, into the slices of the scan.")
+        return text.format(view=sliceNode.GetName(), degrees=degrees)
 
     def _crosshairText(self) -> str:
         seen = self.preview.seen

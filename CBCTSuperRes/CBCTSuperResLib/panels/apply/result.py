@@ -9,7 +9,7 @@ from ...core.errors import SuperResError
 from ...scene.jobs import DifferenceJob
 from ...scene.logic import SuperResLogic
 from ...scene.nodes import disagreementOf, inputOf, reportOf
-from ..section import Section, Signal, fitColumns, logError, offer, plainToolTip, say, showCell
+from ..section import Section, Signal, fitHeight, logError, offer, plainToolTip, say, showCell
 from .choices import ApplyChoices
 from .comparison import Comparison
 from .texts import resultText, warningsText
@@ -38,9 +38,10 @@ class ResultSection(Section):
         self._latest: Node | None = None
         self._described: tuple | None = None
         self._marks = ""  # the volume whose threshold the slider is set to
-        fitColumns(ui.qualityTable)
+        fitHeight(ui.qualityTable)
         ui.compareButton.connect("clicked(bool)", self.onCompare)
         ui.fadeButton.connect("clicked(bool)", self.onFade)
+        ui.splitButton.connect("clicked(bool)", self.onSplit)
         ui.fadeSlider.connect("valueChanged(double)", self.onFaded)
         ui.backButton.connect("clicked(bool)", self.onBack)
         ui.disagreementButton.connect("clicked(bool)", self.onMark)
@@ -59,13 +60,18 @@ class ResultSection(Section):
                 return node
         return None
 
+    def bind(self) -> None:
+        """A scene may have been saved while marks were shown; they can be taken off."""
+        if self.result is not None:
+            self.comparison.takeUp(self.result)
+
     def show(self, outputNode: Node) -> None:
         """A run has filled this node."""
         self._latest = outputNode
         mode = self.comparison.mode
         self.comparison.end()
         slicer.util.setSliceViewerLayers(background=outputNode)
-        if mode in ("side by side", "fade"):
+        if mode in ("side by side", "fade", "split"):
             self._compare(mode)
         self.refresh()
 
@@ -85,6 +91,11 @@ class ResultSection(Section):
         offer(self.ui.compareButton, noInput or noViews, hint)
         hint = _("Show the result over its input in all slice views and fade from one to the other.")
         offer(self.ui.fadeButton, noInput or noViews, hint)
+        hint = _(
+            "Show input and result in the same views, divided by a line that is dragged with the mouse: the input left "
+            "of it, the result right."
+        )
+        offer(self.ui.splitButton, noInput or noViews, hint)
         self.ui.fadeLabel.visible = self.ui.fadeSlider.visible = self.comparison.mode == "fade"
         self.ui.backButton.enabled = bool(self.comparison.mode)
         if self.isBusy:
@@ -115,6 +126,9 @@ class ResultSection(Section):
 
     def onFade(self, checked: bool = False) -> None:
         self._compare("fade")
+
+    def onSplit(self, checked: bool = False) -> None:
+        self._compare("split")
 
     def onFaded(self, percent: float) -> None:
         self.comparison.fade(percent / 100)
@@ -153,6 +167,8 @@ class ResultSection(Section):
         self.comparing.emit()
         if mode == "fade":
             self.comparison.showFade(scan, result, self.ui.fadeSlider.value / 100)
+        elif mode == "split":
+            self.comparison.showSplit(scan, result)
         else:
             self.comparison.showSideBySide(scan, result)
         self.refresh()
@@ -212,5 +228,6 @@ class ResultSection(Section):
             text = _("{name}: gray where nothing was added, brighter or darker where the result is.")
             self.ui.differenceLabel.text = text.format(name=job.outputVolume.GetName())
             if not self.comparison.mode:
-                slicer.util.setSliceViewerLayers(background=job.outputVolume)
+                self.comparing.emit()
+                self.comparison.showDifference(job.outputVolume)
         self.changed.emit()

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import qt
 from slicer.i18n import tr as _
 
-from ...core.errors import SuperResError
+from ...core.errors import Cancelled, SuperResError
 from ...core.progress import duration_text
 from ...scene.jobs import SuperResJob
 from ...scene.logic import SuperResLogic
 from .. import dialogs
-from ..section import Section, Signal, logError, offer
+from ..section import Section, Signal, logError, offer, plainToolTip, say
 from .choices import ApplyChoices
 from .parameters import Planes
-from .texts import optionsText, planText
+from .texts import optionsText, planDetails, planText
+
+ICON_SIZE = 16
 
 
 class RunSection(Section):
-    """The size, memory and time of the result beforehand; the button Apply, which becomes Cancel; the outcome.
+    """The size and time of the result beforehand; the button Apply, which becomes Cancel; the outcome.
+
+    Beside Apply stands one of these: how far the run is; what went wrong, with an icon; why Apply cannot run, with an
+    icon; what came of the last run.
 
     Attributes
     ----------
@@ -36,8 +42,10 @@ class RunSection(Section):
         self.logic = logic
         self.job: SuperResJob | None = None
         self.started, self.done, self.logged = Signal(), Signal(), Signal()
-        self._stage = ""
+        self._stage, self._isCancelling = "", False
+        self._outcome, self._error = "", ""
         ui.applyButton.connect("clicked(bool)", self.onApplyOrCancel)
+        ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onInputChanged)
 
     @property
     def isBusy(self) -> bool:
@@ -49,9 +57,13 @@ class RunSection(Section):
         if self.isBusy:
             self.ui.applyButton.text = _("Cancel")
             offer(self.ui.applyButton, "", _("Stop computing; nothing is changed."))
-        else:
-            self.ui.applyButton.text = _("Apply")
-            offer(self.ui.applyButton, self.choices.problem(), _("Compute the super-resolved volume."))
+            return
+        problem = self.choices.problem()
+        self.ui.applyButton.text = _("Apply")
+        offer(self.ui.applyButton, problem, _("Compute the super-resolved volume."))
+        isWorthSaying = problem and self.choices.inputNode is not None and not self.choices.isLocked
+        error = self._error or (problem if isWorthSaying else "")
+        self._say(error or self._outcome, isError=bool(error))
 
     def poll(self) -> None:
         self.job.poll()
@@ -60,48 +72,66 @@ class RunSection(Section):
             self._end()
 
     def close(self) -> None:
-        """End a run at once, for instance because the scene closes."""
+        """End a run at once, for instance because the scene closes; what came of the last one is history."""
         if self.job:
             self.job.close()
             self._end()
+        self._outcome = self._error = ""
+        self._say("")
+
+    def onInputChanged(self, node) -> None:
+        """What was said of a run of another scan no longer matters."""
+        if not self.isBusy:
+            self._outcome = self._error = ""
+            self.refresh()
 
     def onApplyOrCancel(self, checked: bool = False) -> None:
         if self.job:
+            self._isCancelling = True
             self.job.cancel()
             self._showProgress()
             return
+        if not self._mayReplace():
+            return
+        self._outcome = self._error = ""
         try:
             dialogs.ensurePackages()
             self.started.emit()
             self._start()
         except SuperResError as error:
-            self._showError(error)
+            self._fail(error)
             return
-        self._stage = ""
+        self._stage, self._isCancelling = "", False
         self._showProgress()
         self.changed.emit()
 
+    def _mayReplace(self) -> bool:
+        """Whether the output may be filled; a volume that is not of our making is not replaced without a question."""
+        scan = self.choices.scanToReplace()
+        if scan is None:
+            return True
+        question = _("{name} is no result of this module. Apply replaces what is in it.")
+        return dialogs.confirm(_("Apply"), question.format(name=scan.GetName()), _("Replace"))
+
     def _showOutput(self) -> None:
-        card, text = self.choices.card(), ""
+        card, text, details = self.choices.card(), "", ""
         isSlicewise = card is None or card.spec.dimensions == 2
         if self.choices.inputNode is not None:
             try:
-                text = planText(self.choices.plan())
-            except SuperResError as error:
-                text = str(error)
+                plan = self.choices.plan()
+                text, details = planText(plan), planDetails(plan)
+            except SuperResError:
+                pass  # beside Apply it is told
         self.ui.outputLabel.text = text
+        self.ui.outputLabel.toolTip = plainToolTip(details or _("Predicted size, spacing and time of the result."))
         self.ui.planesSelector.enabled = isSlicewise and not self.choices.isLocked
         self.ui.outputSelector.enabled = not self.choices.isLocked
-        if self.parameters is None:
-            self.ui.planesLabel.text = ""
-        elif not isSlicewise:
-            self.ui.planesLabel.text = _("This model makes voxels finer along all three axes.")
-        elif self.parameters.planes is Planes.axial:
-            self.ui.planesLabel.text = _("More rows and columns; the number of slices stays.")
-        else:
-            self.ui.planesLabel.text = _(
-                "More rows, columns and slices: axial, coronal and sagittal planes are computed and joined."
-            )
+        hint = _("More rows, columns and slices: axial, coronal and sagittal planes are computed and joined.")
+        if not isSlicewise:
+            hint = _("This model makes voxels finer along all three axes.")
+        elif self.parameters is None or self.parameters.planes is Planes.axial:
+            hint = _("More rows and columns; the number of slices stays.")
+        self.ui.planesSelector.toolTip = hint
 
     def _start(self) -> None:
         node, card, options = self.choices.inputNode, self.choices.card(), self.choices.options()
@@ -112,9 +142,9 @@ class RunSection(Section):
 
     def _showProgress(self) -> None:
         self.ui.progressBar.value = round(100 * self.job.fraction)
-        rest = duration_text(self.job.remaining)
-        left = ", " + _("{duration} left").format(duration=rest) if rest and not self.job.isFinished else ""
-        self.ui.statusLabel.text = self.job.message + left
+        rest = "" if self._isCancelling or self.job.isFinished else duration_text(self.job.remaining)
+        left = ", " + _("{duration} left").format(duration=rest) if rest else ""
+        self._say(self.job.message + left)
         stage = self.job.message.partition(":")[0]
         if stage != self._stage:
             self._stage = stage
@@ -126,17 +156,28 @@ class RunSection(Section):
         for warning in job.warnings:
             self.logged.emit(warning)
         if job.error:
-            self._showError(job.error)
+            self._fail(job.error)
         else:
             if self.parameters is not None:
                 self.parameters.outputVolume = job.outputVolume
-            done = _("Done: {name}").format(name=job.outputVolume.GetName())
-            self.ui.statusLabel.text = "\n".join([done, *job.warnings])
-            self.logged.emit(done)
+            self._outcome = _("Done: {name}").format(name=job.outputVolume.GetName())
+            self.logged.emit(self._outcome)
             self.done.emit(job)
         self.changed.emit()
 
-    def _showError(self, error: SuperResError) -> None:
-        self.ui.statusLabel.text = str(error)
+    def _fail(self, error: SuperResError) -> None:
+        if isinstance(error, Cancelled):
+            self._outcome = str(error)
+        else:
+            self._error = str(error)
+        self._say(str(error), isError=bool(self._error))
         self.logged.emit(f"{error}\n{getattr(error, 'detail', '')}".strip())
         logError(error)
+
+    def _say(self, text: str, isError: bool = False) -> None:
+        icon = self.ui.statusIcon
+        if isError and icon.isHidden():
+            image = icon.style().standardIcon(qt.QStyle.SP_MessageBoxWarning)
+            icon.setPixmap(image.pixmap(ICON_SIZE, ICON_SIZE))
+        icon.visible = isError
+        say(self.ui.statusLabel, text)

@@ -21,12 +21,13 @@ from ...models.card import ModelCard
 from ...scan.window_choice import WindowChoice
 from ...scene.nodes import inputOf
 
+SAID_OUTSIDE = 0.001  # share of what was measured that is worth a word
+
 
 def volumeText(volume: Volume) -> str:
-    """ "400 x 400 x 280, 0.3 x 0.3 x 0.3 mm, int16, 90 MB"."""
-    size = " x ".join(map(str, volume.grid.size))
-    spacing = " x ".join(f"{s:.3g}" for s in volume.spacing)
-    return f"{size}, {spacing} mm, {volume.voxels.dtype}, {readable(volume.voxels.nbytes)}"
+    """ "400 x 400 x 280 voxels of 0.3 mm, int16, 90 MB"."""
+    size = _gridText(volume.grid.size, volume.spacing)
+    return f"{size}, {volume.voxels.dtype}, {readable(volume.voxels.nbytes)}"
 
 
 def cardText(card: ModelCard) -> str:
@@ -41,33 +42,70 @@ def cardText(card: ModelCard) -> str:
     return _("Model {name}: {facts}").format(name=card.name, facts=", ".join(facts))
 
 
+def voxelsText(card: ModelCard) -> str:
+    """For which voxels a model was trained; "" if it does not tell."""
+    if not card.voxel_size_mm:
+        return ""
+    smallest, largest = card.voxel_size_mm
+    return _("For voxels of {lo:g} to {hi:g} mm").format(lo=smallest, hi=largest)
+
+
+def windowLine(preset: str, choice: WindowChoice) -> str:
+    """A window in a line: "Window: 139 to 2514, fits (automatic)"."""
+    window, verdict = choice.window, _("fits")
+    if choice.warnings:
+        verdict = _("leaves out {percent:.0f} %").format(percent=100 * choice.clipped_share)
+    text = _("Window: {lo} to {hi}, {verdict} ({preset})")
+    preset = preset[:1].lower() + preset[1:] if preset[1:2].islower() else preset
+    return text.format(preset=preset, lo=f"{window.lo:.5g}", hi=f"{window.hi:.5g}", verdict=verdict)
+
+
 def windowText(choice: WindowChoice) -> str:
-    """Why a window was chosen, how much of what was measured is outside of it, and what to beware of."""
-    clipped = _("Outside the window: {below:.1f} % darker, {above:.1f} % brighter.").format(
-        below=100 * choice.clipped_below, above=100 * choice.clipped_above
-    )
-    return "\n".join([choice.reason, clipped, *choice.warnings])
+    """Why a window was chosen, and what lies outside of it."""
+    window, levels, outside = choice.window, choice.levels, []
+    if choice.clipped_below >= SAID_OUTSIDE:
+        outside.append(_("air and soft tissue") if levels.soft < window.lo else _("air"))
+    if choice.clipped_above >= SAID_OUTSIDE:
+        outside.append(_("bone and enamel") if levels.bone > window.hi else _("enamel and metal"))
+    if not outside:
+        return f"{choice.reason}\n" + _("All of the scan lies within it.")
+    text = _("{percent:.1f} % of the scan lie outside of it ({tissues}) and are only interpolated.")
+    tissues = _(" and ").join(outside)
+    return f"{choice.reason}\n" + text.format(percent=100 * choice.clipped_share, tissues=tissues)
 
 
 def planText(plan: Plan) -> str:
-    """Size, spacing, memory and time of a result that is not there yet."""
-    text = _("{size}, {spacing} mm, {bytes}; about {duration} and {memory} of memory")
-    if not plan.seconds_are_measured:
-        text += _(" (the time is a guess until the model has run here)")
+    """Size, spacing and time of a result that is not there yet."""
+    text = (
+        _("{size}, {bytes}; about {duration}") if plan.seconds_are_measured else _("{size}, {bytes}; {duration} or so")
+    )
     return text.format(
-        size=" x ".join(map(str, plan.grid.size)),
-        spacing=" x ".join(f"{s:.3g}" for s in plan.grid.spacing),
+        size=_gridText(plan.grid.size, plan.grid.spacing),
         bytes=readable(plan.output_bytes),
         duration=duration_text(plan.seconds),
-        memory=readable(plan.memory_bytes),
     )
+
+
+def planDetails(plan: Plan) -> str:
+    """What a run will take, and how sure that is."""
+    text = _("At the peak, about {memory} of memory.").format(memory=readable(plan.memory_bytes))
+    if plan.seconds_are_measured:
+        return _("The time is that of earlier runs of this model on this computer.") + " " + text
+    return _("The time is a guess until the model has run on this computer.") + " " + text
+
+
+def _gridText(size, spacing) -> str:
+    """ "400 x 400 x 280 voxels of 0.3 mm", or of three spacings."""
+    sides = [f"{s:.3g}" for s in spacing]
+    sides = sides[:1] if len(set(sides)) == 1 else sides
+    return _("{size} voxels of {spacing} mm").format(size=" x ".join(map(str, size)), spacing=" x ".join(sides))
 
 
 def optionsText(options: Options) -> str:
     """The options that are not the usual ones."""
     usual = Options().to_json()
     chosen = [f"{name} {value}" for name, value in options.to_json().items() if value != usual[name]]
-    return ", ".join(chosen) or _("usual options")
+    return ", ".join(chosen) or _("no option changed")
 
 
 def resultText(node: slicer.vtkMRMLScalarVolumeNode, report: dict) -> str:

@@ -7,6 +7,7 @@ from math import ceil, log10
 import numpy as np
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
 from ...scan.overview import Overview
@@ -14,7 +15,7 @@ from ...scan.window import Window
 from ..section import Section, signalsBlocked
 from .choices import ApplyChoices
 from .parameters import WindowPreset
-from .texts import windowText
+from .texts import windowLine, windowText
 
 BINS = 160
 HEIGHT = 56
@@ -28,18 +29,23 @@ class WindowSection(Section):
         super().__init__(ui, choices)
         self._limits: tuple[Overview, float, float] | None = None
         ui.windowRange.connect("valuesChanged(double,double)", self.onRangeMoved)
+        ui.windowRange.spinBoxAlignment = qt.Qt.AlignBottom  # so that the slider is as wide as the histogram above
+        handle = ui.windowRange.style().pixelMetric(qt.QStyle.PM_SliderLength)
+        ui.histogramLabel.setContentsMargins(handle // 2, 0, handle - handle // 2, 0)
 
     def refresh(self) -> None:
-        choice, text = None, ""
+        choice, text, line = None, "", _("Window")
         if self.choices.inputNode is not None:
             try:
                 choice = self.choices.window()
                 text = windowText(choice)
+                line = windowLine(WindowPreset.label(self.parameters.windowPreset), choice)
             except SuperResError as error:
                 text = str(error)
         if choice is not None:
             self._show(choice.window, self.choices.overview())
         self.ui.windowLabel.text = text
+        self.ui.windowSection.text = line
         self.ui.histogramLabel.visible = choice is not None
         self.ui.windowRange.enabled = choice is not None and not self.choices.isLocked
         self.ui.windowPresetSelector.enabled = not self.choices.isLocked
@@ -90,7 +96,7 @@ def drawHistogram(label, seen: Overview, limits: tuple[float, float], window: tu
     limits : (low, high)
         Grey values at the left and right edge.
     window : (low, high)
-        What is highlighted.
+        What is highlighted, with a line at either end.
     """
     heights = np.log1p(seen.histogram(*limits, BINS))
     heights = np.rint(heights / max(heights.max(), 1e-9) * (HEIGHT - 2)).astype(int)
@@ -104,5 +110,9 @@ def drawHistogram(label, seen: Overview, limits: tuple[float, float], window: tu
     painter.begin(pixmap)
     for number, (height, isInside) in enumerate(zip(heights, inside, strict=True)):
         painter.fillRect(qt.QRect(2 * number, HEIGHT - int(height), 2, int(height)), brushes[bool(isInside)])
+    ends = qt.QBrush(palette.color(qt.QPalette.Text))
+    for value in window:
+        place = round(2 * BINS * (value - limits[0]) / (limits[1] - limits[0]))
+        painter.fillRect(qt.QRect(min(max(place - 1, 0), 2 * BINS - 2), 0, 2, HEIGHT), ends)
     painter.end()
     label.setPixmap(pixmap)
