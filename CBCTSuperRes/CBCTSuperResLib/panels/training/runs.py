@@ -143,7 +143,7 @@ class RunsSection(Section):
     def _fill(self) -> None:
         """Write the list; rows stay where they are as long as the runs are the same."""
         texts, runList = [listText(run) for run in self._runs], self.ui.runList
-        runList.visible = bool(texts)
+        runList.visible = self.ui.runsWidget.visible = bool(texts)
         with signalsBlocked(runList):
             if runList.count != len(texts):
                 runList.clear()
