@@ -95,7 +95,11 @@ def test_what_is_asked_for_beside_it_is_beside_it(scan, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_takes_the_series_with_it(scan, tmp_path, monkeypatch):
-    monkeypatch.setattr(file.json, "dumps", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    def fail(report):
+        assert (tmp_path / "out").is_dir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(file, "json_text", fail)
     with pytest.raises(OutputError):
         apply_to_file(scan, tmp_path / "out", stub_model(CubicTwice()), OPTIONS, as_dicom=True, **JANE)
     assert [name for name in names(tmp_path) if not name.endswith(".lock")] == ["scan.nrrd"]

@@ -223,7 +223,7 @@ def _described(dataset: Dataset, path: Path, stream: BinaryIO) -> DicomFile:
         raise InputError(f"{path.name} is no image ({kind}).", "Give DICOM images.")
     _check_photometric(dataset, path)
     syntax = UID(str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian)))
-    if not syntax.is_transfer_syntax or syntax.is_private:
+    if syntax.is_private or not syntax.is_transfer_syntax:
         raise InputError(f"{path.name} is encoded in an unknown way (Transfer Syntax {syntax}).", EXPORT)
     layout = _layout(dataset, path, stream, syntax)
     file = DicomFile(
