@@ -181,7 +181,7 @@ def test_differences_are_red_above_and_blue_below():
 def test_a_model_is_measured_against_cubic_interpolation_of_a_simulated_scan(tmp_path, scans, model):
     fine, _ = scans
     fine.write(tmp_path / "jaw.nrrd")
-    report = run(tmp_path, "--hr", tmp_path / "jaw.nrrd", "--model", model)
+    report = run(tmp_path, "--hr", tmp_path / "jaw.nrrd", "--model", model, "--window", "model")
     assert report["methods"] == ["cubic", "stub"]
     unit = np.clip((fine.voxels.astype(np.float32) - WINDOW[0]) / 20000, 0, 1)
     coarse = P2.degrade(unit)
@@ -190,7 +190,7 @@ def test_a_model_is_measured_against_cubic_interpolation_of_a_simulated_scan(tmp
     assert value(report, "cubic", "psnr") == pytest.approx(expected, abs=0.01)
     assert value(report, "stub", "psnr") == pytest.approx(expected, abs=0.02)
     assert "simulated (P2)" in notes(report) and report["scans"][0]["quality"]["stub"]["figures"]
-    again = run(tmp_path, "--hr", tmp_path / "jaw.nrrd", "--model", model)
+    again = run(tmp_path, "--hr", tmp_path / "jaw.nrrd", "--model", model, "--window", "model")
     again["scans"][0].pop("quality"), report["scans"][0].pop("quality")
     assert again == report
 
