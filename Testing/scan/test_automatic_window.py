@@ -197,6 +197,7 @@ def test_metal_that_is_far_brighter_than_enamel_stays_outside_and_enamel_inside(
             window = window_of(Drawn(crowned, drawn.darkest, drawn.brightest, drawn.objects))
             assert drawn.brightest <= window.hi < gain * 3200 + offset
             assert window.clipped_share(drawn.voxels[drawn.objects]) <= MOST_CUT_OFF
+            assert "all that the scan shows but metal." in choose_window(crowned, None, "auto", None).reason
 
 
 def test_metal_that_hardly_widens_the_window_stays_inside_as_it_may_be_enamel():

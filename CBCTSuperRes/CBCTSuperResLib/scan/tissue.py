@@ -52,12 +52,15 @@ class TissueExtent:
     dark, bright : ndarray, 1-D
         Grey values of the darkest and of the brightest of the three classes that Otsu's criterion separates best. In a
         scan of inverted contrast air is the brightest.
+    has_metal : bool
+        Whether metal (in inverted contrast, its opposite) was left out.
     """
 
     lowest: float
     highest: float
     dark: np.ndarray
     bright: np.ndarray
+    has_metal: bool = False
 
     @property
     def width(self) -> float:
@@ -82,8 +85,7 @@ def tissue_extent(sample: np.ndarray) -> TissueExtent:
     would make the span more than twice as wide: up to there a network loses less than 1 dB of what it gains, whereas
     bone or enamel taken for metal loses everything.
     """
-    metal = _sure_metal(sample)
-    inverted = _sure_metal(-sample)
+    whole, metal, inverted = sample, _sure_metal(sample), _sure_metal(-sample)
     if metal is not None:
         sample = sample[sample < metal]
     if inverted is not None:
@@ -94,7 +96,7 @@ def tissue_extent(sample: np.ndarray) -> TissueExtent:
     few = _RAREST / 10  # of the whole: where something small and faint is no class of its own
     lowest = min(np.quantile(dark, _RAREST, method="lower"), np.quantile(sample, few, method="lower"))
     highest = max(np.quantile(bright, 1 - _RAREST, method="higher"), np.quantile(sample, 1 - few, method="higher"))
-    return TissueExtent(float(lowest), float(highest), dark, bright)
+    return TissueExtent(float(lowest), float(highest), dark, bright, has_metal=sample is not whole)
 
 
 def _sure_metal(sample: np.ndarray) -> float | None:

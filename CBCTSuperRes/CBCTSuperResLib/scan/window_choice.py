@@ -140,7 +140,8 @@ def _chosen(
         reason = f"{against}the window {matched} was estimated from the scan's tissue levels."
         return _described(matched, _capitalized(reason), sample, levels)
     automatic = _window_around(extent)
-    reason = f"{against}the window {automatic} was chosen: it holds all tissues, from air to enamel."
+    but = " but metal" if extent.has_metal else ""
+    reason = f"{against}the window {automatic} was chosen, which holds all that the scan shows{but}."
     return _described(automatic, _capitalized(reason), sample, levels)
 
 
