@@ -184,9 +184,9 @@ def test_the_graphics_card_is_refused_where_there_is_none_and_no_terminal_is_spo
     from CBCTSuperResLib.panels.apply.parameters import Device
 
     choices.parameters.device = Device.gpu
-    monkeypatch.setattr(module, "has_graphics_card", lambda: False)
+    monkeypatch.setattr(module, "count_gpus", lambda: 0)
     assert "no graphics card" in choices.problem() and "--" not in choices.problem()
-    monkeypatch.setattr(module, "has_graphics_card", lambda: True)
+    monkeypatch.setattr(module, "count_gpus", lambda: 1)
     assert choices.problem() == ""
 
 

@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
-from ...core.graphics import has_graphics_card
+from ...core.gpus import count_gpus
 from .. import dialogs
 from ..section import Section, Signal
 from .choices import ApplyChoices, modelsFolder, setModelsFolder
@@ -61,7 +61,7 @@ class AdvancedSection(Section):
 
     def _offerGraphicsCard(self) -> None:
         """Grey out the graphics card where there is none."""
-        selector, there = self.ui.deviceSelector, has_graphics_card()
+        selector, there = self.ui.deviceSelector, count_gpus() > 0
         item = selector.model().item(selector.findText(Device.label(Device.gpu)))
         if item is not None and item.isEnabled() != there:
             item.setEnabled(there)

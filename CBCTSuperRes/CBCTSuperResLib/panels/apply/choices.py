@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from ...apply.plan import Plan, make_plan, spacing_suspicion
 from ...core.errors import DeviceError, ModelError, OptionError, SuperResError
-from ...core.graphics import has_graphics_card
+from ...core.gpus import count_gpus
 from ...core.options import Options
 from ...io.volume import Volume
 from ...models.card import ModelCard
@@ -265,7 +265,7 @@ class ApplyChoices:
         return ""
 
     def _checkDevice(self) -> None:
-        if self.parameters.device is Device.gpu and not has_graphics_card():
+        if self.parameters.device is Device.gpu and not count_gpus():
             what = _("This computer has no graphics card (NVIDIA) that can compute.")
             raise DeviceError(what, _("Choose another device under Advanced."))
 

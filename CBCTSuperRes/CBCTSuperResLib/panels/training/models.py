@@ -107,7 +107,7 @@ class ModelsSection(TaskSection):
         with signalsBlocked(self.ui.modelList):
             self.ui.modelList.clear()
             for one in self._entries:
-                self.ui.modelList.addItem(one.name if one.card else _("{name} (unusable)").format(name=one.name))
+                self.ui.modelList.addItem(one.card.label if one.card else _("{name} (unusable)").format(name=one.name))
         self._select(entry.path if entry else None)
 
     def choose(self, path: str) -> None:
