@@ -137,6 +137,15 @@ def test_labels_before_fields_end_with_a_colon_and_belong_to_the_field(module):
 
 
 @both_modules
+def test_no_text_that_wraps_lies_in_a_form(module):
+    """The form layout of Qt takes heights of its rows from another width, so that texts below long ones are cut off."""
+    root = ElementTree.parse(UI_FILES[module]).getroot()
+    forms = [layout for layout in root.iter("layout") if layout.get("class") == "QFormLayout"]
+    wrapping = [w.get("name") for form in forms for w in form.iter("widget") if text_of(w, "wordWrap") == "true"]
+    assert forms and not [name for name in wrapping if "Table" not in name], wrapping
+
+
+@both_modules
 def test_texts_are_in_sentence_case_and_wrap(module):
     for widget in widgets_of(UI_FILES[module]):
         text = text_of(widget, "text")

@@ -113,9 +113,7 @@ class UNetSPSR(nn.Module):
         """The slice that is enlarged, (N, 1, H, W); all channels where there are no neighbouring slices."""
         return x[:, self.slices : self.slices + 1] if self.slices else x
 
-    def encode(
-        self, x: Tensor, conditions: dict[str, Tensor] | None = None, gradient: Tensor | None = None
-    ) -> Tensor:
+    def encode(self, x: Tensor, conditions: dict[str, Tensor] | None = None, gradient: Tensor | None = None) -> Tensor:
         """Features (N, 2 nf, H, W) on the input's grid: the trunk's, then the gradient branch's.
 
         The branch advances as the trunk reaches each tap, so that no tap's features are kept waiting.

@@ -135,30 +135,6 @@ class Panel:
         return self._known
 
 
-class WrappedTexts(qt.QObject):
-    """Keeps every label whose text wraps as high as the text is at the label's width.
-
-    Layouts in a scroll area reckon with the height at the width that a label would like to have: below a long text,
-    things would be drawn over each other.
-    """
-
-    def __init__(self, widget) -> None:
-        qt.QObject.__init__(self)
-        self._labels = [(label, label.parent()) for label in widget.findChildren(qt.QLabel) if label.wordWrap]
-        for label, parent in self._labels:
-            label.installEventFilter(self)
-            parent.installEventFilter(self)  # which is asked for a new layout when a text has changed
-
-    def eventFilter(self, watched, event) -> bool:
-        if event.type() in (qt.QEvent.Resize, qt.QEvent.LayoutRequest):
-            for label, parent in self._labels:
-                if watched in (label, parent):
-                    needed = max(0, label.heightForWidth(label.width))
-                    if label.minimumHeight != needed:
-                        label.minimumHeight = needed
-        return False
-
-
 class Binding:
     """Ties every widget that has the property SlicerParameterName to the field of that name.
 

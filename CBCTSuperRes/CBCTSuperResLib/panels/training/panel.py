@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...scene.training_logic import TrainingLogic
-from ..panel import Panel, WrappedTexts
+from ..panel import Panel
 from .choices import TrainingChoices
 from .data import DataSection
 from .models import ModelsSection, UseModelSection
@@ -30,7 +30,6 @@ class TrainingPanel(Panel):
         super().__init__(widget, logic, TrainingParameters)
         ui, choices = self.ui, TrainingChoices(logic)
         self.choices = choices
-        self._texts = WrappedTexts(widget)
         self.setup, self.data = SetupSection(ui, choices), DataSection(ui, choices)
         self.settings = SettingsSection(ui, choices)
         self.run = RunSection(ui, choices)
