@@ -299,6 +299,13 @@ def test_results_of_an_earlier_batch_are_not_taken_for_scans(scans, tiny_model, 
     assert len(fake_workers) == 3
 
 
+def test_what_is_left_out_is_named_before_the_first_scan(scans, tiny_model, fake_workers, capsys):
+    (scans / "notes.txt").write_text("seen")
+    main(["--input", str(scans), "--output-folder", str(scans / "out"), "--model", str(tiny_model)])
+    printed = capsys.readouterr().out
+    assert printed.index("Left out: notes.txt (no scan)") < printed.index("[1/3]")
+
+
 def test_a_folder_of_slices_is_one_scan_and_a_folder_of_such_folders_is_many(tmp_path):
     for name in ("p1", "p2"):
         (tmp_path / "series" / name).mkdir(parents=True)

@@ -125,6 +125,14 @@ def test_a_folder_is_searched_for_scans(panel, dialogs, scan_file, tmp_path):
     assert len(rows(panel)) == 1 and "Nothing matches" in panel.ui.batchLabel.text
 
 
+def test_what_is_left_out_of_a_folder_is_named(panel, dialogs, scan_file):
+    (scan_file.parent / "notes.txt").touch()
+    dialogs["folder"] = str(scan_file.parent)
+    panel.ui.batchFolderButton.click()
+    assert [name for name, _ in rows(panel)] == [scan_file.name]
+    assert "notes.txt (an empty file)" in panel.ui.batchLabel.text
+
+
 def test_one_after_the_other_and_on_after_a_failure(panel, files, workers):
     panel.ui.planesSelector.currentIndex = 1
     panel.ui.batchStartButton.click()
