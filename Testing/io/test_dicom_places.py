@@ -52,6 +52,22 @@ def test_positions_so_rounded_that_slices_share_them_are_read_with_the_true_spac
     assert np.array_equal(volume.voxels, VOXELS) and volume.spacing == (0.3, 0.3, 0.3)
 
 
+def test_slices_that_share_a_rounded_place_keep_the_order_of_their_numbers(tmp_path):
+    z = [f"{np.floor(0.3 * k + 0.5):.0f}" for k in range(24)]
+
+    def from_the_top(k, dataset):
+        dataset.PixelSpacing, dataset.InstanceNumber = [0.3, 0.3], 24 - k
+
+    def without_order(k, dataset):
+        dataset.PixelSpacing, dataset.InstanceNumber = [0.3, 0.3], 1 + (k * 7) % 24
+
+    write_slices(tmp_path / "top", VOXELS, z, from_the_top)
+    assert np.array_equal(read_volume(tmp_path / "top", spacing=(0.3, 0.3, 0.3)).voxels, VOXELS)
+    write_slices(tmp_path / "mixed", VOXELS, z, without_order)
+    with pytest.raises(InputError, match="at the place of another"):
+        read_volume(tmp_path / "mixed", spacing=(0.3, 0.3, 0.3))
+
+
 def test_rounding_does_not_hide_a_missing_slice(tmp_path):
     z = np.round(5 + 0.125 * np.arange(25), 2)
     kept = np.delete(np.arange(25), 11)

@@ -277,14 +277,14 @@ def _placed(
             "Export them as TIFF slices and give their spacing, or convert them with the scanner's software.",
         )
     right, down, normal = _frame(first)
-    frames = sorted(frames, key=lambda f: (round(float(normal @ f.position), 6), f.file.instance_number or 0, f.index))
+    frames, is_certain = _sorted(frames, normal)
     positions = np.array([frame.position for frame in frames])
     heights = positions @ normal
     decimals = np.where(np.ptp(positions, axis=0) > 0, np.min([frame.rounding for frame in frames], axis=0), 0)
     rounding = float(np.abs(normal) @ decimals)
     origin, step, off = _fitted_line(positions)
     fitted = float(np.linalg.norm(step))
-    given = float(spacing[2]) if spacing and _fits(heights, spacing[2], rounding) else None
+    given = float(spacing[2]) if spacing and is_certain and _fits(heights, spacing[2], rounding) else None
     if given is None:
         _check_gaps(frames, heights, rounding)
         _check_line(frames, off, fitted, rounding, warnings)
@@ -308,6 +308,20 @@ def _placed(
         origin=tuple(origin),
         direction=np.column_stack([right, down, step / distance]),
     )
+
+
+def _sorted(frames: Sequence[DicomFrame], normal: np.ndarray) -> tuple[list[DicomFrame], bool]:
+    """Frames along the normal; whether those that rounding puts at one place are in a certain order, by their numbers.
+
+    Numbers may run up or down, as they do for the others.
+    """
+    heights = np.array([normal @ frame.position for frame in frames])
+    numbers = np.array([(frame.file.instance_number or 0) + frame.index for frame in frames], float)
+    upwards = 1 if (heights - heights.mean()) @ (numbers - numbers.mean()) >= 0 else -1
+    order = np.lexsort((upwards * numbers, heights.round(6)))
+    has_ties = bool((np.diff(heights[order]) < DOUBLED_MM).any())
+    is_certain = not has_ties or bool((np.diff(upwards * numbers[order]) > 0).all())
+    return [frames[n] for n in order], is_certain
 
 
 def _frame(frame: DicomFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
