@@ -306,7 +306,8 @@ class TrainingChoices:
         OptionError
             With all that is wrong.
         """
-        return read_options(self.values())
+        options, problems = self.checkedOptions()
+        return read_options(self.values()) if problems.found else options
 
     def optionsToPlan(self) -> TrainingOptions:
         """Options whose images all exist: what is in the scene is not written only to plan.
@@ -316,6 +317,8 @@ class TrainingChoices:
         OptionError
             With all that is wrong.
         """
+        if not any(isNode(scan) for row in self.rows() for scan in (row.fine, row.coarse)):
+            return self.options()
         values = self.values()
         for phase in USES:
             if any(isNode(scan) for row in self._rowsFor(phase) for scan in (row.fine, row.coarse)):
