@@ -17,6 +17,7 @@ from CBCTSuperResLib.acquisition.phantom import (
     to_grey,
 )
 from CBCTSuperResLib.acquisition.scanner import ALL_AXES, Acquisition, gaussian_blur
+from CBCTSuperResLib.apply.conditions import usual_conditions
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.quality import SLICES, quality_card
@@ -46,7 +47,9 @@ def axes_of(volume, result):
 
 def card_of(volume, result, model=MODEL, options=OPTIONS):
     plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options).with_scan(volume)
-    return quality_card(volume, result, axes_of(volume, result), plan.choice, plan.blanks, model.card)
+    return quality_card(
+        volume, result, axes_of(volume, result), plan.choice, plan.blanks, model.card, usual_conditions(model.card)
+    )
 
 
 def figures(card):
@@ -286,7 +289,8 @@ def test_an_empty_part_of_a_scan_gets_a_card():
 def test_a_roi_is_compared_with_its_part_of_the_scan(scans):
     _, coarse = scans
     roi = ((20, 100), (30, 112), (2, 10))
-    result = super_resolve(coarse, MODEL, replace(OPTIONS, roi=roi))
+    usual = 0.425 * 2.3548 * coarse.spacing[0]  # mm, full width at half maximum
+    result = super_resolve(coarse, MODEL, replace(OPTIONS, roi=roi, scanner_blur=usual))
     card = result.report["quality"]
     assert card["slices"][0] >= 2 and card["slices"][-1] < 10
     part = Volume(coarse.voxels[2:10, 30:112, 20:100], make_grid((80, 82, 8), coarse.spacing))

@@ -32,7 +32,7 @@ SPECTRUM, SPECTRA_PER_AXIS = 20, 60  # voxels along the edge of a cube around an
 EDGES_PER_AXIS = 180
 FEWEST_EDGES, SURE_EDGES = 8, 24
 ALONG = 0.6  # square of a normal's part along an axis from which an edge tells of that axis
-QUANTILE = 25
+QUANTILE = {3: 25, 2: 12}  # slices alone do not tell how surfaces lean, and leaning ones look softer
 CONTRAST = 0.12  # of the range of grey values: lower edges are not looked at
 MISFIT = 0.06  # of an edge's height, besides the noise: what a good fit may leave
 FAR = 0.35  # of an edge's height: what other structures may change beyond it
@@ -124,6 +124,11 @@ class EstimatedAcquisition:
             None if axis.sd is None else (FWHM * axis.sd * step, FWHM * axis.error * step)
             for axis, step in zip(self.blur[::-1], self.spacing, strict=True)
         ]
+
+    def permuted(self, order: Sequence[int]) -> EstimatedAcquisition:
+        """That of the same scan with its axes in another order, as of `Grid.permuted`: (i, j, k) are 0, 1, 2."""
+        turned = [self.blur[::-1][axis] for axis in order][::-1]
+        return replace(self, spacing=tuple(self.spacing[axis] for axis in order), blur=tuple(turned))
 
     def sentences(self, window_width: float | None = None) -> list[str]:
         """What was found, for people.
@@ -246,15 +251,15 @@ def _variances_by_edges(edges: Edges | None, axes: int) -> list[tuple[float, flo
     squares = edges.normals**2
     groups = {axis: squares[:, axis] > ALONG for axis in range(3 - axes, 3)}
     groups = {axis: group for axis, group in groups.items() if np.count_nonzero(group) >= FEWEST_EDGES}
-    usual = float(np.percentile(edges.variance, QUANTILE))
+    usual = float(np.percentile(edges.variance, QUANTILE[axes]))
     variance = np.full(3, usual)
     for _ in range(6):
         for axis, group in groups.items():
             rest = edges.variance - squares @ variance + squares[:, axis] * variance[axis]
             along = (rest / np.maximum(squares[:, axis], ALONG))[group]
             error = edges.variance_error[group] / squares[group, axis]
-            # the least of many uncertain values is too small: half a standard deviation at the lower quartile
-            variance[axis] = max(np.percentile(along, QUANTILE) + 0.5 * float(np.median(error)), 0.0)
+            # the least of many uncertain values is too small: half a standard deviation or so
+            variance[axis] = max(np.percentile(along, QUANTILE[axes]) + 0.5 * float(np.median(error)), 0.0)
             spread = 1.4826 * float(np.median(np.abs(along - np.median(along))))
             found[axis] = (float(variance[axis]), 1.36 * spread / np.sqrt(len(along)), len(along))
     return found

@@ -39,6 +39,8 @@ class Finisher:
     blanks : BlankRegion
     output_window : Window, optional
         Of the output, where the network leads into another kind of image; blanks become its lower bound.
+    sharpness : float
+        Share of what the network adds to cubic interpolation that is kept, 0 to 1.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class Finisher:
         window: Window,
         blanks: BlankRegion,
         output_window: Window | None = None,
+        sharpness: float = 1.0,
     ) -> None:
-        self._output = output
+        self._output, self._sharpness = output, sharpness
         self._axes = axes
         self._blanks = blanks
         self._window = output_window or window
@@ -73,6 +76,9 @@ class Finisher:
         """
         positions = [axis.positions(part) for axis, part in zip(self._axes, tile.write, strict=True)]
         inside = [p - read.start for p, read in zip(positions, tile.read, strict=True)]
+        if self._sharpness < 1:
+            smooth = _enlarged(prepared.unit, inside)
+            estimate = smooth + np.float32(self._sharpness) * (estimate - smooth)
         has_outside = self._is_same_kind and prepared.excess is not None
         outside = _Outside(prepared.excess, inside, self._range) if has_outside else None
         target = self._output[tile.write]
@@ -141,16 +147,16 @@ class _Outside:
         return [bound[k].take(j, 0) for bound in self._bounds]
 
 
-def _enlarged(excess: np.ndarray, positions: Sequence[np.ndarray]) -> np.ndarray:
+def _enlarged(block: np.ndarray, positions: Sequence[np.ndarray]) -> np.ndarray:
     """Cubic interpolation; of one whole slice, which is what nearly every piece is, by the fast way."""
     slices, *in_plane = positions
-    if not len(excess) == len(slices) == 1:
-        return cubic(excess, positions)
+    if not len(block) == len(slices) == 1:
+        return cubic(block, positions)
     size = tuple(len(p) for p in in_plane)
-    whole = [(np.arange(m) + 0.5) * n / m - 0.5 for m, n in zip(size, excess.shape[1:], strict=True)]
+    whole = [(np.arange(m) + 0.5) * n / m - 0.5 for m, n in zip(size, block.shape[1:], strict=True)]
     if all(np.allclose(p, w, rtol=0, atol=1e-6) for p, w in zip(in_plane, whole, strict=True)):
-        return enlarge_slice(excess[0], size)[None]
-    return cubic(excess[0], in_plane)[None]
+        return enlarge_slice(block[0], size)[None]
+    return cubic(block[0], in_plane)[None]
 
 
 def _neighbourhood(excess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

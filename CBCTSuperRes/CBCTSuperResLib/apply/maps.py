@@ -53,6 +53,11 @@ class Disagreement:
     passes : int
     noise : float
         Standard deviation of the added noise, in units of the window, see `added_noise`.
+    window : Window
+        Of the result.
+    blanks : BlankRegion
+    sharpness : float
+        Share of the network's answer that the result keeps, 0 to 1.
     """
 
     def __init__(
@@ -66,10 +71,12 @@ class Disagreement:
         noise: float,
         window: Window,
         blanks: BlankRegion,
+        sharpness: float = 1.0,
     ) -> None:
+        self._grey_values = window.width * sharpness
         self._output, self._shape, self._axes = output, shape, axes
         self._way, self._engine = way, engine
-        self._noise, self._window, self._blanks = noise, window, blanks
+        self._noise, self._blanks = noise, blanks
         positions = symmetries(8, engine.spec.dimensions)
         self.passes = passes
         self._positions = [(number, positions[number % len(positions)]) for number in range(passes)]
@@ -96,7 +103,7 @@ class Disagreement:
         count = self.passes
         squares -= np.square(total, out=total) / count
         deviation = np.sqrt(np.maximum(squares, 0, out=squares) / (count - 1), out=squares)
-        deviation *= self._window.width
+        deviation *= self._grey_values
         self._write(tile, deviation)
 
     def write_blank(self, tile: Tile) -> None:

@@ -1,7 +1,7 @@
 """THE plan of a super-resolution: what will come out, how, at what cost, and what speaks against it, decided once.
 
 Panel, `info`, run and report read the same `Plan`. `make_plan` needs no more than a scan's headers, takes microseconds
-and no torch; `Plan.with_scan` adds what only the voxels tell, the blank region and the window.
+and no torch; `Plan.with_scan` adds what only the voxels tell: blank region, window, blur and noise of the scanner.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..acquisition.estimate import EstimatedAcquisition, estimate
 from ..core.errors import InputError, OptionError, ResourceError
 from ..core.interpolate import REACH as CUBIC_REACH
 from ..core.memory import available_memory, readable
@@ -26,6 +27,7 @@ from ..models.card import ModelCard
 from ..scan.blank_region import BlankRegion
 from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import WindowChoice, choose_window
+from .conditions import Conditions, conditions_of, usual_conditions
 from .speed import known_speed
 from .tiles import Axis, Context, Tile, plan_tiles
 
@@ -86,6 +88,10 @@ class Plan:
     blanks : BlankRegion or None
     choice : WindowChoice or None
         The window, and why. Both are None before `with_scan`.
+    scanner : EstimatedAcquisition or None
+        Blur and noise that the scan tells; None before `with_scan`.
+    conditions : Conditions
+        What the model is told and the result is judged by; before `with_scan`, what the model usually meets.
     """
 
     card: ModelCard
@@ -110,13 +116,18 @@ class Plan:
     warnings: tuple[str, ...]
     blanks: BlankRegion | None = None
     choice: WindowChoice | None = None
+    scanner: EstimatedAcquisition | None = None
+    conditions: Conditions | None = None
 
     @property
     def axes(self) -> list[Axis]:
         """The relation of the scan's and the result's voxels along (k, j, i)."""
         ends = zip(self.scan_grid.size, self.roi, self.grid.size, strict=True)
-        blur, _ = self.card.usual_conditions
-        return [Axis(length, start, stop, outputs, blur=blur) for length, (start, stop), outputs in ends][::-1]
+        blurs = self.conditions.told_blur[::-1]
+        return [
+            Axis(length, start, stop, outputs, blur=blur)
+            for (length, (start, stop), outputs), blur in zip(ends, blurs, strict=True)
+        ][::-1]
 
     @property
     def tiles(self) -> list[Tile]:
@@ -135,6 +146,7 @@ class Plan:
         *,
         blanks: BlankRegion | None = None,
         choice: WindowChoice | None = None,
+        scanner: EstimatedAcquisition | None = None,
         is_checked: bool = False,
     ) -> Plan:
         """This plan and what the scan's voxels tell.
@@ -143,7 +155,7 @@ class Plan:
         ----------
         volume : Volume
             The whole scan, ROI or not.
-        blanks, choice : optional
+        blanks, choice, scanner : optional
             The scan's, if they are known already.
         is_checked : bool
             Whether `check_voxels` has seen the voxels, as `Volume.read` does; known blanks mean that, too.
@@ -160,8 +172,12 @@ class Plan:
                 check_voxels(volume.voxels)
             blanks = find_blanks(volume, self.options.blank)
         choice = choice or choose_window(volume.voxels, blanks, self.options.window, self.card, self.roi[::-1])
-        found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings)
-        return replace(self, blanks=blanks, choice=choice, warnings=found)
+        window = choice.window
+        if scanner is None:
+            scanner = estimate(volume.voxels, volume.spacing, (window.lo, window.hi), blanks.mask)
+        conditions = conditions_of(self.card, self.options, volume.grid, scanner, window.width)
+        found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings, *conditions.warnings)
+        return replace(self, blanks=blanks, choice=choice, scanner=scanner, conditions=conditions, warnings=found)
 
     def within(self, roi: Ranges) -> Plan:
         """The plan for another part of the same scan, with the same window.
@@ -172,7 +188,8 @@ class Plan:
             If the ROI is empty or lies outside the volume.
         """
         part = make_plan(self.scan_grid, self.scan_dtype, self.card, replace(self.options, roi=roi))
-        return replace(part, blanks=self.blanks, choice=self.choice, warnings=self.warnings)
+        known = {name: getattr(self, name) for name in ("blanks", "choice", "scanner", "conditions", "warnings")}
+        return replace(part, **known)
 
     def check_memory(self) -> None:
         """Refuse, with the numbers, a run whose result would not fit into memory; the scan is there already.
@@ -227,6 +244,11 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         If the options do not fit the model or the scan.
     """
     spec, dtype = card.spec, np.dtype(dtype)
+    if options.sharpness < 100 and spec.domain == "other":
+        raise OptionError(
+            f"The model {card.name} makes another kind of image: there is nothing between it and interpolation.",
+            "Choose a sharpness of 100 %.",
+        )
     factors = scales(card, options)
     way = "blocks" if spec.dimensions == 3 else "planes" if options.planes == "isotropic" else "slices"
     if way == "planes":
@@ -278,6 +300,7 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         seconds=network_voxels / (speed or guess),
         seconds_are_measured=speed is not None,
         warnings=tuple(_warnings(grid, card, way)),
+        conditions=usual_conditions(card),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..acquisition.estimate import EstimatedAcquisition
 from ..core.interpolate import REACH, cubic
 from ..core.options import Options, Ranges
 from ..core.volume import axes_of
@@ -116,7 +117,7 @@ class Scan:
         self.path = str(path)
         self.volume = read_exchange(path)
         self._blanks: dict[str | float, BlankRegion] = {}
-        self._choices: dict[tuple, WindowChoice] = {}
+        self._seen: dict[tuple, tuple[WindowChoice, EstimatedAcquisition]] = {}
 
     def plan(self, options: Options, card: ModelCard, order: Sequence[int]) -> tuple[Volume, Plan]:
         """The volume cut into slices across another axis, and the plan for it; `order` is as of `Grid.permuted`.
@@ -127,13 +128,14 @@ class Scan:
         """
         dtype, volume = self.volume.voxels.dtype, self.volume.permuted(order)
         key = (options.blank, options.window, card.weights_sha256)
-        if key not in self._choices:
+        if key not in self._seen:
             plain = make_plan(self.volume.grid, dtype, card, replace(options, roi=None, planes="axial"))
             seen = plain.with_scan(self.volume, blanks=self._blanks.get(options.blank))
-            self._choices[key], self._blanks[options.blank] = seen.choice, seen.blanks
+            self._seen[key], self._blanks[options.blank] = (seen.choice, seen.scanner), seen.blanks
         blanks = self._blanks[options.blank].permuted(axes_of(order))
         plan = make_plan(volume.grid, dtype, card, options)
-        return volume, plan.with_scan(volume, blanks=blanks, choice=self._choices[key])
+        choice, scanner = self._seen[key]
+        return volume, plan.with_scan(volume, blanks=blanks, choice=choice, scanner=scanner.permuted(order))
 
 
 class Canvas:

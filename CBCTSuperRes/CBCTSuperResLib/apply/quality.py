@@ -13,7 +13,7 @@ The card is a JSON object, "quality" in the report of `super_resolve`; in the re
       "warnings": ["a sentence for the user", ...],
       "assumptions": "a sentence: the blur that was assumed, how many slices were looked at",
       "slices": [0, 12, ...],        slices of the scan that were looked at
-      "blur_pixels": 0.85,           assumed blur, in pixels of the result
+      "blur_pixels": 0.85,           assumed blur in the slices, in pixels of the result
       "noise_share_of_window": 0.02, noise of the scan; null if unknown
       "seconds": 0.4                 what the card took
     }
@@ -52,7 +52,6 @@ import cv2
 import numpy as np
 
 from ..measure.slice_pairs import SlicePair, edge_widths, noise_of, noise_pieces, residual, slab_weights
-from ..models.card import USUAL_BLUR
 from .tiles import Axis
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from ..scan.blank_region import BlankRegion
     from ..scan.window import Window
     from ..scan.window_choice import WindowChoice
+    from .conditions import Conditions
 
 FORMAT = 1
 SLICES = 8
@@ -71,6 +71,7 @@ FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
 MUCH = 0.1  # of the window: disagreement that deserves a look
 UNKNOWN = "could not be measured"
+SOURCES = {"usual": "what the model usually meets", "estimated": "estimated from the scan", "given": "as was given"}
 OTHER_KIND = "not compared: the result is another kind of image than the scan"
 
 
@@ -81,6 +82,7 @@ def quality_card(
     choice: WindowChoice,
     blanks: BlankRegion,
     card: ModelCard,
+    conditions: Conditions,
 ) -> dict:
     """Measure a result; see this module's text for what is returned.
 
@@ -92,11 +94,13 @@ def quality_card(
         Only the slices that are looked at are read.
     axes : three Axis
         From the volume to the result, along (k, j, i).
+    conditions : Conditions
+        Whose blur the result is judged by.
     """
     start = time.perf_counter()
-    blur = round(assumed_blur(card, max(axis.scale for axis in axes)), 3)
+    blur = [round(min(sd, MOST_BLUR) * axis.scale, 3) for sd, axis in zip(conditions.blur, axes, strict=True)]
     measured = measure(volume, result, axes, choice.window, blanks, blur, card.spec.domain != "other")
-    judged = Judgement(measured, volume, choice, card)
+    judged = Judgement(measured, volume, choice, card, SOURCES[conditions.source])
     figures = [
         judged.consistency(),
         judged.noise(),
@@ -110,7 +114,7 @@ def quality_card(
         "warnings": judged.warnings,
         "assumptions": judged.assumptions,
         "slices": measured.slices,
-        "blur_pixels": measured.blur,
+        "blur_pixels": judged.blur,
         "noise_share_of_window": judged.noise_share,
         "seconds": round(time.perf_counter() - start, 3),
     }
@@ -187,22 +191,6 @@ def disagreement_figure(facts: dict, window: Window) -> dict:
     )
 
 
-def assumed_blur(card: ModelCard, factor: float) -> float:
-    """Blur, in pixels of the result, that a model assumes: the most likely one it was trained with."""
-    blur, _ = card.usual_conditions
-    return (blur if 0 <= blur <= MOST_BLUR else USUAL_BLUR) * factor
-
-
-def known_noise(card: ModelCard) -> float | None:
-    """The strongest noise, in units of the window, that a model was trained with; None if its card does not say."""
-    try:
-        degradation = card.training["data"]["degradation"]
-        strong = degradation["strong_noise"][1] if degradation.get("strong_share", 0) > 0 else 0.0
-        return max(float(degradation["noise"][1]), float(strong))
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-
-
 @dataclass(frozen=True)
 class Measured:
     """What was measured on the slices that were looked at.
@@ -210,7 +198,7 @@ class Measured:
     Attributes
     ----------
     slices : list of int
-    blur : float
+    blur : (k, j, i)
         That is assumed, in pixels of the result.
     noise : (before, after) in grey values, or None
     residual : float or None
@@ -222,7 +210,7 @@ class Measured:
     """
 
     slices: list[int]
-    blur: float
+    blur: Sequence[float]
     noise: tuple[float, float] | None
     residual: float | None
     edge_widths: np.ndarray
@@ -235,15 +223,17 @@ def measure(
     axes: Sequence[Axis],
     window: Window,
     blanks: BlankRegion,
-    blur: float,
+    blur: Sequence[float],
     is_comparable: bool,
 ) -> Measured:
     """Compare a result with its scan; nothing is known where they are not the same kind of image."""
-    pairs = list(pairs_of(volume.voxels, result, axes, blanks, (window.lo, window.hi), blur)) if is_comparable else []
+    pairs = (
+        list(pairs_of(volume.voxels, result, axes, blanks, (window.lo, window.hi), blur[0])) if is_comparable else []
+    )
     pieces = [noise_pieces(pair) for _, pair in pairs]
     noise = noise_of(np.concatenate(pieces, axis=1)) if pieces else None
     floor = max(noise[0] if noise else 0.0, LEAST_NOISE * window.width)
-    sigma = [blur if axis.scale > 1 else 0.0 for axis in axes[1:]]
+    sigma = [sd if axis.scale > 1 else 0.0 for sd, axis in zip(blur[1:], axes[1:], strict=True)]
     least = max(0.1 * window.width, 6 * floor)
     widths = [edge_widths(pair, least) for _, pair in pairs]
     return Measured(
@@ -259,9 +249,9 @@ def measure(
 class Judgement:
     """The figures of a card, in words, and the warnings that go with them."""
 
-    def __init__(self, measured: Measured, volume: Volume, choice: WindowChoice, card: ModelCard) -> None:
+    def __init__(self, measured: Measured, volume: Volume, choice: WindowChoice, card: ModelCard, source: str) -> None:
         self.warnings: list[str] = []
-        self._measured, self._volume, self._card = measured, volume, card
+        self._measured, self._volume, self._card, self._source = measured, volume, card, source
         self._choice, self._window = choice, choice.window
         self._is_other_kind = card.spec.domain == "other"
         self._unknown = OTHER_KIND if self._is_other_kind else UNKNOWN
@@ -283,13 +273,18 @@ class Judgement:
         return round(noise[0] / self._window.width, 5) if noise else None
 
     @property
+    def blur(self) -> float:
+        """In the slices, in pixels of the result."""
+        return round(float(np.mean(self._measured.blur[1:])), 3)
+
+    @property
     def assumptions(self) -> str:
         if self._is_other_kind:
             return "The result is another kind of image than the scan; nothing of it was compared with the scan."
         return (
             f"Measured on {len(self._measured.slices)} slices. Agreement with the scan assumes that the scan is the "
-            f"result, blurred by a Gaussian of {self._measured.blur:.3g} pixels of the result and averaged over its "
-            "own pixels."
+            f"result, blurred by a Gaussian of {self.blur:.3g} pixels of the result ({self._source}) and averaged over "
+            "its own pixels."
         )
 
     def consistency(self) -> dict:
@@ -298,7 +293,7 @@ class Judgement:
         if value is not None and value > CONTRADICTED:
             self.warnings.append(
                 f"Blurred again, the result differs from the scan by {value:.2g} x {self._unit}: it shows things that "
-                "the scan does not, or the scan is sharper than the model assumes."
+                "the scan does not, or the scan is sharper than is assumed."
             )
         copied = value is not None and value < COPIED and self._is_noisy
         if copied:
@@ -380,7 +375,7 @@ class Judgement:
         return [f"pixels of {in_plane[0]:.3g} mm, where it learned from {smallest:g} to {largest:g} mm"]
 
     def _noise_reasons(self) -> list[str]:
-        known = known_noise(self._card)
+        known = self._card.strongest_noise
         if known is None or self.noise_share is None or self.noise_share <= 1.1 * known:
             return []
         text = f"noise of {100 * self.noise_share:.2g} % of the window, where it learned from up to {100 * known:.2g} %"

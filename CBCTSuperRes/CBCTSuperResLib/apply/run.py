@@ -96,7 +96,7 @@ def super_resolve(
     if plan is None:
         plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options or Options())
         plan.check_memory()
-    if plan.choice is None:
+    if plan.scanner is None:
         plan = plan.with_scan(volume)
     options, axes, window, blanks = plan.options, plan.axes, plan.choice.window, plan.blanks
     output_window = Window(*model.card.output_window) if model.card.output_window else None
@@ -108,7 +108,7 @@ def super_resolve(
         options.tile,
         cancelled,
         options.ensemble,
-        noise=model.card.usual_conditions[1],
+        noise=plan.conditions.told_noise,
     )
     looked = time.perf_counter()
 
@@ -120,13 +120,14 @@ def super_resolve(
         spread = allocate_disagreement(plan.grid.shape, np.dtype(np.float32)) if options.uncertainty else None
     filler = BlankFiller(blanks, volume.voxels.shape)
     preparation = Preparation(volume.voxels, window, filler, plan.smooth, plan.neighbours, plan.slices_are_near)
-    finisher = Finisher(output, axes, window, blanks, output_window)
+    sharpness = options.sharpness / 100
+    finisher = Finisher(output, axes, window, blanks, output_window, sharpness)
     disagreement = None
     if spread is not None:
         noise = added_noise(volume.voxels, axes, window, blanks)
         shape = volume.voxels.shape
         disagreement = Disagreement(
-            spread, shape, axes, way, engine, options.uncertainty, noise, output_window or window, blanks
+            spread, shape, axes, way, engine, options.uncertainty, noise, output_window or window, blanks, sharpness
         )
     pieces, tiles = plan.tiles, []
     for tile in pieces:
@@ -170,7 +171,7 @@ def super_resolve(
         notes=list(engine.notes),
     )
     try:
-        report["quality"] = quality_card(volume, output, axes, plan.choice, blanks, plan.card)
+        report["quality"] = quality_card(volume, output, axes, plan.choice, blanks, plan.card, plan.conditions)
         if disagreement:
             report["disagreement"] = disagreement.summary(options.disagreement_above)
             report["quality"]["figures"].append(disagreement_figure(report["disagreement"], output_window or window))

@@ -69,6 +69,22 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--dtype", metavar="TYPE", help="type of the output, for instance int16 (default: the input's)")
     where.add_argument("--compress", action="store_true", help="compress the output file")
 
+    scanner = parser.add_argument_group("scanner")
+    scanner.add_argument(
+        "--scanner-blur",
+        type=_blur,
+        metavar="auto|MM",
+        help="blur of the scanner, full width at half maximum in mm, or I,J,K along each axis (default: auto, "
+        "estimated from the scan)",
+    )
+    scanner.add_argument(
+        "--sharpness",
+        type=float,
+        default=100.0,
+        metavar="PERCENT",
+        help="how far to go from interpolation, 0, towards the model's answer, 100 (default)",
+    )
+
     how = parser.add_argument_group("computing")
     how.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
     how.add_argument("--precision", choices=PRECISIONS, default="auto", help="arithmetic of the network")
@@ -136,6 +152,18 @@ class WindowAction(argparse.Action):
         setattr(namespace, self.dest, (low, high))
 
 
+def _blur(text: str) -> float | tuple[float, ...] | None:
+    if text == "auto":
+        return None
+    try:
+        widths = tuple(map(float, text.split(",")))
+    except ValueError:
+        widths = ()
+    if len(widths) not in (1, 3):
+        raise argparse.ArgumentTypeError(f'{text!r} is neither "auto", a width in mm nor three of them, as in .3,.3,.4')
+    return widths[0] if len(widths) == 1 else widths
+
+
 def _scale(text: str) -> float | tuple[float, ...]:
     try:
         factors = tuple(map(float, text.split(",")))
@@ -196,6 +224,8 @@ def result_text(report: dict, output: str) -> str:
         f"Model {run['model']} on {run['device']}, {run['precision']}, {run['seconds']['computing']:.1f} s.",
         run["window_reason"],
         run["blank"]["rule"],
+        *run["scanner_text"],
+        run["conditions"]["reason"],
         *(f"Warning: {text}" for text in run["warnings"]),
         *run["notes"],
         *(f"{figure['label']}: {figure['text']}" for figure in run["quality"]["figures"]),
@@ -250,6 +280,9 @@ def facts_of_scan(
         "blank": {"share": plan.blanks.share, "rule": plan.blanks.rule},
         "window": [plan.choice.window.lo, plan.choice.window.hi],
         "window_reason": plan.choice.reason,
+        "scanner": plan.scanner.to_json(),
+        "scanner_text": plan.scanner.sentences(plan.choice.window.width),
+        "conditions": plan.conditions.to_json(),
         "warnings": list(plan.warnings),
         "model": plan.card.line,
         "output_size": list(plan.grid.size),
@@ -272,6 +305,7 @@ def facts_text(facts: dict) -> str:
         ("Grey values", "{:g} to {:g}".format(*facts["range"])),
         ("Blank", f"{100 * facts['blank']['share']:.1f} %. {facts['blank']['rule']}"),
         ("Window", facts["window_reason"]),
+        *(("Scanner", text) for text in (*facts["scanner_text"], facts["conditions"]["reason"])),
         *(("Warning", text) for text in facts["warnings"]),
         ("Model", facts["model"]),
         (

@@ -52,6 +52,11 @@ class Options:
         named "model disagreement"; 0 for none, otherwise 2 to `MOST_PASSES`. See `disagreement`.
     disagreement_above : float or None
         Disagreement, in grey values, from which on voxels are marked in a mask; None for no mask.
+    scanner_blur : float, three of them, or None
+        Blur of the scanner, full width at half maximum in mm, for all axes or along (i, j, k); None estimates it from
+        the scan. Models that want to know are told, and the result is judged by it.
+    sharpness : float
+        How far the result goes from cubic interpolation, 0, towards the model's answer, 100 (per cent).
     """
 
     window: str | tuple[float, float] | None = None
@@ -67,6 +72,8 @@ class Options:
     ensemble: int = 1
     uncertainty: int = 0
     disagreement_above: float | None = None
+    scanner_blur: float | tuple[float, float, float] | None = None
+    sharpness: float = 100.0
 
     def __post_init__(self) -> None:
         if isinstance(self.window, list):
@@ -91,6 +98,7 @@ class Options:
                 f"Choose one of {', '.join(map(str, ENSEMBLES))} flips and rotations.",
             )
         self._check_uncertainty()
+        self._check_scanner()
         if self.dtype is not None:
             self._check_dtype()
 
@@ -108,6 +116,19 @@ class Options:
             )
         if not self.uncertainty:
             raise OptionError("There is a threshold for the disagreement, but no passes.", "Set uncertainty, to 4 say.")
+
+    def _check_scanner(self) -> None:
+        blur = self.scanner_blur
+        if isinstance(blur, list | tuple):
+            object.__setattr__(self, "scanner_blur", tuple(blur))
+        widths = self.scanner_blur if isinstance(blur, list | tuple) else [] if blur is None else [blur] * 3
+        if blur is not None and (len(widths) != 3 or not all(0 <= width < float("inf") for width in widths)):
+            raise OptionError(
+                f"scanner_blur is {blur!r}.",
+                "Give its full width at half maximum in mm, 0 or more: one number, or three along i, j and k.",
+            )
+        if not 0 <= self.sharpness <= 100:
+            raise OptionError(f"sharpness is {self.sharpness!r} %.", "Choose a value from 0 to 100.")
 
     def _check_dtype(self) -> None:
         try:

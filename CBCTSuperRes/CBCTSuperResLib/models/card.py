@@ -121,6 +121,26 @@ class ModelCard:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             return USUAL_BLUR, 0.0
 
+    @property
+    def trained_blur(self) -> tuple[float, float] | None:
+        """Weakest and strongest blur, in input voxels, of the training's scans; None if the card does not tell."""
+        try:
+            scanner = self.training["data"]["degradation"]
+            pixels = 1 if scanner.get("kind") == "block" else 2
+            return float(scanner["blur"][0]) / pixels, float(scanner["blur"][-1]) / pixels
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            return None
+
+    @property
+    def strongest_noise(self) -> float | None:
+        """Strongest noise, in units of the window, of the training's scans; None if the card does not tell."""
+        try:
+            scanner = self.training["data"]["degradation"]
+            strong = scanner["strong_noise"][1] if scanner.get("strong_share", 0) > 0 else 0.0
+            return max(float(scanner["noise"][1]), float(strong))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            return None
+
     def to_json(self) -> dict:
         """Everything but the path, for `json.dumps`."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}

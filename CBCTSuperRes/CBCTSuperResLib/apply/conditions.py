@@ -1,0 +1,169 @@
+"""What is known of the scanner that made a scan: what a model is told of it, and what speaks against the model.
+
+Blur is a standard deviation before the voxel's own mean, in voxels of the scan; for people it is the full width at half
+maximum in mm. It is what the user gives, or what the scan tells for sure, or what the model usually meets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..acquisition.estimate import FWHM, EstimatedAcquisition
+from ..core.volume import Grid
+
+if TYPE_CHECKING:
+    from ..core.options import Options
+    from ..models.card import ModelCard
+
+MUCH = 0.15  # voxels: 0.3 fine pixels, by which a blur may differ from the usual one without a word
+NEAR = 1.25  # slices so much farther apart than pixels still have the slices' own blur across them, in mm
+MORE_NOISE = 1.1
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The scanner, as far as a run must know it.
+
+    Attributes
+    ----------
+    blur : (k, j, i)
+        In voxels of the scan: what the result is judged by.
+    told_blur : (k, j, i)
+        What a model that wants to know is told: `blur` within what it learned from.
+    noise : float
+        Standard deviation in units of the window; what the model usually meets if the scan does not tell.
+    told_noise : float
+        The same within what the model learned from.
+    source : "given", "estimated" or "usual"
+        Where the blur in the slices comes from.
+    reason : str
+        A sentence: which blur is taken, and why.
+    warnings : tuple of str
+    """
+
+    blur: tuple[float, float, float]
+    told_blur: tuple[float, float, float]
+    noise: float
+    told_noise: float
+    source: str
+    reason: str
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict:
+        """For reports, without the warnings; blur along (i, j, k), in voxels."""
+        facts = asdict(self)
+        for name in ("blur", "told_blur"):
+            facts[name] = [round(value, 4) for value in facts[name][::-1]]
+        for name in ("noise", "told_noise"):
+            facts[name] = round(facts[name], 5)
+        return {name: value for name, value in facts.items() if name != "warnings"}
+
+
+def usual_conditions(card: ModelCard) -> Conditions:
+    """What a model usually meets, for a scan that has not been looked at."""
+    blur, noise = card.usual_conditions
+    return Conditions((blur,) * 3, (blur,) * 3, noise, noise, "usual", "The scan has not been looked at.")
+
+
+def conditions_of(
+    card: ModelCard, options: Options, grid: Grid, scanner: EstimatedAcquisition, window_width: float
+) -> Conditions:
+    """Decide on blur and noise of a scan, and compare them with what a model learned from.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the scan.
+    scanner : EstimatedAcquisition
+        What the scan tells.
+    window_width : float
+        In grey values.
+    """
+    usual_blur, usual_noise = card.usual_conditions
+    steps = np.array(grid.spacing[::-1])
+    if options.scanner_blur is not None:
+        blur = np.broadcast_to(options.scanner_blur, 3)[::-1] / FWHM / steps
+        source, reason = "given", f"The scanner's blur was given: {_text(blur, steps)}."
+    elif scanner.in_plane_is_sure:
+        blur = _estimated(scanner, usual_blur, steps)
+        source, reason = "estimated", f"The scanner's blur was estimated from the scan: {_text(blur, steps)}."
+    else:
+        blur = np.full(3, usual_blur)
+        doubts = sorted({axis.doubt for axis in scanner.blur[1:] if not axis.is_sure})
+        source = "usual"
+        reason = (
+            f"The scan does not tell its blur for sure ({'; '.join(doubts)}); what the model usually meets is taken: "
+        )
+        reason += f"{_text(blur, steps)}."
+    noise = usual_noise if scanner.noise is None else scanner.noise.sd / window_width
+    told_blur, told_noise = blur, noise
+    if card.trained_blur:
+        told_blur = np.clip(blur, *card.trained_blur)
+        shares = card.trained_blur[0] * FWHM * steps[1:].mean(), card.trained_blur[1] * FWHM * steps[1:].mean()
+        reason += f" The model learned from {shares[0]:.2g} to {shares[1]:.2g} mm (in voxels of this size)."
+    if card.strongest_noise is not None:
+        told_noise = min(noise, card.strongest_noise)
+    warnings = []
+    if source != "usual":
+        warnings += _blur_warnings(card, blur, steps)
+    if card.strongest_noise is not None and scanner.noise and noise > MORE_NOISE * card.strongest_noise:
+        warnings.append(
+            f"The scan's noise, {100 * noise:.2g} % of the window, is stronger than what the model learned from (up to "
+            f"{100 * card.strongest_noise:.2g} %)."
+        )
+    if scanner.is_sharpened:
+        warnings.append(
+            f"The scan was sharpened by its reconstruction kernel: edges overshoot by {100 * scanner.overshoot:.0f} %. "
+            "That stays, and may grow."
+        )
+    return Conditions(
+        tuple(map(float, blur)), tuple(map(float, told_blur)), float(noise), float(told_noise), source, reason,
+        tuple(warnings),
+    )  # fmt: skip
+
+
+def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -> np.ndarray:
+    """Along (k, j, i); across the slices what the scan tells, or the blur in them, or the usual one."""
+    across, *in_plane = scanner.blur
+    rows, columns = (axis.sd for axis in in_plane)
+    in_mm = (rows * steps[1] + columns * steps[2]) / 2
+    like_in_plane = in_mm / steps[0] if steps[0] <= NEAR * steps[1:].max() else usual
+    return np.array([across.sd if across.is_sure else like_in_plane, rows, columns])
+
+
+def _blur_warnings(card: ModelCard, blur: np.ndarray, steps: np.ndarray) -> list[str]:
+    """What to say of a blur in the slices that a model did not learn, or cannot be told."""
+    mean, step = float(blur[1:].mean()), float(steps[1:].mean())
+    if "blur" in card.spec.conditions:
+        if not card.trained_blur:
+            return []
+        lowest, highest = card.trained_blur
+        if blur[1:].max() > 1.02 * highest:
+            return [
+                f"The scanner's blur, {_text(blur, steps)}, is beyond what the model learned (up to "
+                f"{FWHM * highest * step:.2g} mm): it is told as much, and the result is mild."
+            ]
+        if blur[1:].min() < lowest - MUCH:
+            return [
+                f"The scan is sharper than what the model learned from: its blur is {_text(blur, steps)}, theirs from "
+                f"{FWHM * lowest * step:.2g} mm on. Edges may be drawn too sharp. Choose a lower sharpness."
+            ]
+        return []
+    usual, _ = card.usual_conditions
+    if not card.trained_blur or abs(mean - usual) <= MUCH:
+        return []
+    what = "stay soft" if mean > usual else "be drawn too sharp, and the result may be worse than interpolation"
+    return [
+        f"The scanner's blur, {_text(blur, steps)}, is {'stronger' if mean > usual else 'weaker'} than what this model "
+        f"usually met ({FWHM * usual * step:.2g} mm), and it cannot be told: edges may {what}."
+    ]
+
+
+def _text(blur: np.ndarray, steps: np.ndarray) -> str:
+    """ "0.29 x 0.29 mm", along i and j."""
+    return (
+        " x ".join(f"{FWHM * value * step:.2g}" for value, step in zip(blur[:0:-1], steps[:0:-1], strict=True)) + " mm"
+    )

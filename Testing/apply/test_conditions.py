@@ -1,0 +1,215 @@
+"""Blur and noise of the scanner: what a model is told of them, what is said, and how sharp a result is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from CBCTSuperResLib import Options, Volume, super_resolve
+from CBCTSuperResLib.acquisition.estimate import FWHM, BlurAlongAxis, EstimatedAcquisition
+from CBCTSuperResLib.acquisition.noise_level import NoiseLevel
+from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
+from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply.plan import make_plan
+from CBCTSuperResLib.cli import make_parser
+from CBCTSuperResLib.cli.apply import options_from_arguments
+from CBCTSuperResLib.core.errors import OptionError
+from CBCTSuperResLib.core.interpolate import enlarge_slice
+from CBCTSuperResLib.networks.spec import NetworkSpec
+from helpers import make_grid
+from stub_networks import Lopsided, Sharpened, Stub, TranslatorNet, stub_model
+
+SPACING = (0.2, 0.25, 0.2)
+TRAINING = {
+    "data": {"degradation": {"scale": 2, "blur": [0.4, 1.0, 1.6], "noise": [0.0, 0.04], "strong_share": 0.0}},
+}  # fine pixels, two to a voxel: 0.2, 0.5 and 0.8 voxels
+PLAIN = Options(window=(0, 1000), blank="none", device="cpu")
+
+
+class Told(Stub):
+    """Gives back what it was told: the blur along rows in even rows, along columns in odd ones, minus the noise."""
+
+    def describe(self) -> NetworkSpec:
+        return NetworkSpec("told", scale=2, context=2, decode_context=2, conditions=("blur", "noise"))
+
+    def encode(self, x, conditions):
+        blur = torch.zeros_like(x)
+        blur[..., ::2, :], blur[..., 1::2, :] = conditions["blur"][0, 0], conditions["blur"][0, 1]
+        return blur - conditions["noise"][0, 0]
+
+    def decode(self, features, positions=None):
+        return {"sr": features.repeat_interleave(2, -1).repeat_interleave(2, -2)}
+
+
+def scan(shape=(3, 20, 24)) -> Volume:
+    voxels = np.random.default_rng(0).integers(100, 900, shape).astype(np.float32)
+    return Volume(voxels, make_grid(shape[::-1], SPACING))
+
+
+def scanner(rows=0.6, columns=0.5, noise=0.02, is_sure=True, **values) -> EstimatedAcquisition:
+    doubt = "" if is_sure else "only 9 edges"
+    axes = [BlurAlongAxis(sd, 0.05, sd, sd, 90 if is_sure else 9, is_sure, doubt) for sd in (0.1, rows, columns)]
+    level = NoiseLevel(1000 * noise, 1.0, 0.4, 0.0, np.empty(0))
+    return EstimatedAcquisition(SPACING, tuple(axes), level, **values)
+
+
+def estimating(monkeypatch, found: EstimatedAcquisition) -> None:
+    monkeypatch.setattr(planning, "estimate", lambda *_: found)
+
+
+def plan_for(model, **options):
+    volume = scan()
+    return make_plan(volume.grid, volume.voxels.dtype, model.card, replace(PLAIN, **options)).with_scan(volume)
+
+
+def told(result) -> tuple[float, float]:
+    """Blur along rows and columns, minus the noise, that `Told` was told."""
+    return float(result.voxels[0, 0, 0]) / 1000, float(result.voxels[0, 2, 0]) / 1000
+
+
+def test_a_model_is_told_what_the_scan_tells_for_sure(monkeypatch):
+    estimating(monkeypatch, scanner(0.6, 0.5, 0.02))
+    result = super_resolve(scan(), stub_model(Told(), training=TRAINING), PLAIN)
+    assert told(result) == pytest.approx((0.58, 0.48), abs=1e-5)
+    report = result.report
+    assert report["conditions"]["source"] == "estimated" and report["conditions"]["told_blur"] == [0.5, 0.6, 0.1 + 0.1]
+    assert report["scanner"]["blur_fwhm_mm"] == pytest.approx(
+        [0.5 * 0.2 * FWHM, 0.6 * 0.25 * FWHM, 0.1 * 0.2 * FWHM], abs=1e-3
+    )
+    assert any("supports" in text for text in report["scanner_text"])
+    assert report["quality"]["blur_pixels"] == pytest.approx(2 * 0.55)
+    assert "estimated from the scan" in report["quality"]["assumptions"]
+
+
+def test_a_scan_that_is_not_sure_is_taken_for_a_usual_one(monkeypatch):
+    estimating(monkeypatch, scanner(0.7, 0.7, is_sure=False))
+    model = stub_model(Told(), training=TRAINING)
+    assert told(super_resolve(scan(), model, PLAIN)) == pytest.approx((0.48, 0.48), abs=1e-5)
+    conditions = plan_for(model).conditions
+    assert conditions.source == "usual" and "only 9 edges" in conditions.reason and not conditions.warnings
+
+
+def test_what_is_given_in_mm_counts_more_than_what_the_scan_tells(monkeypatch):
+    estimating(monkeypatch, scanner(0.6, 0.6))
+    model = stub_model(Told(), training=TRAINING)
+    for width in (0.25, (0.25, 0.25, 0.3)):
+        conditions = plan_for(model, scanner_blur=width).conditions
+        assert conditions.source == "given"
+        assert conditions.blur[1:] == pytest.approx((0.25 / 0.25 / FWHM, 0.25 / 0.2 / FWHM))
+        assert conditions.told_blur[0] == pytest.approx(np.max(width) / 0.2 / FWHM)
+
+
+def test_what_lies_beyond_the_models_range_is_clamped_and_said(monkeypatch):
+    estimating(monkeypatch, scanner(1.2, 1.2, noise=0.08))
+    model = stub_model(Told(), training=TRAINING)
+    conditions = plan_for(model).conditions
+    assert conditions.told_blur[1:] == (0.8, 0.8) and conditions.blur[1:] == (1.2, 1.2)
+    assert conditions.told_noise == 0.04
+    assert ["beyond what the model learned" in text for text in conditions.warnings] == [True, False]
+    assert "noise, 8 % of the window" in conditions.warnings[1]
+    assert set(conditions.warnings) <= set(plan_for(model).warnings)
+    estimating(monkeypatch, scanner(0.0, 0.0))
+    conditions = plan_for(model).conditions
+    assert conditions.told_blur[1:] == (0.2, 0.2) and "sharper than what the model learned" in conditions.warnings[0]
+
+
+def test_a_model_that_cannot_be_told_warns_where_the_blur_is_not_its_own(monkeypatch):
+    model = stub_model(Sharpened(), training=TRAINING)
+    for blur, expected in ((0.5, []), (0.6, []), (0.7, ["stronger"]), (0.3, ["weaker"])):
+        estimating(monkeypatch, scanner(blur, blur))
+        warnings = plan_for(model).conditions.warnings
+        assert [word for text in warnings for word in ("stronger", "weaker") if word in text] == expected, blur
+    estimating(monkeypatch, scanner(0.9, 0.9, is_sure=False))
+    assert not plan_for(model).conditions.warnings
+    estimating(monkeypatch, scanner(0.9, 0.9))
+    assert not plan_for(stub_model(Sharpened())).conditions.warnings  # nobody knows what it learned from
+
+
+def test_a_sharpening_kernel_is_warned_of(monkeypatch):
+    estimating(monkeypatch, scanner(0.5, 0.5, overshoot=0.08, is_sharpened=True))
+    assert "overshoot by 8 %" in plan_for(stub_model(Told(), training=TRAINING)).conditions.warnings[0]
+
+
+def test_a_scan_is_estimated_once_and_its_parts_are_as_the_whole(monkeypatch):
+    calls = []
+    monkeypatch.setattr(planning, "estimate", lambda *_: calls.append(1) or scanner())
+    plan = plan_for(stub_model(Told(), training=TRAINING))
+    part = plan.within(((0, 8), (0, 8), (0, 1)))
+    assert part.conditions is plan.conditions and len(calls) == 1
+    super_resolve(scan(), stub_model(Told(), training=TRAINING), plan=part)
+    assert len(calls) == 1
+
+
+def test_a_phantom_is_told_for_sure_by_its_own_scan():
+    _, coarse = jaw_scans((48, 192, 192), 0.1, seed=901, noise=0.02)
+    model = stub_model(Told(), window=WINDOW)
+    plan = make_plan(coarse.grid, coarse.voxels.dtype, model.card, Options(window=WINDOW)).with_scan(coarse)
+    assert plan.conditions.source == "estimated"
+    assert plan.conditions.blur[1:] == pytest.approx((0.425, 0.425), abs=0.08)
+    assert plan.conditions.noise == pytest.approx(0.02, rel=0.1)
+
+
+def test_turned_volumes_have_their_axes_turned():
+    found = scanner(0.6, 0.5)
+    turned = found.permuted((1, 2, 0))
+    assert turned.spacing == (0.25, 0.2, 0.2)
+    assert [axis.sd for axis in turned.blur[::-1]] == [0.6, 0.1, 0.5]
+
+
+def test_sharpness_goes_from_interpolation_to_the_models_answer():
+    volume = scan()
+    results = [
+        super_resolve(volume, stub_model(Lopsided()), replace(PLAIN, sharpness=percent)).voxels
+        for percent in (0, 25, 100)
+    ]
+    cubic = np.stack([enlarge_slice(image, (40, 48)) for image in volume.voxels])
+    np.testing.assert_allclose(results[0], np.clip(cubic, -20, 1020), atol=0.02)
+    assert np.abs(results[2] - results[0]).max() > 50
+    np.testing.assert_allclose(results[1], cubic + 0.25 * (results[2] - cubic), atol=0.02)
+
+
+def test_a_milder_result_has_no_seams_and_a_roi_is_its_crop():
+    volume = scan((3, 40, 44))
+    mild = replace(PLAIN, sharpness=60)
+    whole = super_resolve(volume, stub_model(Lopsided()), replace(mild, tile=0)).voxels
+    tiles = super_resolve(volume, stub_model(Lopsided()), replace(mild, tile=16)).voxels
+    np.testing.assert_allclose(tiles, whole, atol=0.01)
+    part = super_resolve(volume, stub_model(Lopsided()), replace(mild, roi=((8, 40), (4, 30), (1, 3)))).voxels
+    np.testing.assert_allclose(part, whole[1:3, 8:60, 16:80], atol=0.01)
+
+
+def test_another_kind_of_image_has_no_sharpness():
+    with pytest.raises(OptionError, match="another kind of image"):
+        plan_for(stub_model(TranslatorNet()), sharpness=50)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scanner_blur": -0.1},
+        {"scanner_blur": (0.2, 0.2)},
+        {"scanner_blur": (0.2, 0.2, float("nan"))},
+        {"scanner_blur": float("inf")},
+        {"sharpness": -1},
+        {"sharpness": 101},
+        {"sharpness": float("nan")},
+    ],
+)
+def test_values_that_make_no_sense_are_refused(values):
+    with pytest.raises(OptionError, match=next(iter(values))):
+        Options(**values)
+
+
+def test_the_command_has_both_options():
+    def options(*words):
+        return options_from_arguments(make_parser().parse_args(["info", "scan.nrrd", *words]))
+
+    assert options() == Options() and options("--scanner-blur", "auto").scanner_blur is None
+    assert options("--scanner-blur", "0.3").scanner_blur == 0.3
+    chosen = options("--scanner-blur", ".3,.3,.4", "--sharpness", "70")
+    assert chosen.scanner_blur == (0.3, 0.3, 0.4) and chosen.sharpness == 70
+    assert Options.from_json({**chosen.to_json(), "scanner_blur": [0.3, 0.3, 0.4]}) == chosen
+    with pytest.raises(SystemExit):
+        options("--scanner-blur", "wide")
