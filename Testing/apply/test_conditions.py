@@ -115,6 +115,12 @@ def test_what_lies_beyond_the_models_range_is_clamped_and_said(monkeypatch):
     assert conditions.told_blur[1:] == (0.2, 0.2) and "sharper than what the model learned" in conditions.warnings[0]
 
 
+def test_a_width_that_no_scanner_has_is_clamped_and_said(monkeypatch):
+    estimating(monkeypatch, scanner())
+    conditions = plan_for(stub_model(Sharpened()), scanner_blur=100.0).conditions
+    assert conditions.blur == (5.0, 5.0, 5.0) and "No scanner has so much" in conditions.reason
+
+
 def test_a_model_that_cannot_be_told_warns_where_the_blur_is_not_its_own(monkeypatch):
     model = stub_model(Sharpened(), training=TRAINING)
     for blur, expected in ((0.5, []), (0.6, []), (0.7, ["stronger"]), (0.3, ["weaker"])):

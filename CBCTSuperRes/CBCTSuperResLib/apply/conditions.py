@@ -13,6 +13,7 @@ import numpy as np
 
 from ..acquisition.estimate import FWHM, EstimatedAcquisition
 from ..core.volume import Grid
+from ..models.card import MOST_BLUR, USUAL_BLUR
 
 if TYPE_CHECKING:
     from ..core.options import Options
@@ -64,7 +65,7 @@ class Conditions:
 
 def usual_conditions(card: ModelCard) -> Conditions:
     """What a model usually meets, for a scan that has not been looked at."""
-    blur, noise = card.usual_conditions
+    blur, noise = _usual(card)
     return Conditions((blur,) * 3, (blur,) * 3, noise, noise, "usual", "The scan has not been looked at.")
 
 
@@ -82,11 +83,14 @@ def conditions_of(
     window_width : float
         In grey values.
     """
-    usual_blur, usual_noise = card.usual_conditions
+    usual_blur, usual_noise = _usual(card)
     steps = np.array(grid.spacing[::-1])
     if options.scanner_blur is not None:
         blur = np.broadcast_to(options.scanner_blur, 3)[::-1] / FWHM / steps
         source, reason = "given", f"The scanner's blur was given: {_text(blur, steps)}."
+        if blur.max() > MOST_BLUR:
+            blur = np.minimum(blur, MOST_BLUR)
+            reason += f" No scanner has so much; {_text(blur, steps)} is taken."
     elif scanner.in_plane_is_sure:
         blur = _estimated(scanner, usual_blur, steps)
         source, reason = "estimated", f"The scanner's blur was estimated from the scan: {_text(blur, steps)}."
@@ -125,6 +129,12 @@ def conditions_of(
     )  # fmt: skip
 
 
+def _usual(card: ModelCard) -> tuple[float, float]:
+    """Blur in voxels of the scan and noise that a model usually meets; without what no scanner has."""
+    blur, noise = card.usual_conditions
+    return blur if 0 <= blur <= MOST_BLUR else USUAL_BLUR, noise
+
+
 def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -> np.ndarray:
     """Along (k, j, i); across the slices what the scan tells, or the blur in them, or the usual one."""
     across, *in_plane = scanner.blur
@@ -152,7 +162,7 @@ def _blur_warnings(card: ModelCard, blur: np.ndarray, steps: np.ndarray) -> list
                 f"{FWHM * lowest * step:.2g} mm on. Edges may be drawn too sharp. Choose a lower sharpness."
             ]
         return []
-    usual, _ = card.usual_conditions
+    usual, _ = _usual(card)
     if not card.trained_blur or abs(mean - usual) <= MUCH:
         return []
     what = "stay soft" if mean > usual else "be drawn too sharp, and the result may be worse than interpolation"

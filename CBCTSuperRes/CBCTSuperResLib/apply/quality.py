@@ -65,7 +65,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 SLICES = 8
 MARGIN = 3  # coarse pixels next to blank regions and borders that are not compared
-MOST_BLUR = 5.0  # input voxels; more is no scanner's
 LEAST_NOISE = 0.005  # of the window: less is taken for this much
 FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
@@ -98,7 +97,7 @@ def quality_card(
         Whose blur the result is judged by.
     """
     start = time.perf_counter()
-    blur = [round(min(sd, MOST_BLUR) * axis.scale, 3) for sd, axis in zip(conditions.blur, axes, strict=True)]
+    blur = [round(sd * axis.scale, 3) for sd, axis in zip(conditions.blur, axes, strict=True)]
     measured = measure(volume, result, axes, choice.window, blanks, blur, card.spec.domain != "other")
     judged = Judgement(measured, volume, choice, card, SOURCES[conditions.source])
     figures = [

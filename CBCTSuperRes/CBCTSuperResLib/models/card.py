@@ -25,7 +25,7 @@ from .header import (
 
 CARD_KEY = "cbct_superres_card"
 CARD_HASH_KEY = "cbct_superres_card_sha256"
-USUAL_BLUR = 0.425  # input voxels
+USUAL_BLUR, MOST_BLUR = 0.425, 5.0  # input voxels; more is no scanner's
 FAST, SLOW = 5e6, 5e7  # operations for one voxel of a scan: some 3 or 30 s for a slice of 400 x 400 on eight cores
 FORMAT = 2  # 1: that of version 0.1.0, whose `NetworkSpec` was another
 
@@ -123,11 +123,12 @@ class ModelCard:
 
     @property
     def trained_blur(self) -> tuple[float, float] | None:
-        """Weakest and strongest blur, in input voxels, of the training's scans; None if the card does not tell."""
+        """Weakest and strongest blur, in input voxels, of the training's scans; None if the card tells none."""
         try:
             scanner = self.training["data"]["degradation"]
             pixels = 1 if scanner.get("kind") == "block" else 2
-            return float(scanner["blur"][0]) / pixels, float(scanner["blur"][-1]) / pixels
+            ends = float(scanner["blur"][0]) / pixels, float(scanner["blur"][-1]) / pixels
+            return ends if 0 <= ends[0] <= ends[1] <= MOST_BLUR else None
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             return None
 
