@@ -124,13 +124,15 @@ def test_there_are_no_dead_controls(module):
 def test_labels_before_fields_end_with_a_colon_and_belong_to_the_field(module):
     root = ElementTree.parse(UI_FILES[module]).getroot()
     names = {w.get("name") for w in widgets_of(UI_FILES[module])}
-    for form in (layout for layout in root.iter("layout") if layout.get("class") == "QFormLayout"):
-        policy = text_of(form, "rowWrapPolicy")
-        assert policy in ("QFormLayout::WrapLongRows", "QFormLayout::DontWrapRows"), form.get("name")
+    for form in (layout for layout in root.iter("layout") if layout.get("class") in ("QFormLayout", "QGridLayout")):
+        if form.get("class") == "QFormLayout":
+            policy = text_of(form, "rowWrapPolicy")
+            assert policy in ("QFormLayout::WrapLongRows", "QFormLayout::DontWrapRows"), form.get("name")
         fields = {item.get("row"): item for item in form.findall("item") if item.get("column") == "1"}
         for item in form.findall("item"):
             widget = item.find("widget")
-            if item.get("column") == "0" and not item.get("colspan") and widget is not None:
+            is_first = item.get("column") == "0" and not item.get("colspan") and widget is not None
+            if is_first and (form.get("class") == "QFormLayout" or widget.get("class") == "QLabel"):
                 assert text_of(widget, "text").endswith(":"), widget.get("name")
                 if any(w.get("class") in CONTROLS for w in fields[item.get("row")].iter("widget")):
                     assert text_of(widget, "buddy") in names, f"{widget.get('name')} has no buddy"
