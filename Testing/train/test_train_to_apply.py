@@ -111,7 +111,8 @@ def test_the_printed_options_train_are_killed_resume_export_and_apply(options_fi
     capsys.readouterr()
     assert main(["models", "list"]) == 0
     assert "mine" in capsys.readouterr().out
-    assert main(["apply", str(pairs / "scan.nrrd"), str(pairs / "result.nrrd"), "--model", "mine", "--quiet"]) == 0
+    words = ["--model", "mine", "--window", "model", "--quiet"]  # its enamel is outside, so it is not taken unasked
+    assert main(["apply", str(pairs / "scan.nrrd"), str(pairs / "result.nrrd"), *words]) == 0
     before, after = Volume.read(pairs / "scan.nrrd"), Volume.read(pairs / "result.nrrd")
     assert after.voxels.shape == (6, 96, 96) and after.voxels.dtype == before.voxels.dtype == np.uint16
 
