@@ -25,7 +25,7 @@ SPACING = (0.2, 0.25, 0.2)
 TRAINING = {
     "data": {"degradation": {"scale": 2, "blur": [0.4, 1.0, 1.6], "noise": [0.0, 0.04], "strong_share": 0.0}},
 }  # fine pixels, two to a voxel: 0.2, 0.5 and 0.8 voxels
-PLAIN = Options(window=(0, 1000), blank="none", device="cpu")
+PLAIN = Options(window=(0, 1000), blank="none", device="cpu", back_projection="off")
 
 
 class Told(Stub):

@@ -102,3 +102,68 @@ def test_unequal_factors_and_blurs_go_along_their_axes(jaw):
     assert np.abs(keep.scanned(fine) - scan).max() < 1e-5
     cubic = enlarge_slice(scan, fine.shape)
     assert rms(scan - keep.scanned(keep.correct(cubic, scan))) < 0.4 * rms(scan - keep.scanned(cubic))
+
+
+# In a whole run
+
+
+@pytest.fixture(scope="module")
+def sharp_scan():
+    """A drawn jaw as a scanner of little blur and noise shows it, and the jaw."""
+    from CBCTSuperResLib.core.volume import Grid
+    from CBCTSuperResLib.io.volume import Volume
+
+    fine = np.clip(0.1 + 0.7 * jaw_phantom((6, 192, 192), 0.12, 905), 0, 1).astype(np.float32)
+    coarse = block_mean(gaussian_blur(fine, 0.6, IN_PLANE), IN_PLANE)
+    coarse += correlated_noise(coarse.shape, 0.002, 0.0, IN_PLANE, seed=3)
+    return Volume(np.rint(1000 + 4000 * coarse).astype(np.int16), Grid((96, 96, 6), (0.24, 0.24, 0.12))), fine
+
+
+BLUR_MM = 0.3 * 0.24 * 2.3548
+
+
+def run(scan, model, **options):
+    from CBCTSuperResLib.apply.run import super_resolve
+    from CBCTSuperResLib.core.options import Options
+
+    given = {"window": (600.0, 5400.0), "blank": "none", "scanner_blur": BLUR_MM, "smooth": 0.0, "device": "cpu"}
+    return super_resolve(scan, model, Options(**{**given, **options}))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    from CBCTSuperResLib.models.model import Model
+
+    return Model.load(tiny_model)
+
+
+def test_even_a_network_that_draws_nonsense_is_brought_back_to_the_scan(sharp_scan, model):
+    scan, fine = sharp_scan
+    plain, kept = (run(scan, model, back_projection=choice) for choice in ("off", "auto"))
+    assert plain.report["back_projection"] is False and kept.report["back_projection"] is True
+    before, after = (psnr((result.voxels - 1000) / 4000.0, fine) for result in (plain, kept))
+    assert after > before + 3
+    figures = {figure["key"]: figure for figure in kept.report["quality"]["figures"]}
+    assert "agrees with the scan" in figures["certificate"]["text"]
+    assert kept.report["agreement"]["pixels"] == scan.voxels.size
+
+
+def test_a_region_of_a_corrected_result_is_the_crop_of_the_whole(sharp_scan, model):
+    scan, _ = sharp_scan
+    whole = run(scan, model)
+    part = run(scan, model, roi=((40, 62), (35, 50), (1, 4)))
+    assert part.report["back_projection"] is True
+    assert np.array_equal(part.voxels, whole.voxels[1:4, 70:100, 80:124])
+
+
+def test_where_the_blur_is_not_sure_nothing_is_corrected_unless_it_is_asked_for(model):
+    from CBCTSuperResLib.core.errors import OptionError
+    from CBCTSuperResLib.core.volume import Grid
+    from CBCTSuperResLib.io.volume import Volume
+
+    noise = np.random.default_rng(0).normal(2000, 50, (3, 48, 48)).astype(np.int16)
+    flat = Volume(noise, Grid((48, 48, 3), (0.2, 0.2, 0.2)))
+    assert run(flat, model, scanner_blur=None).report["back_projection"] is False
+    assert run(flat, model, scanner_blur=None, back_projection="on").report["back_projection"] is True
+    with pytest.raises(OptionError, match="whole factors"):
+        run(flat, model, planes="isotropic", back_projection="on")

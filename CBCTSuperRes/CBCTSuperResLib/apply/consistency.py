@@ -8,21 +8,28 @@ returned, once pixel by pixel and once for local means, in which noise averages 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil, log, pi, sqrt
+from dataclasses import dataclass, replace
+from math import ceil, hypot, log, pi, sqrt
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from ..acquisition.scanner import gaussian_kernel
 from ..core.interpolate import REACH as CUBIC_REACH
 from ..core.interpolate import enlarge_slice
+from .tiles import Axis, Box, Tile, shift
+
+if TYPE_CHECKING:
+    from .prepare import Prepared
 
 ITERATIONS = 3
 LOCAL = 1.0  # input pixels: standard deviation of the local means
 DEVIATIONS = 3.0  # of the noise, within which scan and result agree
 TRUNCATE = 4.0
 WHITE = 1 / (4 * pi)  # square of the Gaussian whose smoothing white noise of pixels amounts to, in pixels squared
+
+
+LEAST_NOISE = 1e-4  # of the window: below it a scan has as good as none
 
 
 @dataclass
@@ -47,6 +54,10 @@ class Agreement:
     def share_beyond(self) -> float:
         return self.beyond / max(self.pixels, 1)
 
+    def to_json(self) -> dict:
+        """For reports."""
+        return {"pixels": self.pixels, "share_beyond": round(self.share_beyond, 6), "worst": round(self.worst, 2)}
+
     def __str__(self) -> str:
         if not self.beyond:
             return f"agrees with the scan within {DEVIATIONS:g} deviations of its noise everywhere"
@@ -69,29 +80,72 @@ class Consistency:
         Standard deviation of the scan's noise, in units of the window; above 0.
     correlation : float
         Of the noise of neighbouring pixels, 0 to below 1.
+    smooth : float
+        Standard deviation, in input pixels, of the Gaussian that was applied to the scan since.
 
     Attributes
     ----------
     reach : int
         Input pixels around a pixel beyond which nothing changes its correction.
     agreement : Agreement
-        Of all slices that were corrected, as they are now.
+        Of all slices that were judged.
     """
 
-    def __init__(self, factors: Sequence[int], blur: Sequence[float], noise: float, correlation: float = 0.0) -> None:
+    def __init__(
+        self,
+        factors: Sequence[int],
+        blur: Sequence[float],
+        noise: float,
+        correlation: float = 0.0,
+        smooth: float = 0.0,
+    ) -> None:
         self._factors = tuple(factors)
-        self._kernels = [
-            gaussian_kernel(width * factor, TRUNCATE) if width * factor > 1e-3 else np.ones(1)
-            for width, factor in zip(blur, factors, strict=True)
-        ]
+        self._kernels = _kernels(factors, blur, smooth)
         self._around = [gaussian_kernel(LOCAL, TRUNCATE)] * 2
-        self._noise = noise
-        correlated = 1 / (4 * log(1 / correlation)) if correlation > 0 else 0.0
-        smooth = max(WHITE, correlated)  # the noise is as if a Gaussian of this variance had smoothed it
-        self._local_noise = noise * sqrt(smooth / (smooth + LOCAL**2))
-        blurred = max(ceil(len(k) // 2 / factor) for k, factor in zip(self._kernels, self._factors, strict=True))
-        self.reach = ITERATIONS * (blurred + int(TRUNCATE * LOCAL + 0.5) + CUBIC_REACH) + blurred
+        # The noise is as if white noise had been smoothed by a Gaussian of this variance; what smooths it further
+        # takes this share of its standard deviation.
+        scanned = max(WHITE, 1 / (4 * log(1 / correlation)) if correlation > 0 else 0.0)
+        seen = scanned + smooth**2
+        self._noise = noise * sqrt(scanned / seen)
+        self._local_noise = noise * sqrt(scanned / (seen + LOCAL**2))
+        self.reach = reach(factors, blur, smooth)
         self.agreement = Agreement()
+
+    def widened(self, tile: Tile, axes: Sequence[Axis]) -> tuple[Tile, list[Axis]]:
+        """A slice's tile with the surroundings that its correction looks at, as far as they are read; and its axes.
+
+        Parameters
+        ----------
+        tile : Tile
+            Along (k, j, i), one slice thick.
+        axes : three Axis
+        """
+        core = tuple(
+            slice(max(read.start, part.start - self.reach), min(read.stop, part.stop + self.reach))
+            for part, read in zip(tile.core[1:], tile.read[1:], strict=True)
+        )
+        wide = [
+            replace(axis, start=part.start, stop=part.stop, outputs=(part.stop - part.start) * factor)
+            for axis, part, factor in zip(axes[1:], core, self._factors, strict=True)
+        ]
+        write = (tile.write[0], *(slice(0, axis.outputs) for axis in wide))
+        return Tile((tile.core[0], *core), tile.read, write), [axes[0], *wide]
+
+    def agreeing(self, estimate: np.ndarray, wide: Tile, tile: Tile, prepared: Prepared) -> np.ndarray:
+        """What belongs to `tile` of the corrected network's image of `widened(tile)`, (1, rows, columns); judged."""
+        _, *part = shift(wide.core, tile.read)
+        scan = prepared.unit[(0, *part)]
+        judged = None if prepared.excess is None else prepared.excess[(0, *part)] == 0
+        fine = self.correct(estimate[0], scan, judged)
+        _, *core = shift(tile.core, wide.core)
+        self.judge(fine, scan, judged, tuple(core))
+        return self.part_of(fine[None], wide, tile)
+
+    def part_of(self, around: np.ndarray, wide: Tile, tile: Tile) -> np.ndarray:
+        """What belongs to `tile` of an image (1, rows, columns) of `wide`."""
+        _, *core = shift(tile.core, wide.core)
+        kept = (slice(p.start * f, p.stop * f) for p, f in zip(core, self._factors, strict=True))
+        return around[(slice(None), *kept)]
 
     def correct(self, fine: np.ndarray, scan: np.ndarray, judged: np.ndarray | None = None) -> np.ndarray:
         """A slice of the result without what contradicts its slice of the scan.
@@ -118,10 +172,12 @@ class Consistency:
             fine += enlarge_slice(returned, fine.shape)
         return fine
 
-    def judge(self, fine: np.ndarray, scan: np.ndarray, judged: np.ndarray | None = None) -> None:
-        """Count a slice of the result into `agreement`; arguments as of `correct`."""
-        local = _blurred(self._missing(fine, scan, judged), self._around)
-        deviations = np.abs(local if judged is None else local[judged]) / np.float32(self._local_noise)
+    def judge(
+        self, fine: np.ndarray, scan: np.ndarray, judged: np.ndarray | None = None, part: Box = (slice(None),) * 2
+    ) -> None:
+        """Count a slice of the result, or a part of the scan's pixels, into `agreement`; see `correct`."""
+        local = _blurred(self._missing(fine, scan, judged), self._around)[part]
+        deviations = np.abs(local if judged is None else local[judged[part]]) / np.float32(self._local_noise)
         self.agreement.pixels += deviations.size
         self.agreement.beyond += int(np.count_nonzero(deviations > DEVIATIONS))
         self.agreement.worst = max(self.agreement.worst, float(deviations.max(initial=0)))
@@ -133,11 +189,28 @@ class Consistency:
 
     def scanned(self, fine: np.ndarray) -> np.ndarray:
         """What the scanner would make of a slice: blurred, then the mean over each pixel of the scan."""
+        import cv2  # not in a bare Slicer, whose panel plans with the rest of this file
+
         rows, columns = (n // factor for n, factor in zip(fine.shape, self._factors, strict=True))
         return cv2.resize(_blurred(fine, self._kernels), (columns, rows), interpolation=cv2.INTER_AREA)
 
 
+def reach(factors: Sequence[int], blur: Sequence[float], smooth: float = 0.0) -> int:
+    """Input pixels around a pixel that its correction depends on; arguments as of `Consistency`."""
+    kernels = _kernels(factors, blur, smooth)
+    blurred = max(ceil(len(kernel) // 2 / factor) for kernel, factor in zip(kernels, factors, strict=True))
+    return ITERATIONS * (blurred + int(TRUNCATE * LOCAL + 0.5) + CUBIC_REACH) + blurred
+
+
+def _kernels(factors: Sequence[int], blur: Sequence[float], smooth: float) -> list[np.ndarray]:
+    """The scanner's blur along rows and columns, on the result's grid."""
+    widths = [hypot(width, smooth) * factor for width, factor in zip(blur, factors, strict=True)]
+    return [gaussian_kernel(width, TRUNCATE) if width > 1e-3 else np.ones(1) for width in widths]
+
+
 def _blurred(image: np.ndarray, kernels: Sequence[np.ndarray]) -> np.ndarray:
+    import cv2
+
     rows, columns = kernels
     return cv2.sepFilter2D(image, cv2.CV_32F, columns, rows, borderType=cv2.BORDER_REFLECT)
 

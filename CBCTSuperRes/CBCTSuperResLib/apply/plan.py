@@ -28,6 +28,7 @@ from ..scan.blank_region import BlankRegion
 from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import WindowChoice, choose_window
 from .conditions import Conditions, conditions_of, usual_conditions
+from .consistency import reach
 from .speed import known_speed
 from .tiles import Axis, Context, Tile, plan_tiles
 
@@ -92,6 +93,8 @@ class Plan:
         Blur and noise that the scan tells; None before `with_scan`.
     conditions : Conditions
         What the model is told and the result is judged by; before `with_scan`, what the model usually meets.
+    back_projection : bool
+        Whether what contradicts the scan is taken back; known with the scan.
     """
 
     card: ModelCard
@@ -118,6 +121,7 @@ class Plan:
     choice: WindowChoice | None = None
     scanner: EstimatedAcquisition | None = None
     conditions: Conditions | None = None
+    back_projection: bool = False
 
     @property
     def axes(self) -> list[Axis]:
@@ -177,7 +181,23 @@ class Plan:
             scanner = estimate(volume.voxels, volume.spacing, (window.lo, window.hi), blanks.mask)
         conditions = conditions_of(self.card, self.options, volume.grid, scanner, window.width)
         found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings, *conditions.warnings)
-        return replace(self, blanks=blanks, choice=choice, scanner=scanner, conditions=conditions, warnings=found)
+        known = {"blanks": blanks, "choice": choice, "scanner": scanner, "conditions": conditions, "warnings": found}
+        return replace(self, **known)._with_back_projection()
+
+    def _with_back_projection(self) -> Plan:
+        """This plan with what back-projection looks at around each piece, where there is one."""
+        wanted, conditions = self.options.back_projection, self.conditions
+        is_sure = conditions.source != "usual" and not self.scanner.is_sharpened
+        if wanted == "off" or (wanted == "auto" and not (is_sure and _may_project(self.card, self.scales, self.way))):
+            return self
+        more = reach([int(factor) for factor in self.scales[1::-1]], conditions.blur[1:], self.smooth)
+        context = [
+            around if around.halo is None or axis == 0 else replace(around, halo=around.halo + more)
+            for axis, around in enumerate(self.context)
+        ]
+        seen = _voxels_of_a_pass(self.scan_grid, self.roi, self.scales, self.way, self.edges, context)
+        passes = self.options.ensemble + self.options.uncertainty
+        return replace(self, context=tuple(context), network_voxels=passes * seen, back_projection=True)
 
     def within(self, roi: Ranges) -> Plan:
         """The plan for another part of the same scan, with the same window.
@@ -189,7 +209,7 @@ class Plan:
         """
         part = make_plan(self.scan_grid, self.scan_dtype, self.card, replace(self.options, roi=roi))
         known = {name: getattr(self, name) for name in ("blanks", "choice", "scanner", "conditions", "warnings")}
-        return replace(part, **known)
+        return replace(part, **known)._with_back_projection()
 
     def check_memory(self) -> None:
         """Refuse, with the numbers, a run whose result would not fit into memory; the scan is there already.
@@ -259,6 +279,11 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
                 "Choose planes axial.",
             )
 
+    if options.back_projection == "on" and not _may_project(card, factors, way):
+        raise OptionError(
+            "Back-projection is made for slices that are enlarged by whole factors, in the scan's own grey values.",
+            "Choose planes axial and a model of whole factors, or leave back_projection on auto.",
+        )
     roi = options.roi or tuple((0, n) for n in grid.size)
     for name, (start, stop), n in zip("ijk", roi, grid.size, strict=True):
         if not 0 <= start < stop <= n:
@@ -384,6 +409,11 @@ def _cut(card: ModelCard, factors: tuple[float, float, float], way: str, has_map
         whole = int((BLOCK_MEMORY / (4 * floats * prod(factors))) ** (1 / 3))
         edge = max(16, whole - 2 * (more if way == "planes" else halo))
     return (edge,) * 3, (around,) * 3
+
+
+def _may_project(card: ModelCard, factors: tuple[float, float, float], way: str) -> bool:
+    """Whether results can be compared with their scan slice by slice."""
+    return way == "slices" and card.spec.domain == "same" and all(f == int(f) for f in factors[:2])
 
 
 def _voxels_of_a_pass(

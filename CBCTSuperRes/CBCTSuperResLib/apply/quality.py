@@ -37,6 +37,8 @@ outside_window (share, 0 to 1)
 outside_domain (share, 0 to 1)
     Voxels for which the model was not made: all if the voxel size or the noise of the scan is outside what it learned
     from, otherwise those brighter than the window.
+certificate ("% of voxels"), only where back-projection was done
+    Share of the scan's voxels whose local mean the result misses by more than three deviations of its noise.
 disagreement ("grey values"), only if it was asked for
     What 95 % of the measured voxels of the second volume do not exceed; see `disagreement`.
 """
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from ..scan.window import Window
     from ..scan.window_choice import WindowChoice
     from .conditions import Conditions
+    from .consistency import Agreement
 
 FORMAT = 1
 SLICES = 8
@@ -68,6 +71,7 @@ MARGIN = 3  # coarse pixels next to blank regions and borders that are not compa
 LEAST_NOISE = 0.005  # of the window: less is taken for this much
 FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
+MUCH_BEYOND = 0.5  # per cent of the voxels that contradict the scan: deserves a look
 MUCH = 0.1  # of the window: disagreement that deserves a look
 UNKNOWN = "could not be measured"
 SOURCES = {"usual": "what the model usually meets", "estimated": "estimated from the scan", "given": "as was given"}
@@ -170,6 +174,17 @@ def _spread(slices: Sequence[int]) -> list[int]:
 def _is_empty(blanks: BlankRegion, k: int) -> bool:
     mask = blanks.mask(k)
     return mask is not None and bool(mask.all())
+
+
+def agreement_figure(agreement: Agreement) -> dict:
+    """The figure for what was left to contradict the scan after the correction: a certificate."""
+    text = f"The result {agreement}"
+    hint = (
+        "The result, blurred and sampled as the scan was, against the scan, place by place, after it was corrected. "
+        "What is left can be metal, motion, or detail that the network insists on."
+    )
+    share = 100 * agreement.share_beyond
+    return _figure("certificate", "Does not contradict the scan", text, hint, share > MUCH_BEYOND, share, "% of voxels")
 
 
 def disagreement_figure(facts: dict, window: Window) -> dict:

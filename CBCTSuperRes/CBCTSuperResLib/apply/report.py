@@ -45,6 +45,7 @@ def make_report(plan: Plan, **measured) -> dict:
         "scanner_text": plan.scanner.sentences(choice.window.width),
         "conditions": plan.conditions.to_json(),
         "sharpness": plan.options.sharpness,
+        "back_projection": plan.back_projection,
         "halo": spec.context if spec.can_be_cut else None,
         "ensemble": plan.options.ensemble,
         "warnings": list(plan.warnings),

@@ -25,15 +25,18 @@ from ..models.model import Model
 from ..scan.blank_filling import BlankFiller
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
+from .consistency import LEAST_NOISE, Consistency
 from .engine import Engine
 from .finish import Finisher
 from .maps import Disagreement, added_noise
 from .plan import SMALLER, Plan, make_plan
 from .prepare import Preparation, Prepared
-from .quality import card_of_failure, disagreement_figure, quality_card
+from .quality import agreement_figure, card_of_failure, disagreement_figure, quality_card
 from .report import make_report
 from .tiles import Axis, Tile
 from .ways import choose_way
+
+MOST_CORRELATION = 0.95  # of neighbouring voxels' noise; more is no noise
 
 Allocate = Callable[[tuple[int, ...], np.dtype], np.ndarray]
 
@@ -129,6 +132,7 @@ def super_resolve(
         disagreement = Disagreement(
             spread, shape, axes, way, engine, options.uncertainty, noise, output_window or window, blanks, sharpness
         )
+    keep = _consistency(plan) if plan.back_projection else None
     pieces, tiles = plan.tiles, []
     for tile in pieces:
         if not _is_blank(blanks, axes, tile):
@@ -148,12 +152,13 @@ def super_resolve(
         for tile, following in zip_longest(tiles, tiles[1:]):
             prepared: Prepared = upcoming.result()
             upcoming = following and pool.submit(preparation.box, following.read)
-            enlarged = way.enlarge(engine, prepared.slab, tile, axes)
+            wide, wide_axes = keep.widened(tile, axes) if keep else (tile, axes)
+            enlarged = way.enlarge(engine, prepared.slab, wide, wide_axes)
             if finishing:
                 finishing.result()
-            finishing = pool.submit(finisher.write, tile, enlarged, prepared)
+            finishing = pool.submit(_finish, finisher, keep, enlarged, wide, tile, prepared)
             if disagreement:
-                disagreement.measure(tile, prepared, enlarged)
+                disagreement.measure(tile, prepared, keep.part_of(enlarged, wide, tile) if keep else enlarged)
         if finishing:
             finishing.result()
     if disagreement:
@@ -172,6 +177,9 @@ def super_resolve(
     )
     try:
         report["quality"] = quality_card(volume, output, axes, plan.choice, blanks, plan.card, plan.conditions)
+        if keep:
+            report["agreement"] = keep.agreement.to_json()
+            report["quality"]["figures"].append(agreement_figure(keep.agreement))
         if disagreement:
             report["disagreement"] = disagreement.summary(options.disagreement_above)
             report["quality"]["figures"].append(disagreement_figure(report["disagreement"], output_window or window))
@@ -183,6 +191,24 @@ def super_resolve(
     progress(1.0, "Done")
     beside = None if spread is None else Volume(spread, plan.grid)
     return Result(output, plan.grid, volume.padding_value, report, beside)
+
+
+def _consistency(plan: Plan) -> Consistency:
+    """What keeps the slices of a result from contradicting the scan."""
+    noise, conditions = plan.scanner.noise, plan.conditions
+    return Consistency(
+        [int(factor) for factor in plan.scales[1::-1]],
+        conditions.blur[1:],
+        max(conditions.noise, LEAST_NOISE),
+        min(max(noise.in_plane, 0.0), MOST_CORRELATION) if noise else 0.0,
+        plan.smooth,
+    )
+
+
+def _finish(
+    finisher: Finisher, keep: Consistency | None, enlarged: np.ndarray, wide: Tile, tile: Tile, prepared: Prepared
+) -> None:
+    finisher.write(tile, keep.agreeing(enlarged, wide, tile, prepared) if keep else enlarged, prepared)
 
 
 def _is_blank(blanks: BlankRegion, axes: Sequence[Axis], tile: Tile) -> bool:

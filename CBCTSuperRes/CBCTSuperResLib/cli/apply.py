@@ -12,7 +12,7 @@ from ..apply.plan import make_plan
 from ..apply.speed import record_speed
 from ..core.errors import OptionError
 from ..core.memory import available_memory, readable
-from ..core.options import ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, Options
+from ..core.options import BACK_PROJECTION, ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, Options
 from ..core.progress import duration_text
 from ..io.volume import Volume
 from ..models.card import read_card
@@ -83,6 +83,13 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
         default=100.0,
         metavar="PERCENT",
         help="how far to go from interpolation, 0, towards the model's answer, 100 (default)",
+    )
+
+    scanner.add_argument(
+        "--back-projection",
+        choices=BACK_PROJECTION,
+        default="auto",
+        help="correct what contradicts the scan by more than its noise (default: auto, where the blur is sure)",
     )
 
     how = parser.add_argument_group("computing")

@@ -9,6 +9,7 @@ import numpy as np
 from .errors import OptionError
 
 PLANES = ("axial", "isotropic")
+BACK_PROJECTION = ("auto", "on", "off")
 ENSEMBLES = (1, 2, 4, 8)
 USUAL_PASSES, MOST_PASSES = 4, 32
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
@@ -57,6 +58,9 @@ class Options:
         the scan. Models that want to know are told, and the result is judged by it.
     sharpness : float
         How far the result goes from cubic interpolation, 0, towards the model's answer, 100 (per cent).
+    back_projection : "auto", "on" or "off"
+        Whether the result is corrected where, blurred and sampled as the scan was, it contradicts the scan by more than
+        its noise. "auto" does so where the scanner's blur is given or sure.
     """
 
     window: str | tuple[float, float] | None = None
@@ -74,6 +78,7 @@ class Options:
     disagreement_above: float | None = None
     scanner_blur: float | tuple[float, float, float] | None = None
     sharpness: float = 100.0
+    back_projection: str = "auto"
 
     def __post_init__(self) -> None:
         if isinstance(self.window, list):
@@ -126,6 +131,10 @@ class Options:
             raise OptionError(
                 f"scanner_blur is {blur!r}.",
                 "Give its full width at half maximum in mm, 0 or more: one number, or three along i, j and k.",
+            )
+        if self.back_projection not in BACK_PROJECTION:
+            raise OptionError(
+                f"back_projection is {self.back_projection!r}.", f"Choose one of {', '.join(BACK_PROJECTION)}."
             )
         if not 0 <= self.sharpness <= 100:
             raise OptionError(f"sharpness is {self.sharpness!r} %.", "Choose a value from 0 to 100.")
