@@ -15,7 +15,7 @@ from CBCTSuperResLib.train.data.decode import PixelCache
 from CBCTSuperResLib.train.data.drawn import (
     ALONE,
     HEADER_BYTES,
-    KINDS,
+    SETS,
     drawn_slices,
     training_slice,
 )
@@ -24,7 +24,7 @@ from grading.cases import HELD_OUT
 LIBRARY = Path(CBCTSuperResLib.__file__).parents[1]
 
 
-@pytest.mark.parametrize("kind", list(KINDS), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", dict.fromkeys([*SETS[1].kinds, *SETS[2].kinds]), ids=lambda kind: kind.__name__)
 def test_every_kind_of_slice_is_finite_varied_and_in_float32(kind):
     first, second = (kind(np.random.default_rng(seed), 64, ALONE)[0] for seed in (0, 1))
     assert first.shape == (64, 64) and first.dtype == np.float32
@@ -80,7 +80,9 @@ def test_drawings_of_another_version_of_the_program_or_of_another_request_are_ma
     path = tmp_path / "a.f16"
     with monkeypatch.context() as other:
         other.setattr(procedural, "generator_sha256", lambda: "0" * 64)
-        other.setattr(procedural, "training_slab", lambda rng, size, slices: np.zeros((1, size, size), np.float32))
+        other.setattr(
+            procedural, "training_slab", lambda rng, size, slices, drawings: np.zeros((1, size, size), np.float32)
+        )
         drawn_slices(path, 3, 32, seed=5)
     expected = np.array(drawn_slices(tmp_path / "b.f16", 3, 32, seed=5))
     assert np.array_equal(drawn_slices(path, 3, 32, seed=5), expected) and expected.any()
@@ -150,3 +152,10 @@ def test_a_jaw_of_the_phantoms_that_models_are_measured_with_is_never_drawn(monk
         procedural.jaw(np.random.default_rng(seed), 16, procedural.ALONE)
     assert len(set(drawn)) == 20
     assert min(drawn) >= procedural.PHANTOM_SEEDS > max(seed for _, seed in HELD_OUT.values())
+
+
+def test_the_second_set_is_other_slices_in_a_file_of_its_own(tmp_path):
+    first, second = (drawn_slices(tmp_path / f"{n}.f16", 6, 32, seed=5, drawings=n) for n in (1, 2))
+    assert not np.array_equal(first, second)
+    again = drawn_slices(tmp_path / "1.f16", 6, 32, seed=5, drawings=2)
+    assert np.array_equal(again, second)  # what another set left there is drawn anew

@@ -74,7 +74,9 @@ class FileTask:
                 "options": self.options.to_json(),
                 "reading": reading_facts(self.spacing, self.series, self.override),
             }
-            same = all(report[key] == json.loads(json.dumps(value)) for key, value in asked.items())
+            # A report of an older version lacks the options that are newer, which then were as they are by default.
+            told = {**report, "options": {**Options().to_json(), **report["options"]}}
+            same = all(json.loads(json.dumps(told[key])) == json.loads(json.dumps(asked[key])) for key in asked)
             return unchanged and same and report["super_resolution"]["model_sha256"] == self.card.weights_sha256
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # whoever wrote it
             return False

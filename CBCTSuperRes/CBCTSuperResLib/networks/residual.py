@@ -94,7 +94,7 @@ class ResidualNet(nn.Module):
             scale=scale,
             channels=self.options["out_nc"],
             slices=self.slices,
-            context=fold * (2 * len(self.blocks) + 3),
+            context=fold * (2 * len(self.blocks) + 2),
             minimum_size=fold,
             multiple=fold,
             conditions=tuple(self.options["conditions"]),

@@ -100,8 +100,8 @@ class SuperResLogic:
             Only this part is computed.
         **options
             window, blank, smooth, planes, scale, dtype, device, precision, tile, ensemble, uncertainty,
-            disagreement_above, scanner_blur, sharpness, back_projection: see `Options`. With `uncertainty` comes a second volume,
-            "<output> model disagreement".
+            disagreement_above, scanner_blur, sharpness, back_projection: see `Options`. With `uncertainty` comes a
+            second volume, "<output> model disagreement".
         """
         return self._job(partial(Job, keep_files=True), inputVolume, outputVolume, model=model, roi=roi, **options)
 

@@ -94,6 +94,12 @@ class DatasetOptions:
     degradation_options: dict = option({}, "Changes to the ranges of the physical degradation.")
     procedural: int = option(0, "Number of computer-drawn HR slices mixed in; only in mode HR.", minimum=0)
     procedural_seed: int = option(0, "Seed of the computer-drawn slices.", minimum=0)
+    procedural_set: int = option(
+        1,
+        "Which slices are drawn: 1, those of version 0.1.0; 2, also enamel and dentin with cracks, plates thinner than "
+        "a pixel, and half of the slices with a part of the window only.",
+        choices=(1, 2),
+    )
     public: tuple[str, ...] = option(
         (), "Names of public scans from sources.json, looked for in path.public_data; only in mode HR."
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -77,18 +78,23 @@ def cancellous(rng: np.random.Generator, size: Size, depths: Depths) -> np.ndarr
     return _image(low + share * (mineral - low), size).astype(np.float32)
 
 
-def plates(rng: np.random.Generator, size: Size, depths: Depths) -> np.ndarray:
-    """Curved sheets of bone 0.6 to 8 pixels thick between two media, like a skull's tables or a sinus wall."""
+def plates(rng: np.random.Generator, size: Size, depths: Depths, thinnest: float = 1.0) -> np.ndarray:
+    """Curved sheets of bone 1 to 8 pixels thick between two media, like a skull's tables or a sinus wall."""
     point = _plane(rng, size, 1.0, False, depths)
     image = np.full(len(depths) * size * size, rng.uniform(-0.1, 0.3), np.float32)
     for _ in range(int(rng.integers(1, 4))):
         distance = _sheet(rng, size, point, rng.uniform(25, 120))
         if rng.random() < 0.6:
             image += share_inside(distance, 1.0) * (np.float32(rng.uniform(-0.1, 0.9)) - image)
-        thickness = np.float32(np.exp(rng.uniform(np.log(0.6), np.log(8))))
+        thickness = np.float32(np.exp(rng.uniform(np.log(thinnest), np.log(8))))
         share = share_inside(np.abs(distance) - thickness / 2, 1.0) * min(1, float(thickness))
         image += share * (np.float32(rng.uniform(0.3, 1.1)) - image)
     return _image(image, size)
+
+
+def thin_plates(rng: np.random.Generator, size: Size, depths: Depths) -> np.ndarray:
+    """The same from 0.6 pixels on: thinner than a pixel of the coarse scan, like the walls of the ethmoid."""
+    return plates(rng, size, depths, thinnest=0.6)
 
 
 def hard_tissue(rng: np.random.Generator, size: Size, depths: Depths) -> np.ndarray:
@@ -208,8 +214,29 @@ def _cloud(rng: np.random.Generator, size: Size, exponent: float, depths: Depths
     return (field / field.std()).astype(np.float32)
 
 
-KINDS = {jaw: 0.26, cancellous: 0.22, plates: 0.14, hard_tissue: 0.12, shapes: 0.12, texture: 0.10, flat: 0.04}
-FAINT_SHARE = 0.5  # of slices that use only a part of the window, as those of a window that clips nothing do
+@dataclass(frozen=True)
+class Drawings:
+    """Which slices are drawn, and how often.
+
+    Attributes
+    ----------
+    kinds : dict
+        Functions (rng, size, depths) and their shares.
+    faint : float
+        Share of slices that use only a part of the window, as those of a window that clips nothing do.
+    """
+
+    kinds: dict
+    faint: float = 0.0
+
+
+SETS = {
+    1: Drawings({jaw: 0.30, cancellous: 0.25, plates: 0.14, shapes: 0.15, texture: 0.12, flat: 0.04}),
+    2: Drawings(
+        {jaw: 0.26, cancellous: 0.22, thin_plates: 0.14, hard_tissue: 0.12, shapes: 0.12, texture: 0.10, flat: 0.04},
+        faint=0.5,
+    ),
+}
 
 
 def _two_levels(rng: np.random.Generator) -> tuple[np.float32, np.float32]:
@@ -227,19 +254,19 @@ def random_gap(rng: np.random.Generator) -> float:
     return float(usual if rng.random() < USUAL_SHARE else other)
 
 
-def training_slab(rng: np.random.Generator, size: Size, slices: int = 0) -> np.ndarray:
+def training_slab(rng: np.random.Generator, size: Size, slices: int = 0, drawings: Drawings = SETS[1]) -> np.ndarray:
     """A fine slice between its neighbours, (2 slices + 1, size, size), with the slight blur of a fine scanner.
 
     float32, in units of the window. Some slabs are of thin slices, others of slices that a scanner averaged in depth.
     Some have the faint unevenness of real tissue.
     """
     if slices == 0:
-        return _drawn(rng, size, ALONE, UNEVEN_SHARE, UNEVEN_AT_MOST)
+        return _drawn(rng, size, ALONE, drawings, UNEVEN_SHARE, UNEVEN_AT_MOST)
     gap, is_thick = random_gap(rng), rng.random() < THICK_SHARE
     if not is_thick:
-        return _drawn(rng, size, gap * np.arange(-slices, slices + 1), *UNEVEN_SLABS)
+        return _drawn(rng, size, gap * np.arange(-slices, slices + 1), drawings, *UNEVEN_SLABS)
     parts = np.arange(2 * (2 * slices + 1) + len(PROFILE) - 2)
-    layers = _drawn(rng, size, gap / 2 * (parts - parts.mean()), *UNEVEN_SLABS)
+    layers = _drawn(rng, size, gap / 2 * (parts - parts.mean()), drawings, *UNEVEN_SLABS)
     return averaged_in_depth(layers)[::2]
 
 
@@ -249,13 +276,15 @@ def averaged_in_depth(layers: np.ndarray) -> np.ndarray:
     return sum(weight * layers[n : n + count] for n, weight in enumerate(PROFILE))
 
 
-def _drawn(rng: np.random.Generator, size: Size, depths: Depths, uneven: float, at_most: float) -> np.ndarray:
+def _drawn(
+    rng: np.random.Generator, size: Size, depths: Depths, drawings: Drawings, uneven: float, at_most: float
+) -> np.ndarray:
     """Slices at these depths; a share of them is `uneven`, with a standard deviation of `at_most`."""
-    kind = rng.choice(len(KINDS), p=list(KINDS.values()))
-    image = list(KINDS)[kind](rng, size, depths)
+    kind = rng.choice(len(drawings.kinds), p=list(drawings.kinds.values()))
+    image = list(drawings.kinds)[kind](rng, size, depths)
     if rng.random() < 0.15:
         image = rng.uniform(0.6, 1.0) - image * rng.uniform(0.5, 0.9)
-    if rng.random() < FAINT_SHARE:
+    if drawings.faint and rng.random() < drawings.faint:
         gain = rng.uniform(0.3, 1.0)
         image = gain * image + rng.uniform(0, 1 - gain)
     if rng.random() < uneven:
@@ -273,7 +302,7 @@ HEADER_BYTES = 4096
 PIXEL = np.dtype("<f2")
 
 
-def drawn_slices(path: Path, count: int, size: Size, seed: int, slices: int = 0) -> np.memmap:
+def drawn_slices(path: Path, count: int, size: Size, seed: int, slices: int = 0, drawings: int = 1) -> np.memmap:
     """Slabs from a file, which is drawn if it is not there, or not of these drawings, or not as it was written.
 
     Of several processes that want the same file one draws it, and the others wait.
@@ -289,6 +318,8 @@ def drawn_slices(path: Path, count: int, size: Size, seed: int, slices: int = 0)
         Slab n depends on (seed, n) alone.
     slices : int
         Neighbours on either side.
+    drawings : int
+        Which of `SETS`.
 
     Returns
     -------
@@ -300,7 +331,7 @@ def drawn_slices(path: Path, count: int, size: Size, seed: int, slices: int = 0)
         If the file cannot be written, or the disk has no room for it.
     """
     shape = (count, 2 * slices + 1, size, size)
-    made_of = {"generator": generator_sha256(), "seed": seed, "shape": list(shape)}
+    made_of = {"generator": generator_sha256(), "drawings": drawings, "seed": seed, "shape": list(shape)}
     lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -333,7 +364,8 @@ def _draw(path: Path, made_of: dict) -> None:
     with replacing(path) as scratch, scratch.open("wb") as file:
         file.write(bytes(HEADER_BYTES))
         for n in range(count):
-            slab = training_slab(np.random.default_rng([made_of["seed"], n]), size, channels // 2)
+            rng = np.random.default_rng([made_of["seed"], n])
+            slab = training_slab(rng, size, channels // 2, SETS[made_of["drawings"]])
             pixels = np.clip(slab, -0.5, 2).astype(PIXEL).tobytes()
             digest.update(pixels)
             file.write(pixels)

@@ -219,7 +219,7 @@ def _simulated(
         "images": {kind: count for kind, count in counts.items() if count},
         "degradation": {"kind": dataset.degradation, **asdict(simulation)},
         **({"public": told} if told else {}),
-        **({"procedural_seed": dataset.procedural_seed} if drawn else {}),
+        **({"procedural_seed": dataset.procedural_seed, "procedural_set": dataset.procedural_set} if drawn else {}),
     }
     share = len(drawn) / sum(counts.values()) if dataset.procedural_share is None else dataset.procedural_share
     parts = [
@@ -236,11 +236,12 @@ def _drawn_pictures(dataset: DatasetOptions, options: TrainingOptions, patch: in
     if not dataset.procedural:
         return []
     count, seed, size, slices = dataset.procedural, dataset.procedural_seed, 2 * patch, options.network_G.slices
-    name = f"{seed}-{count}-{size}{f'-{slices}' if slices else ''}.f16"
+    drawings = dataset.procedural_set
+    name = f"{seed}-{count}-{size}{f'-{slices}' if slices else ''}{f'-set{drawings}' if drawings > 1 else ''}.f16"
     path = Path(options.path.root).expanduser() / "procedural" / name
     pictures = (
         Picture(f"procedural {seed}-{n}", slab, None)
-        for n, slab in enumerate(drawn_slices(path, count, size, seed, slices))
+        for n, slab in enumerate(drawn_slices(path, count, size, seed, slices, drawings))
     )
     return [picture.cropped_to(options.scale) for picture in pictures]
 
