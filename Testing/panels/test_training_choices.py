@@ -280,7 +280,7 @@ def test_a_gpu_is_offered_where_there_is_one_or_where_a_file_has_asked_for_it(ch
     choices.chooseDevice(module.GPU)
     assert (value(choices, "device"), value(choices, "gpu_ids")) == ("cuda", "auto") and choices.problem() == ""
     monkeypatch.setattr(module, "count_gpus", lambda: 0)
-    assert choices.devices()[-1] == module.GPU and choices.problem().startswith("There is no GPU here")
+    assert choices.devices()[-1] == module.GPU and choices.problem().startswith("This computer has no graphics card")
     for device, expected in ((module.CPU, ("auto", [])), (module.AUTOMATIC, ("auto", "auto"))):
         choices.chooseDevice(device)
         assert (value(choices, "device"), value(choices, "gpu_ids")) == expected and choices.device() == device

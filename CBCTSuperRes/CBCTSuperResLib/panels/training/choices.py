@@ -421,7 +421,7 @@ class TrainingChoices:
         if not self.resultsFolder.is_absolute():
             return _("Choose a results folder.")
         if self.device() == GPU and not count_gpus():
-            return _("There is no GPU here that can be used. Choose another device.")
+            return _("This computer has no graphics card (NVIDIA) that can compute. Choose another device.")
         absent = self.logic.missing(self.optionsToPlan())
         return absent[0] if absent else ""
 

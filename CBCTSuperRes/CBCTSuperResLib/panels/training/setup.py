@@ -114,7 +114,7 @@ class SetupSection(Section):
             return
         self._shown = shown
         self._kinds, self._presets, self._devices, _device = shown
-        devices = {AUTOMATIC: _("Automatic"), CPU: _("CPU"), GPU: _("GPU (CUDA)")}
+        devices = {AUTOMATIC: _("Automatic"), CPU: _("CPU"), GPU: _("Graphics card (NVIDIA)")}
         texts = (
             (self.ui.kindSelector, [kindText(kind) for kind in self._kinds]),
             (
