@@ -12,6 +12,7 @@ from CBCTSuperResLib.acquisition.estimate import FWHM, BlurAlongAxis, EstimatedA
 from CBCTSuperResLib.acquisition.noise_level import NoiseLevel
 from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
 from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply.conditions import CAUTION
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments
@@ -72,9 +73,11 @@ def told(result) -> tuple[float, float]:
 def test_a_model_is_told_what_the_scan_tells_for_sure(monkeypatch):
     estimating(monkeypatch, scanner(0.6, 0.5, 0.02))
     result = super_resolve(scan(), stub_model(Told(), training=TRAINING), PLAIN)
-    assert told(result) == pytest.approx((0.58, 0.48), abs=1e-5)
+    rows, columns = (np.sqrt(sd**2 - CAUTION**2) for sd in (0.6, 0.5))
+    assert told(result) == pytest.approx((rows - 0.02, columns - 0.02), abs=1e-4)
     report = result.report
-    assert report["conditions"]["source"] == "estimated" and report["conditions"]["told_blur"] == [0.5, 0.6, 0.1 + 0.1]
+    assert report["conditions"]["source"] == "estimated" and report["conditions"]["blur"][:2] == [0.5, 0.6]
+    assert report["conditions"]["told_blur"] == pytest.approx([columns, rows, 0.2], abs=1e-4)
     assert report["scanner"]["blur_fwhm_mm"] == pytest.approx(
         [0.5 * 0.2 * FWHM, 0.6 * 0.25 * FWHM, 0.1 * 0.2 * FWHM], abs=1e-3
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from CBCTSuperResLib.acquisition.estimate import FWHM
 from CBCTSuperResLib.acquisition.scanner import Acquisition
 from CBCTSuperResLib.apply.run import super_resolve
 from CBCTSuperResLib.core.interpolate import enlarge
@@ -26,14 +27,25 @@ def cubic_method(scan: np.ndarray, acquisition: Acquisition) -> np.ndarray:
     return enlarge(scan, (slices if acquisition.planes == "axial" else 2 * slices, *(2 * n for n in plane)))
 
 
-def model_method(model: Model, device: str = "auto", ensemble: int = 1) -> Method:
-    """What Apply makes of a scan whose window is [0, 1] and in which everything was measured."""
+def model_method(model: Model, device: str = "auto", ensemble: int = 1, is_told: bool = False) -> Method:
+    """What Apply makes of a scan whose window is [0, 1] and in which everything was measured.
+
+    The scanner's blur is estimated from the scan, or, if `is_told`, given.
+    """
 
     def super_resolved(scan: np.ndarray, acquisition: Acquisition) -> np.ndarray:
         pixel = float(np.mean(model.card.voxel_size_mm or (0.25, 0.25)))
         between = pixel if acquisition.planes == "isotropic" else pixel / 2  # the fine scan's voxels are cubes
         volume = Volume(np.ascontiguousarray(scan, np.float32), Grid(scan.shape[::-1], (pixel, pixel, between)))
-        options = Options(window=(0.0, 1.0), blank="none", planes=acquisition.planes, device=device, ensemble=ensemble)
+        given = FWHM * acquisition.blur * pixel / 2 if is_told else None
+        options = Options(
+            window=(0.0, 1.0),
+            blank="none",
+            planes=acquisition.planes,
+            device=device,
+            ensemble=ensemble,
+            scanner_blur=given,
+        )
         return super_resolve(volume, model, options).voxels
 
     return super_resolved

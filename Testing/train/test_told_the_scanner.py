@@ -32,7 +32,7 @@ def test_a_network_that_is_told_is_trained_validated_exported_and_run(tmp_path):
     result = train(options(tmp_path))
     assert result.step == 3 and result.results["latest"]["psnr"] > 10
     model = Model.load(export_run(result.folder, tmp_path / "told.safetensors", "latest"))
-    assert model.spec.conditions == ("blur", "noise") and model.card.usual_conditions[0] == pytest.approx(0.55)
+    assert model.spec.conditions == ("blur", "noise") and model.card.usual_conditions[0] == pytest.approx(0.425)
     with torch.no_grad():  # three steps leave hardly a trace of what was told
         model.network.head.weight.mul_(8)
         model.network.tail.weight.mul_(8)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..core.options import Options
     from ..models.card import ModelCard
 
+CAUTION = 0.3  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
 MUCH = 0.15  # voxels: 0.3 fine pixels, by which a blur may differ from the usual one without a word
 NEAR = 1.25  # slices so much farther apart than pixels still have the slices' own blur across them, in mm
 MORE_NOISE = 1.1
@@ -32,8 +33,11 @@ class Conditions:
     ----------
     blur : (k, j, i)
         In voxels of the scan: what the result is judged by.
+    cautious_blur : (k, j, i)
+        What may be undone of it: less than an estimate by what objects' own softness may have added. Who undoes too
+        much draws edges that are not there; who undoes too little leaves them soft.
     told_blur : (k, j, i)
-        What a model that wants to know is told: `blur` within what it learned from.
+        What a model that wants to know is told: that, within what it learned from.
     noise : float
         Standard deviation in units of the window; what the model usually meets if the scan does not tell.
     told_noise : float
@@ -46,6 +50,7 @@ class Conditions:
     """
 
     blur: tuple[float, float, float]
+    cautious_blur: tuple[float, float, float]
     told_blur: tuple[float, float, float]
     noise: float
     told_noise: float
@@ -56,7 +61,7 @@ class Conditions:
     def to_json(self) -> dict:
         """For reports, without the warnings; blur along (i, j, k), in voxels."""
         facts = asdict(self)
-        for name in ("blur", "told_blur"):
+        for name in ("blur", "cautious_blur", "told_blur"):
             facts[name] = [round(value, 4) for value in facts[name][::-1]]
         for name in ("noise", "told_noise"):
             facts[name] = round(facts[name], 5)
@@ -66,7 +71,7 @@ class Conditions:
 def usual_conditions(card: ModelCard) -> Conditions:
     """What a model usually meets, for a scan that has not been looked at."""
     blur, noise = _usual(card)
-    return Conditions((blur,) * 3, (blur,) * 3, noise, noise, "usual", "The scan has not been looked at.")
+    return Conditions(*[(blur,) * 3] * 3, noise, noise, "usual", "The scan has not been looked at.")
 
 
 def conditions_of(
@@ -103,9 +108,10 @@ def conditions_of(
         )
         reason += f"{_text(blur, steps)}."
     noise = usual_noise if scanner.noise is None else scanner.noise.sd / window_width
-    told_blur, told_noise = blur, noise
+    cautious = np.sqrt(np.maximum(blur**2 - CAUTION**2, 0)) if source == "estimated" else blur
+    told_blur, told_noise = cautious, noise
     if card.trained_blur:
-        told_blur = np.clip(blur, *card.trained_blur)
+        told_blur = np.clip(cautious, *card.trained_blur)
         shares = card.trained_blur[0] * FWHM * steps[1:].mean(), card.trained_blur[1] * FWHM * steps[1:].mean()
         reason += f" The model learned from {shares[0]:.2g} to {shares[1]:.2g} mm (in voxels of this size)."
     if card.strongest_noise is not None:
@@ -124,9 +130,10 @@ def conditions_of(
             "That stays, and may grow."
         )
     return Conditions(
-        tuple(map(float, blur)), tuple(map(float, told_blur)), float(noise), float(told_noise), source, reason,
-        tuple(warnings),
-    )  # fmt: skip
+        *(tuple(map(float, widths)) for widths in (blur, cautious, told_blur)),
+        *(float(noise), float(told_noise)),
+        *(source, reason, tuple(warnings)),
+    )
 
 
 def _usual(card: ModelCard) -> tuple[float, float]:

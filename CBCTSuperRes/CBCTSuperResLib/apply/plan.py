@@ -190,7 +190,7 @@ class Plan:
         is_sure = conditions.source != "usual" and not self.scanner.is_sharpened
         if wanted == "off" or (wanted == "auto" and not (is_sure and _may_project(self.card, self.scales, self.way))):
             return self
-        more = reach([int(factor) for factor in self.scales[1::-1]], conditions.blur[1:], self.smooth)
+        more = reach([int(factor) for factor in self.scales[1::-1]], conditions.cautious_blur[1:], self.smooth)
         context = [
             around if around.halo is None or axis == 0 else replace(around, halo=around.halo + more)
             for axis, around in enumerate(self.context)

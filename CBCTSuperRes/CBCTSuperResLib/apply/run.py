@@ -198,7 +198,7 @@ def _consistency(plan: Plan) -> Consistency:
     noise, conditions = plan.scanner.noise, plan.conditions
     return Consistency(
         [int(factor) for factor in plan.scales[1::-1]],
-        conditions.blur[1:],
+        conditions.cautious_blur[1:],
         max(conditions.noise, LEAST_NOISE),
         min(max(noise.in_plane, 0.0), MOST_CORRELATION) if noise else 0.0,
         plan.smooth,

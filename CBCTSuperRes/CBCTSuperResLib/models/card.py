@@ -114,10 +114,10 @@ class ModelCard:
         """
         try:
             scanner = self.training["data"]["degradation"]
-            low, *mode, high = map(float, scanner["blur"])
-            usual = mode[0] if mode else (low + high) / 2
-            in_voxels = usual if scanner.get("kind") == "block" else usual / 2  # a voxel has two of its fine pixels
-            return in_voxels, sum(map(float, scanner["noise"])) / 2
+            pixels = 1 if scanner.get("kind") == "block" else 2  # a voxel has two of the others' fine pixels
+            low, *mode, high = (float(width) / pixels for width in scanner["blur"])
+            usual = mode[0] if mode else min(max(USUAL_BLUR, low), high)  # a range without a mode tells no usual one
+            return usual, sum(map(float, scanner["noise"])) / 2
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             return USUAL_BLUR, 0.0
 
