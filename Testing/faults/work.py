@@ -155,6 +155,7 @@ def started(arguments: list[str], before: Callable[[], None] = lambda: None, log
     pid = os.fork()
     if pid:
         return pid
+    torch.set_num_threads(1)  # the threads of the process that was forked are not there
     code = 1
     try:
         os.setpgid(0, 0)

@@ -288,7 +288,8 @@ def test_the_command_line_reaches_every_option():
         "--lr a --hr b --out c --scale 4 --planes isotropic --format nrrd --region whole --min-size 64 --min-slices 4 "
         "--window 26000 46000 --intensity same --blank-lr none --blank-hr 0 --initial t.tfm --no-register "
         "--max-rotation 5 --max-shift 6 --min-overlap 0.5 --max-residual 0.5 --min-correlation 0.6 --seed 3 "
-        "--val-share 0.3 --patient-pattern ^P --lr-spacing 1 1 2 --hr-spacing 1 1 1 --lr-series 1 --hr-series 2"
+        "--val-share 0.3 --patient-pattern ^P --lr-spacing 1 1 2 --hr-spacing 1 1 1 --lr-series 1 --hr-series 2 "
+        "--override"
     )
     options, default = options_from(parser.parse_args(text.split())).to_json(), PrepareOptions().to_json()
     assert not [name for name in default if options[name] == default[name]]

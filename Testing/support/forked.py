@@ -31,6 +31,7 @@ def fork(function: Callable[[], int | None], output: int | None = None) -> int:
     child = os.fork()
     if child:
         return child
+    torch.set_num_threads(1)  # the threads of the process that was forked are not there
     code = 1
     try:
         if output is not None:

@@ -65,7 +65,9 @@ GONE = {  # keys of our own in version 0.1.0 that no configuration changed, by b
 
 
 def as_now(values: dict) -> dict:
-    """The complete JSON of version 0.1.0's options as it is written now: without the keys that are gone."""
+    """The complete JSON of version 0.1.0's options as it is written now: without the keys that are gone, and with the
+    newer ones, which by default mean what was done then.
+    """
     values = json.loads(json.dumps(values))
     for place, names in GONE.items():
         block = values
@@ -76,8 +78,11 @@ def as_now(values: dict) -> dict:
     for name, dataset in values["datasets"].items():
         if name.startswith("test"):
             dataset.pop("clip_lr", None)
+        dataset["procedural_set"] = 1
     network = values["network_G"]
     network["taps"] = network.pop("branch_taps", None)
+    network["conditions"] = []
     if network["which_model_G"] == "residual_net":
+        network["unshuffle"] = 1
         del network["taps"], network["gc"]
     return values
