@@ -49,6 +49,14 @@ def test_the_tile_size_is_automatic_or_a_number(panel):
     assert panel.ui.tileSpinBox.text == "96 voxels" and panel.choices.options().tile == 96
 
 
+def test_the_scanner_s_blur_is_estimated_or_given_and_the_result_may_go_part_of_the_way(panel):
+    ui = panel.ui
+    assert ui.scannerBlurSpinBox.text == "Automatic" and ui.sharpnessSpinBox.value == 100
+    ui.scannerBlurSpinBox.value, ui.sharpnessSpinBox.value, ui.backProjectionCheckBox.checked = 0.25, 60, False
+    assert ui.scannerBlurSpinBox.text == "0.250 mm"
+    assert panel.choices.options() == Options(scanner_blur=0.25, sharpness=60.0, back_projection="off")
+
+
 def test_smoothing_is_the_model_s_or_a_number_that_can_then_be_set(panel):
     assert not panel.ui.smoothingSpinBox.enabled and panel.choices.options().smooth is None
     panel.ui.smoothingCheckBox.checked = False

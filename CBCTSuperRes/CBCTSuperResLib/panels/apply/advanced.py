@@ -29,6 +29,9 @@ class AdvancedSection(Section):
         super().__init__(ui, choices)
         self.modelsMoved = Signal()
         self._controls = [
+            ui.scannerBlurSpinBox,
+            ui.sharpnessSpinBox,
+            ui.backProjectionCheckBox,
             ui.qualitySelector,
             ui.deviceSelector,
             ui.precisionSelector,

@@ -207,6 +207,9 @@ class ApplyChoices:
             tile=chosen.tile or None,
             ensemble=chosen.quality.value,
             uncertainty=DISAGREEMENT_PASSES if chosen.disagreement else 0,
+            scanner_blur=chosen.scannerBlur or None,
+            sharpness=chosen.sharpness,
+            back_projection="auto" if chosen.backProjection else "off",
         )
 
     def window(self) -> WindowChoice:

@@ -153,6 +153,9 @@ class ApplyParameters:
     previewView: str = ""
     previewFade: Annotated[float, WithinRange(0.0, 100.0)] = 100.0
 
+    scannerBlur: Annotated[float, WithinRange(0.0, 5.0)] = 0.0
+    sharpness: Annotated[float, WithinRange(0.0, 100.0)] = 100.0
+    backProjection: bool = True
     quality: Quality = Quality.fast
     device: Device = Device.auto
     precision: Precision = Precision.auto
