@@ -76,6 +76,13 @@ def test_exit_codes_and_output_pass_through(capfd):
     assert capfd.readouterr().out.startswith("cbct-superres")
 
 
+def test_signals_do_afterwards_what_they_did_before():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    assert child.run_in_child([], [sys.executable, "-c", "pass"]) == 0
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 def test_only_commands_that_read_scans_take_a_child(monkeypatch):
     monkeypatch.delenv(child.LAUNCHED, raising=False)
     assert child.wants_child(["apply", "a", "b"]) and child.wants_child(["train", "-opt", "o.json"])

@@ -10,8 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..core.crash_note import is_crash, keep_note, reader_crash
@@ -47,13 +47,29 @@ def run_in_child(arguments: Sequence[str], command: Sequence[str] | None = None)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
         environment[PARENT] = json.dumps({**lock.facts, "note": str(note)})
         process = subprocess.Popen([*command, *arguments], env=environment)
-        with suppress(ValueError):  # not the main thread: it gets no signals
-            signal.signal(signal.SIGTERM, lambda *_: _pass_on(process, signal.SIGTERM))
-            is_sent_to_both = sys.stdin is not None and sys.stdin.isatty()  # Ctrl-C in a terminal
-            signal.signal(signal.SIGINT, lambda *_: None if is_sent_to_both else _pass_on(process, signal.SIGINT))
-        code = process.wait()
+        with _signals_passed_on(process):
+            code = process.wait()
         lock.release()
         return _told(code, note)
+
+
+@contextmanager
+def _signals_passed_on(process: subprocess.Popen) -> Iterator[None]:
+    """SIGTERM and Ctrl-C reach the child, which ends in its own words; afterwards they do what they did before."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    is_sent_to_both = sys.stdin is not None and sys.stdin.isatty()  # Ctrl-C in a terminal
+    handlers = {
+        signal.SIGTERM: lambda *_: _pass_on(process, signal.SIGTERM),
+        signal.SIGINT: lambda *_: None if is_sent_to_both else _pass_on(process, signal.SIGINT),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def begin_as_child() -> None:
