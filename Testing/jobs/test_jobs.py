@@ -183,12 +183,12 @@ def test_a_worker_without_life_signs_is_reported_and_ended(make_job):
 def test_a_worker_with_life_signs_may_take_its_time(make_job):
     worker = make_job(
         """
-        for n in range(20):
+        for n in range(50):
             open(job["heartbeat"], "w").write(str(n))
             time.sleep(0.1)
         event(event="done", report={})
         """,
-        silence_limit_s=1.0,
+        silence_limit_s=4.0,
     )
     run_to_end(worker)
     assert worker.error is None
