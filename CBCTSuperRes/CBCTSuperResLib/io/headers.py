@@ -23,6 +23,7 @@ LONGEST_HEADER = 1 << 18  # bytes
 LARGEST_AXIS = 1 << 31
 LARGEST_IMAGE = 1 << 40  # bytes
 LARGEST_VOLUME = 1 << 48  # bytes; what is larger is no scan
+MOST_FILES = 10_000  # that a header may list
 AGAIN = "Copy or export it again."
 MM_PER = {
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),

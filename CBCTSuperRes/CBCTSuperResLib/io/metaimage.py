@@ -14,6 +14,7 @@ import numpy as np
 from ..core.errors import InputError
 from .headers import (
     AGAIN,
+    MOST_FILES,
     Fields,
     VolumeHeader,
     check_place,
@@ -45,7 +46,6 @@ ONE_NAME = {
     "rotation": "transformmatrix",
     "orientation": "transformmatrix",
 }
-MOST_FILES = 10_000
 
 
 def read_header(path: Path) -> VolumeHeader:

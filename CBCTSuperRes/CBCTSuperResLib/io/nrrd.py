@@ -14,6 +14,7 @@ import numpy as np
 from ..core.errors import InputError
 from .headers import (
     AGAIN,
+    MOST_FILES,
     RAS_TO_LPS,
     Fields,
     VolumeHeader,
@@ -56,7 +57,6 @@ UNPLACED_SPACES = ("scanner-xyz", "3d-right-handed", "3d-left-handed")
 COMPONENTS = ("scalar", "stub", "vector", "list", "point", "normal", "complex", "quaternion", "color")
 ONE_NAME = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "axismins": "axis mins"}
 ONE_NAME |= {"axismaxs": "axis maxs", "centerings": "centers", "spaceunits": "space units"}
-MOST_FILES = 10_000
 
 
 def read_header(path: Path) -> VolumeHeader:
