@@ -214,6 +214,13 @@ class Fields:
             raise self.wrong(f"{name} is {self.text(name)!r}, not whole numbers")
         return [int(word) for word in words]
 
+    def exactly(self, name: str, count: int, default: Sequence[int] | None = None) -> list[int]:
+        """As `integers`; refused if there are not so many."""
+        found = self.integers(name, default)
+        if len(found) != count:
+            raise self.wrong(f"{name} has {len(found)} entries instead of {count}")
+        return found
+
     def numbers(self, name: str) -> list[float]:
         """Numbers, with or without brackets and commas; what is none is NaN."""
         return numbers_in(self.text(name))

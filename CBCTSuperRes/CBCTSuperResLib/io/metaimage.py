@@ -59,11 +59,11 @@ def read_header(path: Path) -> VolumeHeader:
     warnings: list[str] = []
     if fields.text("objecttype", "Image").lower() != "image":
         raise InputError(f"{path} holds a {fields.text('objecttype')[:40]}, not an image.", "Choose another file.")
-    dimensions = _exactly(fields, "ndims", 1)[0]
+    dimensions = fields.exactly("ndims", 1)[0]
     if not 1 <= dimensions <= 10:
         raise fields.wrong(f"it has {dimensions} dimensions")
-    size = checked_size(path, _exactly(fields, "dimsize", dimensions))
-    (components,) = checked_size(path, _exactly(fields, "elementnumberofchannels", 1, [1]))
+    size = checked_size(path, fields.exactly("dimsize", dimensions))
+    (components,) = checked_size(path, fields.exactly("elementnumberofchannels", 1, [1]))
     if components < 1:
         raise fields.wrong("it has no values in a voxel")
     type_name = fields.text("elementtype").upper()
@@ -72,7 +72,7 @@ def read_header(path: Path) -> VolumeHeader:
         raise InputError(f"Voxels of type {type_name[:40]} hold no grey values ({path}).", "Convert them to int16.")
     spacing, origin, direction = _place(fields, dimensions, warnings)
     is_packed, is_binary = _yes(fields, "compresseddata"), _yes(fields, "binarydata", "true")
-    (skip,) = _exactly(fields, "headersize", 1, [0])
+    (skip,) = fields.exactly("headersize", 1, [0])
     if skip < -1 or (skip and is_packed):
         raise fields.wrong(f"HeaderSize is {skip}")
     name = fields.text("elementdatafile")
@@ -121,13 +121,6 @@ def _read_fields(path: Path) -> tuple[Fields, int, list[str]]:
             lines = stream.read(1 << 22).decode("latin-1").split("\n")
         listed = [line.strip() for line in lines if line.strip()]
     return Fields(path, values), start, listed
-
-
-def _exactly(fields: Fields, name: str, count: int, default: Sequence[int] | None = None) -> list[int]:
-    found = fields.integers(name, default)
-    if len(found) != count:
-        raise fields.wrong(f"{name} has {len(found)} entries instead of {count}")
-    return found
 
 
 def _yes(fields: Fields, name: str, default: str = "false") -> bool:

@@ -68,10 +68,10 @@ def read_header(path: Path) -> VolumeHeader:
     """
     fields, start = _read_fields(path)
     warnings: list[str] = []
-    (dimensions,) = _exactly(fields, "dimension", 1)
+    (dimensions,) = fields.exactly("dimension", 1)
     if not 1 <= dimensions <= 16:
         raise fields.wrong(f"a dimension of {dimensions} cannot be")
-    sizes = checked_size(path, _exactly(fields, "sizes", dimensions))
+    sizes = checked_size(path, fields.exactly("sizes", dimensions))
     values_axes, space_axes = _axes(fields, dimensions)
     size = tuple(sizes[axis] for axis in space_axes)
     components = int(np.prod([sizes[axis] for axis in values_axes], dtype=object))
@@ -91,8 +91,8 @@ def read_header(path: Path) -> VolumeHeader:
             f"There are {components} values in each voxel of {path}: a time series or several volumes.",
             "Save one of its volumes in a file of its own.",
         )
-    (skip_lines,) = _exactly(fields, "line skip", 1, [0])
-    (skip_bytes,) = _exactly(fields, "byte skip", 1, [0])
+    (skip_lines,) = fields.exactly("line skip", 1, [0])
+    (skip_bytes,) = fields.exactly("byte skip", 1, [0])
     if skip_lines < 0 or skip_bytes < -1 or (skip_bytes == -1 and packing != "raw"):
         raise fields.wrong(f"it skips {skip_lines} lines and {skip_bytes} bytes")
     pieces = _pieces(path, fields, start)
@@ -138,13 +138,6 @@ def _read_fields(path: Path) -> tuple[Fields, int]:
             raise wrong_header(path, f"it says {name} twice")
         values[name] = value.strip()
     return Fields(path, values), start
-
-
-def _exactly(fields: Fields, name: str, count: int, default: Sequence[int] | None = None) -> list[int]:
-    found = fields.integers(name, default)
-    if len(found) != count:
-        raise fields.wrong(f"{name} has {len(found)} entries instead of {count}")
-    return found
 
 
 def _endian(fields: Fields, kind: str, packing: str) -> str:
