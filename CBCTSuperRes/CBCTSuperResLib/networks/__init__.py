@@ -24,7 +24,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
-from .options import NoOptions, ResidualOptions, UNetDiscriminatorOptions, UNetSPSROptions, VGGDiscriminatorOptions
+from .options import (
+    NoOptions,
+    Perceptual2DOptions,
+    ResidualOptions,
+    UNetDiscriminatorOptions,
+    UNetSPSROptions,
+    VGGDiscriminatorOptions,
+)
 from .spec import NetworkSpec
 
 
@@ -46,6 +53,7 @@ class Registered(NamedTuple):
 NETWORKS: dict[str, Registered] = {
     "unetspsr": Registered("CBCTSuperResLib.networks.unetspsr:UNetSPSR", UNetSPSROptions),
     "residual": Registered("CBCTSuperResLib.networks.residual:ResidualNet", ResidualOptions),
+    "perceptual2d": Registered("CBCTSuperResLib.networks.perceptual2d:Perceptual2D", Perceptual2DOptions),
 }
 DISCRIMINATORS: dict[str, Registered] = {
     "discriminator_unet_128": Registered(

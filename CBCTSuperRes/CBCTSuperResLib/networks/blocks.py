@@ -52,6 +52,9 @@ def add_scaled(x: Tensor, residual: Tensor) -> Tensor:
     return torch.add(x, residual, alpha=RESIDUAL_SCALE, out=residual)
 
 
+LEAST, MOST = -18.0, 2.0  # of a log-variance in units of the window squared: deviations from 0.0001 to 2.7
+USUAL = -7.0  # log-variance to begin with: a deviation of 3 % of the window
+
 NOISE_UNIT = 0.1  # of the window: brings the map of the noise into the range of the others
 
 

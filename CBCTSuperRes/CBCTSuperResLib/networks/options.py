@@ -73,6 +73,16 @@ def check_limits(options: Any) -> None:
                 raise ValueError(f"{one.name} is {number}; it must be {accepted}.")
             if number < rules.get("minimum", number):
                 raise ValueError(f"{one.name} is {number}; it must be at least {rules['minimum']}.")
+            if number > rules.get("maximum", number):
+                raise ValueError(f"{one.name} is {number}; it must be at most {rules['maximum']}.")
+
+
+def log_variance() -> Any:
+    """The field `log_variance` of networks that may tell how sure they are."""
+    return option(
+        False,
+        "Whether the network also gives the logarithm of its error's variance, of which Apply makes error bars.",
+    )
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,7 @@ class ResidualOptions:
         "What the network is told of the acquisition beside the slices, as constant maps: blur, noise.",
         choices=CONDITIONS,
     )
+    log_variance: bool = log_variance()
     scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
     slices: int = neighbouring_slices()
 
@@ -172,6 +183,75 @@ class ResidualOptions:
             Its message begins with the option's name.
         """
         check_limits(self)
+        if (self.slices and self.out_nc != 1) or self.in_nc != self.out_nc * (2 * self.slices + 1):
+            raise ValueError(
+                f"in_nc {self.in_nc} and out_nc {self.out_nc} do not fit: alike (1 or 3), or, with {self.slices} "
+                f"neighbouring slices on either side, {2 * self.slices + 1} and 1."
+            )
+
+
+LAYOUTS: dict[str, tuple[str, ...]] = {  # of perceptual2d, and how each may double
+    "own": ("NN", "TS", "PS"),
+    "published": ("NN", "TS"),
+    "srresnet": ("NN", "PS"),
+}
+
+
+@dataclass(frozen=True)
+class Perceptual2DOptions:
+    """The slice network of the perceptual loss (networks/perceptual2d.py)."""
+
+    nf: int = option(64, "Features.", seed=True, minimum=1)
+    nb: int = option(4, "Residual blocks.", seed=True, minimum=1)
+    in_nc: int = in_channels()
+    out_nc: int = out_channels()
+    layout: str = option(
+        "own",
+        "own: no batch norm, odd kernels, corrects an interpolation. published: as it was published, with 4 x 4 "
+        "kernels, batch norm and tanh. srresnet: its published sibling.",
+        choices=tuple(LAYOUTS),
+    )
+    upsampling: str = option(
+        "NN",
+        "How features double: NN, nearest and a convolution; TS, a transposed convolution, which may draw a "
+        "checkerboard; PS, a rearrangement.",
+        choices=("NN", "TS", "PS"),
+    )
+    log_variance: bool = log_variance()
+    dropout: float = option(
+        0.0,
+        "Share of the features that each draw leaves out of the blocks; above 0, draws tell what the weights do not "
+        "know.",
+        minimum=0,
+        maximum=0.9,
+    )
+    conditions: tuple[str, ...] = option(
+        (),
+        "What the network is told of the acquisition beside the slices, as constant maps: blur, noise.",
+        choices=CONDITIONS,
+    )
+    scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
+    slices: int = neighbouring_slices()
+
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        check_limits(self)
+        if self.scale not in (2, 4, 8):
+            raise ValueError(f"scale is {self.scale}; this network doubles, so it must be 2, 4 or 8.")
+        if self.upsampling not in LAYOUTS[self.layout]:
+            raise ValueError(
+                f"upsampling is {self.upsampling}; the layout {self.layout} has {' and '.join(LAYOUTS[self.layout])}."
+            )
+        if self.layout != "own" and (self.log_variance or self.dropout or self.conditions):
+            raise ValueError(
+                f"layout is {self.layout}, which has neither log_variance nor dropout nor conditions; choose own."
+            )
         if (self.slices and self.out_nc != 1) or self.in_nc != self.out_nc * (2 * self.slices + 1):
             raise ValueError(
                 f"in_nc {self.in_nc} and out_nc {self.out_nc} do not fit: alike (1 or 3), or, with {self.slices} "

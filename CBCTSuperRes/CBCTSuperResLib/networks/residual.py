@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import FullPrecisionConv2d, conv, maps_of, with_conditions
+from .blocks import LEAST, MOST, USUAL, FullPrecisionConv2d, conv, full_precision, maps_of, with_conditions
 from .options import ResidualOptions
 from .spec import NetworkSpec
 
@@ -36,6 +36,24 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.leaky_relu(self.conv1(x), SLOPE, inplace=True))
 
 
+class VarianceHead(nn.Module):
+    """The logarithm of the error's variance, from the last features and the image that was made of them.
+
+    It takes nothing from the image: with its weights left out, the network is the one without it.
+    """
+
+    def __init__(self, inputs: int, features: int, outputs: int) -> None:
+        super().__init__()
+        self.first = conv(inputs, features)
+        self.last = conv(features, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W), within bounds."""
+        with full_precision(x):
+            hidden = F.leaky_relu(self.first(x.to(self.first.weight.dtype)), SLOPE, inplace=True)
+            return self.last(hidden).clamp(LEAST, MOST)
+
+
 class ResidualNet(nn.Module):
     """Residual blocks; the last layer sees the input beside their features, and begins as linear interpolation.
 
@@ -50,7 +68,10 @@ class ResidualNet(nn.Module):
         If the options do not fit together.
     """
 
-    full_precision = ("tail",)
+    @property
+    def full_precision(self) -> tuple[str, ...]:
+        """The last layers, whose rounding would show."""
+        return ("tail", "variance") if self.options["log_variance"] else ("tail",)
 
     def __init__(self, **options) -> None:
         super().__init__()
@@ -63,25 +84,36 @@ class ResidualNet(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(chosen.nf) for _ in range(chosen.nb))
         outputs = chosen.out_nc * part * chosen.scale**2
         self.tail = FullPrecisionConv2d(chosen.nf + chosen.out_nc * part, outputs, 3, padding=1)
+        if chosen.log_variance:
+            self.variance = VarianceHead(chosen.nf + chosen.out_nc * part + outputs, chosen.nf, outputs)
         self._initialise()
 
     def forward(self, x: Tensor, conditions: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """(N, in_nc, H, W) in units of the window -> "sr" (N, out_nc, sH, sW), not clamped."""
+        """(N, in_nc, H, W) in units of the window -> "sr" (N, out_nc, sH, sW), not clamped, and perhaps
+        "log_variance" of the same shape.
+        """
         return self.decode(self.encode(x, conditions))
 
     def encode(self, x: Tensor, conditions: dict[str, Tensor] | None = None) -> Tensor:
-        """The enlarged image, its pixels as channels: (N, out_nc s s, H, W)."""
+        """The enlarged image, its pixels as channels: (N, out_nc s s, H, W); behind it as many of the log-variance."""
         middle = x[:, self.slices : self.slices + 1] if self.slices else x
         folded = F.pixel_unshuffle(x, self.unshuffle)
         features = self.head(with_conditions(folded, self.options["conditions"], conditions))
         for block in self.blocks:
             features = block(features)
         seen = torch.cat((features.to(x.dtype), F.pixel_unshuffle(middle, self.unshuffle)), 1)
-        return F.pixel_shuffle(self.tail(seen), self.unshuffle)
+        found = self.tail(seen)
+        if self.options["log_variance"]:
+            variance = self.variance(torch.cat((seen.to(found.dtype), found), 1))
+            return torch.cat([F.pixel_shuffle(maps, self.unshuffle) for maps in (found, variance)], 1)
+        return F.pixel_shuffle(found, self.unshuffle)
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
-        """ "sr" (N, out_nc, s h, s w) of what `encode` gave."""
-        return {"sr": F.pixel_shuffle(features, self.options["scale"])}
+        """ "sr" (N, out_nc, s h, s w) of what `encode` gave, and "log_variance"."""
+        if not self.options["log_variance"]:
+            return {"sr": F.pixel_shuffle(features, self.options["scale"])}
+        parts = zip(("sr", "log_variance"), features.chunk(2, 1), strict=True)
+        return {name: F.pixel_shuffle(part, self.options["scale"]) for name, part in parts}
 
     def describe(self) -> NetworkSpec:
         """Facts that follow from the options."""
@@ -94,9 +126,10 @@ class ResidualNet(nn.Module):
             scale=scale,
             channels=self.options["out_nc"],
             slices=self.slices,
-            context=fold * (2 * len(self.blocks) + 2),
+            context=fold * (2 * len(self.blocks) + (4 if self.options["log_variance"] else 2)),
             minimum_size=fold,
             multiple=fold,
+            outputs={"sr": "image", **({"log_variance": "log_variance"} if self.options["log_variance"] else {})},
             conditions=tuple(self.options["conditions"]),
             encode_flops=2.0 * weights / fold**2,
             encode_bytes=4.0 * (4 * nf / fold**2 + 3 * scale**2 + 2),
@@ -112,6 +145,9 @@ class ResidualNet(nn.Module):
                 nn.init.zeros_(layer.bias)
         for layer in (*(block.conv2 for block in self.blocks), self.tail):
             layer.weight.mul_(CALM)
+        if self.options["log_variance"]:
+            self.variance.last.weight.mul_(CALM)
+            self.variance.last.bias.fill_(USUAL)
         channels, scale, fold = self.options["out_nc"], self.options["scale"], self.unshuffle
         # Pixel `inner` of a fold becomes the parts `part` of it. Each is interpolated between two pixels, which are
         # entries of the kernel (which fold) and channels (which pixel of it).

@@ -1,7 +1,8 @@
-"""Two networks of the VGG kind that training needs: the perceptual loss's VGG19, and SPSR's discriminator.
+"""Networks of the VGG kind that training needs: VGG19 and VGG16 for perceptual losses, and SPSR's discriminator.
 
-VGG19: Simonyan and Zisserman, 2015, configuration E, layers 0 to 34 of torchvision's `vgg19().features`, whose names
-the tensors have: up to the last convolution, before its activation. torchvision itself is not needed.
+Simonyan and Zisserman, 2015. VGG19 is configuration E, layers 0 to 34 of torchvision's `vgg19().features`, whose names
+the tensors have: up to the last convolution, before its activation. VGG16 is configuration D up to relu2_2 (Johnson et
+al., 2016), layers 0 to 8 of `vgg16().features`. torchvision itself is not needed.
 
 The discriminator: Ledig et al., SRGAN, 2017, figure 4, as SPSR uses it (Ma et al., 2020): the first layers of a VGG
 network with batch norm, one logit for each image. Written from the description; the names of the tensors are those of
@@ -10,6 +11,7 @@ SPSR's files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -23,33 +25,47 @@ WIDTHS = (1, 1, 2, 4, 8, 8)  # of the discriminator, times nf
 SMALLEST, LARGEST = 128, 159  # pixels that it takes: five halvings leave 4 x 4
 
 
-class VGG19(nn.Module):
+class _Features(nn.Module):
     """Features of images in [0, 1]; grey images are given to all three colours. Never trained."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Sequence[int], activated: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 3
-        for outputs in LAYERS:
+        for outputs in widths:
             if outputs:
                 layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
                 inputs = outputs
             else:
                 layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers[:-1])
+        self.features = nn.Sequential(*(layers if activated else layers[:-1]))
         for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
             per_channel = torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
             self.register_buffer(name, per_channel, persistent=False)
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1 or 3, H, W), at least 16 x 16 -> (N, 512, H / 16, W / 16)."""
+        """(N, 1 or 3, H, W) -> (N, features, H', W')."""
         colours = x if x.shape[1] == 3 else x.expand(-1, 3, -1, -1)
         return self.features((colours - self.mean.to(x.dtype)) / self.deviation.to(x.dtype))
 
-    def train(self, mode: bool = True) -> VGG19:
+    def train(self, mode: bool = True) -> _Features:
         """Stays in evaluation mode."""
         return super().train(False)
+
+
+class VGG19(_Features):
+    """(N, 1 or 3, H, W), at least 16 x 16 -> (N, 512, H / 16, W / 16), not activated."""
+
+    def __init__(self) -> None:
+        super().__init__(LAYERS, activated=False)
+
+
+class VGG16(_Features):
+    """(N, 1 or 3, H, W) -> relu2_2, (N, 128, H / 2, W / 2)."""
+
+    def __init__(self) -> None:
+        super().__init__(LAYERS[:5], activated=True)
 
 
 class VGGDiscriminator(nn.Module):

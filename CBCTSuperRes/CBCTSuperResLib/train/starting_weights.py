@@ -69,8 +69,10 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
             if wanted != found:
                 raise ModelError(f"The model {path} is of the network {found}, not {wanted}.", "Choose another model.")
             weights = model.network.state_dict()
-            _load(network, weights, path)
-            return StartReport(f"{path} (model {model.name})", len(weights), len(weights))
+            bars = {n: t for n, t in network.state_dict().items() if n.startswith("variance.") and n not in weights}
+            _load(network, {**weights, **bars}, path)
+            notes = [f"It tells no log-variance: {', '.join(bars)} begin as they are."] if bars else []
+            return StartReport(f"{path} (model {model.name})", len(weights), len(weights), notes)
 
         checkpoint = read_checkpoint(path)
         tensors, notes = checkpoint.tensors, checkpoint.notes

@@ -6,20 +6,16 @@ generator's update, against the discriminators as they are; then each discrimina
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from ...core.digest import file_sha256
-from ...core.errors import ModelError, OptionError
-from ...importers.checkpoint import read_checkpoint
+from ...core.errors import OptionError
 from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ...networks.blocks import gradient_map
 from ...networks.options import NoOptions
@@ -31,13 +27,8 @@ from ..step import Steps
 from ..validation import Validator
 from .gan import GAN_LOSSES, DiscriminatorTraining, GeneratorTerm, precise
 from .recipe import Recipe, Use
+from .vgg_weights import load_vgg19
 
-PUBLISHED_HASH = "dcbb9e9d"
-ADDRESS = f"https://download.pytorch.org/models/vgg19-{PUBLISHED_HASH}.pth"
-ADVICE = (
-    f"Download {ADDRESS} (548 MiB) and name it in path.feature_weights (or with --feature-weights FILE), "
-    "or train without it: train.feature_weight 0."
-)
 BETA2 = 0.999
 BRANCH, FUSION = "branch_", "fusion_"  # how the names of the generator's parts begin
 DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
@@ -200,10 +191,10 @@ class UNetSPSRRecipe(Recipe):
                 "weight_decay": t.weight_decay_G_grad,
             },
         ]
-        optimizers = {"G": _adam(groups)}
+        optimizers = {"G": adam(groups)}
         for discriminator in self._discriminators:
             group = {"lr": t.lr_D, "betas": (t.beta1_D, BETA2), "weight_decay": t.weight_decay_D}
-            optimizers[discriminator.role] = _adam(
+            optimizers[discriminator.role] = adam(
                 [{"params": list(networks[discriminator.role].parameters()), **group}]
             )
         return optimizers
@@ -298,49 +289,12 @@ class UNetSPSRRecipe(Recipe):
                 parameter.requires_grad_(True)
 
 
-def _adam(groups: Sequence[dict]) -> Adam:
+def adam(groups: Sequence[dict]) -> Adam:
     """Adam (Kingma and Ba, 2015), in one pass over all weights where this torch can do that on their device."""
     try:
         return Adam(groups, fused=True)
     except RuntimeError:
         return Adam(groups)
-
-
-def load_vgg19(path: str | Path | None) -> VGG19:
-    """VGG19 with the weights of torchvision's file.
-
-    Parameters
-    ----------
-    path : path-like or None
-        torchvision's vgg19-dcbb9e9d.pth. A file of another name NAME-HASH.pth is checked against its own hash.
-
-    Raises
-    ------
-    OptionError
-        If there is no path or no such file.
-    ModelError
-        If the file is damaged or not a VGG19's.
-    """
-    if not path:
-        raise OptionError(
-            "The feature loss (train.feature_weight > 0) needs VGG19's weights, and no file is named.", ADVICE
-        )
-    path = Path(path)
-    if not path.is_file():
-        raise OptionError(f"The file with VGG19's weights, {path}, does not exist.", ADVICE)
-    named = re.search(r"-([0-9a-f]{8,64})$", path.stem)
-    expected, found = named[1] if named else PUBLISHED_HASH, file_sha256(path)
-    if not found.startswith(expected):
-        raise ModelError(
-            f"{path} is not the file it should be: its SHA-256 begins with {found[:8]}, not with {expected}.", ADVICE
-        )
-    network, tensors = VGG19(), read_checkpoint(path).tensors
-    wanted = network.state_dict()
-    wrong = [name for name, tensor in wanted.items() if name not in tensors or tensors[name].shape != tensor.shape]
-    if wrong:
-        raise ModelError(f"{path} holds no VGG19: {', '.join(wrong[:4])} missing or of another shape.", ADVICE)
-    network.load_state_dict({name: tensors[name] for name in wanted})
-    return network
 
 
 @torch.no_grad()
