@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from html import escape
 
 import qt
+from slicer.i18n import tr as _
 
 from ..core.errors import Cancelled, SuperResError
 
@@ -75,6 +76,84 @@ class Section:
 
     def close(self) -> None:
         """End everything, now: processes, timers, observers, nodes that were only shown. The panel may go on after."""
+
+
+class JobSection(Section):
+    """A section that has one job done at a time; a label beside the button that starts and cancels it tells of it.
+
+    A subclass says in `done` what becomes of the job, and in `failed` what else an error means.
+
+    Parameters
+    ----------
+    label : QLabel
+        For how far the job is, what came of it and what went wrong; takes no room while it says nothing.
+
+    Attributes
+    ----------
+    job : Job, VolumeJob or None
+        What goes on.
+    """
+
+    def __init__(self, ui, choices, label) -> None:
+        super().__init__(ui, choices)
+        self.job = None
+        self._label = label
+        self.tell("")
+
+    @property
+    def isBusy(self) -> bool:
+        return self.job is not None
+
+    def poll(self) -> None:
+        self.job.poll()
+        self._showProgress()
+        if self.job.isFinished:
+            self._end()
+
+    def close(self) -> None:
+        if self.job:
+            self.job.close()
+            self._end()
+
+    def startOrCancel(self, begin: Callable) -> None:
+        """Cancel the job that goes on, or begin one; `begin` returns it, or None where there is nothing to do."""
+        if self.job:
+            self.job.cancel()
+            self._showProgress()
+            return
+        self.tell("")
+        try:
+            self.job = begin()
+        except SuperResError as error:
+            self.failed(error)
+        if self.job:
+            self._showProgress()
+        self.changed.emit()
+
+    def tell(self, text: str) -> None:
+        say(self._label, text)
+
+    def done(self, job) -> None:
+        """The job has ended well."""
+
+    def failed(self, error: SuperResError) -> None:
+        """The job could not begin, or has ended without a result."""
+        self.tell(str(error))
+
+    def _showProgress(self) -> None:
+        text = _("{stage}, {percent} %")
+        stage = self.job.message or _("Starting")
+        self.tell(text.format(stage=stage, percent=round(100 * self.job.fraction)))
+
+    def _end(self) -> None:
+        job, self.job = self.job, None
+        job.close()
+        if job.error:
+            logError(job.error)
+            self.failed(job.error)
+        else:
+            self.done(job)
+        self.changed.emit()
 
 
 def logError(error: SuperResError) -> None:

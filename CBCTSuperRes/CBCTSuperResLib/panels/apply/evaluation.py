@@ -15,7 +15,7 @@ from ...core.errors import SuperResError
 from ...scene.jobs import EvaluationJob
 from ...scene.logic import SuperResLogic
 from .. import dialogs
-from ..section import Section, fitHeight, logError, offer, say, showCell
+from ..section import JobSection, fitHeight, offer, showCell
 from .choices import ApplyChoices
 
 REPORT = "report.html"
@@ -23,34 +23,23 @@ CURVE_SIZE = 360, 120
 MARGIN = 14
 
 
-class EvaluationSection(Section):
+class EvaluationSection(JobSection):
     """Measures the result, and its interpolated input, against a reference volume; the report can be kept.
 
     Parameters
     ----------
     result : callable
         Returns the result that is to be measured; None if there is none.
-
-    Attributes
-    ----------
-    job : EvaluationJob or None
-        What is being measured.
     """
 
     def __init__(self, ui, choices: ApplyChoices, logic: SuperResLogic, result: Callable) -> None:
-        super().__init__(ui, choices)
+        super().__init__(ui, choices, ui.evaluationLabel)
         self.logic, self._result = logic, result
-        self.job: EvaluationJob | None = None
         self._folder: Path | None = None
-        self._told = ""
         fitHeight(ui.evaluationTable)
         ui.evaluateButton.connect("clicked(bool)", self.onEvaluateOrCancel)
         ui.openReportButton.connect("clicked(bool)", self.onOpenReport)
         ui.saveReportButton.connect("clicked(bool)", self.onSaveReport)
-
-    @property
-    def isBusy(self) -> bool:
-        return self.job is not None
 
     def refresh(self) -> None:
         self.ui.referenceSelector.enabled = not self.isBusy
@@ -66,7 +55,6 @@ class EvaluationSection(Section):
         hint = _("Show the report, with pictures, curves and all measures, in the web browser.")
         offer(self.ui.openReportButton, noReport, hint)
         offer(self.ui.saveReportButton, noReport, _("Keep the report and the table of values in a folder."))
-        say(self.ui.evaluationLabel, self._told)
 
     def problem(self) -> str:
         """Why nothing can be measured; "" if it can."""
@@ -79,33 +67,28 @@ class EvaluationSection(Section):
             return _("The reference is the scan or the result itself. Choose another volume.")
         return ""
 
-    def poll(self) -> None:
-        self.job.poll()
-        self._showProgress()
-        if self.job.isFinished:
-            self._end()
-
     def close(self) -> None:
-        if self.job:
-            self.job.close()
-            self._end()
+        super().close()
         self._forgetReport()
+        self.tell("")
 
     def onEvaluateOrCancel(self, checked: bool = False) -> None:
-        if self.job:
-            self.job.cancel()
-            self._showProgress()
-            return
+        self.startOrCancel(self._begin)
+
+    def done(self, job: EvaluationJob) -> None:
+        self._showFigures(job.report)
+        text = _("{name}: brighter where the result is brighter than the reference.")
+        self.tell("\n".join([text.format(name=job.outputVolume.GetName()), *job.report["notes"]]))
+
+    def failed(self, error: SuperResError) -> None:
         self._forgetReport()
-        try:
-            dialogs.ensurePackages()
-            self._folder = Path(tempfile.mkdtemp(prefix="CBCTSuperRes-report-", dir=slicer.app.temporaryPath))
-            self.job = self.logic.startEvaluation(self._result(), self.parameters.referenceVolume, self._folder)
-            self._showProgress()
-        except SuperResError as error:
-            self._forgetReport()
-            self._told = str(error)
-        self.changed.emit()
+        super().failed(error)
+
+    def _begin(self) -> EvaluationJob:
+        self._forgetReport()
+        dialogs.ensurePackages()
+        self._folder = Path(tempfile.mkdtemp(prefix="CBCTSuperRes-report-", dir=slicer.app.temporaryPath))
+        return self.logic.startEvaluation(self._result(), self.parameters.referenceVolume, self._folder)
 
     def onOpenReport(self, checked: bool = False) -> None:
         dialogs.openFile(str(self._folder / REPORT))
@@ -117,28 +100,9 @@ class EvaluationSection(Section):
         try:
             for file in self._folder.iterdir():
                 shutil.copy(file, folder)
-            self._told = _("The report was saved in {folder}.").format(folder=folder)
+            self.tell(_("The report was saved in {folder}.").format(folder=folder))
         except OSError as error:
-            self._told = _("The report cannot be saved in {folder}: {error}.").format(folder=folder, error=error)
-        self.refresh()
-
-    def _showProgress(self) -> None:
-        text = _("{stage}, {percent} %")
-        self._told = text.format(stage=self.job.message, percent=round(100 * self.job.fraction))
-        say(self.ui.evaluationLabel, self._told)
-
-    def _end(self) -> None:
-        job, self.job = self.job, None
-        job.close()
-        if job.error:
-            self._forgetReport()
-            self._told = str(job.error)
-            logError(job.error)
-        else:
-            self._showFigures(job.report)
-            text = _("{name}: brighter where the result is brighter than the reference.")
-            self._told = "\n".join([text.format(name=job.outputVolume.GetName()), *job.report["notes"]])
-        self.changed.emit()
+            self.tell(_("The report cannot be saved in {folder}: {error}.").format(folder=folder, error=error))
 
     def _showFigures(self, report: dict) -> None:
         table, figures = self.ui.evaluationTable, report["figures"]
@@ -158,7 +122,7 @@ class EvaluationSection(Section):
     def _forgetReport(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder, self._told = None, ""
+        self._folder = None
         self.ui.evaluationTable.visible = self.ui.curveLabel.visible = False
 
 

@@ -11,13 +11,13 @@ from ...jobs.job import Job
 from ...models.card import ModelCard, read_card
 from ...models.folder import adopt_model, is_model_file
 from .. import dialogs
-from ..section import Section, Signal, plainToolTip, say, signalsBlocked
+from ..section import JobSection, Signal, plainToolTip, signalsBlocked
 from .card_html import cardHtml
 from .choices import ApplyChoices, modelsFolder
 from .texts import cardText, voxelsText
 
 
-class ModelSection(Section):
+class ModelSection(JobSection):
     """Chooses a model, shows its card and brings in others.
 
     Attributes
@@ -27,17 +27,11 @@ class ModelSection(Section):
     """
 
     def __init__(self, ui, choices: ApplyChoices) -> None:
-        super().__init__(ui, choices)
+        super().__init__(ui, choices, ui.importLabel)
         self.logged = Signal()
-        self._task: Job | None = None
-        self._message = ""  # how far an import is, and why there is none
         ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         ui.modelDetailsButton.connect("clicked(bool)", self.onDetails)
         ui.importModelButton.connect("clicked(bool)", self.onImportOrCancel)
-
-    @property
-    def isBusy(self) -> bool:
-        return self._task is not None
 
     def bind(self) -> None:
         self.listModels()
@@ -59,28 +53,16 @@ class ModelSection(Section):
         with signalsBlocked(self.ui.modelSelector):
             self.ui.modelSelector.currentIndex = self.choices.cards.index(card) if card else -1
         self.ui.modelLabel.text = text
-        say(self.ui.importLabel, self._message)
         self.ui.modelSelector.toolTip = plainToolTip(f"{card.title}\n{cardText(card)}" if card else text)
         self.ui.modelSelector.enabled = not self.choices.isLocked
         self.ui.modelDetailsButton.enabled = card is not None
         self.ui.importModelButton.text = _("Cancel import") if self.isBusy else _("Import model…")
         self.ui.importModelButton.enabled = self.isBusy or not self.choices.isLocked
 
-    def poll(self) -> None:
-        self._task.poll()
-        self._message = self._task.message or _("Importing")
-        say(self.ui.importLabel, self._message)
-        if self._task.isFinished:
-            self._end()
-
-    def close(self) -> None:
-        if self._task:
-            self._task.close()
-            self._end()
-
     def onModelChosen(self, index: int) -> None:
         if self.parameters is not None and 0 <= index < len(self.choices.cards):
-            self._message = ""
+            if not self.isBusy:
+                self.tell("")
             self.parameters.model = self.choices.cards[index].name
 
     def onDetails(self, checked: bool = False) -> None:
@@ -88,24 +70,30 @@ class ModelSection(Section):
         dialogs.showDetails(card.title or card.name, cardHtml(card))
 
     def onImportOrCancel(self, checked: bool = False) -> None:
-        if self._task:
-            self._task.cancel()
-            return
+        self.startOrCancel(self._begin)
+
+    def done(self, job: Job) -> None:
+        self.tell("")
+        for warning in job.warnings:
+            self.logged.emit(warning)
+        self._choose(read_card(job.report["model"]))
+
+    def failed(self, error: SuperResError) -> None:
+        super().failed(error)
+        if not isinstance(error, Cancelled):
+            self.logged.emit(f"{error}\n{getattr(error, 'detail', '')}".strip())
+
+    def _begin(self) -> Job | None:
+        """Copy a model file at once; read weights of another program in a process of its own."""
         kinds = _("Models and weights (*.safetensors *.pth *.pt *.ckpt);;All files (*)")
         path = dialogs.chooseFile(_("Import a model"), kinds)
         if not path:
-            return
-        self._message = ""
-        try:
-            if is_model_file(path):
-                self._adopt(Path(path))
-            else:
-                dialogs.ensurePackages()
-                job = {"kind": "import", "path": path, "models": str(modelsFolder())}
-                self._task = Job(job).start()
-        except SuperResError as error:
-            self._showError(error)
-        self.changed.emit()
+            return None
+        if is_model_file(path):
+            self._adopt(Path(path))
+            return None
+        dialogs.ensurePackages()
+        return Job({"kind": "import", "path": path, "models": str(modelsFolder())}).start()
 
     def _adopt(self, path: Path) -> None:
         """Copy a model file into the user's folder, in place of another model of its name only if the user agrees."""
@@ -117,25 +105,8 @@ class ModelSection(Section):
                 return
         self._choose(adopt_model(path, modelsFolder()))
 
-    def _end(self) -> None:
-        task, self._task = self._task, None
-        task.close()
-        self._message = ""
-        if task.error:
-            self._showError(task.error)
-        else:
-            for warning in task.warnings:
-                self.logged.emit(warning)
-            self._choose(read_card(task.report["model"]))
-        self.changed.emit()
-
     def _choose(self, card: ModelCard) -> None:
         self.listModels()
         if self.parameters is not None:
             self.parameters.model = card.name
         self.logged.emit(_("Imported: {path}").format(path=card.path))
-
-    def _showError(self, error: SuperResError) -> None:
-        self._message = str(error)
-        if not isinstance(error, Cancelled):
-            self.logged.emit(f"{error}\n{getattr(error, 'detail', '')}".strip())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from ...core.errors import SuperResError
 from ...scene.jobs import DifferenceJob
 from ...scene.logic import SuperResLogic
 from ...scene.nodes import disagreementOf, inputOf, reportOf
-from ..section import Section, Signal, fitHeight, logError, offer, plainToolTip, say, showCell
+from ..section import JobSection, Signal, fitHeight, offer, plainToolTip, say, showCell
 from .choices import ApplyChoices
 from .comparison import Comparison
 from .texts import resultText, warningsText
@@ -17,24 +16,21 @@ from .texts import resultText, warningsText
 Node = slicer.vtkMRMLScalarVolumeNode
 
 
-class ResultSection(Section):
+class ResultSection(JobSection):
     """Tells of the chosen output, if it is a result, or else of the last one; compares it with its input.
 
     Attributes
     ----------
     comparison : Comparison
-    job : DifferenceJob or None
-        What is being subtracted.
     comparing : Signal ()
         The slice views are about to show other volumes.
     """
 
     def __init__(self, ui, choices: ApplyChoices, logic: SuperResLogic) -> None:
-        super().__init__(ui, choices)
+        super().__init__(ui, choices, ui.differenceLabel)
         self.logic = logic
         self.comparison = Comparison()
         self.comparing = Signal()
-        self.job: DifferenceJob | None = None
         self._latest: Node | None = None
         self._described: tuple | None = None
         self._marks = ""  # the volume whose threshold the slider is set to
@@ -47,10 +43,6 @@ class ResultSection(Section):
         ui.disagreementButton.connect("clicked(bool)", self.onMark)
         ui.disagreementSlider.connect("valueChanged(double)", self.onMarkedAbove)
         ui.differenceButton.connect("clicked(bool)", self.onDifferenceOrCancel)
-
-    @property
-    def isBusy(self) -> bool:
-        return self.job is not None
 
     @property
     def result(self) -> Node | None:
@@ -107,19 +99,10 @@ class ResultSection(Section):
                 "Compute the result minus its input (interpolated) as a volume of its own: what the network has added."
             )
             offer(self.ui.differenceButton, noInput, hint)
-        self.ui.differenceLabel.visible = bool(self.ui.differenceLabel.text)
-
-    def poll(self) -> None:
-        self.job.poll()
-        self._showProgress()
-        if self.job.isFinished:
-            self._end()
 
     def close(self) -> None:
         self.comparison.close()
-        if self.job:
-            self.job.close()
-            self._end()
+        super().close()
 
     def onCompare(self, checked: bool = False) -> None:
         self._compare("side by side")
@@ -148,16 +131,14 @@ class ResultSection(Section):
         self.refresh()
 
     def onDifferenceOrCancel(self, checked: bool = False) -> None:
-        if self.job:
-            self.job.cancel()
-            self._showProgress()
-            return
-        try:
-            self.job = self.logic.startDifference(self.result)
-            self._showProgress()
-        except SuperResError as error:
-            self.ui.differenceLabel.text = str(error)
-        self.changed.emit()
+        self.startOrCancel(lambda: self.logic.startDifference(self.result))
+
+    def done(self, job: DifferenceJob) -> None:
+        text = _("{name}: gray where nothing was added, brighter or darker where the result is.")
+        self.tell(text.format(name=job.outputVolume.GetName()))
+        if not self.comparison.mode:
+            self.comparing.emit()
+            self.comparison.showDifference(job.outputVolume)
 
     def _compare(self, mode: str) -> None:
         result = self.result
@@ -180,7 +161,7 @@ class ResultSection(Section):
         if described == self._described and result is not None:
             return
         if (described or [""])[0] != (self._described or [""])[0]:
-            self.ui.differenceLabel.text = ""
+            self.tell("")
         self._described = described
         text, warnings, quality = _("There is no result yet."), "", {}
         if result is not None:
@@ -213,21 +194,3 @@ class ResultSection(Section):
             slider.maximum, slider.singleStep = upper, upper / 200
             slider.value = lower
             self._marks = marks.GetID()
-
-    def _showProgress(self) -> None:
-        text = _("{stage}, {percent} %")
-        self.ui.differenceLabel.text = text.format(stage=self.job.message, percent=round(100 * self.job.fraction))
-
-    def _end(self) -> None:
-        job, self.job = self.job, None
-        job.close()
-        if job.error:
-            self.ui.differenceLabel.text = str(job.error)
-            logError(job.error)
-        else:
-            text = _("{name}: gray where nothing was added, brighter or darker where the result is.")
-            self.ui.differenceLabel.text = text.format(name=job.outputVolume.GetName())
-            if not self.comparison.mode:
-                self.comparing.emit()
-                self.comparison.showDifference(job.outputVolume)
-        self.changed.emit()
