@@ -184,6 +184,49 @@ def apply_to_file(
     return report
 
 
+def save_result(
+    result: Volume,
+    output_path: str | Path,
+    report: dict,
+    scan: str | Path | None = None,
+    progress: Report | None = None,
+) -> Path:
+    """Write a result that is there already, and its report, which appear together or not at all.
+
+    Parameters
+    ----------
+    output_path : path
+        Its extension chooses the format; the report is written beside it as `<output>.json`.
+    report : dict
+        Of the run.
+    scan : path, optional
+        What it was made of, which is never overwritten.
+
+    Returns
+    -------
+    Path
+        The report's file.
+
+    Raises
+    ------
+    OutputError, ResourceError
+        No file is left or changed then.
+    """
+    path = Path(output_path)
+    report_file = report_path(path)
+    check_output(path, result.grid, result.voxels.dtype, source=scan)
+    if report_file.is_dir():
+        raise OutputError(f"The report cannot be written: {report_file} is a folder.", "Choose another name.")
+    part_of(progress, 0, 1)(0, "Writing")
+    with _sole_writer(path), replacing_all([report_file, path]) as (told, scratch):
+        with memory_for("writing the result", "Close other programs, or save as NRRD."):
+            write_into(scratch, result, compress=False, name=path)
+        report = {**report, "output": {**facts_of(scratch, result), "path": str(path.absolute())}}
+        told.write_text(json_text(report), encoding="utf-8")
+    part_of(progress, 0, 1)(1, "Done")
+    return report_file
+
+
 class FileOutput:
     """A volume that is computed in memory and then written; the counterpart of `ExchangeOutput`."""
 

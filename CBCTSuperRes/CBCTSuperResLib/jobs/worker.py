@@ -14,7 +14,8 @@ A job is a JSON object with
   several trainings; "check" with ``options``;
   "prepare" with ``lr``, ``hr`` (scans, or folders of scans), ``out``, ``options`` (see `PrepareOptions`);
   "dicom" with ``result``, ``report`` (its account of the run), ``out`` and, optionally, ``scan``, ``series``,
-  ``patient_name``, ``patient_id``, see `export_dicom`;
+  ``patient_name``, ``patient_id``, see `export_dicom`; "save" with ``result``, ``report`` (all of it), ``out`` and,
+  optionally, ``scan``, see `save_result`;
   "export" with ``run``, ``out``, ``which`` ("best", "latest" or a step), ``texts`` (entries of the card);
 - ``events``: a file to which this process appends one JSON object a line (see `EventWriter`), each with the key
   ``event``: "started" (pid, group, host), "progress" (fraction, message, remaining_s), "warning" (message), "follow"
@@ -45,7 +46,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..apply.file import READ, apply_to_file
+from ..apply.file import READ, apply_to_file, save_result
 from ..apply.speed import record_speed
 from ..core.atomic import FileLock, no_locks_warning
 from ..core.crash_note import keep_note
@@ -98,6 +99,12 @@ def dicom(job: dict, events: EventWriter, stop: Stop) -> dict:
     result = replace(Volume.read(job["result"]), report=job["report"])
     known = {name: job.get(name) for name in ("series", "patient_name", "patient_id")}
     return export_dicom(result, job["out"], job.get("scan"), progress=events.progress, cancelled=stop, **known)
+
+
+def save(job: dict, events: EventWriter, stop: Stop) -> dict:
+    """Write a result that is there into a file; the report has "report", the file beside it that tells of the run."""
+    result = Volume.read(job["result"])
+    return {"report": str(save_result(result, job["out"], job["report"], job.get("scan"), events.progress))}
 
 
 def evaluate(job: dict, events: EventWriter, stop: Stop) -> dict:
@@ -275,6 +282,7 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "apply": apply,
     "difference": difference,
     "dicom": dicom,
+    "save": save,
     "evaluate": evaluate,
     "preview": preview,
     "import": import_,
@@ -287,7 +295,7 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "export": export,
 }
 
-BARE = ("difference", "plan")  # kinds that need no further package, or say themselves which are missing
+BARE = ("difference", "plan", "save")  # kinds that need no further package, or say themselves which are missing
 
 
 def run_job(job: dict, events: EventWriter, stop: Stop) -> int:

@@ -62,6 +62,41 @@ def choose(title: str, question: str, actions: Sequence[str]) -> int:
     return buttons.index(clicked) if clicked in buttons else -1
 
 
+def askTexts(title: str, question: str, labels: dict[str, str]) -> dict[str, str]:
+    """What the user writes into some lines, by their names; {} if cancelled. All of them have to be filled.
+
+    Parameters
+    ----------
+    labels : dict
+        What stands before each line.
+    """
+    window = qt.QDialog(slicer.util.mainWindow())
+    window.setWindowTitle(title)
+    told = qt.QLabel(question)
+    told.wordWrap = True
+    buttons = qt.QDialogButtonBox()
+    buttons.setStandardButtons(qt.QDialogButtonBox.Ok | qt.QDialogButtonBox.Cancel)
+    buttons.connect("accepted()", window.accept)
+    buttons.connect("rejected()", window.reject)
+    lines = {name: qt.QLineEdit() for name in labels}
+    layout, form = qt.QVBoxLayout(window), qt.QFormLayout()
+    layout.addWidget(told)
+    layout.addLayout(form)
+    layout.addWidget(buttons)
+
+    def allow(*_) -> None:
+        buttons.button(qt.QDialogButtonBox.Ok).enabled = all(line.text.strip() for line in lines.values())
+
+    for name, line in lines.items():
+        form.addRow(labels[name], line)
+        line.connect("textChanged(QString)", allow)
+    allow()
+    isAgreed = window.exec_() == qt.QDialog.Accepted
+    found = {name: line.text.strip() for name, line in lines.items()} if isAgreed else {}
+    window.deleteLater()
+    return found
+
+
 def showDetails(title: str, html: str) -> None:
     """Show a text that can be read, searched and copied, until the user closes it."""
     window = qt.QDialog(slicer.util.mainWindow())

@@ -12,6 +12,8 @@ from slicer.i18n import tr as _
 
 from ..core.errors import Cancelled, SuperResError
 
+WARNING = "\u26a0 "
+
 
 class Signal:
     """Tells whoever wants to know; plain Python, as signals of Qt in Python classes have ended Slicer unexpectedly.
@@ -205,12 +207,14 @@ def fitHeight(table) -> None:
     """
 
     def fit(*_) -> None:
+        table.resizeRowsToContents()  # a narrower column needs more lines, which the table finds out only when painted
         frame = 2 * table.frameWidth
         height = table.horizontalHeader().height + table.verticalHeader().length() + frame
         if table.minimumHeight != height:
             table.minimumHeight = table.maximumHeight = height
 
     fitColumns(table)
+    table.horizontalHeader().connect("sectionResized(int,int,int)", fit)
     table.verticalHeader().connect("sectionResized(int,int,int)", fit)
     table.verticalHeader().connect("sectionCountChanged(int,int)", fit)
 

@@ -1,6 +1,6 @@
 """Jobs on volume nodes: handed over, computed, taken over as nodes, tidied up; a moment at a time.
 
-There are three: a super-resolution, what it has added to its input, and how near it comes to a finer scan.
+There are three here: a super-resolution, what it has added to its input, and how near it comes to a finer scan.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ class VolumeJob(abc.ABC):
         self.report = worker.report
 
     def _takeOver(self) -> Iterator[float | None]:
-        self.message = "Copying the result"
+        if self._results:
+            self.message = "Copying the result"
         yield REST
         images = []
         for number, file in enumerate(self._results):

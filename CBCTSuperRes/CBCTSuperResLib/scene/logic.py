@@ -17,8 +17,9 @@ from ..core.options import Options
 from ..jobs.job import Job, make_job_folder
 from ..models.card import read_card
 from ..models.folder import DEFAULT_MODEL, find_model
+from .export import ExportJob
 from .jobs import DifferenceJob, EvaluationJob, SuperResJob
-from .nodes import inputOf, roiBox, volumeFromNode
+from .nodes import inputOf, reportOf, roiBox, volumeFromNode
 
 POLL_INTERVAL_S = 0.05
 
@@ -153,6 +154,32 @@ class SuperResLogic:
         worker = partial(Job, keep_files=True)
         folder = _temporaryFolder(needed)
         return EvaluationJob(inputVolume, resultVolume, referenceVolume, Path(reportFolder), worker, folder)
+
+    def startExport(
+        self,
+        resultVolume: slicer.vtkMRMLScalarVolumeNode,
+        path: str | Path,
+        *,
+        patient: dict[str, str] | None = None,
+    ) -> ExportJob:
+        """Start to write a result, in a worker process: into a file with its report beside it, or as a DICOM series.
+
+        Parameters
+        ----------
+        path : path
+            Ends in .nrrd, .mha, .nii or .nii.gz; for DICOM a folder to be made.
+        patient : dict, optional
+            With it a DICOM series is written: "patient_name" and "patient_id", or {} where the scan tells them.
+
+        Raises
+        ------
+        InputError
+            If the volume is no result.
+        """
+        if reportOf(resultVolume) is None:
+            raise InputError(f"{resultVolume.GetName()} is no result of this module.", "Choose a result.")
+        folder = _temporaryFolder(volumeFromNode(resultVolume).voxels.nbytes)
+        return ExportJob(resultVolume, Path(path), patient, partial(Job, keep_files=True), folder)
 
     @staticmethod
     def _job(worker, inputVolume, outputVolume, *, model=None, roi=None, **options) -> SuperResJob:

@@ -13,6 +13,7 @@ from .advanced import AdvancedSection, LogSection
 from .batch import BatchSection
 from .choices import ApplyChoices
 from .evaluation import EvaluationSection
+from .export import ExportSection
 from .input import InputSection
 from .model import ModelSection
 from .parameters import ApplyParameters
@@ -44,6 +45,7 @@ class ApplyPanel(Panel):
         self.model, self.preview = ModelSection(ui, choices), PreviewSection(ui, choices)
         self.run, self.result = RunSection(ui, choices, logic), ResultSection(ui, choices, logic)
         self.evaluation = EvaluationSection(ui, choices, logic, lambda: self.result.result)
+        self.export = ExportSection(ui, choices, logic, lambda: self.result.result)
         self.batch = BatchSection(ui, choices, logic)
         self.advanced, self.log = AdvancedSection(ui, choices), LogSection(ui, choices)
         self.setSections(
@@ -53,6 +55,7 @@ class ApplyPanel(Panel):
             self.preview,
             self.run,
             self.result,
+            self.export,
             self.evaluation,
             self.advanced,
             self.batch,

@@ -15,10 +15,10 @@ from slicer.i18n import tr as _
 from ...core.errors import InputError, SuperResError
 from ...scene.nodes import volumeFromNode
 from .. import dialogs
-from ..section import Signal, plainToolTip, say, signalsBlocked
+from ..section import WARNING, Signal, plainToolTip, say, signalsBlocked
 from .choices import TrainingChoices
 from .data_rows import USES, DataRow, makeRow
-from .texts import WARNING, useText
+from .texts import useText
 
 FINE, COARSE, USE = range(3)
 ROW_HEIGHT = 24

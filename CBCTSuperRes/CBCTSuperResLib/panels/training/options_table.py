@@ -10,11 +10,10 @@ from slicer.i18n import tr as _
 from ...train.option_values import text_of_value
 from ...train.options_file import value_at, value_of_text
 from ...train.options_schema import catalogue
-from ..section import plainToolTip, signalsBlocked
+from ..section import WARNING, plainToolTip, signalsBlocked
 from .choices import RANGE, ROOT_KEYS, TrainingChoices
 from .data_table import ROW_HEIGHT
 from .option_values import Values
-from .texts import WARNING
 
 KEY, VALUE = range(2)
 OF_OTHER_SECTIONS = {"name", "path.root", "path.resume_state", RANGE}

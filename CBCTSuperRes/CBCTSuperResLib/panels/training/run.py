@@ -14,10 +14,10 @@ from ...scene.training_volumes import Steps
 from ...train.options import TrainingOptions
 from ...train.run_folder import RunInfo
 from .. import dialogs
-from ..section import Section, Signal, offer, say
+from ..section import WARNING, Section, Signal, offer, say
 from .choices import TrainingChoices, planProblems
 from .tasks import TaskView
-from .texts import WARNING, progressText, shortened, validationText
+from .texts import progressText, shortened, validationText
 
 
 class RunSection(Section):

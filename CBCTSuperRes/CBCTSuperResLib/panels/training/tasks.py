@@ -13,9 +13,8 @@ from ...core.progress import duration_text
 from ...jobs.job import Job
 from ...scene.training_volumes import Steps
 from .. import dialogs
-from ..section import Section, logError, say
+from ..section import WARNING, Section, logError, say
 from .choices import TrainingChoices
-from .texts import WARNING
 
 TICK_S = 0.03
 

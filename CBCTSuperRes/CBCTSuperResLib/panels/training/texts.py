@@ -15,7 +15,6 @@ from ...train.curves import Row
 from ...train.run_folder import RunInfo, RunRecord
 from .parameters import Which
 
-WARNING = "\u26a0 "
 MOST_LINES = 12
 GOOD, FAIR = 0.25, 0.6  # residual misalignment in coarse voxels
 DAY_S, YEAR_S = 86400, 365 * 86400
