@@ -28,13 +28,14 @@ if __name__ == "__main__":  # run as a file: the library is found by its folder,
     sys.path[:] = [str(library.parent), *(p for p in sys.path if Path(p).resolve() != library)]
 
 from CBCTSuperResLib.cli.apply import add_apply_arguments, options_from_arguments
+from CBCTSuperResLib.cli.terminal import with_triples
 from CBCTSuperResLib.core.errors import Cancelled, OptionError, SuperResError, printable
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.core.progress import duration_text
 from CBCTSuperResLib.io.folders import find_scans, told
 from CBCTSuperResLib.jobs.queue import FileTask, Item, Queue, State, make_folder, target_in
 from CBCTSuperResLib.models.card import ModelCard, read_card
-from CBCTSuperResLib.models.folder import DEFAULT_MODEL, find_model
+from CBCTSuperResLib.models.folder import default_model, find_model
 
 POLL_INTERVAL_S = 0.1
 
@@ -46,10 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     if arguments[:1] == ["--"]:  # Slicer swallows it, Python does not
         del arguments[0]
-    parsed = make_parser().parse_args(arguments)
+    parsed = make_parser().parse_args(with_triples(arguments))
     try:
         options = options_from_arguments(parsed)
-        tasks = plan(parsed, options, read_card(find_model(parsed.model or DEFAULT_MODEL)))
+        tasks = plan(parsed, options, chosen_card(parsed.model, options))
     except SuperResError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
@@ -84,7 +85,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def plan(parsed: argparse.Namespace, options: Options, card: ModelCard) -> list[FileTask]:
+def chosen_card(model: str | None, options: Options) -> ModelCard | None:
+    """The model of all scans; None where each scan's own voxel size decides, see `default_model`.
+
+    Raises
+    ------
+    ModelError, OptionError
+        If there is no such model, or none that offers the factors.
+    """
+    if model:
+        return read_card(find_model(model))
+    return default_model(options) if options.output_spacing is None else None
+
+
+def plan(parsed: argparse.Namespace, options: Options, card: ModelCard | None) -> list[FileTask]:
     """Which scan becomes which file.
 
     Raises

@@ -254,7 +254,8 @@ def test_factors_may_differ_from_axis_to_axis():
     ],
 )
 def test_a_result_is_named_after_all_factors_where_they_differ(factors, name):
-    assert result_name("Jaw", factors) == name
+    points = NetworkSpec("points", dimensions=3, scale=None, scale_range=(1.0, 4.0))
+    assert result_name("Jaw", card(points), Options(scale=factors)) == name
 
 
 def test_a_network_that_looks_at_everything_needs_memory_for_the_whole_slice_even_for_a_roi():

@@ -361,6 +361,15 @@ def stub_model(network: nn.Module, **card) -> Model:
     return Model(network, ModelCard(**{"name": "stub", "spec": spec, "window": (0.0, 1000.0), **card}))
 
 
+def interpolating_points() -> PointNet:
+    """A network of any real factor that gives the linear interpolation of the scan."""
+    network = PointNet()
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    nn.init.constant_(network.tail.weight, 1 / network.options.nf)
+    return network
+
+
 def tiny_network(seed: int = 0, **options) -> nn.Module:
     """A small UNetSPSR whose random weights are large enough for its output to depend on the image."""
     torch.manual_seed(seed)

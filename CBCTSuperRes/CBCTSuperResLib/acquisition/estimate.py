@@ -110,13 +110,9 @@ class EstimatedAcquisition:
 
     @property
     def finest_spacing_mm(self) -> float | None:
-        """Voxel size in the slices below which voxels show no more: at its Nyquist frequency the blur passes 2 %.
-
-        What it passes less of drowns in usual noise. exp(-2 pi^2 s^2 f^2) = 0.02 at f = 1 / (2 x spacing) gives
-        spacing = pi s / sqrt(2 ln 50) = 1.12 s.
-        """
+        """Voxel size in the slices below which voxels show no more, see the function of that name."""
         widths = [axis.sd * step for axis, step in zip(self.blur[1:], self.spacing[1::-1], strict=True) if axis.sd]
-        return float(np.pi / np.sqrt(2 * np.log(50)) * np.mean(widths)) if widths else None
+        return finest_spacing_mm(float(np.mean(widths))) if widths else None
 
     def fwhm_mm(self) -> list[tuple[float, float] | None]:
         """Full width at half maximum and its uncertainty along (i, j, k), in mm."""
@@ -185,6 +181,15 @@ class EstimatedAcquisition:
             "finest_spacing_mm": None if self.finest_spacing_mm is None else float(f"{self.finest_spacing_mm:.3g}"),
             "voxels_read": self.voxels_read,
         }
+
+
+def finest_spacing_mm(blur_mm: float) -> float:
+    """Voxel size below which voxels show no more: at its Nyquist frequency a blur, its sd in mm, passes 2 %.
+
+    What it passes less of drowns in usual noise. exp(-2 pi^2 s^2 f^2) = 0.02 at f = 1 / (2 x spacing) gives
+    spacing = pi s / sqrt(2 ln 50) = 1.12 s.
+    """
+    return float(np.pi / np.sqrt(2 * np.log(50)) * blur_mm)
 
 
 def estimate(

@@ -26,8 +26,8 @@ from ..io.formats import stem_of
 from ..io.images import allocate
 from ..io.volume import Volume
 from ..io.write import check_output, write_into
-from ..models.folder import DEFAULT_MODEL
-from .plan import make_plan
+from ..models.folder import default_model
+from .plan import chosen_because, make_plan
 from .report import facts_of, reading_facts, versions
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def apply_to_file(
         beside it as `<output>.json`, and what else is asked for as `<output> model disagreement` and `<output> model
         disagreement mask`.
     model : Model, path, name or None
-        The model, its file, the name of an installed one; None takes the default model.
+        The model, its file, the name of an installed one; None takes the default for what is asked of the scan.
     progress : callable (fraction, message), optional
     cancelled : callable, optional
         Asked between tiles; True ends the work with `Cancelled` and leaves nothing behind.
@@ -122,8 +122,12 @@ def apply_to_file(
             volume = Volume.read(input_path, spacing=spacing, series=series, override=override)
         with stage("loading the model"), memory_for("the model", "Close other programs, or choose a lighter model."):
             part_of(progress, 0, READ)(0.5, "Loading the model")
-            if not isinstance(model, Model):
-                model = Model.load(DEFAULT_MODEL if model is None else model)
+            reason = ""
+            if model is None:
+                card = default_model(options, volume.spacing)
+                model, reason = Model.load(card.path), chosen_because(card, options, volume.spacing)
+            elif not isinstance(model, Model):
+                model = Model.load(model)
         with stage("looking"):
             part_of(progress, READ, WRITE)(0, "Looking at the scan")
             plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options)
@@ -153,6 +157,8 @@ def apply_to_file(
                 memory["allocate_disagreement"] = outputs[DISAGREEMENT].allocate
             computing = part_of(progress, READ, WRITE)
             result = super_resolve(volume, model, options, computing, cancelled=cancelled, plan=plan, **memory)
+            if reason:
+                result.report["notes"].append(reason)
         announced = [report_file, *(output.announcement for output in outputs.values() if output.announcement)]
         with replacing_all(announced) as scratches:
             fresh = dict(zip(announced, scratches, strict=True))

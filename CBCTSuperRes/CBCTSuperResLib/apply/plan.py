@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.estimate import EstimatedAcquisition, estimate
+from ..acquisition.estimate import EstimatedAcquisition, estimate, finest_spacing_mm
 from ..core.errors import InputError, OptionError, ResourceError
 from ..core.interpolate import REACH as CUBIC_REACH
 from ..core.memory import available_memory, readable
-from ..core.options import Options, Ranges
+from ..core.options import CUBIC, Options, Ranges
 from ..core.volume import Grid, scaled_size
 from ..io.checks import check_voxels
 from ..io.volume import Volume
-from ..models.card import ModelCard
+from ..models.card import ModelCard, factors_text
+from ..models.folder import DEFAULT_MODEL
 from ..scan.blank_region import BlankRegion
 from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import WindowChoice, choose_window
@@ -44,7 +45,7 @@ FLOATS_OF_MAP = 3  # besides, where the model's disagreement is measured
 MOST_FOR_TILES = 1.2e9
 MOST_FOR_BLOCKS = 2.0e9
 BYTES_OF_BLOCKS = 40
-SMALLER = "Choose an ROI, planes axial, or a smaller output type such as int16."
+SMALLER = "Choose an ROI, larger output voxels, planes axial, or a smaller output type such as int16."
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +181,8 @@ class Plan:
         if scanner is None:
             scanner = estimate(volume.voxels, volume.spacing, (window.lo, window.hi), blanks.mask)
         conditions = conditions_of(self.card, self.options, volume.grid, scanner, window.width)
-        found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings, *conditions.warnings)
+        fine = _finer_than_the_blur(self, scanner, conditions)
+        found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings, *conditions.warnings, *fine)
         known = {"blanks": blanks, "choice": choice, "scanner": scanner, "conditions": conditions, "warnings": found}
         return replace(self, **known)._with_back_projection()
 
@@ -269,7 +271,7 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
             f"The model {card.name} makes another kind of image: there is nothing between it and interpolation.",
             "Choose a sharpness of 100 %.",
         )
-    factors = scales(card, options)
+    factors = scales(card, options, grid.spacing)
     way = "blocks" if spec.dimensions == 3 else "planes" if options.planes == "isotropic" else "slices"
     if way == "planes":
         _check_three_planes(grid, factors)
@@ -281,7 +283,8 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
 
     if options.back_projection == "on" and not _may_project(card, factors, way):
         raise OptionError(
-            "Back-projection is made for slices that are enlarged by whole factors, in the scan's own grey values.",
+            "Back-projection is made for slices that are enlarged by whole factors, in the scan's own grey values; "
+            "not yet for blocks, nor for three planes.",
             "Choose planes axial and a model of whole factors, or leave back_projection on auto.",
         )
     roi = options.roi or tuple((0, n) for n in grid.size)
@@ -324,39 +327,67 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         memory_bytes=prod(grid.size) * dtype.itemsize + output_bytes + map_bytes + working + int(PROGRAM_MEMORY),
         seconds=network_voxels / (speed or guess),
         seconds_are_measured=speed is not None,
-        warnings=tuple(_warnings(grid, card, way)),
+        warnings=tuple(_warnings(grid, card, way, factors)),
         conditions=usual_conditions(card),
     )
 
 
-def scales(card: ModelCard, options: Options) -> tuple[float, float, float]:
+def scales(card: ModelCard, options: Options, spacing: Sequence[float] | None = None) -> tuple[float, float, float]:
     """Factors along (i, j, k) that a model and the options mean together.
+
+    Parameters
+    ----------
+    spacing : (i, j, k), optional
+        Of the scan, in mm; it must be known where the options ask for an output spacing.
 
     Raises
     ------
     OptionError
         If the model does not offer the factors that are asked for.
     """
-    spec = card.spec
-    offered = [(f, f) for f in spec.scale] if spec.scale else list(spec.scale_range)
-    offered = offered[::-1] if spec.dimensions == 3 else [*offered[::-1], (1.0, 1.0)]
-    if spec.dimensions == 2 and options.planes == "isotropic":
-        offered[2] = offered[0]
-    asked = options.scale
-    if asked is None:
-        return tuple(float(min(max(2.0, lowest), highest)) for lowest, highest in offered)
-    if not isinstance(asked, tuple):
-        asked = tuple(1.0 if pair == (1.0, 1.0) and axis == 2 else asked for axis, pair in enumerate(offered))
-    if all(lowest <= factor <= highest for factor, (lowest, highest) in zip(asked, offered, strict=True)):
-        return tuple(map(float, asked))
-    if spec.scale:
+    found = card.offered(options.factors(spacing), options.planes)
+    if found is None:
+        raise _not_offered(card, options, spacing)
+    if options.output_spacing is not None and max(found) == 1:
         raise OptionError(
-            f"The model {card.name} enlarges by {_factors_text([f for f, _ in offered])}, not by "
-            f"{_factors_text(asked)}.",
-            "Leave the factor out.",
+            f"The scan's voxels are {_sizes_text(spacing)} mm already: nothing would become finer.",
+            "Ask for smaller voxels. To move the same values to another grid, use resampling.",
         )
-    lowest, highest = (_factors_text(ends) for ends in zip(*offered, strict=True))
-    raise OptionError(f"The model {card.name} offers factors from {lowest} to {highest}, not {_factors_text(asked)}.")
+    return found
+
+
+def _not_offered(card: ModelCard, options: Options, spacing: Sequence[float] | None) -> OptionError:
+    """Why a model cannot make what is asked of it, and what it can."""
+    asked, offered = options.factors(spacing), card.factors(options.planes)
+    is_across = isinstance(asked, tuple) and asked[2] != 1 and offered[2] == (1.0, 1.0)
+    asked = np.broadcast_to(asked, 3)
+    by_size = options.output_spacing is not None
+    text = factors_text(asked) + (f" for voxels of {_sizes_text(np.divide(spacing, asked))} mm" if by_size else "")
+    if card.spec.scale:
+        kind = "slices by" if offered[2] == (1.0, 1.0) else "by"
+        able = factors_text([factor for factor, _ in offered])
+        what = f"The model {card.name} enlarges {kind} {able}, not by {text}."
+    else:
+        lowest, highest = (factors_text(row) for row in zip(*offered, strict=True))
+        what = f"The model {card.name} offers factors from {lowest} to {highest}, not {text}."
+    advice = "Leave the factor out, or choose another model."
+    if by_size:
+        ends = [_sizes_text(np.divide(spacing, row)) for row in zip(*offered, strict=True)]
+        can = ends[0] if ends[0] == ends[1] else f"{ends[1]} to {ends[0]}"
+        advice = f"Ask for {can} mm, or choose another model."
+    if asked.min() < 1:
+        advice += " Below 1, voxels become larger, which needs no model: use resampling."
+    elif is_across:
+        advice += " This one leaves the slices' distance as it is; one of any voxel size does not."
+    return OptionError(what, advice)
+
+
+def chosen_because(card: ModelCard, options: Options, spacing: Sequence[float]) -> str:
+    """Why a model was taken that is not the usual default, in words; "" for the default. See `default_model`."""
+    if card.name == DEFAULT_MODEL:
+        return ""
+    factors = factors_text(scales(card, options, spacing))
+    return f"The model {card.name} was taken because {DEFAULT_MODEL} does not enlarge by {factors}."
 
 
 def spacing_suspicion(grid: Grid) -> str:
@@ -366,23 +397,31 @@ def spacing_suspicion(grid: Grid) -> str:
     return "The spacing is exactly 1 x 1 x 1 mm, as in files that have lost theirs: set it in the module Volumes."
 
 
-def result_name(name: str, factors: Sequence[float]) -> str:
-    """What the result of a scan is called: "<scan> SR x2", or "<scan> SR 1x1x2.2" where the axes differ."""
-    text = _factors_text(factors, "x", ".3g")
+def result_name(name: str, card: ModelCard | None, options: Options) -> str:
+    """What the result of a scan is called.
+
+    "<scan> SR x2", or "<scan> SR 1x1x2.2" where the axes differ; "<scan> SR 0.2 mm" or "<scan> SR cubic" where voxels
+    of a size are asked for, with which the model need not be known yet.
+    """
+    size = options.output_spacing
+    if size == CUBIC:
+        return f"{name} SR {CUBIC}"
+    if size is not None:
+        return f"{name} SR {_sizes_text(np.broadcast_to(size, 3), 'x')} mm"
+    text = factors_text(scales(card, options), "x", ".3g")
     return f"{name} SR {text}" if "x" in text else f"{name} SR x{text}"
 
 
-def _factors_text(factors: Sequence[float], between: str = " x ", form: str = "g") -> str:
-    """ "2", or "2 x 2 x 3" where the axes differ; an axis that is not enlarged at the end is not named."""
-    factors = [*factors]
-    factors = factors[:2] if factors[2] == 1 and len(set(factors[:2])) == 1 else factors
-    return f"{factors[0]:{form}}" if len(set(factors)) == 1 else between.join(f"{f:{form}}" for f in factors)
+def _sizes_text(sizes: Sequence[float], between: str = " x ") -> str:
+    """ "0.3 x 0.3 x 1.5", or "0.3" where all are alike."""
+    texts = [f"{size:.4g}" for size in sizes]
+    return texts[0] if len(set(texts)) == 1 else between.join(texts)
 
 
 def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None:
     if len(set(factors)) > 1 or factors[0] != int(factors[0]):
         raise OptionError(
-            f"Three planes can be joined only for whole factors, not for {_factors_text(factors)}.",
+            f"Three planes can be joined only for whole factors, not for {factors_text(factors)}.",
             "Choose planes axial.",
         )
     ratio = max(grid.spacing) / min(grid.spacing)
@@ -391,7 +430,7 @@ def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None
             f"The spacing {' x '.join(f'{s:.3g}' for s in grid.spacing)} mm differs by a factor of {ratio:.2g} between "
             f"the axes; above {LARGEST_SPACING_RATIO} coronal and sagittal planes do not look like what the network "
             "learned.",
-            "Choose planes axial, or export the scan with (nearly) cubic voxels.",
+            "Choose planes axial, or ask for an output voxel size, which a model of blocks makes in all directions.",
         )
 
 
@@ -469,7 +508,7 @@ def _working_memory(
     return int(tile + slices + (min(MOST_FOR_BLOCKS, whole) if spec.can_be_cut else whole))
 
 
-def _warnings(grid: Grid, card: ModelCard, way: str) -> list[str]:
+def _warnings(grid: Grid, card: ModelCard, way: str, factors: tuple[float, float, float]) -> list[str]:
     """What speaks against using a model for a scan, as far as its grid tells."""
     found = []
     *in_plane, between = grid.spacing
@@ -483,5 +522,28 @@ def _warnings(grid: Grid, card: ModelCard, way: str) -> list[str]:
     if max(in_plane) > 1.05 * min(in_plane):
         found.append("The pixels are not square; the network learned from square ones.")
     if way == "slices" and between > LARGEST_SPACING_RATIO * max(in_plane):
-        found.append(f"The slices are {between:.3g} mm apart; only their plane gets sharper.")
+        found.append(
+            f"The slices are {between:.3g} mm apart; only their plane gets sharper. For voxels as fine in all "
+            f"directions ask for an output voxel size, such as {min(in_plane):.3g} mm."
+        )
+    if max(factors) == 1:
+        found.append("No axis becomes finer: the voxels stay as large as they are.")
     return found
+
+
+def _finer_than_the_blur(plan: Plan, scanner: EstimatedAcquisition, conditions: Conditions) -> list[str]:
+    """A warning where voxels of the result are less than half as large as the scanner's blur allows.
+
+    Only along axes of the slices that become finer: what lies between thick slices is the model's to add.
+    """
+    steps = np.array(plan.scan_grid.spacing[:2])
+    blur = np.array(conditions.blur[:0:-1]) * steps  # (i, j) in mm
+    supported = finest_spacing_mm(float(blur.mean()))
+    is_known = conditions.source == "given" or (conditions.source == "estimated" and scanner.in_plane_is_sure)
+    finest = min((s for s, f in zip(plan.grid.spacing[:2], plan.scales[:2], strict=True) if f > 1), default=np.inf)
+    if not is_known or finest >= 0.5 * supported:
+        return []
+    return [
+        f"Finer voxels than the scan's blur supports: {finest:.2g} mm, where it supports {supported:.2g} mm. Below "
+        f"half of that, {0.5 * supported:.2g} mm, voxels show no more and only take memory and time."
+    ]

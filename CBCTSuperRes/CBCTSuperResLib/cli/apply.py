@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from ..apply.plan import make_plan
+from ..apply.plan import chosen_because, make_plan
 from ..apply.speed import record_speed
 from ..core.errors import OptionError
 from ..core.memory import available_memory, readable
-from ..core.options import BACK_PROJECTION, ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, Options
+from ..core.options import BACK_PROJECTION, CUBIC, ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, Options
 from ..core.progress import duration_text
 from ..io.volume import Volume
 from ..models.card import read_card
-from ..models.folder import DEFAULT_MODEL, find_model
+from ..models.folder import default_model, find_model
 from ..scan.window import PRESETS, Window
 from .terminal import NOTICE, Progress, add_command, blank_value
 
@@ -42,7 +42,11 @@ def add_apply_commands(commands) -> None:
 def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     """Add everything that decides how a scan is super-resolved; `options_from_arguments` reads it back."""
     what = parser.add_argument_group("model and grey values")
-    what.add_argument("--model", metavar="M", help="name or file of a model (default: the shipped light model)")
+    what.add_argument(
+        "--model",
+        metavar="M",
+        help="name or file of a model (default: the shipped light one, or the one for the size asked for)",
+    )
     window = what.add_mutually_exclusive_group()
     window.add_argument(
         "--window",
@@ -61,7 +65,13 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("result")
     where.add_argument("--planes", choices=PLANES, default="axial", help="enlarge in the slice plane or in all axes")
     where.add_argument(
-        "--scale", type=_scale, metavar="S", help="factor, for models of any real scale; or I,J,K along each axis"
+        "--scale", type=_scale, metavar="S", help="factor, for models of any real scale; or I J K along each axis"
+    )
+    where.add_argument(
+        "--output-spacing",
+        type=_spacing,
+        metavar="MM",
+        help=f'voxel size of the result in mm; or X Y Z along each axis; or "{CUBIC}", as fine as the finest axis',
     )
     where.add_argument(
         "--roi", type=int, nargs=6, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="box of input voxels, half-open"
@@ -162,23 +172,27 @@ class WindowAction(argparse.Action):
 def _blur(text: str) -> float | tuple[float, ...] | None:
     if text == "auto":
         return None
-    try:
-        widths = tuple(map(float, text.split(",")))
-    except ValueError:
-        widths = ()
-    if len(widths) not in (1, 3):
-        raise argparse.ArgumentTypeError(f'{text!r} is neither "auto", a width in mm nor three of them, as in .3,.3,.4')
-    return widths[0] if len(widths) == 1 else widths
+    return _one_or_three(text, 'neither "auto", a width in mm nor three of them, as in .3,.3,.4')
 
 
 def _scale(text: str) -> float | tuple[float, ...]:
+    return _one_or_three(text, "neither a factor nor three of them, as in 1,1,2.2")
+
+
+def _spacing(text: str) -> float | tuple[float, ...] | str:
+    if text == CUBIC:
+        return text
+    return _one_or_three(text, f'neither a size in mm, nor three of them, as in .2,.2,.3, nor "{CUBIC}"')
+
+
+def _one_or_three(text: str, otherwise: str) -> float | tuple[float, ...]:
     try:
-        factors = tuple(map(float, text.split(",")))
+        numbers = tuple(map(float, text.split(",")))
     except ValueError:
-        factors = ()
-    if len(factors) not in (1, 3):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a factor nor three of them, as in 1,1,2.2")
-    return factors[0] if len(factors) == 1 else factors
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"{text!r} is {otherwise}")
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def box_from_numbers(numbers: list[int] | None) -> tuple | None:
@@ -275,8 +289,8 @@ def facts_of_scan(
         As a run would.
     """
     volume = Volume.read(path, spacing=spacing, series=series, override=override)
-    plan = make_plan(volume.grid, volume.voxels.dtype, read_card(find_model(model or DEFAULT_MODEL)), options)
-    plan = plan.with_scan(volume, is_checked=True)
+    card = read_card(find_model(model)) if model else default_model(options, volume.spacing)
+    plan = make_plan(volume.grid, volume.voxels.dtype, card, options).with_scan(volume, is_checked=True)
     return {
         "scan": str(path),
         "size": list(volume.grid.size),
@@ -292,6 +306,7 @@ def facts_of_scan(
         "conditions": plan.conditions.to_json(),
         "warnings": list(plan.warnings),
         "model": plan.card.line,
+        "model_reason": "" if model else chosen_because(card, options, volume.spacing),
         "output_size": list(plan.grid.size),
         "output_spacing_mm": list(plan.grid.spacing),
         "output_type": str(plan.dtype),
@@ -315,6 +330,7 @@ def facts_text(facts: dict) -> str:
         *(("Scanner", text) for text in (*facts["scanner_text"], facts["conditions"]["reason"])),
         *(("Warning", text) for text in facts["warnings"]),
         ("Model", facts["model"]),
+        *([("", facts["model_reason"])] if facts["model_reason"] else []),
         (
             "Result",
             _grid_text(facts["output_size"], facts["output_spacing_mm"], facts["output_type"], facts["output_bytes"]),
@@ -322,7 +338,7 @@ def facts_text(facts: dict) -> str:
         ("Memory", f"about {readable(facts['memory_bytes'])}; {readable(facts['memory_free_bytes'])} are free"),
         ("Time", f"about {duration_text(facts['seconds'])} ({source})"),
     ]
-    return "\n".join(f"{name + ':':<13}{text}" for name, text in lines)
+    return "\n".join(f"{name and name + ':':<13}{text}" for name, text in lines)
 
 
 def _grid_text(size: Sequence[int], spacing: Sequence[float], dtype: str, nbytes: int) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 
+ONE_OR_THREE = ("--scale", "--output-spacing", "--scanner-blur")
 NOTICE = "Fine detail is predicted by a network; not for diagnosis."
 
 
@@ -15,6 +17,28 @@ def add_command(commands, name: str, text: str, run: Callable | None = None) -> 
     if run:
         parser.set_defaults(run=run)
     return parser
+
+
+def with_triples(arguments: Sequence[str]) -> list[str]:
+    """A command line in which three numbers after an option that takes one or three are one argument, with commas.
+
+    argparse would take as many as there are, and the names of files with them.
+    """
+    joined, rest = [], list(arguments)
+    while rest:
+        joined.append(rest.pop(0))
+        if joined[-1] in ONE_OR_THREE and len([*takewhile(_is_number, rest[:3])]) == 3:
+            joined.append(",".join(rest[:3]))
+            del rest[:3]
+    return joined
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def blank_value(text: str) -> str | float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 
 import numpy as np
 
@@ -15,6 +17,8 @@ USUAL_PASSES, MOST_PASSES = 4, 32
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 """What every format of volumes holds."""
+CUBIC = "cubic"
+WHOLE = 0.005  # share by which the ratio of two voxel sizes may miss a whole factor: files round them
 
 Ranges = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -35,6 +39,9 @@ class Options:
         A 2-D network enlarges each slice in its plane, or the volume along all three axes.
     scale : float, three of them, or None
         Factor for a network of any real scale, or those along (i, j, k); None takes the network's own.
+    output_spacing : float, three of them, "cubic", or None
+        Voxel size of the result in mm, for all axes or along (i, j, k), in place of `scale`; "cubic" is that of the
+        scan's finest axis. As the result has whole voxels over the same extent, its own may differ in the last digits.
     roi : ((i0, i1), (j0, j1), (k0, k1)) or None
         Half-open box in voxels of the input; only it is computed.
     dtype : str or None
@@ -68,6 +75,7 @@ class Options:
     smooth: float | None = None
     planes: str = "axial"
     scale: float | tuple[float, float, float] | None = None
+    output_spacing: float | tuple[float, float, float] | str | None = None
     roi: Ranges | None = None
     dtype: str | None = None
     device: str = "auto"
@@ -85,10 +93,7 @@ class Options:
             object.__setattr__(self, "window", tuple(self.window))
         if isinstance(self.roi, list):
             object.__setattr__(self, "roi", tuple(tuple(pair) for pair in self.roi))
-        if isinstance(self.scale, list | tuple):
-            object.__setattr__(self, "scale", tuple(self.scale))
-            if len(self.scale) != 3:
-                raise OptionError(f"scale is {self.scale}.", "Give one factor, or three, along i, j and k.")
+        self._check_size()
         if self.planes not in PLANES:
             raise OptionError(f"planes is {self.planes!r}.", f"Choose one of {', '.join(PLANES)}.")
         if self.precision not in PRECISIONS:
@@ -106,6 +111,36 @@ class Options:
         self._check_scanner()
         if self.dtype is not None:
             self._check_dtype()
+
+    def factors(self, spacing: Sequence[float] | None = None) -> float | tuple[float, float, float] | None:
+        """The factors that are asked for, by `scale` or by `output_spacing`; None if none are.
+
+        Parameters
+        ----------
+        spacing : (i, j, k), optional
+            Of the scan, in mm; it must be known where an output spacing is asked for. Ratios that hardly differ from a
+            whole factor are that.
+        """
+        if self.output_spacing is None:
+            return self.scale
+        wanted = min(spacing) if self.output_spacing == CUBIC else self.output_spacing
+        exact = [before / after for before, after in zip(spacing, np.broadcast_to(wanted, 3), strict=True)]
+        return tuple(float(f"{f:.12g}") if abs(f - round(f)) > WHOLE * f else float(round(f)) for f in exact)
+
+    def _check_size(self) -> None:
+        for name, what in (("scale", "factor"), ("output_spacing", "voxel size in mm")):
+            value = getattr(self, name)
+            if value is None or (name == "output_spacing" and value == CUBIC):
+                continue
+            if isinstance(value, list | tuple):
+                object.__setattr__(self, name, tuple(value))
+            sizes = value if isinstance(value, list | tuple) else [value]
+            if len(sizes) not in (1, 3) or not all(isinstance(size, int | float) and isfinite(size) for size in sizes):
+                raise OptionError(f"{name} is {value!r}.", f"Give one {what}, or three, along i, j and k.")
+            if name == "output_spacing" and min(sizes) <= 0:
+                raise OptionError(f"{name} is {value!r}.", "A voxel size in mm is more than 0.")
+        if self.scale is not None and self.output_spacing is not None:
+            raise OptionError("Both a factor and a voxel size of the result are given.", "Leave one of them out.")
 
     def _check_uncertainty(self) -> None:
         if self.uncertainty != 0 and not 2 <= self.uncertainty <= MOST_PASSES:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ..apply.plan import result_name, scales
+from ..apply.plan import result_name
 from ..apply.report import identity, reading_facts
 from ..core.errors import Cancelled, OutputError, SuperResError, explained
 from ..core.options import Options
 from ..io.folders import report_path
 from ..io.formats import stem_of
 from ..models.card import ModelCard
+from ..models.folder import default_model
 from .job import Job
 
 
@@ -27,13 +28,15 @@ class FileTask:
     ----------
     source, target : Path
         Absolute; the source may be a folder of slices.
+    card : ModelCard or None
+        None takes the default for the voxel size that is asked for, which the scan's own decides.
     compress, spacing, series, override
         See `apply_to_file`.
     """
 
     source: Path
     target: Path
-    card: ModelCard
+    card: ModelCard | None
     options: Options
     compress: bool = False
     spacing: Sequence[float] | None = None
@@ -52,7 +55,7 @@ class FileTask:
             "kind": "apply",
             "input": str(self.source),
             "output": str(self.target),
-            "model": str(self.card.path.absolute()),
+            "model": None if self.card is None else str(self.card.path.absolute()),
             "options": self.options.to_json(),
             "compress": self.compress,
             "spacing": self.spacing,
@@ -77,14 +80,23 @@ class FileTask:
             # A report of an older version lacks the options that are newer, which then were as they are by default.
             told = {**report, "options": {**Options().to_json(), **report["options"]}}
             same = all(json.loads(json.dumps(told[key])) == json.loads(json.dumps(asked[key])) for key in asked)
-            return unchanged and same and report["super_resolution"]["model_sha256"] == self.card.weights_sha256
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # whoever wrote it
+            card = self.card or default_model(self.options, report["input"]["spacing_mm"])
+            return unchanged and same and report["super_resolution"]["model_sha256"] == card.weights_sha256
+        except (
+            SuperResError,
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ):  # whoever wrote it
             return False
 
 
-def target_in(folder: Path, source: Path, card: ModelCard, options: Options) -> Path:
+def target_in(folder: Path, source: Path, card: ModelCard | None, options: Options) -> Path:
     """The file in a folder that a scan becomes: "<scan> SR x2.nrrd", see `result_name`."""
-    return folder / f"{result_name(_stem(source), scales(card, options))}.nrrd"
+    return folder / f"{result_name(_stem(source), card, options)}.nrrd"
 
 
 def _stem(path: Path) -> str:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
+
+import numpy as np
 
 from ..core.errors import ModelError
 from ..networks.spec import NetworkSpec
@@ -105,6 +108,44 @@ class ModelCard:
         pace = ["fast"] if 0 < cost < FAST else ["slow"] if cost > SLOW else []
         factor = spec.scale_text if spec.dimensions == 2 else f"{spec.scale_text} in all axes"
         return f"{self.name[:1].upper()}{self.name[1:]} ({', '.join([*pace, factor])})"
+
+    def factors(self, planes: str = "axial") -> list[tuple[float, float]]:
+        """Smallest and largest factor along (i, j, k) that the model offers; `planes` is as in `Options`.
+
+        A 2-D network leaves the slices' distance as it is, unless it works in three planes.
+        """
+        spec = self.spec
+        ranges = [(factor, factor) for factor in spec.scale] if spec.scale else list(spec.scale_range)
+        if spec.dimensions == 3:
+            return ranges[::-1]
+        in_plane = ranges[::-1]
+        return [*in_plane, in_plane[0] if planes == "isotropic" else (1.0, 1.0)]
+
+    def offered(
+        self, asked: float | tuple[float, float, float] | None, planes: str = "axial"
+    ) -> tuple[float, float, float] | None:
+        """The factors along (i, j, k) that are meant by what is asked for; None if the model does not offer them.
+
+        Parameters
+        ----------
+        asked : float, three of them, or None
+            One number stands for all axes that the model enlarges; None for the factors nearest to 2 that it offers.
+        """
+        ranges = self.factors(planes)
+        if asked is None:
+            return tuple(float(min(max(2.0, lowest), highest)) for lowest, highest in ranges)
+        if not isinstance(asked, tuple):
+            asked = tuple(1.0 if pair == (1.0, 1.0) and axis == 2 else asked for axis, pair in enumerate(ranges))
+        nearest = tuple(
+            float(min(max(factor, lowest), highest)) for factor, (lowest, highest) in zip(asked, ranges, strict=True)
+        )
+        return nearest if np.allclose(nearest, asked, rtol=1e-6, atol=0) else None
+
+    def factors_text(self, planes: str = "axial") -> str:
+        """ "2 in slices", "1 to 4", "1 x 1 x 1 to 4 x 4 x 6"; `planes` is as in `Options`."""
+        lowest, highest = (factors_text(ends) for ends in zip(*self.factors(planes), strict=True))
+        text = lowest if lowest == highest else f"{lowest} to {highest}"
+        return text + (" in slices" if self.spec.dimensions == 2 and planes == "axial" else "")
 
     @property
     def usual_conditions(self) -> tuple[float, float]:
@@ -259,3 +300,10 @@ def verify_weights(path: str | Path) -> ModelCard:
 
 def _text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def factors_text(factors: float | Sequence[float], between: str = " x ", form: str = ".4g") -> str:
+    """ "2", or "2 x 2 x 3" where the axes differ; an axis that is not enlarged at the end is not named."""
+    factors = [*np.broadcast_to(factors, 3)]
+    factors = factors[:2] if factors[2] == 1 and len(set(factors[:2])) == 1 else factors
+    return f"{factors[0]:{form}}" if len(set(factors)) == 1 else between.join(f"{f:{form}}" for f in factors)

@@ -6,18 +6,22 @@ import difflib
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
+import numpy as np
+
 from ..core.atomic import replacing
-from ..core.errors import DependencyError, ModelError, OutputError
+from ..core.errors import DependencyError, ModelError, OptionError, OutputError
+from ..core.options import Options
 from ..core.resources import resource
 from .card import (
     CARD_KEY,
     ModelCard,
+    factors_text,
     read_card,
     verify_weights,
 )
@@ -98,6 +102,39 @@ def find_model(name_or_path: str | Path, extra_folders: Iterable[str | Path] = (
     if meant_as_path:
         raise ModelError(f"The model file {text} does not exist.", _advice(_usable_names(entries)))
     raise _unknown(text, _usable_names(entries))
+
+
+def default_model(options: Options = Options(), spacing: Sequence[float] | None = None) -> ModelCard:
+    """The model for what is asked, where none is named: `DEFAULT_MODEL`, or else the first that offers the factors.
+
+    Shipped ones come before a user's own, both by name; a model that leads to another kind of image is never taken.
+
+    Parameters
+    ----------
+    options : Options
+    spacing : (i, j, k), optional
+        Of the scan, in mm; it must be known where the options ask for an output spacing.
+
+    Raises
+    ------
+    ModelError
+        If there is no default model.
+    OptionError
+        If no model offers the factors; the message tells what each does.
+    """
+    usual, asked = read_card(find_model(DEFAULT_MODEL)), options.factors(spacing)
+    if asked is None or usual.offered(asked, options.planes):
+        return usual
+    others = [entry.card for entry in list_models() if entry.card and entry.card.spec.domain == "same"]
+    others.sort(key=lambda card: is_own_model(card.path))
+    if found := next((card for card in others if card.offered(asked, options.planes)), None):
+        return found
+    known = {card.name: card for card in [usual, *others]}.values()
+    raise OptionError(
+        f"No model enlarges by {factors_text(asked)}.",
+        f"These are installed: {'; '.join(f'{card.name}, {card.factors_text(options.planes)}' for card in known)}."
+        + (" Below 1, voxels become larger, which needs no model: use resampling." if np.min(asked) < 1 else ""),
+    )
 
 
 def is_model_file(path: str | Path) -> bool:

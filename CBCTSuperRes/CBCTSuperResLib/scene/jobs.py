@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..apply.file import DISAGREEMENT, path_beside
-from ..apply.plan import result_name, scales
+from ..apply.plan import result_name
 from ..core.errors import Cancelled, ResourceError, SuperResError, explained
 from ..core.options import Options
 from ..io.exchange import read_exchange, remove_pieces, write_slabs
@@ -267,7 +267,7 @@ class SuperResJob(VolumeJob):
         worker: Callable,
         folder: Path,
     ) -> None:
-        self._name = result_name(inputVolume.GetName(), scales(card, options))
+        self._name = result_name(inputVolume.GetName(), card, options)
         self.disagreementVolume: slicer.vtkMRMLScalarVolumeNode | None = None
         task = {"kind": "apply", "model": str(card.path.absolute()), "options": options.to_json()}
         super().__init__({"input": inputVolume}, outputVolume, task, worker, folder)

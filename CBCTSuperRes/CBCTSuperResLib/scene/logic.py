@@ -16,7 +16,7 @@ from ..core.memory import readable
 from ..core.options import Options
 from ..jobs.job import Job, make_job_folder
 from ..models.card import read_card
-from ..models.folder import DEFAULT_MODEL, find_model
+from ..models.folder import default_model, find_model
 from .export import ExportJob
 from .jobs import DifferenceJob, EvaluationJob, SuperResJob
 from .nodes import inputOf, reportOf, roiBox, volumeFromNode
@@ -96,11 +96,11 @@ class SuperResLogic:
         Parameters
         ----------
         model : str or path, optional
-            Name or file of a model; None takes the shipped light one.
+            Name or file of a model; None takes the shipped light one, or the one for the voxel size that is asked for.
         roi : vtkMRMLMarkupsROINode or ((i0, i1), (j0, j1), (k0, k1)), optional
             Only this part is computed.
         **options
-            window, blank, smooth, planes, scale, dtype, device, precision, tile, ensemble, uncertainty,
+            window, blank, smooth, planes, scale, output_spacing, dtype, device, precision, tile, ensemble, uncertainty,
             disagreement_above, scanner_blur, sharpness, back_projection: see `Options`. With `uncertainty` comes a
             second volume, "<output> model disagreement".
         """
@@ -188,8 +188,8 @@ class SuperResLogic:
             raise OutputError("The output volume is the input volume.", "Choose another one; inputs are never changed.")
         if roi is not None and not isinstance(roi, tuple | list):
             roi = roiBox(roi, inputVolume)
-        card = read_card(find_model(DEFAULT_MODEL if model is None else model))
         chosen = Options(roi=roi, **options)
+        card = default_model(chosen, volume.spacing) if model is None else read_card(find_model(model))
         plan = make_plan(volume.grid, volume.voxels.dtype, card, chosen)
         folder = _temporaryFolder(volume.voxels.nbytes + plan.output_bytes + plan.map_bytes)
         return SuperResJob(inputVolume, outputVolume, card, chosen, worker, folder)
