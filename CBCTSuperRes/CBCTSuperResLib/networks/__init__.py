@@ -28,6 +28,8 @@ from .options import (
     NoOptions,
     Perceptual2DOptions,
     ResidualOptions,
+    SRGAN3DDiscriminatorOptions,
+    SRGAN3DOptions,
     UNetDiscriminatorOptions,
     UNetSPSROptions,
     VGGDiscriminatorOptions,
@@ -54,12 +56,16 @@ NETWORKS: dict[str, Registered] = {
     "unetspsr": Registered("CBCTSuperResLib.networks.unetspsr:UNetSPSR", UNetSPSROptions),
     "residual": Registered("CBCTSuperResLib.networks.residual:ResidualNet", ResidualOptions),
     "perceptual2d": Registered("CBCTSuperResLib.networks.perceptual2d:Perceptual2D", Perceptual2DOptions),
+    "srgan3d": Registered("CBCTSuperResLib.networks.srgan3d:SRGAN3D", SRGAN3DOptions),
 }
 DISCRIMINATORS: dict[str, Registered] = {
     "discriminator_unet_128": Registered(
         "CBCTSuperResLib.networks.unet_discriminator:UNetDiscriminator", UNetDiscriminatorOptions
     ),
     "discriminator_vgg_128": Registered("CBCTSuperResLib.networks.vgg:VGGDiscriminator", VGGDiscriminatorOptions),
+    "discriminator_srgan3d": Registered(
+        "CBCTSuperResLib.networks.srgan3d:SRGAN3DDiscriminator", SRGAN3DDiscriminatorOptions
+    ),
 }
 
 

@@ -259,6 +259,50 @@ class Perceptual2DOptions:
             )
 
 
+@dataclass(frozen=True)
+class SRGAN3DOptions:
+    """The generator of the 3-D SRGAN (networks/srgan3d.py)."""
+
+    kind: ClassVar[str] = "blocks"
+
+    residual_blocks: int = option(6, "Residual blocks.", minimum=1)
+    feature_size: int = option(32, "Features of the blocks (network_G), or of the first layer (network_D).", minimum=1)
+    subpixel_NN: bool = option(
+        False,
+        "Enlarge by transposed convolutions that begin free of checkerboards. With neither this nor nn: by sub-pixel "
+        "convolutions.",
+    )
+    nn: bool = option(False, "Enlarge by repeating voxels, between convolutions; the output is a tanh.")
+    batch_norm: bool = option(
+        True,
+        "Batch norm, as published: a batch must be computed in one piece. false: none, and a batch may be computed in "
+        "parts.",
+    )
+    skip: bool = option(
+        True,
+        "The network corrects the linear enlargement of its input (ours); false: it draws the volume itself, as "
+        "published.",
+    )
+    scale: int = option(2, "Factor of enlargement.", choices=(2, 4), derived=True)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether training needs the whole batch at once."""
+        return self.batch_norm
+
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        check_limits(self)
+        if self.subpixel_NN and self.nn:
+            raise ValueError("subpixel_NN and nn are two ways of enlarging; choose one of them, or neither.")
+
+
 class DiscriminatorLimits:
     """What a discriminator asks of its images; its options inherit this and say what is otherwise.
 
@@ -308,3 +352,45 @@ class VGGDiscriminatorOptions(UNetDiscriminatorOptions):
     sizes: ClassVar[range] = range(128, 160)  # five halvings leave 4 x 4
     has_batch_norm: ClassVar[bool] = True
     gradient_padding: ClassVar[int] = 2  # as in SPSR
+
+
+@dataclass(frozen=True)
+class SRGAN3DDiscriminatorOptions(DiscriminatorLimits):
+    """The discriminator of the 3-D SRGAN (networks/srgan3d.py)."""
+
+    kind: ClassVar[str] = "blocks"
+
+    feature_size: int = option(32, "Features of the blocks (network_G), or of the first layer (network_D).", minimum=1)
+    judge: str = option(
+        "patch",
+        "What is judged: patch, each place that is left after four halvings; pooled, their mean; dense, all at once by "
+        "a full layer of as many weights, as published (104 million for 128 x 128 x 92 voxels).",
+        choices=("patch", "pooled", "dense"),
+    )
+    batch_norm: bool = option(
+        True,
+        "Batch norm, as published: a batch must be computed in one piece. false: none, and a batch may be computed in "
+        "parts.",
+    )
+    in_nc: int = option(1, "Channels: as network_G.out_nc.", choices=(1, 3))
+    size: tuple[int, int, int] = option((128, 128, 92), "Voxels (i, j, k) that are judged.", minimum=1, derived=True)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether what it says of a volume depends on the others of the batch."""
+        return self.batch_norm
+
+    @property
+    def sizes(self) -> range:
+        """Edges that it can judge: batch norm needs more than one place after the halvings."""
+        return range(17 if self.batch_norm else 1, 1 << 20)
+
+    def check(self) -> None:
+        """Refuse what is out of range.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        check_limits(self)
