@@ -255,3 +255,25 @@ def test_two_volumes_that_nothing_tells_apart_are_refused_without_a_wrong_advice
 def test_an_orientation_that_one_slice_lacks_is_told(tmp_path):
     write_slices(tmp_path, VOXELS, Z, lambda k, dataset: dataset.pop("ImageOrientationPatient") if k == 5 else None)
     refused(tmp_path, "IM0006.dcm does not record its orientation")
+
+
+def test_frames_without_positions_are_in_the_order_of_their_numbers_in_the_stack(tmp_path):
+    numbers = [3, 1, 2, 5, 4, 8, 6, 7]
+
+    def unplaced(n, frame):
+        del frame.PlanePositionSequence
+        frame.FrameContentSequence[0].InStackPositionNumber = numbers[n]
+
+    dataset = enhanced(VOXELS, heights(range(8)), unplaced)
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = 0.25
+    volume = read_volume(save(dataset, tmp_path / "a.dcm"))
+    assert np.array_equal(volume.voxels, VOXELS[np.argsort(numbers)])
+    assert "In-Stack Position Numbers" in " ".join(volume.report["warnings"])
+
+
+def test_an_x_ray_3d_craniofacial_image_is_a_volume(tmp_path):
+    dataset = enhanced(VOXELS, heights(0.25 * np.arange(8)))
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.13.1.2"
+    del dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+    volume = read_volume(save(dataset, tmp_path / "a.dcm"))
+    assert np.array_equal(volume.voxels, VOXELS) and volume.spacing == (0.25, 0.25, 0.25)

@@ -8,7 +8,14 @@ import SimpleITK as sitk
 from CBCTSuperResLib.core.errors import InputError
 from CBCTSuperResLib.io.read import read_volume
 from dicom_files import PIXEL, enhanced, heights, image, item, ramp, save, write_slices
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 VOXELS = ramp()
 Z = 5 + PIXEL * np.arange(8)
@@ -299,3 +306,34 @@ def test_files_cut_off_anywhere_are_refused_as_damaged(tmp_path):
         (tmp_path / "cut.dcm").write_bytes(whole[:end])
         with pytest.raises(InputError):
             read_volume(tmp_path / "cut.dcm")
+
+
+def test_a_rescale_of_two_values_is_refused(tmp_path):
+    refused(tmp_path, lambda k, d: setattr(d, "RescaleSlope", ["1", "2"]), "RescaleSlope as 2 numbers")
+
+
+def test_what_is_no_scan_is_refused_by_its_kind(tmp_path):
+    for number, (sop_class, words) in enumerate(
+        (
+            ("1.2.840.10008.5.1.4.1.1.481.2", "a dose distribution"),
+            ("1.2.840.10008.5.1.4.1.1.66.4", "a segmentation"),
+            ("1.2.840.10008.5.1.4.1.1.66.7", "a segmentation"),
+        )
+    ):
+        file = save(image(VOXELS, sop_class), tmp_path / f"{number}.dcm")
+        with pytest.raises(InputError, match=words):
+            read_volume(file)
+
+
+def test_an_encoding_that_nothing_here_decodes_is_refused_by_its_name_and_not_as_damaged(tmp_path):
+    dataset = image(VOXELS[0])
+    dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
+    dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51" + bytes(100)])
+    with pytest.raises(InputError, match="High-Throughput JPEG 2000.*not read") as error:
+        read_volume(save(dataset, tmp_path / "a.dcm"))
+    assert "damaged" not in str(error.value)
+
+
+def test_a_compression_with_loss_is_told(tmp_path):
+    write_slices(tmp_path, VOXELS, Z, lambda k, d: setattr(d, "LossyImageCompression", "01" if k == 3 else "00"))
+    assert "with loss" in " ".join(read_volume(tmp_path).report["warnings"])

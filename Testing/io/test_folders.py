@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from CBCTSuperResLib.core.errors import InputError
-from CBCTSuperResLib.io.folders import find_scans, told
+from CBCTSuperResLib.io.folders import LeftOut, find_scans, told
 from CBCTSuperResLib.io.read import read_volume
 from CBCTSuperResLib.io.write import write_volume
 from CBCTSuperResLib.prepare.folders import find_pairs
@@ -163,3 +163,8 @@ def test_patterns_name_what_they_leave_out(tmp_path):
     (tmp_path / "a.txt").touch()
     scans, left_out = find_scans(str(tmp_path / "a*"))
     assert scans == [tmp_path / "a.nrrd"] and "a.txt" in sentences(left_out, None)
+
+
+def test_reasons_are_listed_up_to_a_few(tmp_path):
+    text = told([LeftOut(tmp_path / str(k), f"reason {k}") for k in range(9)])[0]
+    assert text == "Left out: 0 (reason 0); 1 (reason 1); 2 (reason 2); 3 (reason 3); and 5 more."

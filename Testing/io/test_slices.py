@@ -237,10 +237,17 @@ def test_the_spacing_of_imagej_is_taken_and_checked(tmp_path):
         assert read_volume(path).spacing == pytest.approx((0.25 * factor, 0.2 * factor, 0.4 * factor))
     refused(imagej(tmp_path / "a.tif", description="unit=mm\nspacing=0.4\n", **options), "records a spacing of")
     refused(imagej(tmp_path / "a.tif", description="unit=mm\nspacing=-0.4\n", **options), "negative distance")
-    for text in ("unit=pixel\nspacing=0.4\n", "unit=mm\n", "spacing=0.4\n"):
+    for text in ("unit=pixel\nspacing=0.4\n", "spacing=0.4\n"):
         path = imagej(tmp_path / "b.tif", description=text, **options)
         assert read_volume(path, spacing=SPACING).spacing == SPACING
         refused(path, "do not record their distance", spacing=None)
+    mixed = imagej(tmp_path / "c.tif", description="unit=mm\nyunit=cm\nzunit=micron\nspacing=400\n", **options)
+    assert read_volume(mixed).spacing == pytest.approx((0.25, 2.0, 0.4))
+    part = imagej(tmp_path / "d.tif", description="unit=mm\n", **options)  # the edges of pixels, and no distance
+    refused(part, "do not record their distance", spacing=None)
+    refused(part, r"records a spacing of 0.25 x 0.2 x 0.3 mm, and 0.1 x 0.2 x 0.3 mm are given")
+    assert read_volume(part, spacing=(0.25, 0.2, 0.7)).spacing == (0.25, 0.2, 0.7)
+    assert read_volume(part, spacing=SPACING, override=True).spacing == SPACING
 
 
 def test_strips_that_do_not_lie_in_the_file_are_no_black_stripes(tmp_path):
@@ -324,3 +331,69 @@ def test_png_is_read_and_what_is_no_scan_refused_by_name(tmp_path):
     path.write_bytes(png().read_bytes()[:-14])
     with pytest.raises(InputError, match="incomplete"):
         read_facts(path)
+
+
+def test_the_spacing_of_ome_is_taken_and_checked(tmp_path):
+    edges = {"PhysicalSizeX": 80.0, "PhysicalSizeY": 0.09, "PhysicalSizeYUnit": "mm", "PhysicalSizeZ": 100.0}
+    path = tif(tmp_path / "a.ome.tif", metadata={"axes": "ZYX", **edges})
+    assert read_volume(path).spacing == pytest.approx((0.08, 0.09, 0.1))
+    refused(path, "records a spacing of 0.08 x 0.09 x 0.1 mm")
+    assert read_volume(path, spacing=SPACING, override=True).spacing == SPACING
+    del edges["PhysicalSizeZ"]
+    part = tif(tmp_path / "b.ome.tif", metadata={"axes": "ZYX", **edges})
+    refused(part, "do not record their distance", spacing=None)
+    assert read_volume(part, spacing=(0.08, 0.09, 0.5)).spacing == (0.08, 0.09, 0.5)
+
+
+def test_slices_with_pixel_edges_from_imagej_contradict_another_spacing(tmp_path):
+    for k in range(6):
+        options = {"resolution": (4, 5), "resolutionunit": 1}
+        tif(tmp_path / f"s{k}.tif", STACK[k], description="ImageJ=1.54f\nunit=mm\n", **options)
+    refused(tmp_path, "records a spacing of 0.25 x 0.2 x 0.3 mm")
+    refused(tmp_path, "do not record their distance", spacing=None)
+    assert read_volume(tmp_path, spacing=(0.25, 0.2, 0.3)).spacing == (0.25, 0.2, 0.3)
+    tif(tmp_path / "s3.tif", STACK[3], description="ImageJ=1.54f\nunit=cm\n", resolution=(4, 5), resolutionunit=1)
+    refused(tmp_path, "s3.tif records other pixel edges")
+
+
+def test_a_turned_picture_is_refused_by_name(tmp_path):
+    for turned in (2, 3, 4, 6):
+        path = tif(tmp_path / "a.tif", extratags=[(274, "H", 1, turned, True)])
+        refused(path, f"turned or mirrored .Orientation {turned}")
+    read_volume(tif(tmp_path / "a.tif", extratags=[(274, "H", 1, 1, True)]), spacing=SPACING)
+
+
+def test_the_shape_that_tifffile_writes_tells_several_volumes_and_a_single_directory(tmp_path):
+    several = np.stack([STACK, STACK])
+    refused(tif(tmp_path / "a.tif", several, metadata={}), "2 x 6 images: several volumes")
+    whole = read_volume(tif(tmp_path / "b.tif", metadata={}, truncate=True), spacing=SPACING)
+    assert np.array_equal(whole.voxels, STACK)
+    assert np.array_equal(read_volume(tif(tmp_path / "c.tif", metadata={}), spacing=SPACING).voxels, STACK)
+    refused(tif(tmp_path / "d.tif", volumetric=True, tile=(16, 16, 16)), "several slices in each page")
+
+
+def test_empty_and_two_valued_pictures_are_refused_for_what_they_are(tmp_path):
+    slices(tmp_path, "s{}")
+    (tmp_path / "s3.tif").write_bytes(b"")
+    refused(tmp_path, "s3.tif is an empty file")
+    tif(tmp_path / "s3.tif", np.dstack([STACK[3], STACK[3]]), extrasamples=["unassalpha"], planarconfig="contig")
+    refused(tmp_path, r"s3.tif has two values in each pixel \(grey and transparency\)")
+
+
+def test_significant_bits_and_transparency_of_png_change_no_grey_value(tmp_path):
+    for k in range(6):
+        cv2.imwrite(str(tmp_path / f"s{k}.png"), STACK[k])
+        data = (tmp_path / f"s{k}.png").read_bytes()
+        parts = b""
+        for name, content in ((b"sBIT", b"\x0c"), (b"tRNS", b"\0\x64")):
+            parts += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        (tmp_path / f"s{k}.png").write_bytes(data[:33] + parts + data[33:])
+    assert np.array_equal(read_volume(tmp_path, spacing=SPACING).voxels, STACK)
+
+
+def test_pictures_and_archives_that_are_not_read_are_named(tmp_path):
+    for name, words in (("s.bmp", "s.bmp.*Save the pictures as 16-bit"), ("s.dcm.gz", r"s\.dcm\.gz.*Unpack \.gz")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_bytes(b"BM")
+        refused(folder, words)

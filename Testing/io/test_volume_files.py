@@ -341,3 +341,67 @@ def test_simpleitk_reads_the_same_from_what_it_understands(tmp_path):
         for index in ((0, 0, 0), (4, 0, 0), (0, 3, 0), (0, 0, 2)):
             there = theirs.TransformIndexToPhysicalPoint(index)
             assert np.allclose(ours.grid.point(index), there, atol=1e-5), (path.name, index)
+
+
+def test_the_sform_is_not_taken_where_it_cannot_be(tmp_path):
+    empty = ("<12f", 280, (0,) * 12)
+    volume = warned(nifti(tmp_path / "a.nii", empty), "sform holds only zeros")
+    assert at(volume, (0, 0, 0)) == [1, 2, 3] and volume.spacing == pytest.approx((0.3, 0.2, 0.4))
+    volume = warned(nifti(tmp_path / "b.nii", empty, ("<2h", 252, (0, 1))), "only zeros", "does not say where")
+    assert volume.spacing == pytest.approx((0.3, 0.2, 0.4))
+    volume = warned(nifti(tmp_path / "c.nii", ("<f", 280, (np.nan,))), "sform cannot be")
+    assert at(volume, (0, 0, 0)) == [1, 2, 3]
+
+
+def test_whether_nifti_is_packed_is_told_by_the_file_and_not_by_its_name(tmp_path):
+    plain = nifti(tmp_path / "a.nii")
+    (tmp_path / "b.nii.gz").write_bytes(plain.read_bytes())
+    (tmp_path / "c.nii").write_bytes(gzip.compress(plain.read_bytes()))
+    for name in ("b.nii.gz", "c.nii"):
+        assert np.array_equal(read_volume(tmp_path / name).voxels, VOXELS)
+
+
+def test_micrometres_are_known_in_every_encoding_of_text(tmp_path):
+    for number, encoding in enumerate(("utf-8", "latin-1")):
+        path = nrrd(tmp_path / f"{number}.nrrd", DIRECTIONS)
+        units = 'space units: "\u00b5m" "\u00b5m" "\u00b5m"\n'.encode(encoding)
+        path.write_bytes(path.read_bytes().replace(b"space origin", units + b"space origin", 1))
+        assert warned(path, "converted to mm").spacing == pytest.approx((0.3e-3, 0.2e-3, 0.4e-3))
+    mha(tmp_path / "a.mha", "ElementSpacing = 0.3 0.2 0.4\nDistanceUnits = ?\n")  # MetaIO's word for none
+    assert read_volume(tmp_path / "a.mha").spacing == pytest.approx((0.3, 0.2, 0.4))
+
+
+def test_voxels_in_several_files_of_two_or_three_dimensions_are_put_together(tmp_path):
+    for k in range(3):
+        (tmp_path / f"s{k}.raw").write_bytes(VOXELS[k].tobytes())
+    named = "".join(f"s{k}.raw\n" for k in range(3)).rstrip("\n")
+    for text in (f"LIST 2\n{named}", f"LIST 3\n{named}", "s%d.raw 0 2 1 2", "s%d.raw 0 2 1 3"):
+        path = nrrd(tmp_path / "a.nhdr", f"{DIRECTIONS}data file: {text}\n", b"")
+        assert np.array_equal(read_volume(path).voxels, VOXELS)
+    refused(nrrd(tmp_path / "a.nhdr", f"{DIRECTIONS}data file: LIST 1\n{named}\n", b""), "unusual kind")
+
+
+def test_a_file_beside_the_header_is_found_in_other_letters_where_there_is_one(tmp_path):
+    (tmp_path / "SCAN.RAW").write_bytes(VOXELS.tobytes())
+    path = mha(tmp_path / "a.mhd", data=b"", file="scan.raw")
+    assert np.array_equal(read_volume(path).voxels, VOXELS)
+    (tmp_path / "Scan.raw").write_bytes(VOXELS.tobytes())
+    refused(path, "no such file")
+
+
+def test_long_numbers_of_eight_bytes_are_not_read_as_twice_as_many_of_four(tmp_path):
+    more = "DimSize = 5 4 3\nElementType = MET_LONG\nElementSpacing = 1 1 1\n"
+    refused(mha(tmp_path / "a.mha", more, VOXELS.astype("<i8").tobytes()), "MET_LONG, which has 4 bytes.*holds 8")
+    assert np.array_equal(read_volume(mha(tmp_path / "b.mha", more, VOXELS.astype("<i4").tobytes())).voxels, VOXELS)
+
+
+def test_what_is_no_volume_file_is_refused_for_what_it_is(tmp_path):
+    for name, words in (
+        ("a.zip", "archive.*Unpack"),
+        ("a.hdr", "one of a pair of files"),
+        ("a.img", "one of a pair of files"),
+        ("a.png", "a single picture"),
+        ("a.npy", "an array without its grid"),
+    ):
+        (tmp_path / name).write_bytes(b"something")
+        refused(tmp_path / name, words)

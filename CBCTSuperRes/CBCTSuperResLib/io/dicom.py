@@ -17,15 +17,17 @@ from ..core.errors import InputError
 from ..core.volume import Grid, Volume
 from . import dicom_pixels
 from .checks import check_size
-from .dicom_header import EXPORT, DicomFile, DicomFrame, read_file
+from .dicom_header import EXPORT, TRAITS, DicomFile, DicomFrame, read_file, uids_of
 from .folders import SHOWN, LeftOut, is_dicom
 
 ORIENTATION_TOLERANCE = 1e-3  # of direction cosines; scanners write them with four to six decimals
 EVEN = 0.02  # of the slice distance: how far a slice may be off an even grid without a word
 USABLE = 0.1  # of the slice distance: further off, voxels would be visibly displaced
 DOUBLED_MM = 1e-4
+NEIGHBOURS = 2  # folders on either side that are looked at for more slices of a series
 STRANGER = "Remove the images that do not belong to the volume, for instance scout views."
 PART = "Export the whole series again, or give a folder with an evenly spaced part of it."
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 NO_NORMAL = "The volume may be mirrored: compare left and right with a scan that you know."
 
 
@@ -37,11 +39,14 @@ class DicomSeries:
     ----------
     notes : tuple of str
         What was noticed when they were put together.
+    lost : int
+        Files with its UID that could not be read.
     """
 
     uid: str
     files: tuple[DicomFile, ...]
     notes: tuple[str, ...] = ()
+    lost: int = 0
 
     @property
     def frames(self) -> list[DicomFrame]:
@@ -87,7 +92,8 @@ def find_series(folder: Path, besides: Sequence[str] = ()) -> tuple[list[DicomSe
     Files with an extension of `besides` are not looked at. Hidden files are passed over.
     """
     found = defaultdict(list)
-    others = []
+    others: list[LeftOut] = []
+    lost: Counter[str] = Counter()
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -100,10 +106,28 @@ def find_series(folder: Path, besides: Sequence[str] = ()) -> tuple[list[DicomSe
                 file = read_file(path)
             except InputError as error:
                 others.append(LeftOut(path, _reason(path, error), is_alarming=_is_alarming(path)))
+                lost[uids_of(path)[0]] += 1
             else:
                 found[file.series].append(file)
-    series = [DicomSeries(uid, tuple(files)) for uid, files in sorted(found.items())]
+    series = [DicomSeries(uid, tuple(files), lost=lost[uid] if uid else 0) for uid, files in sorted(found.items())]
     return _with_scattered_joined(series), others
+
+
+def beside(folder: Path, series: DicomSeries) -> list[Path]:
+    """The neighbours of a folder, in the order of names, whose first DICOM file is another image of the series."""
+    here, images = folder.resolve(), {file.uid for file in series.files}
+    found = []
+    try:
+        folders = sorted(path for path in here.parent.iterdir() if path.is_dir())
+        at = folders.index(here)
+        for path in folders[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]:
+            first = next(filter(is_dicom, sorted(path.iterdir())), None)
+            uid, image = uids_of(first) if first else ("", "")
+            if uid and uid == series.uid and image not in images:
+                found.append(path)
+    except (OSError, ValueError):
+        return []
+    return found
 
 
 def _reason(path: Path, error: InputError) -> str:
@@ -193,13 +217,28 @@ def arrange(series: DicomSeries, spacing: Sequence[float] | None = None) -> Dico
     InputError
         If slices are missing, doubled, unevenly spaced or unlike, or it cannot be told where they are.
     """
+    if series.lost >= len(series.files):  # fewer are told, and missed where they leave a gap
+        count = series.lost + len(series.files)
+        raise InputError(f"{series.lost} of the {count} files of the series could not be read.", EXPORT)
     warnings = list(series.notes)
     frames = _without_localizers(series.frames, warnings)
     if len(frames) == 1:
         check_size((*frames[0].size, 1))
     _check_alike(frames)
+    _check_one_patient(frames)
     _check_rescale(frames)
+    if any(frame.file.is_lossy for frame in frames):
+        warnings.append("The images were compressed with loss: what it left in them may be enlarged as detail.")
     placed = [frame for frame in frames if frame.is_placed]
+    if len(placed) == len(frames) > 2 and len({(frame.position, frame.traits[0]) for frame in frames}) == 1:
+        what = "All slices record the same position (Image Position, Patient)"
+        if not spacing:
+            raise InputError(
+                f"{what}.",
+                "Export them again; or give their spacing x, y and z in mm (--spacing), which orders them by number.",
+            )
+        warnings.append(f"{what}; it was not believed.")
+        placed, frames = [], [replace(frame, position=None) for frame in frames]
     if len(placed) == len(frames):
         frames, grid = _placed(frames, spacing, warnings)
     elif placed:
@@ -247,6 +286,20 @@ def _alike(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: floa
     return len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance)
 
 
+def _check_one_patient(frames: Sequence[DicomFrame]) -> None:
+    """Refuse what some programs put into one series: images of several patients or coordinate systems."""
+    files = {frame.file.path: frame.file for frame in frames}.values()
+    for part, words in (("patient", "patients (Patient ID)"), ("frame_of_reference", "frames of reference")):
+        known = [file for file in files if getattr(file, part)]
+        count = len({getattr(file, part) for file in known})
+        if 1 < count < len(known):  # one of its own for each image is a program's habit
+            other = next(file for file in known if getattr(file, part) != getattr(known[0], part))
+            raise InputError(
+                f"The series holds images of {count} {words}, for instance {known[0].path.name} and {other.path.name}.",
+                "Keep the images of one of them in a folder.",
+            )
+
+
 def _check_rescale(frames: Sequence[DicomFrame]) -> None:
     """Refuse what would give some slices other grey values than the rest, and slopes that leave none."""
     for part, words, neutral in (("slope", "Rescale Slope", 1), ("intercept", "Rescale Intercept", 0)):
@@ -272,10 +325,17 @@ def _placed(
     """Frames that record where they are, sorted along their common normal, and their grid."""
     first = frames[0]
     if first.axes is None:
-        raise InputError(
-            "The slices do not record where they are (Image Orientation, Patient).",
-            "Export them as TIFF slices and give their spacing, or convert them with the scanner's software.",
-        )
+        lies_flat = not np.ptp([frame.position[:2] for frame in frames], axis=0).any()
+        if not spacing or not lies_flat:
+            raise InputError(
+                "The slices do not record where they are (Image Orientation, Patient).",
+                "Export them again; or, if they are axial, give their spacing x, y and z in mm (--spacing)."
+                if lies_flat
+                else "Export them again, or convert them with the scanner's software.",
+            )
+        warnings.append(f"The slices do not record how they lie; they were taken as axial. {NO_NORMAL}")
+        frames = [replace(frame, axes=AXIAL) for frame in frames]
+        first = frames[0]
     right, down, normal = _frame(first)
     frames, is_certain = _sorted(frames, normal)
     positions = np.array([frame.position for frame in frames])
@@ -337,13 +397,14 @@ def _frame(frame: DicomFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _pixel_spacing(frame: DicomFrame, given: Sequence[float] | None) -> tuple[float, float]:
     """(x, y) in mm, as recorded, or else as given."""
-    spacing = frame.spacing or (given and given[:2])
+    can_be = frame.spacing and min(frame.spacing) > 0
+    spacing = frame.spacing if can_be else given and given[:2]
     if not spacing:
+        what = f"{frame.name} records a pixel spacing of {frame.spacing} mm"
         raise InputError(
-            "The slices do not record their pixel spacing.", "Give the spacing x, y and z in mm (--spacing)."
+            f"{what if frame.spacing else 'The slices do not record their pixel spacing'}.",
+            "Give the spacing x, y and z in mm (--spacing).",
         )
-    if min(spacing) <= 0:
-        raise InputError(f"{frame.name} records a pixel spacing of {spacing} mm.", EXPORT)
     return tuple(spacing)
 
 
@@ -389,9 +450,12 @@ def _doubled(frames: Sequence[DicomFrame], gaps: np.ndarray, doubled: np.ndarray
     a, b = frames[doubled[0]], frames[doubled[0] + 1]
     count = "A slice is" if len(doubled) == 1 else f"{len(doubled)} slices are"
     what = f"{count} at the place of another one; the first are {a.name} and {b.name}."
-    for part, words in (("time", "time points"), ("acquisition", "acquisitions"), ("stack", "stacks")):
-        values = Counter(getattr(frame, part) for frame in frames)
-        if len(values) > 1:
+    pairs = [(frames[n], frames[n + 1]) for n in doubled]
+    if all(a.file is not b.file and a.file.uid and a.file.uid == b.file.uid for a, b in pairs):
+        return f"{what} They are the same image twice (SOP Instance UID).", "Remove the copies."
+    for part, words in enumerate(TRAITS):
+        values = Counter(frame.traits[part] for frame in frames)
+        if len(values) > 1 and all(a.traits[part] != b.traits[part] for a, b in pairs):
             counts = ", ".join(f"{value or 'none'}: {count}" for value, count in list(sorted(values.items()))[:SHOWN])
             return f"The series holds {len(values)} {words} ({counts} slices). {what}", "Export one of them."
     steps = gaps[gaps >= DOUBLED_MM]
@@ -432,14 +496,17 @@ def _unplaced(
     files = {frame.file.path: frame.file for frame in frames}
     if len(files) > 1:
         frames = _numbered(frames, spacing, warnings)
+    elif frames[0].height is None and sorted(f.place_in_stack or 0 for f in frames) == list(range(1, len(frames) + 1)):
+        frames = sorted(frames, key=lambda frame: frame.place_in_stack)
     first = frames[0]
     distance = _distance(frames, spacing, warnings)
-    if first.height is not None and distance < 0:  # heights that fall: the last frame is the lowest
+    is_falling = first.height is not None and distance < 0
+    if is_falling:  # the last frame is the lowest
         frames, distance = frames[::-1], -distance
     first = frames[0]
-    right, down, normal = _frame(first if first.axes else replace(first, axes=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)))
+    right, down, normal = _frame(first if first.axes else replace(first, axes=AXIAL))
     corner = first.position or (0.0, 0.0, 0.0)
-    if frames[0].index and first.position:
+    if is_falling and first.position:
         corner = tuple(np.asarray(corner) - normal * distance * (len(frames) - 1))
     if first.position is None or first.axes is None:
         warnings.append("The file does not record where the volume lies; it was put at the origin, along x, y and z.")
@@ -507,8 +574,10 @@ def _distance(frames: Sequence[DicomFrame], spacing: Sequence[float] | None, war
             "The file does not record the distance of its slices.", "Give the spacing x, y and z in mm (--spacing)."
         )
     if len({frame.file.path for frame in frames}) == 1:
+        is_stored_order = all(frame.index == n for n, frame in enumerate(frames))
+        order = "as they are stored" if is_stored_order else "in the order of their In-Stack Position Numbers"
         warnings.append(
-            f"The frames do not record where each of them is; they were taken as they are stored, "
+            f"The frames do not record where each of them is; they were taken {order}, "
             f"{step or spacing[2]:g} mm apart. {NO_NORMAL}"
         )
     return float(step or spacing[2])

@@ -6,6 +6,7 @@ the whole file: per frame, then shared, then top level. Worker-side: needs pydic
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 import zlib
@@ -20,7 +21,21 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from ..core.errors import InputError
 from ..core.memory import available_memory, readable
@@ -28,6 +43,26 @@ from ..core.memory import available_memory, readable
 EXPORT = "Export it again from the scanner's software."
 PIXEL_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 TIMES = ("TemporalPositionIndex", "TemporalPositionTimeOffset", "TemporalPositionIdentifier", "TriggerTime")
+TRAITS = {  # what tells images of one place apart: functional group, keyword
+    "time points": ("FrameContentSequence", TIMES),
+    "acquisitions": ("FrameContentSequence", ("AcquisitionNumber",)),
+    "stacks": ("FrameContentSequence", ("StackID",)),
+    "reconstruction kernels": ("CTReconstructionSequence", ("ConvolutionKernel",)),
+    "tube voltages": ("CTXRayDetailsSequence", ("KVP",)),
+    "echoes": ("MREchoSequence", ("EchoNumbers", "EffectiveEchoTime", "EchoTime")),
+    "image types": ("CTImageFrameTypeSequence", ("FrameType", "ImageType")),
+    "acquisition times": (
+        "FrameContentSequence",
+        ("FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime"),
+    ),
+}
+NO_SCANS = {
+    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"), "a segmentation"),
+    "1.2.840.10008.5.1.4.1.1.481.2": "a dose distribution (RT Dose)",
+}
+DECODED = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless}
+DECODED |= {JPEG2000Lossless, JPEG2000, RLELossless}
+LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless}
 NO_ROUNDING = (0.0, 0.0, 0.0)
 PIXEL_DATA, FLOAT_PIXELS, DOUBLE_PIXELS = 0x7FE00010, 0x7FE00008, 0x7FE00009
 LONG_VR = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
@@ -78,6 +113,10 @@ class DicomFile:
         Whether frames follow each other in time (Frame Increment Pointer).
     padding : int or None
         Pixel Padding Value as its 16 bits, see `padding_value`.
+    patient, frame_of_reference : str
+        ID of the patient; UID of the coordinate system of the positions.
+    is_lossy : bool
+        Whether detail was lost by compression, now or earlier.
     frames : tuple of DicomFrame
     """
 
@@ -95,6 +134,9 @@ class DicomFile:
     layout: PixelLayout
     lut: tuple[int, np.ndarray] | None
     padding: int | None
+    patient: str = ""
+    frame_of_reference: str = ""
+    is_lossy: bool = False
     frames: tuple[DicomFrame, ...] = ()
 
 
@@ -121,8 +163,10 @@ class DicomFrame:
         Spacing Between Slices as it is recorded, with its sign, mm.
     slope, intercept : float or None
         None where they are not recorded.
-    time, acquisition, stack : str
-        What tells the volumes of one series apart; "" where it is not recorded.
+    place_in_stack : int or None
+        In-Stack Position Number: the order of frames without positions.
+    traits : tuple of str
+        What tells the volumes of one series apart, in the order of `TRAITS`; "" where it is not recorded.
     """
 
     file: DicomFile
@@ -136,9 +180,8 @@ class DicomFrame:
     step: float | None
     slope: float | None
     intercept: float | None
-    time: str
-    acquisition: str
-    stack: str
+    place_in_stack: int | None
+    traits: tuple[str, ...]
     is_localizer: bool
 
     @property
@@ -186,6 +229,18 @@ def read_file(path: Path) -> DicomFile:
         raise InputError(f"{path.name} is damaged ({type(error).__name__}: {error}).", EXPORT) from error
 
 
+def uids_of(path: Path) -> tuple[str, str]:
+    """UIDs of series and image of a file, even of one that cannot be read otherwise; "" where it tells none."""
+    keywords = ("SeriesInstanceUID", "SOPInstanceUID")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+            return tuple(_text(found, keyword) for keyword in keywords)
+    except Exception:  # what pydicom raises on damaged files is of every kind
+        return "", ""
+
+
 def _parsed(stream: BinaryIO, path: Path, stop_before_pixels: bool) -> Dataset:
     start = stream.read(132)
     stream.seek(0)
@@ -218,29 +273,36 @@ def _check_deflated(path: Path) -> None:
 
 
 def _described(dataset: Dataset, path: Path, stream: BinaryIO) -> DicomFile:
+    sop_class = UID(str(dataset.get("SOPClassUID", "")))
+    if sop_class in NO_SCANS:
+        raise InputError(f"{path.name} is no scan, but {NO_SCANS[sop_class]}.", "Give the images that it was made of.")
     if "Rows" not in dataset or "Columns" not in dataset:
-        kind = UID(str(dataset.get("SOPClassUID", ""))).name or "of an unknown kind"
-        raise InputError(f"{path.name} is no image ({kind}).", "Give DICOM images.")
+        raise InputError(f"{path.name} is no image ({sop_class.name or 'of an unknown kind'}).", "Give DICOM images.")
     _check_photometric(dataset, path)
     syntax = UID(str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ImplicitVRLittleEndian)))
     if syntax.is_private or not syntax.is_transfer_syntax:
         raise InputError(f"{path.name} is encoded in an unknown way (Transfer Syntax {syntax}).", EXPORT)
+    if syntax.is_compressed and syntax not in DECODED and syntax != DeflatedExplicitVRLittleEndian:
+        raise InputError(f"{path.name} is encoded as {syntax.name}, which is not read.", "Decompress it.")
     layout = _layout(dataset, path, stream, syntax)
     file = DicomFile(
         path=path,
-        sop_class=str(dataset.get("SOPClassUID", "")),
+        sop_class=str(sop_class),
         uid=str(dataset.get("SOPInstanceUID", "")),
         study=str(dataset.get("StudyInstanceUID", "")),
         series=str(dataset.get("SeriesInstanceUID", "")),
         series_number=_text(dataset, "SeriesNumber"),
         description=_text(dataset, "SeriesDescription"),
-        instance_number=int(dataset.InstanceNumber) if _text(dataset, "InstanceNumber") else None,
+        instance_number=_whole(_text(dataset, "InstanceNumber")),
         is_localizer="LOCALIZER" in _text(dataset, "ImageType"),
         is_in_time=dataset.get("FrameIncrementPointer") in FRAME_TIMES,
         syntax=syntax,
         layout=layout,
         lut=_modality_lut(dataset, path),
         padding=_padding(dataset),
+        patient=_text(dataset, "PatientID"),
+        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
+        is_lossy=_text(dataset, "LossyImageCompression") == "01" or syntax in LOSSY,
     )
     object.__setattr__(file, "frames", _frames(dataset, file))
     return file
@@ -409,9 +471,10 @@ def _frames(dataset: Dataset, file: DicomFile) -> tuple[DicomFrame, ...]:
                 step=groups.number("PixelMeasuresSequence", "SpacingBetweenSlices"),
                 slope=groups.number("PixelValueTransformationSequence", "RescaleSlope"),
                 intercept=groups.number("PixelValueTransformationSequence", "RescaleIntercept"),
-                time=next(filter(None, (groups.text("FrameContentSequence", key) for key in TIMES)), ""),
-                acquisition=groups.text("FrameContentSequence", "AcquisitionNumber"),
-                stack=groups.text("FrameContentSequence", "StackID"),
+                place_in_stack=_whole(groups.text("FrameContentSequence", "InStackPositionNumber")),
+                traits=tuple(
+                    next(filter(None, (groups.text(group, key) for key in keys)), "") for group, keys in TRAITS.values()
+                ),
                 is_localizer="LOCALIZER" in groups.text("CTImageFrameTypeSequence", "FrameType"),
             )
         )
@@ -439,7 +502,10 @@ class _Groups:
         return found if len(found) == count else None
 
     def number(self, group: str, keyword: str) -> float | None:
-        return next(iter(_numbers(self.holder(group, keyword), keyword, self.path)), None)
+        found = _numbers(self.holder(group, keyword), keyword, self.path)
+        if len(set(found)) > 1:
+            raise InputError(f"{self.path.name} records {keyword} as {len(found)} numbers: {found}.", EXPORT)
+        return found[0] if found else None
 
     def text(self, group: str, keyword: str) -> str:
         return _text(self.holder(group, keyword), keyword)
@@ -475,3 +541,8 @@ def _text(dataset: Dataset, keyword: str) -> str:
     """A tag as printable text; "" if it is missing."""
     value = dataset.get(keyword)
     return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8", "replace").strip(" \0")
+
+
+def _whole(text: str) -> int | None:
+    """A whole number; None where the text is none: no volume fails for what only counts its slices."""
+    return int(text) if re.fullmatch(r"[-+]?[0-9]{1,12}", text) else None

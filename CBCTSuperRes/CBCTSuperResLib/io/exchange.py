@@ -80,8 +80,14 @@ def read_exchange(path: str | Path) -> Volume:
     InputError
         If it is missing, was never finished, or is damaged.
     """
+    grid_file = _grid_file(Path(path))
+    if Path(path).exists() and not grid_file.exists():
+        raise InputError(
+            f"{path} cannot be read: it is an array without its grid ({grid_file.name}), unfinished or not of ours.",
+            "Save the volume as NRRD or NIfTI, with its spacing.",
+        )
     try:
-        facts = json.loads(_grid_file(Path(path)).read_text(encoding="utf-8"))
+        facts = json.loads(grid_file.read_text(encoding="utf-8"))
         voxels = np.load(path, mmap_mode="r", allow_pickle=False)
         return Volume(voxels, Grid(**facts["grid"]), facts["padding_value"], facts["report"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:

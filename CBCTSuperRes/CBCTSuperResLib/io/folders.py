@@ -155,7 +155,9 @@ def told(left_out: Iterable[LeftOut], folder: Path | None = None) -> list[str]:
                 groups.setdefault(item.why, []).append(name.replace("\n", "?"))
         if groups:
             count = sum(map(len, groups.values()))
-            listed = "; ".join(f"{_named(names)} ({why})" for why, names in groups.items())
+            listed = "; ".join(f"{_named(names)} ({why})" for why, names in list(groups.items())[:SHOWN])
+            others = sum(map(len, list(groups.values())[SHOWN:]))
+            listed += f"; and {others} more" if others else ""
             what = f"{count} file{'s' * (count > 1)} could not be read" if is_alarming else "Left out"
             sentences.append(f"{what}: {listed}.")
     return sentences

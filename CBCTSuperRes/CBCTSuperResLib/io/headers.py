@@ -122,7 +122,8 @@ class PictureFacts:
         Values per pixel.
     scale : (slope, intercept)
         Grey value = slope * stored + intercept: ImageJ's calibration.
-    spacing : (x, y, z) in mm, or None if not all of it is recorded
+    spacing : (x, y, z) in mm, or None if nothing of it is recorded
+        None in it where only a part is: of the distance of slices, in a file of one.
     warnings : tuple of str
     """
 
@@ -132,7 +133,7 @@ class PictureFacts:
     dtype: np.dtype
     components: int = 1
     scale: tuple[float, float] = (1.0, 0.0)
-    spacing: tuple[float, float, float] | None = None
+    spacing: tuple[float | None, ...] | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -275,6 +276,13 @@ def file_beside(path: Path, name: str) -> Path:
     except OSError:
         there = False
     if not there:
+        try:
+            alike = [other for other in path.parent.iterdir() if other.name.casefold() == plain.casefold()]
+        except OSError:
+            alike = []
+        if len(alike) == 1 and alike[0].is_file():  # the header comes from a system that does not tell them apart
+            file, there = alike[0], True
+    if not there:
         raise InputError(
             f"The voxels of {path.name} should be in {shown} beside it, and there is no such file.",
             "Copy both files of the scan into one folder.",
@@ -292,7 +300,7 @@ def unit_factor(path: Path, units: Sequence[str], warnings: list[str]) -> float 
     InputError
         If the axes are in different units, or in one that is no length.
     """
-    named = {unit.strip().strip('"').lower() for unit in units} - {"", "none", "???"}
+    named = {_text_of(unit).strip().strip('"').lower() for unit in units} - {"", "none", "?", "???", "unknown"}
     if not named:
         return 1.0
     if named <= set(NO_LENGTHS):
@@ -307,6 +315,14 @@ def unit_factor(path: Path, units: Sequence[str], warnings: list[str]) -> float 
     if factor != 1:
         warnings.append(f"The file gives lengths in {min(named)}; they were converted to mm.")
     return factor
+
+
+def _text_of(latin: str) -> str:
+    """Text that was read byte by byte, which may have been UTF-8."""
+    try:
+        return latin.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return latin
 
 
 def unit_vectors(path: Path, columns: np.ndarray) -> tuple[tuple[float, ...], np.ndarray]:

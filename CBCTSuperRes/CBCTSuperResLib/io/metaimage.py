@@ -76,7 +76,7 @@ def read_header(path: Path) -> VolumeHeader:
     if skip < -1 or (skip and is_packed):
         raise fields.wrong(f"HeaderSize is {skip}")
     name = fields.text("elementdatafile")
-    return VolumeHeader(
+    header = VolumeHeader(
         path=path,
         size=size,
         dtype=np.dtype((">" if _yes(fields, "binarydatabyteordermsb") else "<") + kind),
@@ -92,6 +92,13 @@ def read_header(path: Path) -> VolumeHeader:
         scale=_scale(fields, warnings),
         warnings=tuple(warnings),
     )
+    room = sum(piece.stat().st_size for piece in header.pieces) - header.start - max(0, skip) * len(header.pieces)
+    if "LONG" in type_name and kind[1] == "4" and header.packing == "raw" and room == 2 * header.nbytes > 0:
+        raise InputError(
+            f"{path} says {type_name}, which has 4 bytes a voxel, and holds 8 for each.",
+            "Save it as MET_INT or MET_SHORT.",
+        )
+    return header
 
 
 def _read_fields(path: Path) -> tuple[Fields, int, list[str]]:

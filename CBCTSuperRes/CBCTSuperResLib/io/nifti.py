@@ -56,7 +56,8 @@ def read_header(path: Path) -> VolumeHeader:
     InputError
         If the header is not one of NIfTI, or what it says cannot be.
     """
-    is_packed = path.name.lower().endswith(".gz")
+    with open(path, "rb") as stream:
+        is_packed = stream.read(2) == b"\x1f\x8b"  # whatever its name says
     try:
         with gzip.open(path) if is_packed else open(path, "rb") as stream:
             header = stream.read(544)
@@ -146,6 +147,10 @@ def _place(path: Path, values: dict, size: tuple, warnings: list[str]) -> tuple[
         qform = _matrix_of_qform(path, values) * factor
     if sform_code > 0:
         sform = np.reshape(values["srow"], (3, 4)).astype(float) * factor
+        is_empty = not sform.any()
+        if is_empty or (qform is not None and not _spans_space(sform)):
+            warnings.append(f"The file's sform {'holds only zeros' if is_empty else 'cannot be'}; it was not taken.")
+            sform = None
     if qform is None and sform is None:
         warnings.append("The file does not say where in the patient the volume lies; its axes were taken as LPS.")
         return recorded, (0.0, 0.0, 0.0), np.eye(3)  # as in ITK, and so in Slicer
@@ -169,6 +174,11 @@ def _place(path: Path, values: dict, size: tuple, warnings: list[str]) -> tuple[
             "voxels keep their places on a sheared grid."
         )
     return spacing, tuple(float(x) for x in matrix[:, 3]), direction
+
+
+def _spans_space(matrix: np.ndarray) -> bool:
+    steps = matrix[:, :3]
+    return bool(np.isfinite(matrix).all()) and abs(np.linalg.det(steps)) > 1e-6 * np.linalg.norm(steps, axis=0).prod()
 
 
 def _matrix_of_qform(path: Path, values: dict) -> np.ndarray:

@@ -244,11 +244,12 @@ def _pieces(path: Path, fields: Fields, start: int) -> list[Path]:
     words = fields.text("data file").split("\n")
     if words[0].split()[:1] == ["LIST"]:
         names = [line.strip() for line in words[1:] if line.strip()]
-        if words[0].split()[1:] not in ([], [str(fields.integers("dimension")[0] - 1)]):
+        if not _is_usual(words[0].split()[1:], fields):
             raise InputError(f"{path} has its voxels in a list of files of an unusual kind.", "Save it as one file.")
     elif found := re.fullmatch(r"(\S*%0?\d*[dui]\S*)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(\s+\d+)?", words[0]):
         first, last, step = (int(found[n]) for n in (2, 3, 4))
-        if step == 0 or found[5] or found[1].count("%") != 1 or abs(last - first) // abs(step) > MOST_FILES:
+        is_usual = _is_usual((found[5] or "").split(), fields)
+        if step == 0 or not is_usual or found[1].count("%") != 1 or abs(last - first) // abs(step) > MOST_FILES:
             raise InputError(f"{path} has its voxels in a series of files of an unusual kind.", "Save it as one file.")
         steps = range(first, last + (1 if step > 0 else -1), step)
         width = re.search(r"%(0?)(\d*)[dui]", found[1])
@@ -260,3 +261,9 @@ def _pieces(path: Path, fields: Fields, start: int) -> list[Path]:
     if not names or len(names) > MOST_FILES:
         raise fields.wrong(f"it names {len(names)} files with voxels")
     return [file_beside(path, name) for name in names]
+
+
+def _is_usual(subdimension: Sequence[str], fields: Fields) -> bool:
+    """Whether files that are said to have so many dimensions are equal parts of the volume, one after the other."""
+    (dimension,) = fields.exactly("dimension", 1)
+    return list(subdimension) in ([], [str(dimension - 1)], [str(dimension)])

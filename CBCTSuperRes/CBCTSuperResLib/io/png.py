@@ -6,6 +6,7 @@ Source: https://www.w3.org/TR/png
 from __future__ import annotations
 
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -19,6 +20,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 AGAIN = "Copy or export it again."
 VALUES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
 PALETTE = 3
+CHANGING = (b"sBIT", b"tRNS")  # significant bits, the value that is transparent: grey values are as they are stored
 PIECE = 1 << 20
 PASSES = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
 
@@ -55,17 +57,33 @@ def read_facts(path: Path) -> PictureFacts:
     if b"acTL" in found:
         raise InputError(f"{path} is an animation.", "Save each image as a file of its own.")
     columns, rows, bits, colour, _ = header
-    components = VALUES[colour] + (b"tRNS" in found)
-    return PictureFacts(path, (columns, rows), 1, np.dtype(np.uint16 if bits == 16 else np.uint8), components)
+    return PictureFacts(path, (columns, rows), 1, np.dtype(np.uint16 if bits == 16 else np.uint8), VALUES[colour])
 
 
 def read_pixels(facts: PictureFacts) -> np.ndarray:
     """See `slice_files.read_pixels`."""
     (columns, rows), values = facts.size, facts.components
-    pixels = read_voxels(facts.path, "PNGImageIO")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = _plain_copy(facts.path, Path(folder) / "plain.png")
+        pixels = read_voxels(copy or facts.path, "PNGImageIO")
     if pixels.size != rows * columns * values or pixels.dtype != facts.dtype:
         raise InputError(f"{facts.path} could not be decoded.", AGAIN)
     return pixels.reshape((1, rows, columns, values) if values > 1 else (1, rows, columns))
+
+
+def _plain_copy(path: Path, copy: Path) -> Path | None:
+    """A copy without the parts by which a library would change the stored values; None where there are none."""
+    parts, data, at = [], path.read_bytes(), len(SIGNATURE)
+    while at < len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        parts.append((name, data[at : at + length + 12]))
+        at += length + 12
+        if name == b"IEND":
+            break
+    if not any(name in CHANGING for name, _ in parts):
+        return None
+    copy.write_bytes(SIGNATURE + b"".join(part for name, part in parts if name not in CHANGING))
+    return copy
 
 
 def _checked(path: Path, columns: int, rows: int, bits: int, colour: int, packing: int, filtering: int, laced: int):

@@ -21,6 +21,8 @@ from .volume_files import read_header, read_voxels
 if TYPE_CHECKING:
     from .dicom import DicomSeries
 
+PACKED = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz")
+OTHER_PICTURES = (".bmp", ".jpg", ".jpeg", ".jp2", ".gif", ".webp")
 SAME_SPACING = 1e-3  # relative: headers write it with a few decimals
 
 
@@ -139,6 +141,15 @@ def _find(path: str | Path, spacing: Sequence[float] | None, series: str | None,
         from .dicom import series_of_file
 
         return _in_series(series_of_file(path), spacing, override)
+    if format_of(path) in PICTURE_FORMATS:
+        raise InputError(f"{path.name} is a single picture, not a volume.", "Give the folder that holds all slices.")
+    if format_of(path) in PACKED:
+        raise InputError(f"{path.name} is an archive, which is not read.", "Unpack it first.")
+    if format_of(path) in (".hdr", ".img"):
+        raise InputError(
+            f"{path.name} is one of a pair of files (.hdr and .img: Analyze, or NIfTI of old), which are not read.",
+            "Save it as one .nii file.",
+        )
     raise InputError(
         f"{path.name} is not of a known format.",
         "Give NRRD, NHDR, MHA, MHD, NIfTI, a DICOM folder, or a folder of TIFF or PNG slices.",
@@ -198,7 +209,7 @@ def _in_folder(folder: Path, spacing: Sequence[float] | None, series: str | None
 
         available, others = find_series(folder, besides=(*PICTURE_FORMATS, *VOLUME_FORMATS))
         if available:
-            return _in_chosen_series(available, others, spacing, series, override)
+            return _in_chosen_series(folder, available, others, spacing, series, override)
         lost = [item for item in others if item.is_alarming]
         if lost and (content.dicom or not content.pictures):
             raise InputError(
@@ -213,11 +224,14 @@ def _in_folder(folder: Path, spacing: Sequence[float] | None, series: str | None
     if content.pictures:
         source = _in_slices(content.pictures, spacing, override)
         return replace(source, probe=replace(source.probe, warnings=(*source.probe.warnings, *told(_besides(content)))))
-    inside = (*content.results, *content.subfolders)
+    inside = (*content.results, *content.subfolders, *content.others)
     hint = f" It holds {_listed(inside)}." if inside else ""
-    raise InputError(
-        f"{folder} holds no DICOM, TIFF or PNG slices.{hint}", "Give the folder of the slices, or a volume file."
-    )
+    kinds = {format_of(path) for path in content.others}
+    packed, pictures = kinds & set(PACKED), kinds & set(OTHER_PICTURES)
+    advice = "Give the folder of the slices, or a volume file."
+    if packed or pictures:
+        advice = f"Unpack {', '.join(sorted(packed))} first." if packed else "Save the pictures as 16-bit TIFF or PNG."
+    raise InputError(f"{folder} holds no DICOM, TIFF or PNG slices.{hint}", advice)
 
 
 def _besides(content: FolderContent) -> list[LeftOut]:
@@ -231,13 +245,14 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 def _in_chosen_series(
+    folder: Path,
     available: Sequence[DicomSeries],
     others: Sequence[LeftOut],
     spacing: Sequence[float] | None,
     series: str | None,
     override: bool,
 ) -> _Source:
-    from .dicom import choose_series
+    from .dicom import beside, choose_series
 
     chosen = choose_series(available, series)
     warnings = told(others)
@@ -245,6 +260,12 @@ def _in_chosen_series(
     if unchosen:
         more = f" and {len(unchosen) - SHOWN} more" if len(unchosen) > SHOWN else ""
         warnings.append(f"Other series of the folder were left out: {'; '.join(unchosen[:SHOWN])}{more}.")
+    elsewhere = beside(folder, chosen)
+    if elsewhere:
+        warnings.append(
+            f"Files of the same series lie in {_listed(elsewhere)} beside {folder.name}; they were left out. Put all "
+            "into one folder if the volume should hold them, too."
+        )
     lost = told([item for item in others if item.is_alarming])
     try:
         return _in_series(chosen, spacing, override, warnings)
@@ -269,11 +290,13 @@ def _in_series(
 def _in_slices(files: Sequence[Path], spacing: Sequence[float] | None, override: bool) -> _Source:
     found = slices.examine(files)
     warnings = found.warnings
-    if found.spacing:
-        spacing, said = _settled_spacing(found.spacing, spacing, override)
-        warnings += said
-    elif not spacing:
+    recorded = found.spacing or (None, None, None)
+    if spacing:
+        recorded = tuple(given if s is None else s for s, given in zip(recorded, spacing, strict=True))
+    if None in recorded:
         raise InputError(*slices.NEEDS_SPACING)
+    spacing, said = _settled_spacing(recorded, spacing, override)
+    warnings += said
     grid = Grid(found.size, tuple(spacing))
 
     def read() -> Volume:

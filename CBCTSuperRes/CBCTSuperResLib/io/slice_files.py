@@ -24,6 +24,8 @@ def read_facts(path: str | Path) -> PictureFacts:
     """
     path = Path(path)
     try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is an empty file.", "Copy or export it again.")
         return _reader(path).read_facts(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the file and its folder.") from error

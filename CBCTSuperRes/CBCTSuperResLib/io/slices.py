@@ -43,9 +43,10 @@ class Slices:
         return self.files[0].grey_type
 
     @property
-    def spacing(self) -> tuple[float, float, float] | None:
-        """As a single file records it."""
-        return self.files[0].spacing if len(self.files) == 1 else None
+    def spacing(self) -> tuple[float | None, ...] | None:
+        """As the first file records it: the distance of slices only where it holds all of them."""
+        found = self.files[0].spacing
+        return found if len(self.files) == 1 or not found else (*found[:2], None)
 
     @property
     def warnings(self) -> list[str]:
@@ -80,7 +81,7 @@ def examine(files: Sequence[Path]) -> Slices:
     found = [read_facts(path) for path in ordered(files)]
     first = found[0]
     if first.components > 1:
-        raise InputError(f"{first.path.name} is a colour image.", "Save the slices with one grey value in each pixel.")
+        raise _no_grey_image(first)
     for facts in found[1:]:
         _check_like_first(facts, first)
     slices = Slices(tuple(found))
@@ -88,10 +89,15 @@ def examine(files: Sequence[Path]) -> Slices:
     return slices
 
 
+def _no_grey_image(facts: PictureFacts) -> InputError:
+    what = "has two values in each pixel (grey and transparency)" if facts.components == 2 else "is a colour image"
+    return InputError(f"{facts.path.name} {what}.", "Save the slices with one grey value in each pixel.")
+
+
 def _check_like_first(facts: PictureFacts, first: PictureFacts) -> None:
     name = facts.path.name
     if facts.components > 1:
-        raise InputError(f"{name} is a colour image.", "Save the slices with one grey value in each pixel.")
+        raise _no_grey_image(facts)
     several = next((one for one in (first, facts) if one.pages > 1), None)
     if several:
         raise InputError(
@@ -103,6 +109,8 @@ def _check_like_first(facts: PictureFacts, first: PictureFacts) -> None:
             f"{first.dtype.name}.",
             STRANGER,
         )
+    if (facts.spacing or ())[:2] != (first.spacing or ())[:2]:
+        raise InputError(f"{name} records other pixel edges than the first slice.", STRANGER)
     if facts.scale != first.scale:
         raise InputError(
             f"The grey values of {name} are calibrated (ImageJ) unlike those of the first slice.", STRANGER

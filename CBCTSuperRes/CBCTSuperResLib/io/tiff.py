@@ -52,8 +52,8 @@ def read_facts(path: Path) -> PictureFacts:
                 )
         described = _ImageJ(path, first.description) if "ImageJ=" in first.description[:200] else None
         _refuse_hyperstacks(path, first.description, len(pages))
-        count = len(pages)
-        scale, spacing = (1.0, 0.0), None
+        count = _images_by_shape(path, first.description, len(pages))
+        scale, spacing = (1.0, 0.0), _spacing_of_ome(first.description)
         if described:
             count = described.check_pages(count)
             scale = described.calibration(facts.dtype, warnings)
@@ -162,9 +162,16 @@ def _facts_of(path: Path, page: TiffPage) -> PictureFacts:
             f"{path} has {page.bitspersample} bits a pixel, of a kind that is not read.",
             "Save it with 8, 16 or 32 bits.",
         )
-    depth = int(getattr(page, "imagedepth", 1))
-    if not (rows > 0 and columns > 0 and 0 < values < 1 << 16) or depth != 1:
-        raise InputError(f"{path} is damaged: no page has {columns} x {rows} x {depth} pixels.", AGAIN)
+    if int(getattr(page, "imagedepth", 1)) != 1:
+        raise InputError(f"{path} has several slices in each page (Image Depth), which is not read.", STACK)
+    if not (rows > 0 and columns > 0 and 0 < values < 1 << 16):
+        raise InputError(f"{path} is damaged: no page has {columns} x {rows} pixels.", AGAIN)
+    turned = page.tags.valueof("Orientation", 1)
+    if turned not in (0, 1):
+        raise InputError(
+            f"{path} is stored turned or mirrored (Orientation {turned}), which many programs do not heed.",
+            "Save it with the first row at the top and the first column at the left.",
+        )
     if rows * columns * values * page.dtype.itemsize > LARGEST_IMAGE:
         raise InputError(f"{path} is damaged: no page has {columns} x {rows} pixels.", AGAIN)
     if page.compression not in DECODED | BY_ITK:
@@ -235,6 +242,43 @@ def _refuse_hyperstacks(path: Path, description: str, pages: int) -> None:
         raise InputError(f"{path} has {pages} of {sizes['Z']} slices; the others are in other files.", STACK)
 
 
+def _images_by_shape(path: Path, description: str, pages: int) -> int:
+    """How many images there are by the shape that tifffile writes into a description; `pages` where it has not.
+
+    Raises
+    ------
+    InputError
+        If they are several volumes.
+    """
+    found = re.match(r'\{"shape": \[([\d, ]{1,80})\]', description)
+    shape = [int(n) for n in re.findall(r"\d{1,9}", found[1])] if found else []
+    while len(shape) > 2 and shape[-1] in (1, 3, 4) and math.prod(shape[:-2]) > pages:  # values of a pixel
+        shape.pop()
+    images = [n for n in shape[:-2] if n > 1]
+    if len(images) > 1 and math.prod(images) == pages:
+        raise InputError(
+            f"{path} says that it holds {' x '.join(map(str, images))} images: several volumes in one file.", STACK
+        )
+    return math.prod(images) if pages == 1 and len(images) == 1 else pages
+
+
+def _spacing_of_ome(description: str) -> tuple[float | None, ...] | None:
+    """PhysicalSizeX, Y and Z of OME-TIFF in mm, each None where it is not recorded or in a unit that is no length."""
+    if "<OME" not in description:
+        return None
+    found = []
+    for axis in "XYZ":
+        size = re.search(rf'\bPhysicalSize{axis}="([^"]{{1,40}})"', description)
+        unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]{{1,20}})"', description)
+        factor = MM_PER.get(unit[1].strip().lower()) if unit else MM_PER["um"]
+        try:
+            edge = float(size[1]) * factor if size and factor else math.nan
+        except ValueError:
+            edge = math.nan
+        found.append(edge if math.isfinite(edge) and edge > 0 else None)
+    return tuple(found) if any(found) else None
+
+
 class _ImageJ:
     """What ImageJ wrote into the description of a file."""
 
@@ -289,18 +333,18 @@ class _ImageJ:
             warnings.append(f"Grey values are {slope:g} x stored + {intercept:g}, as ImageJ's calibration says.")
         return slope, intercept
 
-    def spacing(self, page: TiffPage) -> tuple[float, float, float] | None:
-        """In mm; None where a part is missing.
+    def spacing(self, page: TiffPage) -> tuple[float | None, ...] | None:
+        """In mm; the distance of slices is None where it is missing, all where the edges of pixels are.
 
         Raises
         ------
         InputError
             If the distance of the slices is negative.
         """
-        unit = SCALED_UNITS.get(self.entries.get("unit", ""), self.entries.get("unit", "")).strip().lower()
-        factor = MM_PER.get(unit)
+        units = [self.entries.get(name, self.entries.get("unit", "")) for name in ("unit", "yunit", "zunit")]
+        factors = [MM_PER.get(SCALED_UNITS.get(unit, unit).strip().lower()) for unit in units]
         resolutions = [page.tags[name].value for name in ("XResolution", "YResolution") if name in page.tags]
-        if factor is None or len(resolutions) < 2 or "spacing" not in self.entries:
+        if None in factors[:2] or len(resolutions) < 2:
             return None
         distance = self._number("spacing", 1.0)
         if distance < 0:
@@ -308,9 +352,11 @@ class _ImageJ:
                 f"{self.path} records a negative distance of its slices (ImageJ): they may be in reverse order.",
                 "Look at the stack in ImageJ, reverse it if needed, and save it with a positive distance.",
             )
-        edges = [d / n if n > 0 else 0.0 for n, d in resolutions]
-        found = tuple(float(edge) * factor for edge in (*edges, distance))
-        return found if all(math.isfinite(s) and s > 0 for s in found) else None
+        edges = [factor * d / n if n > 0 else 0.0 for factor, (n, d) in zip(factors, resolutions, strict=False)]
+        if not all(math.isfinite(edge) and edge > 0 for edge in edges):
+            return None
+        is_known = "spacing" in self.entries and distance > 0 and factors[2] is not None
+        return (*edges, distance * factors[2] if is_known else None)
 
     def _whole(self, name: str, usual: int = 1) -> int:
         text = self.entries.get(name, str(usual)).strip()
