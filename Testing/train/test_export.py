@@ -142,8 +142,8 @@ def test_a_model_that_was_never_measured_says_so(tmp_path):
 
 def test_simulated_lr_has_voxels_larger_by_the_scale():
     files = [{"role": "HR", "voxel_size_mm": [0.08, 0.1]}]
-    assert run_card.voxel_sizes(files, 2) == (0.16, 0.2)
-    assert run_card.voxel_sizes([{"role": "HR", "voxel_size_mm": None}], 2) is None
+    assert run_card.voxel_sizes(files, (2, 2)) == (0.16, 0.2)
+    assert run_card.voxel_sizes([{"role": "HR", "voxel_size_mm": None}], (2, 2)) is None
 
 
 def test_saving_a_model_leaves_training_and_random_state_alone(tmp_path):

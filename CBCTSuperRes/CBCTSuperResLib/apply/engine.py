@@ -225,7 +225,12 @@ class Engine:
                 torch.as_tensor(axis.positions(write) - read.start, dtype=torch.float32, device=self.device)
                 for axis, write, read in zip(axes, part.write, part.read, strict=True)
             ]
-            found, inner = network.decode(features, positions), ()
+            places = [
+                (axis.before + read.start, axis.before + axis.length + axis.after)
+                for axis, read in zip(axes, part.read, strict=True)
+            ]
+            told = (positions, places) if self.spec.absolute else (positions,)
+            found, inner = network.decode(features, *told), ()
         else:
             found = network.decode(features)
             inner = tuple(

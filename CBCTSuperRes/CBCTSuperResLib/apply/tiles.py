@@ -48,7 +48,7 @@ class Axis:
     it, so that the mirrored cores have the mirrored outputs.
 
     `blur` is the standard deviation of the scanner's blur along the axis, in input voxels, for networks that want to
-    be told.
+    be told; `before` and `after` are the voxels of the whole volume that the array of `length` voxels lacks.
     """
 
     length: int
@@ -57,6 +57,8 @@ class Axis:
     outputs: int
     mirrored: bool = False
     blur: float = 0.0
+    before: int = 0
+    after: int = 0
 
     @property
     def scale(self) -> float:
@@ -69,12 +71,14 @@ class Axis:
     def seen_from(self, read: slice) -> Axis:
         """The same axis for an array that holds only `read`; its region may then begin before it and end after it."""
         start, stop = self.start - read.start, self.stop - read.start
-        return replace(self, length=read.stop - read.start, start=start, stop=stop)
+        before, after = self.before + read.start, self.after + self.length - read.stop
+        return replace(self, length=read.stop - read.start, start=start, stop=stop, before=before, after=after)
 
     def mirror(self) -> Axis:
         """The same axis for the mirrored array."""
         start, stop = self.length - self.stop, self.length - self.start
-        return replace(self, start=start, stop=stop, mirrored=not self.mirrored)
+        turned = {"before": self.after, "after": self.before, "mirrored": not self.mirrored}
+        return replace(self, start=start, stop=stop, **turned)
 
     def write(self, core: slice) -> slice:
         """Output voxels whose centres lie in the core; together the cores give every output voxel once."""

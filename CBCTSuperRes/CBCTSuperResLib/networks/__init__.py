@@ -9,7 +9,9 @@ A network is a `torch.nn.Module` that is built from keyword options and offers
   A network that its spec gives conditions takes them as a dict of tensors: "blur" (N, spatial axes), "noise" (N, 1);
 - ``decode(features, positions=None) -> dict[str, Tensor]``: the rest, with the outputs that the spec names. A network
   of a fixed factor ignores `positions` and returns the whole enlarged tile; a network of any real factor samples it at
-  `positions`, one 1-D tensor per spatial axis, in voxels of the tile (0 is the centre of its first voxel);
+  `positions`, one 1-D tensor per spatial axis, in voxels of the tile (0 is the centre of its first voxel). One that
+  its spec calls absolute is also given `whole`, for each axis the voxels of the whole volume before the tile, and its
+  extent;
 - ``forward(x[, conditions][, positions]) -> dict[str, Tensor]``: both, for training; it may give outputs of its own.
 
 It may have
@@ -25,6 +27,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from .options import (
+    ArSSROptions,
     NoOptions,
     Perceptual2DOptions,
     ResidualOptions,
@@ -57,6 +60,7 @@ NETWORKS: dict[str, Registered] = {
     "residual": Registered("CBCTSuperResLib.networks.residual:ResidualNet", ResidualOptions),
     "perceptual2d": Registered("CBCTSuperResLib.networks.perceptual2d:Perceptual2D", Perceptual2DOptions),
     "srgan3d": Registered("CBCTSuperResLib.networks.srgan3d:SRGAN3D", SRGAN3DOptions),
+    "arssr": Registered("CBCTSuperResLib.networks.arssr:ArSSR", ArSSROptions),
 }
 DISCRIMINATORS: dict[str, Registered] = {
     "discriminator_unet_128": Registered(

@@ -303,6 +303,62 @@ class SRGAN3DOptions:
             raise ValueError("subpixel_NN and nn are two ways of enlarging; choose one of them, or neither.")
 
 
+@dataclass(frozen=True)
+class ArSSROptions:
+    """ArSSR's implicit voxel function (networks/arssr.py)."""
+
+    kind: ClassVar[str] = "any factor"
+
+    encoder_name: str = option(
+        "RDN", "Encoder: RDN (dense blocks), ResCNN or SRResNet.", choices=("RDN", "ResCNN", "SRResNet")
+    )
+    decoder_depth: int = option(8, "Layers of the decoder, in two halves.", minimum=4)
+    decoder_width: int = option(256, "Width of its layers.", minimum=1)
+    feature_dim: int = option(128, "Features that the encoder makes of each voxel.", minimum=1)
+    encoder_width: int = option(64, "Features within the encoder; in the paper 64.", minimum=1)
+    encoder_blocks: int | None = option(
+        None, "Blocks of the encoder; null: as in the paper, 8 of RDN, 3 of ResCNN, 18 of SRResNet.", minimum=1
+    )
+    coordinates: str = option(
+        "relative",
+        "What the decoder is told of a place: its offset to the nearest voxel and the size of an output voxel, or, as "
+        "the original does, where in the whole volume it lies.",
+        choices=("relative", "absolute"),
+    )
+    padding: str = option(
+        "border",
+        "Features beyond the volume: those at its border, or, as in the original, 0.",
+        choices=("border", "zeros"),
+    )
+    output: str = option(
+        "linear", "The decoder's end: linear, or, as in the original, cut at 0.", choices=("linear", "relu")
+    )
+    residual: bool = option(True, "Add the linear interpolation of the input; the original does not.")
+    conditions: tuple[str, ...] = option(
+        (),
+        "What the network is told of the acquisition beside the blocks, as constant maps: blur, noise.",
+        choices=CONDITIONS,
+    )
+    factors: tuple[float, float] = option((1.0, 4.0), "Smallest and largest factor that it offers.", minimum=1)
+
+    @property
+    def blocks(self) -> int:
+        """`encoder_blocks`, or the paper's."""
+        return self.encoder_blocks or {"RDN": 8, "ResCNN": 3, "SRResNet": 18}[self.encoder_name]
+
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        check_limits(self)
+        if self.factors[0] > self.factors[1]:
+            raise ValueError(f"factors must be the smallest and the largest one, not {list(self.factors)}.")
+
+
 class DiscriminatorLimits:
     """What a discriminator asks of its images; its options inherit this and say what is otherwise.
 

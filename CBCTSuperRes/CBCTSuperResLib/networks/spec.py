@@ -51,6 +51,8 @@ class NetworkSpec:
     domain : str
         "same": the output's grey values are the input's, and return through its window. "other": they are those of
         another kind of image, and return through the output window of the model's card.
+    absolute : bool
+        Whether `decode` must be told, besides the positions in its tile, where in the whole volume the tile lies.
     stochastic : bool
         Whether the network names layers in ``stochastic_layers`` that can be drawn anew, such as dropout.
     conditions : tuple of str
@@ -80,6 +82,7 @@ class NetworkSpec:
     multiple: int = 1
     outputs: dict[str, str] = field(default_factory=lambda: {"sr": "image"})
     domain: str = "same"
+    absolute: bool = False
     stochastic: bool = False
     conditions: tuple[str, ...] = ()
     encode_flops: float = 0.0

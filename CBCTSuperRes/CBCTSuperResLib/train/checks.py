@@ -10,7 +10,9 @@ from pathlib import Path
 
 from ..core.errors import DependencyError, DeviceError, OptionError, SuperResError
 from ..models.folder import SUFFIX, find_model
+from ..networks import NETWORKS
 from .options import DatasetOptions, TrainingOptions
+from .recipes import RECIPES
 
 UNET, VGG = "discriminator_unet_128", "discriminator_vgg_128"
 SMALLEST_FOR_VGG19 = 16
@@ -51,10 +53,39 @@ def contradictions(options: TrainingOptions) -> Findings:
                     "network_G.conditions needs scans whose blur and noise are known, as of mode HR, which simulates "
                     "them; for pairs of scans set it to [].",
                 )
+    yield from _recipe(options)
     if options.is_train:
         yield from _patches(options)
         yield from _discriminators(options)
         yield from _losses(options)
+
+
+KINDS = {"slices": "of slices and a whole factor", "blocks": "of blocks", "any factor": "of blocks and any real factor"}
+
+
+def _recipe(options: TrainingOptions) -> Findings:
+    """The network is of the kind that the recipe trains, and so is what it learns from."""
+    wanted, network = RECIPES[options.model].trains, options.network_G
+    kind = getattr(network.options, "kind", "slices")
+    if wanted not in (None, kind):
+        fitting = [f"{n}_net" for n, entry in NETWORKS.items() if getattr(entry.options, "kind", "slices") == wanted]
+        yield (
+            ("network_G.which_model_G", "model"),
+            f"network_G.which_model_G must be {' or '.join(fitting)} with model {options.model}, which trains networks "
+            f"{KINDS[wanted]}; {network.which_model_G} is one {KINDS[kind]}.",
+        )
+    if wanted == "any factor":
+        for key, dataset in options.datasets.items():
+            if dataset.mode != "HR":
+                yield (
+                    (f"datasets.{key}.mode", "model"),
+                    f"datasets.{key}.mode must be HR with model {options.model}, which simulates coarse scans of many "
+                    "factors.",
+                )
+    try:
+        options.train.check()
+    except ValueError as error:
+        yield (f"train.{str(error).partition(' ')[0]}",), f"train.{error}"
 
 
 def _dataset(block: str, dataset: DatasetOptions) -> Findings:

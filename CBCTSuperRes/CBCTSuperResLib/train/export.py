@@ -45,6 +45,7 @@ LOSSES = {
     "gradient_gan_weight": "gradient GAN",
 }
 OF_NO_INTEREST = ("memory",)  # to whoever applies the model
+SIZES = ("nf", "nb", "gc", "encoder_name", "encoder_width", "feature_dim", "decoder_depth", "decoder_width")
 NOT_STATED = "not stated"
 SAMPLES, SEED = 64, 20
 PREPARED = 65535  # the brightest grey value of prepared images
@@ -72,7 +73,7 @@ def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, result
         low, high = data.scanner_window
         window = [low + (high - low) * float(bound) / PREPARED for bound in window]
 
-    size = ", ".join(f"{name} {spec.options[name]}" for name in ("nf", "nb", "gc") if name in spec.options)
+    size = ", ".join(f"{name} {spec.options[name]}" for name in SIZES if name in spec.options)
     limits = ["For research, not for diagnosis.", "Made for scans like those it was trained on."]
     if facts.get("is_adversarial", is_adversarial) and step > train.warmup_iters:
         limits.append("Trained with adversarial losses: fine detail can look real and be invented.")
@@ -92,7 +93,7 @@ def run_card(spec: NetworkSpec, options: TrainingOptions, facts: Mapping, result
         ),
         "limits": " ".join(limits),
         "licence": NOT_STATED,
-        "voxel_size_mm": voxel_sizes(facts.get("data", {}).get("files", ()), options.scale),
+        "voxel_size_mm": voxel_sizes(facts.get("data", {}).get("files", ()), _factors(spec, options)),
     }
     training = {  # no path of the computer that did it
         "run": options.name,
@@ -142,12 +143,22 @@ def levels_of_source(source: TrainingSource) -> TissueLevels | None:
     return TissueLevels(**{name: round(level, 3) for name, level in asdict(levels).items()})
 
 
-def voxel_sizes(files: Sequence[Mapping], scale: int) -> tuple[float, float] | None:
+def _factors(spec: NetworkSpec, options: TrainingOptions) -> tuple[float, float]:
+    """Smallest and largest factor that was trained."""
+    if spec.scale:
+        return options.scale, options.scale
+    asked = getattr(options.train, "scale_range", None)
+    return asked or tuple(pick(pair[n] for pair in spec.scale_range) for n, pick in ((0, min), (1, max)))
+
+
+def voxel_sizes(files: Sequence[Mapping], factors: tuple[float, float]) -> tuple[float, float] | None:
     """Smallest and largest voxel size (mm) of the LR data; of simulated LR from HR's. None if no file states one."""
     sizes = {facts["role"]: facts["voxel_size_mm"] for facts in files if facts.get("voxel_size_mm")}
     if "LR" in sizes:
         return tuple(sizes["LR"])
-    return tuple(round(size * scale, 6) for size in sizes["HR"]) if "HR" in sizes else None
+    if "HR" not in sizes:
+        return None
+    return tuple(round(size * factor, 6) for size, factor in zip(sizes["HR"], factors, strict=True))
 
 
 def make_run_model(

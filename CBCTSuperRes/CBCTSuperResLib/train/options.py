@@ -17,6 +17,7 @@ from ..networks import DISCRIMINATORS, NETWORKS
 from ..networks.options import SCALES, UNetDiscriminatorOptions, UNetSPSROptions, option
 from .option_values import Key, keys_of, shown
 from .recipes import RECIPES
+from .recipes.options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -279,109 +280,6 @@ class PathOptions:
     public_data: str | None = option(None, "Folder of the public scans that datasets name.", path=True, resumable=True)
 
 
-CRITERIA = ("l1", "l2")
-NO_PENALTY = (
-    "the public code's gradient penalty does not work and is undefined for the second discriminator; "
-    "choose lsgan or vanilla"
-)
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Losses, optimisers and schedule."""
-
-    lr_G: float = option(1e-4, "Learning rate of the generator (Adam).", seed=True, above=0)
-    lr_G_grad: float = option(
-        1e-4, "Learning rate of its gradient branch; honoured, unlike in the public code.", seed=True, above=0
-    )
-    weight_decay_G: float = option(0.0, "Weight decay of the generator.", seed=True, minimum=0, null=0.0)
-    weight_decay_G_grad: float = option(0.0, "Weight decay of its gradient branch.", seed=True, minimum=0, null=0.0)
-    beta1_G: float = option(
-        0.9, "Adam's first decay for the generator; the second is 0.999.", seed=True, minimum=0, below=1
-    )
-    beta1_G_grad: float = option(0.9, "Adam's first decay for its gradient branch.", seed=True, minimum=0, below=1)
-    lr_D: float = option(1e-4, "Learning rate of both discriminators.", seed=True, above=0)
-    weight_decay_D: float = option(0.0, "Weight decay of both discriminators.", seed=True, minimum=0, null=0.0)
-    beta1_D: float = option(0.9, "Adam's first decay for both discriminators.", seed=True, minimum=0, below=1)
-    lr_scheme: str = option(
-        "MultiStepLR",
-        "Schedule: steps (lr_steps), or a half cosine down to 0.",
-        seed=True,
-        choices=("MultiStepLR", "Cosine"),
-    )
-    lr_steps: tuple[int, ...] = option(
-        (50000, 100000, 200000, 300000),
-        "Iterations after which the learning rates are multiplied by lr_gamma.",
-        seed=True,
-        minimum=1,
-        ascending=True,
-        null=(),
-    )
-    lr_gamma: float = option(0.5, "Factor of lr_steps.", seed=True, maximum=1, above=0)
-    lr_warmup_iters: int = option(0, "Iterations over which the learning rates rise from 0.", minimum=0, null=0)
-
-    pixel_criterion: str = option(
-        "l1", "Difference of SR and HR: l1 (absolute) or l2 (squared).", seed=True, choices=CRITERIA
-    )
-    pixel_weight: float = option(0.3, "Weight of that difference.", seed=True, minimum=0, null=0.0)
-    feature_criterion: str = option("l1", "Difference of VGG19's features of SR and HR.", seed=True, choices=CRITERIA)
-    feature_weight: float = option(
-        1.0, "Weight of that difference; above 0 it needs path.feature_weights.", seed=True, minimum=0, null=0.0
-    )
-    gan_type: str = option(
-        "lsgan",
-        "Form of both GAN losses, which compare each image with the mean of the other kind, as SPSR's.",
-        seed=True,
-        choices=("vanilla", "lsgan"),
-        refused={"wgan-gp": NO_PENALTY, "wgan": NO_PENALTY},
-    )
-    gan_weight: float = option(5e-3, "Weight of the GAN loss on images.", seed=True, minimum=0, null=0.0)
-    gradient_pixel_weight: float = option(
-        1e-2, "Weight of the squared difference of the gradient maps of SR and HR.", seed=True, minimum=0, null=0.0
-    )
-    gradient_gan_weight: float = option(
-        5e-3, "Weight of the GAN loss on gradient maps.", seed=True, minimum=0, null=0.0
-    )
-    pixel_branch_criterion: str = option(
-        "l1", "Difference of the gradient branch's map and HR's gradient map.", seed=True, choices=CRITERIA
-    )
-    pixel_branch_weight: float = option(5e-1, "Weight of that difference.", seed=True, minimum=0, null=0.0)
-    Branch_pretrain: bool = option(
-        False, "1: before iteration Branch_init_iters only the fusion layers are trained, as in SPSR.", seed=True
-    )
-    Branch_init_iters: int = option(5000, "See Branch_pretrain; without it, unused.", seed=True, minimum=0)
-    warmup_iters: int = option(
-        0,
-        "Iterations with the pixel and branch losses alone (no gradient, feature or GAN loss), before the "
-        "discriminators come in.",
-        minimum=0,
-        null=0,
-    )
-
-    manual_seed: int | None = option(
-        6,
-        "Seed of all randomness; null: one is drawn, and recorded in the run's folder.",
-        seed=True,
-        minimum=0,
-        null=None,
-    )
-    niter: int = option(500000, "Iterations in all.", seed=True, minimum=1)
-    val_freq: int = option(5000, "Iterations between validations.", seed=True, minimum=1)
-    ema_decay: float | None = option(
-        None,
-        "Decay of a running mean of the generator's weights, which is then validated and exported; null: none.",
-        above=0,
-        below=1,
-    )
-    precision: str = option(
-        "float32",
-        "Arithmetic of the networks: float16 on CUDA only; bfloat16 there and on processors that have it.",
-        choices=("float32", "bfloat16", "float16"),
-    )
-    grad_clip: float | None = option(None, "Largest norm of a network's gradient; null: unlimited.", above=0)
-    deterministic: bool = option(True, "The same run gives the same numbers; slower on CUDA.")
-
-
 @dataclass(frozen=True)
 class LoggerOptions:
     """What is written while a run goes on."""
@@ -546,6 +444,9 @@ def keys_at(path: tuple[str, ...], values: Mapping[str, Any] | None = None) -> d
     for options in others:
         for name, key in keys_of(options).items():
             found[name] = found[name].or_as(key) if name in found else key
+    if path == ("train",):
+        for name in found.keys() - keys_of(TrainOptions):
+            found[name] = found[name].only_in([model for model in RECIPES if name in keys_of(train_type(model))])
     if values is None and path[0] in REGISTRIES:
         registry = REGISTRIES[path[0]]
         for name in found.keys() - keys_of(BLOCKS[path[0]]):

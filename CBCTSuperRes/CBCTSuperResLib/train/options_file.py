@@ -29,6 +29,7 @@ from .options import (
     phase_of,
     train_type,
 )
+from .recipes import RECIPES, Registered
 
 UNREAD = {"$schema"}  # an editor's entry
 PRESETS = ("quick-look", "light", "unetspsr-full")
@@ -215,11 +216,38 @@ def read_and_check(
             if isinstance(values.get(block, {}), Mapping):
                 values[block] = {**(values.get(block) or {}), **keys}
     values = overridden(values, overrides, problems)
+    values = _as_recipe_says(values, problems)
     options = _read_blocks(values, problems, is_train)
     for keys, text in contradictions(options):
         if not problems.keys & set(keys):
             problems.found.append((keys, text))
     return replace(options, notes=(*problems.notes, *notes(options, is_debug))), problems
+
+
+def _recipe(values: Mapping[str, Any]) -> Registered | None:
+    """The recipe that "model" names; None where it names none."""
+    model = values.get("model", keys_at(())["model"].default)
+    return RECIPES.get(model) if isinstance(model, str) else None
+
+
+def _as_recipe_says(values: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    """The JSON with the keys of the recipe's original program under our names, and with the recipe's own defaults."""
+    recipe = _recipe(values)
+    if recipe is None:
+        return dict(values)
+    names = recipe.seed_names
+    own = {name: value for name, value in values.items() if name not in names}
+    for place, value in names.translated({n: v for n, v in values.items() if n in names}).items():
+        if value_at(own, place) is not None:
+            problems.add(place, "is given twice, by this name and by that of the original program; keep one")
+        else:
+            own = with_value(own, place, value)
+    for place, value in recipe.defaults.items():
+        block = place.rpartition(".")[0]
+        is_there = isinstance(value_at(own, block), Mapping) if block.startswith("datasets.") else True
+        if is_there and value_at(own, place) is None and isinstance(own.get(block.partition(".")[0], {}), Mapping):
+            own = with_value(own, place, value)
+    return own
 
 
 def _read_blocks(values: Mapping[str, Any], problems: Problems, is_train: bool) -> TrainingOptions:
@@ -230,7 +258,7 @@ def _read_blocks(values: Mapping[str, Any], problems: Problems, is_train: bool) 
     for name, section in BLOCKS.items():
         table = _table(values, (name,), problems)
         keys = keys_at((name,), table) if name != "train" else keys_of(train_type(top["model"]))
-        read = _read_keys((name,), keys, table, problems, gone)
+        read = _read_keys((name,), keys, table, problems, gone, top["model"])
         if name == "train":
             section = train_type(top["model"])
         for network in network_types(name, table):
@@ -269,13 +297,18 @@ def _table(values: Mapping[str, Any], path: tuple[str, ...], problems: Problems)
 
 
 def _read_keys(
-    path: tuple[str, ...], keys: Mapping[str, Key], values: Mapping[str, Any], problems: Problems, gone: list[str]
+    path: tuple[str, ...],
+    keys: Mapping[str, Key],
+    values: Mapping[str, Any],
+    problems: Problems,
+    gone: list[str],
+    model: str = "",
 ) -> dict[str, Any]:
-    """The values of a block's keys; one with a problem gets its default."""
+    """The values of a block's keys; one with a problem gets its default. `model` is the recipe's name."""
     known = [*keys, *(() if path else ("datasets", *BLOCKS))]
     for name, value in values.items():
         dotted = ".".join((*path, name))
-        others = keys_at(path) if path and path[0].startswith("network_") else {}
+        others = keys_at(path) if path == ("train",) or path[:1] in (("network_G",), ("network_D",)) else {}
         if name in known:
             continue
         if removed := _removed(dotted):
@@ -284,10 +317,9 @@ def _read_keys(
                 gone.append(dotted)
             else:
                 problems.add(dotted, f"is gone since version 0.1.0, because {instead}; remove it")
-        elif name in others:  # of another network
+        elif name in others:  # of another network, or recipe
             if value not in (None, others[name].write(others[name].default)):
-                which = next(one for one in keys if one.startswith("which_model"))
-                problems.notes.append(f"{dotted} has no effect beside {values.get(which) or keys[which].default}.")
+                problems.notes.append(f"{dotted} has no effect beside {_chooser(path, keys, values, model)}.")
         else:
             problems.add(dotted, _advice_on_name(name, path, known))
     read = {}
@@ -304,6 +336,14 @@ def _read_keys(
             except ValueError as error:
                 problems.add(".".join((*path, name)), str(error))
     return read
+
+
+def _chooser(path: tuple[str, ...], keys: Mapping[str, Key], values: Mapping[str, Any], model: str) -> str:
+    """What decides over a block's keys, and what it is."""
+    if path == ("train",):
+        return f"model {model}"
+    which = next(one for one in keys if one.startswith("which_model"))
+    return values.get(which) or keys[which].default
 
 
 def _removed(dotted: str) -> str | None:
@@ -342,7 +382,9 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str], problems: Pr
         keys = keys_at(path[:-1]) or {}
         table = (keys_at(path[:-2]) or {}).get(path[-2]) if len(path) > 2 else None
         dotted, text = ".".join(path), text.strip()
-        if path[-1] in keys:
+        if len(path) == 1 and (recipe := _recipe(values)) and dotted in recipe.seed_names:
+            values = with_value(values, dotted, json_or_text(text))
+        elif path[-1] in keys:
             values = with_value(values, dotted, keys[path[-1]].value_of_text(text))
         elif keys_at(path) or path == ("datasets",) or (table and table.kind is dict) or _removed(dotted):
             values = with_value(values, dotted, json_or_text(text))

@@ -31,6 +31,7 @@ from ..core.memory import available_memory, readable
 from ..core.progress import duration_text
 from .checks import TrainingDevice, missing, training_device
 from .data.pictures import has_files
+from .option_values import keys_of
 from .options import TrainingOptions
 from .pace import Pace, known_pace
 from .ranks import Processes
@@ -228,7 +229,7 @@ class Work:
     def costs(self) -> dict[str, Cost]:
         """The networks that take part, by role."""
         uses = build_recipe(self.options, weights=False).uses(1)
-        return {role: count(use.network, use.options, use.shape) for role, use in uses.items()}
+        return {role: count(use.network, use.options, use.shape, use.targets) for role, use in uses.items()}
 
     def memory(self, micro_batch: int, device: str) -> float:
         """Bytes at the peak, for so many images at a time; see the formulas above."""
@@ -271,7 +272,7 @@ class Cost:
 
 
 @lru_cache(maxsize=256)
-def count(path: str, options: Any, shape: tuple[int, ...]) -> Cost:
+def count(path: str, options: Any, shape: tuple[int, ...], targets: tuple[int, ...] = ()) -> Cost:
     """Count a forward pass on the meta device.
 
     Parameters
@@ -282,6 +283,8 @@ def count(path: str, options: Any, shape: tuple[int, ...]) -> Cost:
         Its options.
     shape : tuple of int
         Of an image, channels first.
+    targets : tuple of int
+        How many places along each axis a network of any factor is asked for.
     """
     module, _, name = path.partition(":")
     with torch.device("meta"):
@@ -293,17 +296,19 @@ def count(path: str, options: Any, shape: tuple[int, ...]) -> Cost:
         saved.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
         return tensor
 
-    def told(images: int) -> tuple[dict[str, Tensor], ...]:
-        """What a network with conditions takes beside the images."""
+    def told(images: int) -> dict[str, dict[str, Tensor] | list[Tensor]]:
+        """What a network takes beside the images: conditions, positions."""
         sizes = {"blur": len(shape) - 1, "noise": 1}
         names = network.describe().conditions if hasattr(network, "describe") else ()
-        return ({name: torch.empty(images, sizes[name], device="meta") for name in names},) if names else ()
+        conditions = {name: torch.empty(images, sizes[name], device="meta") for name in names}
+        positions = [torch.empty(number, device="meta") for number in targets]
+        return {name: value for name, value in (("conditions", conditions), ("positions", positions)) if value}
 
     def saved_by(images: int) -> tuple[int, int]:
         """Numbers of all tensors that a pass keeps, and of the largest."""
         saved.clear()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            network(torch.empty(images, *shape, device="meta", requires_grad=True), *told(images))
+            network(torch.empty(images, *shape, device="meta", requires_grad=True), **told(images))
         sizes = [
             tensors[0].untyped_storage().nbytes() // 4
             for tensors in saved.values()
@@ -312,7 +317,7 @@ def count(path: str, options: Any, shape: tuple[int, ...]) -> Cost:
         return sum(sizes), max(sizes)
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.empty(1, *shape, device="meta"), *told(1))
+        network.eval()(torch.empty(1, *shape, device="meta"), **told(1))
     network.train()
     (one, largest), (two, _) = saved_by(1), saved_by(2)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -321,7 +326,8 @@ def count(path: str, options: Any, shape: tuple[int, ...]) -> Cost:
 
 def _timed_patch(options: TrainingOptions, where: TrainingDevice) -> tuple[TrainingOptions, float]:
     """What was timed, and the seconds of a step with a batch of one patch, after the warm-up, without features."""
-    train = replace(options.train, feature_weight=0.0, warmup_iters=0)
+    own = keys_of(type(options.train))
+    train = replace(options.train, **{name: 0 for name in ("feature_weight", "warmup_iters") if name in own})
     if not any((train.pixel_weight, train.pixel_branch_weight, train.gradient_pixel_weight, train.gan_weight)):
         train = replace(train, pixel_weight=1.0)
     timed, device = replace(options, train=train), torch.device(str(TrainingDevice(where.type, where.ids[:1])))

@@ -16,18 +16,20 @@ import torch
 
 from ...acquisition.scanner import ALL_AXES, correlated_noise
 from ...core.errors import InputError
+from ...io.read import probe
 from ...scan.window import Window
 from .decode import Tally, read_voxels_of, window_of
-from .files import Plane, planes_of
+from .files import Entry, Plane, naming, planes_of
 from .patches import Augmentation, Sample, Samples
 from .pictures import entries_of, part_of
 from .source import TrainingSource
 
 if TYPE_CHECKING:
-    from ..options import TrainDatasetOptions, TrainingOptions
+    from ..options import DatasetOptions, TrainDatasetOptions, TrainingOptions
 
 Range = tuple[float, float]
 REACH = 4.0  # standard deviations of a blur beyond which nothing is seen
+SAME_SPACING = 0.01  # relative difference of voxel sizes that rounding in files explains
 NOISE_SMOOTH = 0.6  # coarse voxels, as in the graded protocols
 
 
@@ -63,11 +65,39 @@ class BlockScan:
         Standard deviation of the blur along each axis, in coarse voxels.
     noise : (low, high)
         Standard deviation of the noise, in units of the window.
+    per_axis : bool
+        Whether each axis has a factor of its own; otherwise one place within all three ranges is drawn.
     """
 
     factors: tuple[Range, Range, Range]
     blur: Range = (0.25, 0.6)
     noise: Range = (0.0, 0.03)
+    per_axis: bool = True
+
+    def coarse(
+        self, fine: np.ndarray, outputs: Sequence[int], factors: Sequence[float], blur: Sequence[float]
+    ) -> np.ndarray:
+        """The mean over each coarse voxel of what a Gaussian has blurred, without noise.
+
+        Parameters
+        ----------
+        fine : ndarray of float32, shape (k, j, i)
+            With the margins of `margins` on every side.
+        outputs : three int
+            Coarse voxels along each axis.
+        factors, blur : three float
+            Fine voxels along a coarse one; standard deviation of the Gaussian in coarse voxels.
+        """
+        for axis, (count, factor, sigma, margin) in enumerate(
+            zip(outputs, factors, blur, self.margins(factors), strict=True)
+        ):
+            weights = scan_weights(count, factor, sigma, fine.shape[axis], margin)
+            fine = np.moveaxis(np.tensordot(weights, fine, (1, axis)), 0, axis)
+        return fine
+
+    def margins(self, factors: Sequence[float]) -> list[int]:
+        """Fine voxels beyond a block, along each axis, that its coarse scan shows."""
+        return [ceil(REACH * self.blur[1] * factor + factor) for factor in factors]
 
 
 class PairedBlocks(Samples):
@@ -113,9 +143,10 @@ class PairedBlocks(Samples):
 class SimulatedBlocks(Samples):
     """Blocks of volumes whose coarse scan is simulated.
 
-    A sample's "LR" is (1, edge, edge, edge) and its "blur" the standard deviation along each axis, in LR voxels. "HR"
-    is the same place in the fine volume; with `targets`, so many of its voxels along each axis, and "positions" (3,
-    targets) says where they lie, in voxels of LR (0 is the centre of its first voxel).
+    A sample's "LR" is (1, edge, edge, edge), its "blur" the standard deviation along each axis, in LR voxels, and its
+    "noise" that of the noise, in units of the window. "HR" is the same place in the fine volume; with `targets`, so
+    many of its voxels along each axis, and "positions" (3, targets) says where they lie, in voxels of LR (0 is the
+    centre of its first voxel).
 
     Parameters
     ----------
@@ -125,7 +156,7 @@ class SimulatedBlocks(Samples):
     scan : BlockScan
     augmentation : Augmentation
     targets : int, optional
-        Where the factors are real numbers; whole ones need none.
+        Where the factors are real numbers; whole ones need none. No more than the smallest block has along an axis.
 
     Raises
     ------
@@ -142,21 +173,23 @@ class SimulatedBlocks(Samples):
         targets: int | None = None,
     ) -> None:
         self._volumes, self._edge, self._scan, self._augmentation = volumes, edge, scan, augmentation
-        self._targets = targets
+        smallest = min(low for low, _ in scan.factors)
+        self._targets = targets and min(targets, int(edge * smallest + 1e-9))
         self.names = [volume.name for volume in volumes]
-        largest = max(high for _, high in scan.factors)  # a change may exchange axes
+        across, *in_plane = (ceil(edge * high) for _, high in scan.factors)
         for volume in volumes:
-            _refuse_small(volume, [ceil(edge * largest)] * 3)
+            _refuse_small(volume, [across, max(in_plane), max(in_plane)])  # a change may exchange rows and columns
 
     def sample(self, image: int, rng: np.random.Generator) -> Sample:
         volume, scan = self._volumes[image], self._scan
         change, upside_down = self._augmentation.draw(rng), bool(rng.random() < 0.5 and self._augmentation.use_flip)
         voxels = change.turned(volume.voxels[::-1] if upside_down else volume.voxels)
-        factors = [float(np.exp(rng.uniform(np.log(low), np.log(high)))) for low, high in scan.factors]
+        places = rng.random(3) if scan.per_axis else [rng.random()] * 3
+        factors = [float(low * (high / low) ** place) for place, (low, high) in zip(places, scan.factors, strict=True)]
         blur = rng.uniform(*scan.blur, 3)
         lengths = [int(self._edge * factor + 1e-9) for factor in factors]  # fine voxels within the block
         starts = [int(rng.integers(n - length + 1)) for n, length in zip(voxels.shape, lengths, strict=True)]
-        margins = [ceil(REACH * scan.blur[1] * factor + factor) for factor in factors]
+        margins = scan.margins(factors)
 
         fine = volume.cut(
             voxels,
@@ -164,14 +197,13 @@ class SimulatedBlocks(Samples):
             [length + 2 * margin for length, margin in zip(lengths, margins, strict=True)],
         )
         fine = change.recontrasted(fine)
-        coarse = fine
-        for axis, (factor, margin) in enumerate(zip(factors, margins, strict=True)):
-            weights = scan_weights(self._edge, factor, blur[axis], fine.shape[axis], margin)
-            coarse = np.moveaxis(np.tensordot(weights, coarse, (1, axis)), 0, axis)
-        noise = correlated_noise(
-            coarse.shape, rng.uniform(*scan.noise), NOISE_SMOOTH, ALL_AXES, int(rng.integers(2**31))
-        )
-        found = {"LR": np.clip(coarse + noise, 0, 1)[None], "blur": blur.astype(np.float32)}
+        coarse, level = scan.coarse(fine, [self._edge] * 3, factors, blur), rng.uniform(*scan.noise)
+        noise = correlated_noise(coarse.shape, level, NOISE_SMOOTH, ALL_AXES, int(rng.integers(2**31)))
+        found = {
+            "LR": np.clip(coarse + noise, 0, 1)[None],
+            "blur": blur.astype(np.float32),
+            "noise": np.float32([level]),
+        }
 
         if self._targets is None:
             inner = tuple(slice(margin, margin + length) for margin, length in zip(margins, lengths, strict=True))
@@ -221,11 +253,35 @@ def open_blocks(
     Raises
     ------
     InputError, OptionError
-        If there is a slice among the files, a volume is too small, or the window is not known.
+        If there is a slice among the files, a volume is too small, voxel sizes differ, or the window is not known.
+    """
+    volumes, window, tallies = read_volumes(dataset)
+    augmentation = Augmentation(dataset.use_flip, dataset.use_rot, dataset.use_contrast)
+    edge = dataset.HR_size // options.scale
+    facts = {"mode": dataset.mode, "files": [tally.facts() for tally in tallies], "augmentation": asdict(augmentation)}
+    facts["memory"] = f"{len(volumes)} volumes in memory"
+    if dataset.mode == "LRHR":
+        source = PairedBlocks([(found["LR"], found["HR"]) for found in volumes], edge, augmentation)
+        facts["images"] = {"pairs": len(volumes)}
+    else:
+        source = SimulatedBlocks([found["HR"] for found in volumes], edge, scan, augmentation, targets)
+        facts |= {"images": {"scans": len(volumes)}, "degradation": {"kind": "block", **asdict(scan)}}
+    clipped = sum(tally.outside for tally in tallies) / sum(tally.values for tally in tallies)
+    return TrainingSource(source, window, facts, clipped_share=clipped)
+
+
+def read_volumes(dataset: DatasetOptions) -> tuple[list[dict[str, UnitVolume]], Window, list[Tally]]:
+    """The volumes of a data set by role ("LR", "HR"), the window of all, and what was seen in each role's files.
+
+    Raises
+    ------
+    InputError, OptionError
+        See `open_blocks`.
     """
     given = Window(*dataset.normalization_range) if dataset.normalization_range else None
     tallies = {"LR": Tally("LR", given), "HR": Tally("HR", given)}
     read: list[dict[str, tuple[Plane, np.ndarray]]] = []
+    first: dict[str, tuple[Entry, tuple[float, float, float]]] = {}
     for pair in entries_of(dataset):
         found = {}
         for role, entry in zip(("LR", "HR"), pair, strict=True):
@@ -233,6 +289,8 @@ def open_blocks(
                 continue
             if not entry.is_volume:
                 raise InputError(f"{entry.path} is a slice, and blocks are cut from volumes.", "Give volumes.")
+            spacing = naming(entry, lambda entry=entry: probe(entry.path)).grid.spacing
+            _refuse_another_voxel_size(role, entry, spacing, *first.setdefault(role, (entry, spacing)))
             planes = planes_of(entry, slices=dataset.slices if role == "HR" or not dataset.dataroot_HR else None)
             voxels = read_voxels_of(planes[0])
             tallies[role].add(voxels, planes)
@@ -243,18 +301,18 @@ def open_blocks(
         tally.check()
     window = window_of(seen)
     volumes = [{r: UnitVolume(plane.entry.name, v, window) for r, (plane, v) in found.items()} for found in read]
-    augmentation = Augmentation(dataset.use_flip, dataset.use_rot, dataset.use_contrast)
-    edge = dataset.HR_size // options.scale
-    facts = {"mode": dataset.mode, "files": [tally.facts() for tally in seen], "augmentation": asdict(augmentation)}
-    facts["memory"] = f"{len(volumes)} volumes in memory"
-    if dataset.mode == "LRHR":
-        source = PairedBlocks([(found["LR"], found["HR"]) for found in volumes], edge, augmentation)
-        facts["images"] = {"pairs": len(volumes)}
-    else:
-        source = SimulatedBlocks([found["HR"] for found in volumes], edge, scan, augmentation, targets)
-        facts |= {"images": {"scans": len(volumes)}, "degradation": {"kind": "block", **asdict(scan)}}
-    clipped = sum(tally.outside for tally in seen) / sum(tally.values for tally in seen)
-    return TrainingSource(source, window, facts, clipped_share=clipped)
+    return volumes, window, seen
+
+
+def _refuse_another_voxel_size(
+    role: str, entry: Entry, spacing: Sequence[float], first: Entry, expected: Sequence[float]
+) -> None:
+    if any(abs(a - b) > SAME_SPACING * b for a, b in zip(spacing, expected, strict=True)):
+        sizes = [" x ".join(f"{edge:g}" for edge in one) for one in (expected, spacing)]
+        raise InputError(
+            f"The {role} volumes have different voxel sizes: {first.path} {sizes[0]} mm, {entry.path} {sizes[1]} mm.",
+            "Resample them to one size, or train on each size alone.",
+        )
 
 
 def _refuse_small(volume: UnitVolume, wanted: Sequence[int]) -> None:

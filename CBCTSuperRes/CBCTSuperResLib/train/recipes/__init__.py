@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .options import ARSSR_NAMES, ArSSRTrainOptions, SeedNames
 
 
-class Registered(NamedTuple):
-    """Where a recipe is and what its block "train" may hold.
+@dataclass(frozen=True)
+class Registered:
+    """Where a recipe is, what its options may hold, and which networks it trains.
 
     Attributes
     ----------
     path : str
         "module:class"; imported when it is built.
     options : type or None
-        A subclass of `TrainOptions` with the recipe's own keys; None: `TrainOptions` itself.
+        A subclass of `TrainOptions`, the block "train" with the recipe's own keys; None: `TrainOptions` itself.
+    trains : str or None
+        "slices": networks of two dimensions and a whole factor; "blocks": of three; "any factor": of three dimensions
+        and any real factor. None: whatever is registered.
+    defaults : mapping of str to object
+        Keys in other blocks that are otherwise than elsewhere when they are left out, by their places, such as
+        "network_G.which_model_G". Those of a data set count only where there is one.
+    seed_names : SeedNames
+        The keys of the program that the recipe comes from, where they are called otherwise.
     """
 
     path: str
     options: type | None = None
+    trains: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    seed_names: SeedNames = SeedNames({})
 
 
 RECIPES: dict[str, Registered] = {
-    "unetspsr": Registered("CBCTSuperResLib.train.recipes.unetspsr:UNetSPSRRecipe"),
+    "unetspsr": Registered("CBCTSuperResLib.train.recipes.unetspsr:UNetSPSRRecipe", trains="slices"),
+    "arssr": Registered(
+        "CBCTSuperResLib.train.recipes.arssr:ArSSRRecipe",
+        ArSSRTrainOptions,
+        "any factor",
+        {
+            "network_G.which_model_G": "arssr_net",
+            "datasets.train.mode": "HR",
+            "datasets.train.HR_size": 40,
+            "datasets.train.batch_size": 15,
+            "datasets.val.mode": "HR",
+            "scale": 4,
+        },
+        ARSSR_NAMES,
+    ),
 }

@@ -72,6 +72,8 @@ class Use:
     passes : int
         For each image of the batch; a forward pass counts once, a backward pass twice.
     trained : bool
+    targets : tuple of int
+        How many places along each axis a network of any factor is asked for.
     """
 
     network: str
@@ -79,6 +81,7 @@ class Use:
     shape: tuple[int, ...]
     passes: int
     trained: bool = True
+    targets: tuple[int, ...] = ()
 
 
 class Recipe:

@@ -1,0 +1,287 @@
+"""What the block "train" holds: the keys of every training, and those that a recipe adds or has no use for.
+
+Importing this needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any, ClassVar
+
+from ...networks.options import option
+
+CRITERIA = ("l1", "l2")
+NO_PENALTY = (
+    "the public code's gradient penalty does not work and is undefined for the second discriminator; "
+    "choose lsgan or vanilla"
+)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Losses, optimisers and schedule."""
+
+    lr_G: float = option(1e-4, "Learning rate of the generator (Adam).", seed=True, above=0)
+    lr_G_grad: float = option(
+        1e-4, "Learning rate of its gradient branch; honoured, unlike in the public code.", seed=True, above=0
+    )
+    weight_decay_G: float = option(0.0, "Weight decay of the generator.", seed=True, minimum=0, null=0.0)
+    weight_decay_G_grad: float = option(0.0, "Weight decay of its gradient branch.", seed=True, minimum=0, null=0.0)
+    beta1_G: float = option(
+        0.9, "Adam's first decay for the generator; the second is 0.999.", seed=True, minimum=0, below=1
+    )
+    beta1_G_grad: float = option(0.9, "Adam's first decay for its gradient branch.", seed=True, minimum=0, below=1)
+    lr_D: float = option(1e-4, "Learning rate of both discriminators.", seed=True, above=0)
+    weight_decay_D: float = option(0.0, "Weight decay of both discriminators.", seed=True, minimum=0, null=0.0)
+    beta1_D: float = option(0.9, "Adam's first decay for both discriminators.", seed=True, minimum=0, below=1)
+    lr_scheme: str = option(
+        "MultiStepLR",
+        "Schedule: steps (lr_steps), or a half cosine down to 0.",
+        seed=True,
+        choices=("MultiStepLR", "Cosine"),
+    )
+    lr_steps: tuple[int, ...] = option(
+        (50000, 100000, 200000, 300000),
+        "Iterations after which the learning rates are multiplied by lr_gamma.",
+        seed=True,
+        minimum=1,
+        ascending=True,
+        null=(),
+    )
+    lr_gamma: float = option(0.5, "Factor of lr_steps.", seed=True, maximum=1, above=0)
+    lr_warmup_iters: int = option(0, "Iterations over which the learning rates rise from 0.", minimum=0, null=0)
+
+    pixel_criterion: str = option(
+        "l1", "Difference of SR and HR: l1 (absolute) or l2 (squared).", seed=True, choices=CRITERIA
+    )
+    pixel_weight: float = option(0.3, "Weight of that difference.", seed=True, minimum=0, null=0.0)
+    feature_criterion: str = option("l1", "Difference of VGG19's features of SR and HR.", seed=True, choices=CRITERIA)
+    feature_weight: float = option(
+        1.0, "Weight of that difference; above 0 it needs path.feature_weights.", seed=True, minimum=0, null=0.0
+    )
+    gan_type: str = option(
+        "lsgan",
+        "Form of both GAN losses, which compare each image with the mean of the other kind, as SPSR's.",
+        seed=True,
+        choices=("vanilla", "lsgan"),
+        refused={"wgan-gp": NO_PENALTY, "wgan": NO_PENALTY},
+    )
+    gan_weight: float = option(5e-3, "Weight of the GAN loss on images.", seed=True, minimum=0, null=0.0)
+    gradient_pixel_weight: float = option(
+        1e-2, "Weight of the squared difference of the gradient maps of SR and HR.", seed=True, minimum=0, null=0.0
+    )
+    gradient_gan_weight: float = option(
+        5e-3, "Weight of the GAN loss on gradient maps.", seed=True, minimum=0, null=0.0
+    )
+    pixel_branch_criterion: str = option(
+        "l1", "Difference of the gradient branch's map and HR's gradient map.", seed=True, choices=CRITERIA
+    )
+    pixel_branch_weight: float = option(5e-1, "Weight of that difference.", seed=True, minimum=0, null=0.0)
+    Branch_pretrain: bool = option(
+        False, "1: before iteration Branch_init_iters only the fusion layers are trained, as in SPSR.", seed=True
+    )
+    Branch_init_iters: int = option(5000, "See Branch_pretrain; without it, unused.", seed=True, minimum=0)
+    warmup_iters: int = option(
+        0,
+        "Iterations with the pixel and branch losses alone (no gradient, feature or GAN loss), before the "
+        "discriminators come in.",
+        minimum=0,
+        null=0,
+    )
+
+    manual_seed: int | None = option(
+        6,
+        "Seed of all randomness; null: one is drawn, and recorded in the run's folder.",
+        seed=True,
+        minimum=0,
+        null=None,
+    )
+    niter: int = option(500000, "Iterations in all.", seed=True, minimum=1)
+    val_freq: int = option(5000, "Iterations between validations.", seed=True, minimum=1)
+    ema_decay: float | None = option(
+        None,
+        "Decay of a running mean of the generator's weights, which is then validated and exported; null: none.",
+        above=0,
+        below=1,
+    )
+    precision: str = option(
+        "float32",
+        "Arithmetic of the networks: float16 on CUDA only; bfloat16 there and on processors that have it.",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    grad_clip: float | None = option(None, "Largest norm of a network's gradient; null: unlimited.", above=0)
+    deterministic: bool = option(True, "The same run gives the same numbers; slower on CUDA.")
+
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+
+
+@dataclass(frozen=True)
+class OneNetworkOptions(TrainOptions):
+    """Of a recipe that trains one network by the difference of its images and the true ones, and has no other losses.
+
+    What other recipes weigh is constant here, and no key.
+    """
+
+    lr_G_grad: ClassVar[float] = 1e-4
+    weight_decay_G_grad: ClassVar[float] = 0.0
+    beta1_G_grad: ClassVar[float] = 0.9
+    lr_D: ClassVar[float] = 1e-4
+    weight_decay_D: ClassVar[float] = 0.0
+    beta1_D: ClassVar[float] = 0.9
+    pixel_weight: ClassVar[float] = 1.0
+    feature_criterion: ClassVar[str] = "l1"
+    feature_weight: ClassVar[float] = 0.0
+    gan_type: ClassVar[str] = "lsgan"
+    gan_weight: ClassVar[float] = 0.0
+    gradient_pixel_weight: ClassVar[float] = 0.0
+    gradient_gan_weight: ClassVar[float] = 0.0
+    pixel_branch_criterion: ClassVar[str] = "l1"
+    pixel_branch_weight: ClassVar[float] = 0.0
+    Branch_pretrain: ClassVar[bool] = False
+    Branch_init_iters: ClassVar[int] = 0
+    warmup_iters: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
+class ArSSRTrainOptions(OneNetworkOptions):
+    """Of "model": "arssr", for networks of any real factor."""
+
+    lr_steps: tuple[int, ...] = option(
+        (62400, 124800, 187200, 249600, 312000),
+        "Iterations after which the learning rates are multiplied by lr_gamma.",
+        seed=True,
+        minimum=1,
+        ascending=True,
+        null=(),
+    )
+    niter: int = option(780000, "Iterations in all.", seed=True, minimum=1)
+    ss: int = option(
+        8000,
+        "Fine voxels of a sample that are compared, a cube of them; fewer where a block has fewer.",
+        minimum=1,
+    )
+    scale_range: tuple[float, float] | None = option(
+        None,
+        "Smallest and largest factor that is drawn, uniformly in its logarithm; null: all that the network offers.",
+        minimum=1,
+    )
+    scale_per_axis: bool = option(False, "Draw a factor for each axis of each sample, and not one for all three.")
+    blur: tuple[float, float] = option(
+        (0.25, 0.6),
+        "Standard deviation of the simulated scanner's blur along each axis, in LR voxels.",
+        minimum=0,
+    )
+    noise: tuple[float, float] = option(
+        (0.0, 0.03), "Standard deviation of its noise, in units of the window.", minimum=0
+    )
+    val_scales: tuple[float, ...] = option(
+        (2.0, 3.0, 4.0), "Factors at which validation measures, those that the network offers.", minimum=1
+    )
+    val_size: int = option(64, "Edge of the block in the middle of each val volume that is measured.", minimum=16)
+
+    def check(self) -> None:
+        """Ranges go from the smaller to the larger number.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        for name in ("scale_range", "blur", "noise"):
+            low, high = getattr(self, name) or (0, 0)
+            if low > high:
+                raise ValueError(f"{name} must be the smaller and the larger number, not [{low:g}, {high:g}].")
+
+
+@dataclass(frozen=True)
+class SeedName:
+    """Where a key of a recipe's original program stands among ours.
+
+    Attributes
+    ----------
+    place : str
+        Such as "train.lr_G".
+    unit : str
+        "" for the same value; "epochs" for a number of epochs, which becomes one of iterations; "milestones" for the
+        epochs between two milestones, of which our key is the list.
+    """
+
+    place: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class SeedNames:
+    """The keys of a recipe's original program, which stand outside all blocks, as on its command line.
+
+    Attributes
+    ----------
+    names : mapping of str to SeedName
+    epoch_size : int
+        Samples of an epoch, unless a key "epoch_size" beside them says otherwise.
+    defaults : mapping of str to object
+        What the original has where the key is left out, of those that decide over others: "epoch", "bs".
+    """
+
+    names: Mapping[str, SeedName]
+    epoch_size: int = 1
+    defaults: Mapping[str, int] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names or name == "epoch_size"
+
+    def translated(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON of our keys, by their places, that the original's mean.
+
+        What is of no sensible type passes as it is, for the check of our key to refuse.
+        """
+        counts = {"epoch_size": self.epoch_size, **self.defaults, **given}
+        found = {}
+        for name, value in given.items():
+            if name == "epoch_size":
+                continue
+            entry = self.names[name]
+            if entry.unit and not all(map(_is_count, (value, counts["epoch_size"], counts["bs"]))):
+                found[entry.place] = value
+                continue
+            if entry.unit == "epochs":
+                value = value * ceil(counts["epoch_size"] / counts["bs"])
+            elif entry.unit == "milestones":
+                epochs = counts["epoch"] if _is_count(counts["epoch"]) else value
+                value = [n * ceil(counts["epoch_size"] / counts["bs"]) for n in range(value, epochs, value)]
+            found[entry.place] = value
+        return found
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+ARSSR_NAMES = SeedNames(
+    {
+        "encoder_name": SeedName("network_G.encoder_name"),
+        "decoder_depth": SeedName("network_G.decoder_depth"),
+        "decoder_width": SeedName("network_G.decoder_width"),
+        "feature_dim": SeedName("network_G.feature_dim"),
+        "hr_data_train": SeedName("datasets.train.dataroot_HR"),
+        "hr_data_val": SeedName("datasets.val.dataroot_HR"),
+        "lr": SeedName("train.lr_G"),
+        "lr_decay_epoch": SeedName("train.lr_steps", "milestones"),
+        "epoch": SeedName("train.niter", "epochs"),
+        "summary_epoch": SeedName("logger.save_checkpoint_freq", "epochs"),
+        "bs": SeedName("datasets.train.batch_size"),
+        "ss": SeedName("train.ss"),
+        "gpu": SeedName("gpu_ids"),
+    },
+    epoch_size=4680,  # 780 scans, six patches of each
+    defaults={"epoch": 2500, "bs": 15},
+)
