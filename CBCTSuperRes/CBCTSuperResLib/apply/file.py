@@ -27,13 +27,14 @@ from ..io.images import allocate
 from ..io.volume import Volume
 from ..io.write import check_output, write_into
 from ..models.folder import default_model
-from .plan import chosen_because, make_plan
+from ..scan.window import Window
+from .plan import DISAGREEMENT, MASK, PREDICTIVE, WARNING_MASK, chosen_because, make_plan
 from .report import facts_of, reading_facts, versions
 
 if TYPE_CHECKING:
     from ..models.model import Model
 
-RESULT, DISAGREEMENT, MASK = "result", "model disagreement", "model disagreement mask"
+RESULT = "result"
 READ, WRITE = 0.04, 0.96  # shares of the progress at which computing and writing begin
 
 
@@ -62,7 +63,8 @@ def apply_to_file(
     output_path : path
         File to write; its extension chooses the format. With `as_dicom` a folder to be made. The report is written
         beside it as `<output>.json`, and what else is asked for as `<output> model disagreement` and `<output> model
-        disagreement mask`.
+        disagreement mask`, or of a model with error bars as `<output> predictive deviation`, `<output> intrinsic
+        deviation`, `<output> parameter deviation` and `<output> warning mask`.
     model : Model, path, name or None
         The model, its file, the name of an installed one; None takes the default for what is asked of the scan.
     progress : callable (fraction, message), optional
@@ -93,10 +95,6 @@ def apply_to_file(
     input_path, output_path, options = Path(input_path), Path(output_path), options or Options()
     paths = {RESULT: output_path}
     beside_of = output_path.with_name(output_path.name + ".nrrd") if as_dicom else output_path
-    if options.disagreement_above is not None and not is_exchange(output_path):
-        paths = {MASK: path_beside(beside_of, MASK), **paths}
-    if options.uncertainty:
-        paths = {DISAGREEMENT: path_beside(beside_of, DISAGREEMENT), **paths}
     folder, report_file = output_path.absolute().parent, report_path(output_path)
     if input_path.is_dir() and folder.is_dir() and folder.samefile(input_path):
         raise OutputError("The output would lie among the input slices.", "Choose another folder.")
@@ -133,9 +131,13 @@ def apply_to_file(
             plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options)
             plan.check_memory()
             plan.check_disk(output_path)
-            types = {RESULT: plan.dtype, DISAGREEMENT: np.dtype(np.float32), MASK: np.dtype(np.uint8)}
+            masks = [WARNING_MASK] if plan.has_error_bars else [MASK] if options.disagreement_above is not None else []
+            masks = [] if is_exchange(output_path) else masks
+            paths = {**{name: path_beside(beside_of, name) for name in (*plan.maps, *masks)}, **paths}
+            types = {RESULT: plan.dtype, **dict.fromkeys(masks, np.dtype(np.uint8))}
             for name, path in paths.items():
-                _check_output(path, plan.grid, types[name], input_path, path == dicom_folder)
+                kind = types.get(name, np.dtype(np.float32))
+                _check_output(path, plan.grid, kind, input_path, path == dicom_folder)
             if as_dicom:
                 from ..io.dicom_write import patient_of, source_of
 
@@ -155,6 +157,8 @@ def apply_to_file(
             memory = {"allocate": outputs[RESULT].allocate}
             if DISAGREEMENT in outputs:
                 memory["allocate_disagreement"] = outputs[DISAGREEMENT].allocate
+            if PREDICTIVE in outputs:
+                memory["allocate_error_bars"] = {name: outputs[name].allocate for name in plan.maps}
             computing = part_of(progress, READ, WRITE)
             result = super_resolve(volume, model, options, computing, cancelled=cancelled, plan=plan, **memory)
             if reason:
@@ -164,9 +168,12 @@ def apply_to_file(
             fresh = dict(zip(announced, scratches, strict=True))
             with stage("writing"), memory_for("writing the result", "Close other programs, or choose an ROI."):
                 part_of(progress, WRITE, 1)(0, "Writing")
-                volumes = {RESULT: result, DISAGREEMENT: result.disagreement}
+                volumes = {RESULT: result, DISAGREEMENT: result.disagreement, **result.error_bars}
                 if MASK in outputs:
                     volumes[MASK] = mask_of(result.disagreement, options.disagreement_above)
+                if WARNING_MASK in outputs:
+                    width = Window(*(model.card.output_window or result.report["window"])).width
+                    volumes[WARNING_MASK] = mask_of(result.error_bars[PREDICTIVE], options.warning_above * width)
                 for name, output in outputs.items():
                     output.write(volumes[name], fresh.get(output.announcement))
             beside = {name: str(path) for name, path in paths.items() if name != RESULT}
@@ -256,7 +263,7 @@ class FileOutput:
 
 
 def mask_of(disagreement: Volume, above: float) -> Volume:
-    """1 where the disagreement is larger than `above` grey values, 0 elsewhere."""
+    """1 where the disagreement, or the deviation, is larger than `above` grey values, 0 elsewhere."""
     return Volume((disagreement.voxels > above).astype(np.uint8), disagreement.grid)
 
 

@@ -19,7 +19,7 @@ from ..acquisition.estimate import EstimatedAcquisition, estimate, finest_spacin
 from ..core.errors import InputError, OptionError, ResourceError
 from ..core.interpolate import REACH as CUBIC_REACH
 from ..core.memory import available_memory, readable
-from ..core.options import CUBIC, Options, Ranges
+from ..core.options import CUBIC, WARNING, Options, Ranges
 from ..core.volume import Grid, scaled_size
 from ..io.checks import check_voxels
 from ..io.volume import Volume
@@ -41,7 +41,10 @@ FUSION_REACH = 12  # voxels of the result on either side that the filters joinin
 BLOCK_MEMORY = 1.5e9
 FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a block: result, sum, excess and their parts
 FLOATS_OF_FUSION = 10  # the same, with three passes and their spectra
-FLOATS_OF_MAP = 3  # besides, where the model's disagreement is measured
+FLOATS_OF_MAP = 3  # besides, where the model's disagreement or its error bars are measured
+DISAGREEMENT, MASK = "model disagreement", "model disagreement mask"
+PREDICTIVE, INTRINSIC, PARAMETER = "predictive deviation", "intrinsic deviation", "parameter deviation"
+WARNING_MASK = "warning mask"
 MOST_FOR_TILES = 1.2e9
 MOST_FOR_BLOCKS = 2.0e9
 BYTES_OF_BLOCKS = 40
@@ -80,7 +83,10 @@ class Plan:
     smooth : float
         Standard deviation, in pixels, of the mild Gaussian before the network.
     output_bytes, map_bytes, memory_bytes : int
-        Size of the result, of the map of disagreement if it is asked for, and of everything at the peak.
+        Size of the result, of the maps beside it, and of everything at the peak.
+    maps : tuple of str
+        What is measured beside the result: nothing, `DISAGREEMENT`, or of a model's own error bars `PREDICTIVE` and
+        what of `INTRINSIC` and `PARAMETER` it can tell.
     seconds : float
         Time to compute.
     seconds_are_measured : bool
@@ -123,6 +129,22 @@ class Plan:
     scanner: EstimatedAcquisition | None = None
     conditions: Conditions | None = None
     back_projection: bool = False
+    maps: tuple[str, ...] = ()
+
+    @property
+    def has_error_bars(self) -> bool:
+        """Whether the maps are the model's own error bars."""
+        return PREDICTIVE in self.maps
+
+    @property
+    def draws(self) -> int:
+        """How many times its stochastic layers are drawn for the error bars."""
+        return self.options.uncertainty if PARAMETER in self.maps else 0
+
+    @property
+    def passes(self) -> int:
+        """How many times the network sees every voxel: for the result, and for the maps."""
+        return _passes(self.options, self.maps)
 
     @property
     def axes(self) -> list[Axis]:
@@ -198,8 +220,7 @@ class Plan:
             for axis, around in enumerate(self.context)
         ]
         seen = _voxels_of_a_pass(self.scan_grid, self.roi, self.scales, self.way, self.edges, context)
-        passes = self.options.ensemble + self.options.uncertainty
-        return replace(self, context=tuple(context), network_voxels=passes * seen, back_projection=True)
+        return replace(self, context=tuple(context), network_voxels=self.passes * seen, back_projection=True)
 
     def within(self, roi: Ranges) -> Plan:
         """The plan for another part of the same scan, with the same window.
@@ -272,7 +293,7 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
             "Choose a sharpness of 100 %.",
         )
     factors = scales(card, options, grid.spacing)
-    way = "blocks" if spec.dimensions == 3 else "planes" if options.planes == "isotropic" else "slices"
+    way = way_of(card, options)
     if way == "planes":
         _check_three_planes(grid, factors)
         if spec.domain == "other":
@@ -300,8 +321,9 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
 
     edges, context = _cut(card, factors, way, bool(options.uncertainty))
     output_bytes = prod(result.size) * result_dtype.itemsize
-    map_bytes = prod(result.size) * 4 if options.uncertainty else 0
-    passes = options.ensemble + options.uncertainty
+    maps = planned_maps(card, options)
+    map_bytes = prod(result.size) * 4 * len(maps)
+    passes = _passes(options, maps)
     working = _working_memory(grid, roi, card, factors, way, context, passes)
     network_voxels = passes * _voxels_of_a_pass(grid, roi, factors, way, edges, context)
     speed = known_speed(card, options.device)
@@ -328,8 +350,47 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         seconds=network_voxels / (speed or guess),
         seconds_are_measured=speed is not None,
         warnings=tuple(_warnings(grid, card, way, factors)),
+        maps=maps,
         conditions=usual_conditions(card),
     )
+
+
+def way_of(card: ModelCard, options: Options) -> str:
+    """ "slices", "planes" or "blocks", see `Plan.way`."""
+    return "blocks" if card.spec.dimensions == 3 else "planes" if options.planes == "isotropic" else "slices"
+
+
+def planned_maps(card: ModelCard, options: Options) -> tuple[str, ...]:
+    """What is measured beside the result; see `Plan.maps`.
+
+    Raises
+    ------
+    OptionError
+        If a threshold is given of what this model does not tell.
+    """
+    spec = card.spec
+    told = {INTRINSIC: "log_variance" in spec.outputs.values(), PARAMETER: spec.stochastic}
+    has_bars = any(told.values()) and way_of(card, options) != "planes"
+    if has_bars and options.disagreement_above is not None:
+        raise OptionError(
+            f"disagreement_above is for models that tell no error bars of their own, and {card.name} does.",
+            "Choose warning_above (--warning-above SHARE), a share of the window.",
+        )
+    if not has_bars and options.warning_above != WARNING:
+        why = "tells none in three planes" if any(told.values()) else "has none"
+        raise OptionError(
+            f"warning_above is for error bars, and the model {card.name} {why}.",
+            "Choose disagreement_above (--disagreement-above GREY), in grey values: its disagreement with itself is "
+            "measured instead.",
+        )
+    if not options.uncertainty:
+        return ()
+    return (PREDICTIVE, *(name for name, is_told in told.items() if is_told)) if has_bars else (DISAGREEMENT,)
+
+
+def _passes(options: Options, maps: Sequence[str]) -> int:
+    """A log-variance comes with the result; draws and turned answers are passes of their own."""
+    return options.ensemble + (options.uncertainty if PARAMETER in maps or DISAGREEMENT in maps else 0)
 
 
 def scales(card: ModelCard, options: Options, spacing: Sequence[float] | None = None) -> tuple[float, float, float]:

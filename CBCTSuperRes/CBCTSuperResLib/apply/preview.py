@@ -14,7 +14,7 @@ import numpy as np
 
 from ..acquisition.estimate import EstimatedAcquisition
 from ..core.interpolate import REACH, cubic
-from ..core.options import Options, Ranges
+from ..core.options import WARNING, Options, Ranges
 from ..core.volume import axes_of
 from ..io.exchange import ExchangeOutput, read_exchange
 from ..io.volume import Volume
@@ -163,7 +163,8 @@ class Canvas:
         self._order = CUT_ACROSS[request.normal] if model.spec.dimensions == 2 else (0, 1, 2)
         self._normal = self._order.index(request.normal)
         self._slice = self._turned(request.slice_of(scan.volume.grid.size))
-        options = replace(request.options, roi=self._slice, planes="axial", uncertainty=0, disagreement_above=None)
+        no_maps = {"uncertainty": 0, "disagreement_above": None, "warning_above": WARNING}
+        options = replace(request.options, roi=self._slice, planes="axial", **no_maps)
         self._volume, self._plan = scan.plan(options, model.card, self._order)
         self._plan.check_memory()
         self._axes = self._plan.axes[::-1]

@@ -39,7 +39,10 @@ outside_domain (share, 0 to 1)
     from, otherwise those brighter than the window.
 certificate ("% of voxels"), only where back-projection was done
     Share of the scan's voxels whose local mean the result misses by more than three deviations of its noise.
-disagreement ("grey values"), only if it was asked for
+error_bars ("grey values"), only if it was asked for, of a model that tells its own
+    Half of the interval that holds the truth in 90 % of the voxels: what 95 % of the voxels do not exceed; see
+    `error_bars`.
+disagreement ("grey values"), only if it was asked for, of any other
     What 95 % of the measured voxels of the second volume do not exceed; see `disagreement`.
 """
 
@@ -203,6 +206,23 @@ def disagreement_figure(facts: dict, window: Window) -> dict:
     return _figure(
         "disagreement", "Model disagreement", text, hint, share > 100 * MUCH, facts["percentile_95"], "grey values"
     )
+
+
+def error_bars_figure(facts: dict, window: Window) -> dict:
+    """The figure for what `error_bars.ErrorBars.summary` tells."""
+    share = 100 * facts["percentile_95"] / window.width
+    text = (
+        f"+- {facts['median']:.3g} grey values in half of the voxels, more than +- {facts['percentile_95']:.3g} "
+        f"({share:.2g} % of the window) in a twentieth; marked: {100 * facts['share_above']:.2g} %"
+    )
+    hint = (
+        f"The result +- this holds the truth in {100 * facts['interval']:.0f} % of the voxels, as calibrated on "
+        f"{facts['calibrated_on']}."
+        if facts["holds"]
+        else " ".join(facts["doubts"])
+    )
+    attention = not facts["holds"] or share > 100 * MUCH * facts["deviations_of_interval"]
+    return _figure("error_bars", "Error bars", text, hint, attention, facts["percentile_95"], "grey values")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import cv2
@@ -27,11 +27,12 @@ from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
 from .consistency import LEAST_NOISE, Consistency
 from .engine import Engine
+from .error_bars import ErrorBars
 from .finish import Finisher
 from .maps import Disagreement, added_noise
-from .plan import SMALLER, Plan, make_plan
+from .plan import DISAGREEMENT, SMALLER, Plan, make_plan
 from .prepare import Preparation, Prepared
-from .quality import agreement_figure, card_of_failure, disagreement_figure, quality_card
+from .quality import agreement_figure, card_of_failure, disagreement_figure, error_bars_figure, quality_card
 from .report import make_report
 from .tiles import Axis, Tile
 from .ways import choose_way
@@ -49,9 +50,12 @@ class Result(Volume):
     ----------
     disagreement : Volume or None
         Where the model disagrees with itself, if that was asked for: float32, in grey values, see `maps`.
+    error_bars : mapping of str to Volume
+        Deviations of a model that tells its own, in their place: float32, in grey values, see `error_bars`.
     """
 
     disagreement: Volume | None = None
+    error_bars: Mapping[str, Volume] = field(default_factory=dict)
 
 
 def super_resolve(
@@ -63,6 +67,7 @@ def super_resolve(
     cancelled: Callable[[], bool] | None = None,
     allocate: Allocate = np.empty,
     allocate_disagreement: Allocate = np.empty,
+    allocate_error_bars: Mapping[str, Allocate] | None = None,
     plan: Plan | None = None,
 ) -> Result:
     """Super-resolve a volume. Nothing is written anywhere.
@@ -79,6 +84,8 @@ def super_resolve(
         Asked again and again; True ends the run with `Cancelled`.
     allocate, allocate_disagreement : callable (shape, dtype), optional
         Give the memory of the result, and of the disagreement, for instance a memory-mapped file.
+    allocate_error_bars : mapping of str to callable, optional
+        The same for each of the error bars, by the names that `Plan.maps` gives.
     plan : Plan, optional
         Made of this volume and model, with its memory checked; it holds the options. Otherwise it is made here.
 
@@ -120,17 +127,24 @@ def super_resolve(
         engine.notes.append("The slices are farther apart than their pixels; each was enlarged without its neighbours.")
     with memory_for(f"the result, {plan.result_text}", SMALLER):
         output = allocate(plan.grid.shape, plan.dtype)
-        spread = allocate_disagreement(plan.grid.shape, np.dtype(np.float32)) if options.uncertainty else None
+        kind, makers = np.dtype(np.float32), {DISAGREEMENT: allocate_disagreement, **(allocate_error_bars or {})}
+        maps = {name: makers.get(name, np.empty)(plan.grid.shape, kind) for name in plan.maps}
     filler = BlankFiller(blanks, volume.voxels.shape)
     preparation = Preparation(volume.voxels, window, filler, plan.smooth, plan.neighbours, plan.slices_are_near)
     sharpness = options.sharpness / 100
     finisher = Finisher(output, axes, window, blanks, output_window, sharpness)
-    disagreement = None
-    if spread is not None:
+    disagreement = bars = None
+    names = ["sr"]
+    if plan.has_error_bars:
+        bars = ErrorBars(maps, plan, way, engine, output_window or window, blanks)
+        names += [] if bars.draws else [name for name, role in model.spec.outputs.items() if role == "log_variance"]
+        plan = replace(plan, warnings=(*plan.warnings, *bars.doubts))
+    elif maps:
         noise = added_noise(volume.voxels, axes, window, blanks)
         shape = volume.voxels.shape
         disagreement = Disagreement(
-            spread, shape, axes, way, engine, options.uncertainty, noise, output_window or window, blanks, sharpness
+            *(maps[DISAGREEMENT], shape, axes, way, engine, options.uncertainty, noise),
+            *(output_window or window, blanks, sharpness),
         )
     keep = _consistency(plan) if plan.back_projection else None
     pieces, tiles = plan.tiles, []
@@ -139,10 +153,10 @@ def super_resolve(
             tiles.append(tile)
             continue
         finisher.write_blank(tile)
-        if disagreement:
-            disagreement.write_blank(tile)
+        for beside in filter(None, (disagreement, bars)):
+            beside.write_blank(tile)
 
-    total = sum(way.runs(tile, axes) for tile in tiles) * (options.ensemble + options.uncertainty)
+    total = sum(way.runs(tile, axes) for tile in tiles) * plan.passes
     engine.after_run = lambda done: progress(0.99 * (done / total), f"Network: {done} of {total}")
     computing = memory_for("computing slices or blocks", "Close other programs, or choose an ROI or planes axial.")
     with computing, _one_opencv_thread(), ThreadPoolExecutor(max_workers=2) as pool:
@@ -153,12 +167,18 @@ def super_resolve(
             prepared: Prepared = upcoming.result()
             upcoming = following and pool.submit(preparation.box, following.read)
             wide, wide_axes = keep.widened(tile, axes) if keep else (tile, axes)
-            enlarged = way.enlarge(engine, prepared.slab, wide, wide_axes)
+            if bars:
+                enlarged, *spread = way.outputs(engine, prepared.slab, wide, wide_axes, names)
+            else:
+                enlarged = way.enlarge(engine, prepared.slab, wide, wide_axes)
             if finishing:
                 finishing.result()
             finishing = pool.submit(_finish, finisher, keep, enlarged, wide, tile, prepared)
             if disagreement:
                 disagreement.measure(tile, prepared, keep.part_of(enlarged, wide, tile) if keep else enlarged)
+            if bars:
+                own = [keep.part_of(part, wide, tile) if keep else part for part in spread]
+                bars.measure(tile, prepared, own[0] if own else None)
         if finishing:
             finishing.result()
     if disagreement:
@@ -183,14 +203,17 @@ def super_resolve(
         if disagreement:
             report["disagreement"] = disagreement.summary(options.disagreement_above)
             report["quality"]["figures"].append(disagreement_figure(report["disagreement"], output_window or window))
+        if bars:
+            report["error_bars"] = bars.summary(options.warning_above)
+            report["quality"]["figures"].append(error_bars_figure(report["error_bars"], output_window or window))
     except Exception as error:  # whatever keeps a result from being judged, the result is there
         report["quality"] = card_of_failure()
         report["warnings"].append(f"The quality of the result could not be measured: {type(error).__name__} {error}.")
     ends = {"looking": looked - start, "computing": computed - looked, "quality": time.perf_counter() - computed}
     report["seconds"] = {name: round(value, 3) for name, value in ends.items()}
     progress(1.0, "Done")
-    beside = None if spread is None else Volume(spread, plan.grid)
-    return Result(output, plan.grid, volume.padding_value, report, beside)
+    beside = {name: Volume(voxels, plan.grid) for name, voxels in maps.items()}
+    return Result(output, plan.grid, volume.padding_value, report, beside.pop(DISAGREEMENT, None), beside)
 
 
 def _consistency(plan: Plan) -> Consistency:

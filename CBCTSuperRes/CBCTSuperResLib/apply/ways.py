@@ -5,6 +5,8 @@ window:
 
 - ``enlarge(engine, unit, tile, axes)``: the network's image of `tile.write`, float32 (k, j, i), from what `tile.read`
   and the neighbours hold;
+- ``outputs(engine, unit, tile, axes, names)``: as `enlarge`, several of the network's outputs at once; not in three
+  planes, which are joined as images;
 - ``runs(tile, axes)``: how often that calls `Engine.run`, for progress.
 """
 
@@ -36,9 +38,14 @@ class SliceBySlice:
         self._neighbours = neighbours
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
+        return self.outputs(engine, unit, tile, axes, ("sr",))[0]
+
+    def outputs(
+        self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis], names: Sequence[str]
+    ) -> list[np.ndarray]:
         local, inside = _seen_from(tile, axes)
         image = unit if self._neighbours else unit[0]
-        return engine.run(image, local[1:], _without(inside, 0))[None]
+        return [found[None] for found in engine.run_outputs(image, local[1:], _without(inside, 0), names)]
 
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
         return 1
@@ -48,7 +55,12 @@ class BlockByBlock:
     """A 3-D network on blocks."""
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
-        return engine.run(unit, *_seen_from(tile, axes))
+        return self.outputs(engine, unit, tile, axes, ("sr",))[0]
+
+    def outputs(
+        self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis], names: Sequence[str]
+    ) -> list[np.ndarray]:
+        return engine.run_outputs(unit, *_seen_from(tile, axes), names)
 
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
         return 1

@@ -12,7 +12,7 @@ from ..apply.plan import chosen_because, make_plan
 from ..apply.speed import record_speed
 from ..core.errors import OptionError
 from ..core.memory import available_memory, readable
-from ..core.options import BACK_PROJECTION, CUBIC, ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, Options
+from ..core.options import BACK_PROJECTION, CUBIC, ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, WARNING, Options
 from ..core.progress import duration_text
 from ..io.volume import Volume
 from ..models.card import read_card
@@ -120,8 +120,17 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
         const=USUAL_PASSES,
         default=0,
         metavar="N",
-        help=f"also measure, by N more passes ({USUAL_PASSES} if no number is given), where the model disagrees with "
-        'itself; written beside the output as "... model disagreement"',
+        help="also measure how sure the result is: the error bars of a model that tells its own (of N draws, "
+        f"{USUAL_PASSES} if no number is given, where it draws), or by N more passes where the model disagrees with "
+        "itself; written beside the output",
+    )
+    how.add_argument(
+        "--warning-above",
+        type=float,
+        default=WARNING,
+        metavar="SHARE",
+        help="predictive deviation, as a share of the window, above which the warning mask of a model with error bars "
+        f"marks voxels (default: {WARNING})",
     )
     how.add_argument(
         "--disagreement-above",

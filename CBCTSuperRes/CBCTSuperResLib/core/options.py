@@ -14,6 +14,7 @@ PLANES = ("axial", "isotropic")
 BACK_PROJECTION = ("auto", "on", "off")
 ENSEMBLES = (1, 2, 4, 8)
 USUAL_PASSES, MOST_PASSES = 4, 32
+WARNING = 0.19  # of the window
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 """What every format of volumes holds."""
@@ -56,10 +57,14 @@ class Options:
         Results over so many flips and rotations of each slice (flips of each block) that are averaged, one of
         `ENSEMBLES`; the network runs so many times.
     uncertainty : int
-        Further passes, flipped or rotated and with a little noise, whose standard deviation is given as a second volume
-        named "model disagreement"; 0 for none, otherwise 2 to `MOST_PASSES`. See `disagreement`.
+        0 for none, otherwise 2 to `MOST_PASSES`. A model with error bars gives them as further volumes, and draws its
+        dropout so many times; see `error_bars`. Of any other, and in three planes, so many further passes, flipped or
+        rotated and with a little noise, give their standard deviation as a volume "model disagreement"; see `maps`.
     disagreement_above : float or None
         Disagreement, in grey values, from which on voxels are marked in a mask; None for no mask.
+    warning_above : float
+        Predictive deviation, as a share of the window, from which on voxels are marked in the warning mask of a model
+        with error bars; see `error_bars`.
     scanner_blur : float, three of them, or None
         Blur of the scanner, full width at half maximum in mm, for all axes or along (i, j, k); None estimates it from
         the scan. Models that want to know are told, and the result is judged by it.
@@ -84,6 +89,7 @@ class Options:
     ensemble: int = 1
     uncertainty: int = 0
     disagreement_above: float | None = None
+    warning_above: float = WARNING
     scanner_blur: float | tuple[float, float, float] | None = None
     sharpness: float = 100.0
     back_projection: str = "auto"
@@ -147,6 +153,13 @@ class Options:
             raise OptionError(
                 f"uncertainty is {self.uncertainty} passes.", f"Choose 2 to {MOST_PASSES} passes, or 0 for none."
             )
+        if not 0 < self.warning_above <= 1:
+            raise OptionError(
+                f"warning_above is {self.warning_above}.",
+                f"Choose a share of the window above 0 and up to 1, such as {WARNING}.",
+            )
+        if self.warning_above != WARNING and not self.uncertainty:
+            raise OptionError("There is a threshold for the warning mask, but no passes.", "Set uncertainty, to 4 say.")
         if self.disagreement_above is None:
             return
         if not self.disagreement_above > 0:

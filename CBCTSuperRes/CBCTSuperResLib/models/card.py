@@ -25,6 +25,7 @@ from .header import (
     read_header,
     weights_digest,
 )
+from .intervals import Intervals
 
 CARD_KEY = "cbct_superres_card"
 CARD_HASH_KEY = "cbct_superres_card_sha256"
@@ -59,6 +60,9 @@ class ModelCard:
         What it was trained on and how; free, JSON.
     results : list of dict
         Measured results; each names the data, the measure, the model's value and that of cubic interpolation.
+    intervals : dict
+        How the model's error bars become intervals that hold, and for which scans, see `models.intervals`; empty if it
+        has none or they were never calibrated.
     created_with : str
         Program and version that wrote the file.
     self_check : dict
@@ -82,6 +86,7 @@ class ModelCard:
     training: dict = field(default_factory=dict)
     results: list[dict] = field(default_factory=list)
     limits: str = ""
+    intervals: dict = field(default_factory=dict)
     created_with: str = ""
     self_check: dict = field(default_factory=dict)
     weights_sha256: str = ""
@@ -244,6 +249,13 @@ class ModelCard:
             return "smooth is not a number of pixels from 0 to 5"
         if not isinstance(self.training, dict) or not isinstance(self.self_check, dict):
             return "training and self_check must be tables"
+        if not isinstance(self.intervals, dict):
+            return "intervals is not a table"
+        if self.intervals:
+            try:
+                Intervals.from_json(self.intervals)
+            except ValueError as error:
+                return str(error)
         if not isinstance(self.results, list) or not all(isinstance(result, dict) for result in self.results):
             return "results is not a list of tables"
         return ""

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..apply.file import DISAGREEMENT, path_beside
-from ..apply.plan import result_name
+from ..apply.file import path_beside
+from ..apply.plan import DISAGREEMENT, planned_maps, result_name
 from ..core.errors import Cancelled, ResourceError, SuperResError, explained
 from ..core.options import Options
 from ..io.exchange import read_exchange, remove_pieces, write_slabs
 from ..jobs.job import WorkerError
 from ..models.card import ModelCard
 from .nodes import (
-    DISAGREEMENT_ROLE,
+    MAP_ROLES,
     RESULT_ROLE,
     copySlabs,
     createOutputNode,
@@ -253,9 +253,11 @@ class SuperResJob(VolumeJob):
     ----------
     report : dict or None
         What was done, see `apply_to_file`.
-    disagreementVolume : vtkMRMLScalarVolumeNode or None
-        "<output> model disagreement", if it was asked for; referenced by the output. The one that the output already
-        has is used again. Its display shows what is above the threshold that was given, or the uppermost twentieth.
+    mapVolumes : dict of str to vtkMRMLScalarVolumeNode
+        What was measured beside the result, by its name, if it was asked for: "<output> model disagreement", or the
+        model's error bars, "<output> predictive deviation" and its parts; referenced by the output. Those that the
+        output already has are used again. Their display shows what is above the threshold that was given, or the
+        uppermost twentieth.
     """
 
     def __init__(
@@ -268,12 +270,18 @@ class SuperResJob(VolumeJob):
         folder: Path,
     ) -> None:
         self._name = result_name(inputVolume.GetName(), card, options)
-        self.disagreementVolume: slicer.vtkMRMLScalarVolumeNode | None = None
+        self.mapVolumes: dict[str, slicer.vtkMRMLScalarVolumeNode] = {}
+        self._maps = planned_maps(card, options)
         task = {"kind": "apply", "model": str(card.path.absolute()), "options": options.to_json()}
         super().__init__({"input": inputVolume}, outputVolume, task, worker, folder)
-        if options.uncertainty:
-            self._results.append(path_beside(self._results[0], DISAGREEMENT))
-            self._files.append(self._results[-1])
+        beside = [path_beside(self._results[0], name) for name in self._maps]
+        self._results += beside
+        self._files += beside
+
+    @property
+    def disagreementVolume(self) -> slicer.vtkMRMLScalarVolumeNode | None:
+        """ "<output> model disagreement", if it was measured."""
+        return self.mapVolumes.get(DISAGREEMENT)
 
     def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:
         (scan,), run = self._sources, self.report["super_resolution"]
@@ -282,28 +290,39 @@ class SuperResJob(VolumeJob):
             "modelSha256": run["model_sha256"],
             "version": self.report["versions"]["CBCTSuperResLib"],
         }
-        hasDisagreement = len(images) > 1
-        if hasDisagreement:
-            high, above = run["disagreement"]["percentile_95"], run["disagreement"]["above"]
         output = self.outputVolume = self._taken(self.outputVolume, self._name, *images[0])
         for side, node in (("input", scan), ("output", output)):
             self.report[side] = _ofNode(self.report.get(side, {}), node)
         self.report.pop("beside", None)
-        if hasDisagreement:
-            name = f"{output.GetName()} {DISAGREEMENT}"
-            node = self._taken(output.GetNodeReference(DISAGREEMENT_ROLE), name, *images[1])
-            self.report["beside"] = {DISAGREEMENT: node.GetName()}
+        found = {}
+        for name, image in zip(self._maps, images[1:], strict=True):
+            found[name] = self._taken(output.GetNodeReference(MAP_ROLES[name]), f"{output.GetName()} {name}", *image)
+        if found:
+            self.report["beside"] = {name: node.GetName() for name, node in found.items()}
         recordProvenance(scan, output, {**facts, "report": json.dumps(self.report, ensure_ascii=False, default=str)})
-        if not hasDisagreement:
-            return
-        output.SetNodeReferenceID(DISAGREEMENT_ROLE, node.GetID())
-        recordProvenance(scan, node, {"disagreement": json.dumps(run["disagreement"])})
+        for name, role in MAP_ROLES.items() if found else ():
+            if name in found:
+                output.SetNodeReferenceID(role, found[name].GetID())
+            else:  # of an earlier run; what it says is not of this result
+                output.RemoveNodeReferenceIDs(role)
+        for name, node in found.items():
+            self._showAsMarks(name, node, run)
+        self.mapVolumes = found
+
+    def _showAsMarks(self, name: str, node: slicer.vtkMRMLScalarVolumeNode, run: dict) -> None:
+        """Let a map show, laid over the result, what is above its threshold."""
+        output, display = self.outputVolume, node.GetScalarVolumeDisplayNode()
+        if name == DISAGREEMENT:
+            recordProvenance(self._sources[0], node, {"disagreement": json.dumps(run["disagreement"])})
+            high, above = run["disagreement"]["percentile_95"], run["disagreement"]["above"]
+        else:
+            recordProvenance(self._sources[0], node, {"errorBars": json.dumps(run["error_bars"])})
+            bars = run["error_bars"]
+            high, above = bars["percentile_95"] / bars["deviations_of_interval"], bars["warning_above"]
         node.SetNodeReferenceID(RESULT_ROLE, output.GetID())
-        display = node.GetScalarVolumeDisplayNode()
-        display.SetWindowLevelMinMax(0.0, max(2 * high, 1e-3))
+        display.SetWindowLevelMinMax(0.0, max(2 * high, above or 0.0, 1e-3))
         display.SetLowerThreshold(high if above is None else above)
         display.SetApplyThreshold(True)
-        self.disagreementVolume = node
 
 
 def _ofNode(facts: dict, node: slicer.vtkMRMLScalarVolumeNode) -> dict:

@@ -101,8 +101,9 @@ class SuperResLogic:
             Only this part is computed.
         **options
             window, blank, smooth, planes, scale, output_spacing, dtype, device, precision, tile, ensemble, uncertainty,
-            disagreement_above, scanner_blur, sharpness, back_projection: see `Options`. With `uncertainty` comes a
-            second volume, "<output> model disagreement".
+            disagreement_above, warning_above, scanner_blur, sharpness, back_projection: see `Options`. With
+            `uncertainty` come further volumes: "<output> predictive deviation" and its parts of a model with error
+            bars, "<output> model disagreement" of any other.
         """
         return self._job(partial(Job, keep_files=True), inputVolume, outputVolume, model=model, roi=roi, **options)
 

@@ -19,6 +19,12 @@ from ..io.volume import Volume
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 INPUT_ROLE, RESULT_ROLE = "CBCTSuperRes.input", "CBCTSuperRes.result"
 DISAGREEMENT_ROLE = "CBCTSuperRes.disagreement"
+MAP_ROLES = {  # of what was measured beside a result, by its name: how the result refers to it
+    "predictive deviation": "CBCTSuperRes.predictiveDeviation",
+    "intrinsic deviation": "CBCTSuperRes.intrinsicDeviation",
+    "parameter deviation": "CBCTSuperRes.parameterDeviation",
+    "model disagreement": DISAGREEMENT_ROLE,
+}
 ATTRIBUTES = "CBCTSuperRes."
 ROI_TOLERANCE = 1e-3  # voxels; control points are kept in single precision
 STORED_AS = {np.dtype(np.float16): np.dtype(np.float32), np.dtype(bool): np.dtype(np.uint8)}  # MRML lacks these
@@ -128,6 +134,16 @@ def inputOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarV
 def disagreementOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode | None:
     """Where the model disagreed with itself about a result; None if that was not asked for."""
     return outputNode.GetNodeReference(DISAGREEMENT_ROLE)
+
+
+def deviationOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """How far from the truth the model expects a result to be: its predictive deviation; None if it did not tell."""
+    return outputNode.GetNodeReference(MAP_ROLES["predictive deviation"])
+
+
+def marksOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """What marks the doubtful places of a result: its deviation, or the model's disagreement, or None."""
+    return deviationOf(outputNode) or disagreementOf(outputNode)
 
 
 def reportOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> dict | None:

@@ -17,7 +17,7 @@ from slicer.util import VTKObservationMixin
 
 from ..apply.preview_request import PreviewRequest
 from ..core.errors import SuperResError
-from ..core.options import Options
+from ..core.options import WARNING, Options
 from ..io.volume import Volume
 from ..jobs.preview import PreviewSession
 from .nodes import placeBeside, updateNode
@@ -379,7 +379,7 @@ def _wanted(subject: Subject) -> Wanted:
     """
     inputNode = subject.inputNode
     # A slice of three joined planes takes as long as many slices, and so does the disagreement.
-    options = replace(subject.options, planes="axial", uncertainty=0, disagreement_above=None)
+    options = replace(subject.options, planes="axial", uncertainty=0, disagreement_above=None, warning_above=WARNING)
     crosshair = crosshairPosition(inputNode.GetScene())
     seen = sliceInView(subject.sliceNode, inputNode, crosshair, options.roi)
     request = PreviewRequest(str(subject.model), options, seen.normal, seen.visible, seen.focus)

@@ -1,0 +1,163 @@
+"""Error bars: how far from the truth a model expects its result to be, voxel by voxel, in grey values.
+
+Two things are told apart (Kendall and Gal, NIPS 2017; Tanno et al., 2017). What the scan cannot tell is the network's
+own log-variance: "intrinsic". What the weights do not know shows in draws of its dropout (Gal and Ghahramani, 2016):
+the variance of their images is "parameter". Their variances add to the "predictive" one. Over T draws, with images mu_t
+and log-variances s_t,
+
+    intrinsic = mean exp(s_t),  parameter = sum (mu_t - mean mu)^2 / (T - 1),  predictive = intrinsic + parameter.
+
+All are given as standard deviations. What calibration found of the model (see `models.intervals`) multiplies all three,
+so that result +- 1.645 predictive deviations holds the truth in 90 % of the voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..models.intervals import GAUSSIAN, SHARE, Intervals
+from ..scan.blank_region import BlankRegion
+from ..scan.window import Window
+from .engine import Engine
+from .plan import INTRINSIC, PARAMETER, PREDICTIVE, Plan
+from .prepare import Prepared
+from .tiles import Tile
+from .ways import Way
+
+SAMPLE = 200_000
+
+
+class ErrorBars:
+    """Measures the error bars of one piece after the other.
+
+    Parameters
+    ----------
+    outputs : mapping of str to ndarray of float32, shape (k, j, i)
+        Where the deviations go, on the grid of the result, by the names that `Plan.maps` gives.
+    plan : Plan
+        With the scan's facts.
+    way, engine
+        As for the result.
+    window : Window
+        Of the result.
+    blanks : BlankRegion
+    """
+
+    def __init__(
+        self,
+        outputs: Mapping[str, np.ndarray],
+        plan: Plan,
+        way: Way,
+        engine: Engine,
+        window: Window,
+        blanks: BlankRegion,
+    ) -> None:
+        self._outputs, self._axes, self._way, self._engine = outputs, plan.axes, way, engine
+        self._window, self._blanks = window, blanks
+        self.draws = plan.draws
+        self.intervals, self.factor = calibrated(plan)
+        self.doubts = doubts_of(plan)
+        self._names = ["sr", *(name for name, role in engine.spec.outputs.items() if role == "log_variance")][:2]
+
+    def measure(self, tile: Tile, prepared: Prepared, log_variance: np.ndarray | None) -> None:
+        """Write the deviations of one piece.
+
+        Parameters
+        ----------
+        tile : Tile
+        prepared : Prepared
+            What the network saw for the result.
+        log_variance : ndarray of float32 or None
+            What it told of `tile.write` when it made the result; None if it draws anew instead, or has none.
+        """
+        variances = self._of_draws(tile, prepared) if self.draws else {INTRINSIC: np.exp(log_variance)}
+        variances[PREDICTIVE] = sum(variances.values())
+        scale = np.float32(self.factor * self._window.width)
+        blank = self._blank(tile)
+        for name, output in self._outputs.items():
+            deviation = np.sqrt(variances[name], dtype=np.float32) * scale
+            output[tile.write] = deviation if blank is None else np.where(blank, 0, deviation)
+
+    def write_blank(self, tile: Tile) -> None:
+        """Nothing was measured there, so there is nothing to be sure of."""
+        for output in self._outputs.values():
+            output[tile.write] = 0
+
+    def summary(self, warning_above: float) -> dict:
+        """The figures of the whole, from a sample of its voxels; ready for JSON.
+
+        Parameters
+        ----------
+        warning_above : float
+            Predictive deviation, as a share of the window, from which on voxels are marked.
+        """
+        output = self._outputs[PREDICTIVE]
+        step = max(1, round(output.size / SAMPLE) | 1)
+        sample = output.reshape(-1)[::step]
+        sample = sample[sample > 0] if (sample > 0).any() else sample
+        median, high = (float(f"{GAUSSIAN * value:.4g}") for value in np.percentile(sample, (50, 95)))
+        above = warning_above * self._window.width
+        return {
+            "maps": list(self._outputs),
+            "draws": self.draws,
+            "interval": SHARE,
+            "deviations_of_interval": GAUSSIAN,
+            "factor": round(self.factor, 4),
+            "calibrated_on": self.intervals.made_on if self.intervals else None,
+            "holds": not self.doubts,
+            "doubts": list(self.doubts),
+            "median": median,
+            "percentile_95": high,
+            "warning_above": float(f"{above:.6g}"),
+            "share_above": round(float(np.mean(sample > above)), 6),
+        }
+
+    def _of_draws(self, tile: Tile, prepared: Prepared) -> dict[str, np.ndarray]:
+        mean = squares = told = np.float32(0)
+        for draw in range(self.draws):
+            with self._engine.one_pass(draw=draw):
+                image, *spread = self._way.outputs(self._engine, prepared.slab, tile, self._axes, self._names)
+            distance = image - mean  # Welford's running mean and sum of squares
+            mean = mean + distance / np.float32(draw + 1)
+            squares = squares + distance * (image - mean)
+            if spread:
+                told = told + np.exp(spread[0])
+        found = {PARAMETER: squares / np.float32(self.draws - 1)}
+        return {INTRINSIC: told / np.float32(self.draws), **found} if len(self._names) > 1 else found
+
+    def _blank(self, tile: Tile) -> np.ndarray | None:
+        """Which voxels of the tile's output nothing was measured in; None if that is none."""
+        slices, *in_plane = (axis.positions(part) for axis, part in zip(self._axes, tile.write, strict=True))
+        masks = [self._blanks.fine_mask(float(k), *in_plane) for k in slices]
+        if all(mask is None for mask in masks):
+            return None
+        size = tuple(len(p) for p in in_plane)
+        return np.stack([np.zeros(size, bool) if mask is None else mask for mask in masks])
+
+
+def calibrated(plan: Plan) -> tuple[Intervals | None, float]:
+    """What the model's card tells of its intervals, and what this scan's deviations are multiplied with."""
+    if not plan.card.intervals:
+        return None, 1.0
+    intervals, told = Intervals.from_json(plan.card.intervals), plan.conditions
+    return intervals, intervals.factor(float(np.mean(told.blur[1:])), told.noise)
+
+
+def doubts_of(plan: Plan) -> tuple[str, ...]:
+    """Sentences on why the error bars of a run need not hold; empty if they do, as far as is known."""
+    if not plan.card.intervals:
+        return (
+            f"The error bars of {plan.card.name} were never compared with errors: cbct-superres models calibrate "
+            f"{plan.card.name} --intervals does that.",
+        )
+    found, conditions = [], plan.conditions
+    outside = Intervals.from_json(plan.card.intervals).doubt(float(np.mean(conditions.blur[1:])), conditions.noise)
+    if outside:
+        found.append(f"The error bars do not hold: {outside}.")
+    if plan.options.sharpness < 100:
+        found.append("The error bars are those of a sharpness of 100 %; they do not hold for less.")
+    if plan.options.smooth is not None and plan.options.smooth != plan.card.smooth:
+        found.append("The error bars do not hold: another smoothing than the model's was chosen.")
+    return tuple(found)

@@ -1,0 +1,208 @@
+"""Error bars: the network's own deviations in grey values, calibrated, and only where they mean something."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from CBCTSuperResLib import Options, Volume, super_resolve
+from CBCTSuperResLib.acquisition.phantom import cylinder
+from CBCTSuperResLib.apply.engine import Engine
+from CBCTSuperResLib.apply.file import apply_to_file
+from CBCTSuperResLib.apply.plan import make_plan
+from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
+from CBCTSuperResLib.cli import make_parser
+from CBCTSuperResLib.cli.apply import options_from_arguments, result_text
+from CBCTSuperResLib.core.errors import ModelError, OptionError
+from CBCTSuperResLib.models.card import ModelCard
+from CBCTSuperResLib.models.intervals import GAUSSIAN, Intervals
+from CBCTSuperResLib.networks import build_network
+from helpers import make_grid
+from stub_networks import CubicTwice, stub_model
+
+OPTIONS = Options(
+    window=(0.0, 1000.0), device="cpu", dtype="float32", blank="none", uncertainty=4, back_projection="off"
+)
+PREDICTIVE, INTRINSIC, PARAMETER = "predictive deviation", "intrinsic deviation", "parameter deviation"
+KNOTS = {"blur": (0.3, 0.6), "noise": (0.0, 0.04), "quantiles": ((2.0, 3.0), (4.0, 5.0)), "made_on": "drawn scans"}
+
+
+class Knowing(CubicTwice):
+    """Cubic enlargement that claims a deviation of 1 % of the window and a tenth of the image."""
+
+    def describe(self):
+        outputs = {"sr": "image", "spread": "log_variance"}
+        return replace(super().describe(), network="knowing", outputs=outputs)
+
+    def decode(self, features, positions=None):
+        image = super().decode(features)["sr"]
+        return {"sr": image, "spread": 2 * torch.log(0.01 + 0.1 * image.abs())}
+
+
+def drawing(**options):
+    """A network of random weights with dropout, and perhaps a log-variance."""
+    torch.manual_seed(0)
+    network = build_network("perceptual2d", **{"nf": 6, "nb": 2, "dropout": 0.4, "log_variance": True, **options})
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.reset_parameters()
+    return stub_model(network.eval())
+
+
+def scan(shape=(3, 40, 36), noise=20.0, dtype="float32") -> Volume:
+    random = np.random.default_rng(0)
+    voxels = 500 + 300 * np.sin(np.arange(shape[-1]) / 4) + random.normal(0, noise, shape)
+    return Volume(voxels.astype(dtype), make_grid(shape[::-1], (0.25, 0.25, 0.25)))
+
+
+def test_a_models_own_deviation_comes_in_grey_values_and_costs_no_pass():
+    volume, model = scan(), stub_model(Knowing())
+    result = super_resolve(volume, model, OPTIONS)
+    assert set(result.error_bars) == {PREDICTIVE, INTRINSIC} and result.disagreement is None
+    image = super_resolve(volume, model, replace(OPTIONS, uncertainty=0)).voxels
+    assert np.array_equal(result.voxels, image)
+    found = result.error_bars[PREDICTIVE]
+    inner = (slice(None), slice(4, -4), slice(4, -4))  # at the borders enlarging is padded otherwise
+    within = (image > 10) & (image < 990)
+    expected = 1000 * (0.01 + 0.1 * image / 1000)
+    assert np.allclose(found.voxels[inner][within[inner]], expected[inner][within[inner]], rtol=1e-4)
+    assert np.array_equal(found.voxels, result.error_bars[INTRINSIC].voxels)
+    assert found.grid == result.grid and found.voxels.dtype == np.float32
+    plans = [make_plan(volume.grid, volume.voxels.dtype, model.card, replace(OPTIONS, uncertainty=n)) for n in (0, 4)]
+    assert plans[0].network_voxels == plans[1].network_voxels
+    assert plans[1].map_bytes == 2 * found.voxels.nbytes
+
+
+def test_draws_and_log_variance_add_to_the_predictive_deviation():
+    volume, model = scan(), drawing()
+    result = super_resolve(volume, model, replace(OPTIONS, smooth=0.0))
+    bars = {name: volume.voxels / 1000 for name, volume in result.error_bars.items()}
+    assert list(bars) == [PREDICTIVE, INTRINSIC, PARAMETER]
+    np.testing.assert_allclose(bars[PREDICTIVE] ** 2, bars[INTRINSIC] ** 2 + bars[PARAMETER] ** 2, rtol=1e-4)
+    engine, draws = Engine(model.network, model.spec, "cpu"), []
+    axes = [Axis(n, 0, n, 2 * n) for n in volume.voxels.shape[1:]]
+    (whole,) = plan_tiles(axes, None, 0)
+    picture = np.clip(volume.voxels[1] / 1000, 0, 1)
+    for number in range(4):
+        with engine.one_pass(draw=number):
+            draws.append(engine.run_outputs(picture, axes, whole, ["sr", "log_variance"]))
+    images, spreads = (np.stack(found) for found in zip(*draws, strict=True))
+    np.testing.assert_allclose(bars[PARAMETER][1], images.std(axis=0, ddof=1), atol=2e-6)
+    np.testing.assert_allclose(bars[INTRINSIC][1], np.sqrt(np.exp(spreads).mean(axis=0)), rtol=1e-4)
+    alone = super_resolve(volume, model, replace(OPTIONS, smooth=0.0, uncertainty=0))
+    assert np.array_equal(alone.voxels, result.voxels)  # the result itself is drawn without dropout
+
+
+def test_dropout_alone_gives_the_parameter_deviation_alone():
+    result = super_resolve(scan(), drawing(log_variance=False), OPTIONS)
+    assert set(result.error_bars) == {PREDICTIVE, PARAMETER}
+    assert np.array_equal(result.error_bars[PREDICTIVE].voxels, result.error_bars[PARAMETER].voxels)
+    assert result.error_bars[PREDICTIVE].voxels.mean() > 1
+
+
+def test_tiles_change_nothing_and_blank_voxels_have_no_error_bars():
+    volume = scan((2, 60, 60), dtype="uint16")
+    mask = np.broadcast_to(cylinder(volume.voxels.shape), volume.voxels.shape)
+    volume = Volume(np.where(mask, volume.voxels, 0).astype(np.uint16), volume.grid)
+    options = replace(OPTIONS, blank="auto", dtype=None)
+    whole, cut = (super_resolve(volume, drawing(), replace(options, tile=tile)).error_bars for tile in (0, 16))
+    for name, found in whole.items():
+        assert np.abs(cut[name].voxels - found.voxels).max() <= 2e-2
+        assert not found.voxels[:, :4, :4].any() and found.voxels[:, 40:80, 40:80].all()
+
+
+def test_calibrated_deviations_are_multiplied_by_what_was_found_for_such_scans():
+    volume = scan()
+    plain, calibrated = (
+        super_resolve(volume, stub_model(Knowing(), intervals=intervals), OPTIONS)
+        for intervals in ({}, {**KNOTS, "quantiles": ((2 * GAUSSIAN,) * 2,) * 2})
+    )
+    ratio = calibrated.error_bars[PREDICTIVE].voxels / plain.error_bars[PREDICTIVE].voxels
+    assert np.allclose(ratio, 2, rtol=1e-5)
+    assert "never compared" in plain.report["warnings"][-1] and not plain.report["error_bars"]["holds"]
+    facts = calibrated.report["error_bars"]
+    assert facts["factor"] == 2 and facts["calibrated_on"] == "drawn scans"
+    figure = next(f for f in calibrated.report["quality"]["figures"] if f["key"] == "error_bars")
+    assert figure["value"] == facts["percentile_95"] > facts["median"] > 0 and "+-" in figure["text"]
+
+
+def test_quantiles_are_interpolated_between_scans_and_doubted_beyond_them():
+    intervals = Intervals.from_json(KNOTS)
+    assert [intervals.factor(*at) * GAUSSIAN for at in ((0.3, 0), (0.45, 0.02), (0.6, 0.04), (2, 1))] == [2, 3.5, 5, 5]
+    assert intervals.doubt(0.45, 0.02) == intervals.doubt(0.25, 0.042) == ""
+    assert "blur is 0.9 voxels" in intervals.doubt(0.9, 0.02) and "0.3 voxels to 0.6" in intervals.doubt(0.9, 0.02)
+    assert "noise is 6.00% of the window" in intervals.doubt(0.5, 0.06)
+    assert Intervals.from_json(intervals.to_json()) == intervals
+
+
+def test_outside_the_calibrated_scans_a_run_says_that_the_bars_do_not_hold():
+    model = stub_model(Knowing(), intervals={**KNOTS, "noise": (0.2, 0.3)})
+    report = super_resolve(scan(), model, OPTIONS).report
+    assert any("do not hold: the scan's noise" in text for text in report["warnings"])
+    assert report["error_bars"]["holds"] is False and report["error_bars"]["doubts"]
+    milder = super_resolve(scan(), stub_model(Knowing(), intervals=KNOTS), replace(OPTIONS, sharpness=50)).report
+    assert any("sharpness" in text for text in milder["error_bars"]["doubts"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"blur": (0.6, 0.3)},
+        {"quantiles": ((1.0,), (2.0,))},
+        {"quantiles": ((1.0, float("nan")), (2.0, 3.0))},
+        {"noise": ()},
+        {"noise": "none"},
+    ],
+)
+def test_a_card_with_broken_intervals_is_refused(wrong):
+    with pytest.raises(ModelError, match="intervals"):
+        ModelCard("m", CubicTwice().describe(), intervals={**KNOTS, **wrong})
+    assert ModelCard("m", CubicTwice().describe(), intervals=KNOTS).to_json()["intervals"] == KNOTS
+
+
+def test_a_model_that_tells_nothing_shows_its_disagreement_and_says_so_where_a_mask_is_asked_for():
+    volume, model = scan(), stub_model(CubicTwice())
+    assert super_resolve(volume, model, OPTIONS).disagreement is not None
+    with pytest.raises(OptionError, match="has none.*disagreement_above"):
+        super_resolve(volume, model, replace(OPTIONS, warning_above=0.1))
+    with pytest.raises(OptionError, match="warning_above"):
+        super_resolve(volume, drawing(), replace(OPTIONS, disagreement_above=10.0))
+
+
+def test_in_three_planes_nothing_is_told_and_the_disagreement_is_measured():
+    model = stub_model(Knowing())
+    result = super_resolve(scan((9, 20, 18)), model, replace(OPTIONS, planes="isotropic"))
+    assert result.disagreement is not None and not result.error_bars
+    with pytest.raises(OptionError, match="in three planes"):
+        make_plan(scan().grid, np.dtype("f4"), model.card, replace(OPTIONS, planes="isotropic", warning_above=0.1))
+
+
+def test_files_lie_beside_the_result_with_a_mask_above_the_threshold(tmp_path):
+    volume = scan(dtype="int16")
+    volume.write(tmp_path / "scan.nrrd")
+    options = replace(OPTIONS, dtype=None, warning_above=0.05)
+    report = apply_to_file(tmp_path / "scan.nrrd", tmp_path / "out.nii.gz", stub_model(Knowing()), options)
+    names = [PREDICTIVE, INTRINSIC, "warning mask"]
+    assert sorted(p.name for p in tmp_path.glob("out *")) == sorted(f"out {name}.nii.gz" for name in names)
+    assert set(report["beside"]) == set(names)
+    predictive, mask = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"out {name}.nii.gz"))) for name in names[::2]
+    )
+    assert mask.dtype == np.uint8 and np.array_equal(mask, predictive > 50) and 0 < mask.mean() < 1
+    facts = json.loads((tmp_path / "out.nii.gz.json").read_text())["super_resolution"]["error_bars"]
+    assert facts["warning_above"] == 50 and facts["share_above"] == pytest.approx(mask.mean(), abs=0.02)
+    text = result_text(report, "out.nii.gz")
+    assert "Error bars: +-" in text and "Warning mask in" in text
+
+
+def test_the_command_takes_the_threshold():
+    parse = lambda *words: options_from_arguments(make_parser().parse_args(["apply", "a", "b", *words]))  # noqa: E731
+    assert parse("--uncertainty").warning_above == 0.19
+    assert parse("--uncertainty", "--warning-above", "0.1").warning_above == 0.1
+    for words in (("--warning-above", "0.1"), ("--uncertainty", "--warning-above", "0")):
+        with pytest.raises(OptionError):
+            parse(*words)
