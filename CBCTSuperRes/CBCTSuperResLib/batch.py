@@ -27,7 +27,12 @@ if __name__ == "__main__":  # run as a file: the library is found by its folder,
     library = Path(__file__).resolve().parent
     sys.path[:] = [str(library.parent), *(p for p in sys.path if Path(p).resolve() != library)]
 
-from CBCTSuperResLib.cli.apply import add_apply_arguments, options_from_arguments
+from CBCTSuperResLib.cli.apply import (
+    add_apply_arguments,
+    add_dicom_arguments,
+    dicom_from_arguments,
+    options_from_arguments,
+)
 from CBCTSuperResLib.cli.terminal import with_triples
 from CBCTSuperResLib.core.errors import Cancelled, OptionError, SuperResError, printable
 from CBCTSuperResLib.core.options import Options
@@ -78,10 +83,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="files, DICOM or picture folders, folders of scans, or patterns; may be given many times",
     )
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--output", nargs="+", action="extend", metavar="FILE", help="one file for each scan, in order")
+    target.add_argument(
+        "--output", nargs="+", action="extend", metavar="FILE", help="one file (DICOM: folder) a scan, in order"
+    )
     target.add_argument("--output-folder", type=Path, metavar="FOLDER", help="results are named after the scans")
     parser.add_argument("--skip-existing", action="store_true", help="skip scans whose result is there and up to date")
     add_apply_arguments(parser)
+    add_dicom_arguments(parser)
     return parser
 
 
@@ -106,7 +114,7 @@ def plan(parsed: argparse.Namespace, options: Options, card: ModelCard | None) -
     InputError, OptionError, OutputError
         If nothing is found, two scans would become the same file, or their folder cannot be made.
     """
-    sources = []
+    dicom, sources = dicom_from_arguments(parsed), []
     for text in parsed.input:
         scans, left_out = find_scans(text)
         sources += scans
@@ -114,7 +122,7 @@ def plan(parsed: argparse.Namespace, options: Options, card: ModelCard | None) -
             print(f"{text}: {sentence}", flush=True)
     if parsed.output_folder:
         make_folder(parsed.output_folder)
-        targets = [target_in(parsed.output_folder, source, card, options) for source in sources]
+        targets = [target_in(parsed.output_folder, source, card, options, dicom["as_dicom"]) for source in sources]
     else:
         targets = [Path(text) for text in parsed.output]
     if len(sources) != len(targets):
@@ -123,7 +131,7 @@ def plan(parsed: argparse.Namespace, options: Options, card: ModelCard | None) -
         raise OptionError("Two scans would become the same file.", "Rename one, or name each result with --output.")
     reading = {name: getattr(parsed, name) for name in ("compress", "spacing", "series", "override")}
     return [
-        FileTask(source.absolute(), target.absolute(), card, options, **reading)
+        FileTask(source.absolute(), target.absolute(), card, options, **reading, **dicom)
         for source, target in zip(sources, targets, strict=True)
     ]
 

@@ -17,6 +17,17 @@ from helpers import make_grid, make_volume
 
 ABOUT = Derivation("Super-resolution x2 by the model light. Detail is predicted.", "SR x2", (-1000, 3000), "0.2.0")
 JANE = {"PatientName": "Doe^Jane", "PatientID": "P1"}
+TYPE_1 = (  # of the modules that PS3.3 A.3 (CT Image) makes mandatory: there, with a value
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
+    *("ImageType", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("PixelData", "RescaleIntercept", "RescaleSlope", "RescaleType"),
+)
+TYPE_2 = (  # there, perhaps empty
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("ReferringPhysicianName", "AccessionNumber", "SeriesNumber", "PatientPosition", "PositionReferenceIndicator"),
+    *("Manufacturer", "InstanceNumber", "SliceThickness", "KVP", "AcquisitionNumber"),
+)
 VOXELS = ramp()
 Z = PIXEL * np.arange(8)
 
@@ -196,3 +207,26 @@ def test_what_was_written_wrongly_is_noticed(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="elsewhere"):
         write_dicom(make_volume(), tmp_path / "out", ABOUT, JANE)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+def test_every_attribute_that_a_ct_image_needs_is_there_and_every_value_is_valid(tmp_path, kind, monkeypatch):
+    def odd(k, dataset):
+        dataset.PatientName, dataset.SpecificCharacterSet = "M\u00fcller^J\u00f6rg", "ISO_IR 100"
+        dataset.SeriesDescription, dataset.StudyID, dataset.KVP = "x" * 64, "1", "90.5"
+
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.RAISE)
+    write_slices(tmp_path / "in", VOXELS, Z, odd)
+    for number, source in enumerate((None, source_of(tmp_path / "in"))):
+        patient = patient_of(source, None, None) if source else JANE
+        write_dicom(make_volume(dtype=kind), tmp_path / f"out {number}", ABOUT, patient, source)
+        made = images(tmp_path / f"out {number}")
+        for image in made:
+            assert [key for key in TYPE_1 if image.get(key) in (None, "", [])] == []
+            assert [key for key in TYPE_2 if key not in image] == []
+            assert not [element.tag for element in image.iterall() if element.tag.is_private]
+            assert image.file_meta.MediaStorageSOPInstanceUID == image.SOPInstanceUID
+            assert len(image.PixelData) == 2 * image.Rows * image.Columns and image.ImageType[2] == "AXIAL"
+        assert len({image.SOPInstanceUID for image in made}) == len(made)
+        assert len({image.SeriesInstanceUID for image in made}) == 1
+        assert [image.InstanceNumber for image in made] == list(range(1, len(made) + 1))

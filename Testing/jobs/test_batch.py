@@ -10,8 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pydicom
 import pytest
+import SimpleITK as sitk
 from CBCTSuperResLib import batch
 from CBCTSuperResLib.apply.report import identity
 from CBCTSuperResLib.batch import main, make_parser
@@ -22,11 +26,14 @@ from CBCTSuperResLib.core.errors import (
     ModelError,
     OptionError,
     OutputError,
+    SuperResError,
 )
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.io.folders import find_scans, report_path
 from CBCTSuperResLib.jobs import queue as queue_file
+from CBCTSuperResLib.jobs import worker
 from CBCTSuperResLib.models.card import read_card
+from dicom_files import PIXEL, write_slices
 from scans import make_scan
 
 SCRIPT = Path(batch.__file__)
@@ -392,6 +399,46 @@ def test_slices_in_a_folder_can_be_given_a_spacing(tiny_model, tmp_path, fake_wo
     arguments = ["--input", str(scan), "--output", str(tmp_path / "o.nrrd"), "--model", str(tiny_model)]
     main([*arguments, "--spacing", "0.2", "0.2", "0.3", "--series", "1.2"])
     assert fake_workers[0]["spacing"] == [0.2, 0.2, 0.3] and fake_workers[0]["series"] == "1.2"
+
+
+class WorkerHere(FakeWorker):
+    """Does the job of a worker in this process, which has imported everything already."""
+
+    def poll(self):
+        self.isFinished = True
+        try:
+            worker.apply(self.job, SimpleNamespace(progress=None), lambda: False)
+        except SuperResError as error:
+            self.error = error
+
+
+def test_a_batch_makes_a_dicom_folder_of_each_scan_and_knows_them_again(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(queue_file, "Job", WorkerHere)
+    voxels = make_scan((3, 24, 24)).voxels
+    write_slices(tmp_path / "scans" / "jane", voxels, 0.25 * np.arange(3))
+    make_scan((3, 24, 24)).write(tmp_path / "scans" / "nobody.nrrd")
+    out = tmp_path / "out"
+    arguments = ["--input", str(tmp_path / "scans"), "--output-folder", str(out), "--model", str(tiny_model)]
+    arguments += ["--format", "dicom", "--device", "cpu", "--skip-existing"]
+    assert main(arguments) == OptionError.exit_code
+    assert "does not tell the patient's name" in capsys.readouterr().err
+    assert sorted(path.name for path in out.iterdir()) == ["jane SR x2", "jane SR x2.json"]
+    series = sitk.ImageSeriesReader()
+    series.SetFileNames(series.GetGDCMSeriesFileNames(str(out / "jane SR x2")))
+    image, first = series.Execute(), pydicom.dcmread(out / "jane SR x2" / "IM0001.dcm")
+    assert image.GetSize() == (48, 48, 3) and first.PatientID == "P1"
+    corner = np.subtract((-10, -20, 0), (PIXEL / 4, PIXEL / 4, 0))
+    assert np.allclose(image.TransformIndexToPhysicalPoint((0, 0, 0)), corner, atol=1e-4)
+    assert np.allclose(first.ImagePositionPatient, corner, atol=1e-4)
+    assert main([*arguments, "--patient-name", "Doe^Jane", "--patient-id", "P1"]) == 0
+    assert "done 1, skipped 1" in capsys.readouterr().out
+    assert find_scans(out)[0] == [out]  # results of a batch are no scans
+
+
+def test_a_patient_is_named_only_for_dicom(tiny_model, tmp_path, scans, fake_workers, capsys):
+    arguments = ["--input", str(scans), "--output-folder", str(tmp_path), "--model", str(tiny_model)]
+    assert main([*arguments, "--patient-id", "P1"]) == OptionError.exit_code and fake_workers == []
+    assert "--format dicom" in capsys.readouterr().err
 
 
 def test_a_folder_for_results_that_cannot_be_made_is_said_in_words(scans, tiny_model, tmp_path, fake_workers, capsys):

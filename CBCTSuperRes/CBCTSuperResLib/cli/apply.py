@@ -27,10 +27,7 @@ def add_apply_commands(commands) -> None:
     apply.add_argument("scan", help="NRRD, NHDR, MHA, NIfTI, a DICOM folder, or a folder of 16-bit TIFF or PNG slices")
     apply.add_argument("output", help="file to write: .nrrd, .mha, .nii or .nii.gz; a report is written beside it")
     add_apply_arguments(apply)
-    dicom = apply.add_argument_group("DICOM")
-    dicom.add_argument("--format", choices=("dicom",), help="make OUTPUT a folder with a derived DICOM series")
-    dicom.add_argument("--patient-name", metavar="NAME", help="where the scan does not tell it")
-    dicom.add_argument("--patient-id", metavar="ID", help="where the scan does not tell it")
+    add_dicom_arguments(apply)
     apply.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     info = add_command(commands, "info", "what a scan is and what a run on it would give and need", run_info)
@@ -148,6 +145,28 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     scan.add_argument("--series", metavar="UID", help="series to read from a DICOM folder that holds several")
 
 
+def add_dicom_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what makes results DICOM; `dicom_from_arguments` reads it back."""
+    dicom = parser.add_argument_group("DICOM")
+    dicom.add_argument("--format", choices=("dicom",), help="make each output a folder with a derived DICOM series")
+    dicom.add_argument("--patient-name", metavar="NAME", help="where the scan does not tell it")
+    dicom.add_argument("--patient-id", metavar="ID", help="where the scan does not tell it")
+
+
+def dicom_from_arguments(arguments: argparse.Namespace) -> dict:
+    """The arguments `as_dicom`, `patient_name` and `patient_id` of `apply_to_file`.
+
+    Raises
+    ------
+    OptionError
+        If a patient is named for a result that holds none.
+    """
+    if arguments.format is None and (arguments.patient_name or arguments.patient_id):
+        raise OptionError("Only DICOM holds a patient's name and ID.", "Add --format dicom, or leave them out.")
+    patient = {"patient_name": arguments.patient_name, "patient_id": arguments.patient_id}
+    return {"as_dicom": arguments.format == "dicom", **patient}
+
+
 def options_from_arguments(arguments: argparse.Namespace) -> Options:
     """The options of a parsed command line.
 
@@ -224,9 +243,7 @@ def run_apply(parsed: argparse.Namespace) -> None:
     """`cbct-superres apply`"""
     from ..apply.file import apply_to_file
 
-    options = options_from_arguments(parsed)
-    if parsed.format is None and (parsed.patient_name or parsed.patient_id):
-        raise OptionError("Only DICOM holds a patient's name and ID.", "Add --format dicom, or leave them out.")
+    options, dicom = options_from_arguments(parsed), dicom_from_arguments(parsed)
     with Progress(parsed.quiet) as progress:
         report = apply_to_file(
             parsed.scan,
@@ -238,9 +255,7 @@ def run_apply(parsed: argparse.Namespace) -> None:
             spacing=parsed.spacing,
             series=parsed.series,
             override=parsed.override,
-            as_dicom=parsed.format == "dicom",
-            patient_name=parsed.patient_name,
-            patient_id=parsed.patient_id,
+            **dicom,
         )
     record_speed(report)
     if not parsed.quiet:

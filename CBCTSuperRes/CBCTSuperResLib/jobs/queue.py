@@ -30,7 +30,7 @@ class FileTask:
         Absolute; the source may be a folder of slices.
     card : ModelCard or None
         None takes the default for the voxel size that is asked for, which the scan's own decides.
-    compress, spacing, series, override
+    compress, spacing, series, override, as_dicom, patient_name, patient_id
         See `apply_to_file`.
     """
 
@@ -42,6 +42,9 @@ class FileTask:
     spacing: Sequence[float] | None = None
     series: str | None = None
     override: bool = False
+    as_dicom: bool = False
+    patient_name: str | None = None
+    patient_id: str | None = None
 
     def start(self) -> Job:
         """Start the job that computes it.
@@ -61,6 +64,9 @@ class FileTask:
             "spacing": self.spacing,
             "series": self.series,
             "override": self.override,
+            "as_dicom": self.as_dicom,
+            "patient_name": self.patient_name,
+            "patient_id": self.patient_id,
         }
         return Job(task).start()
 
@@ -94,9 +100,10 @@ class FileTask:
             return False
 
 
-def target_in(folder: Path, source: Path, card: ModelCard | None, options: Options) -> Path:
-    """The file in a folder that a scan becomes: "<scan> SR x2.nrrd", see `result_name`."""
-    return folder / f"{result_name(_stem(source), card, options)}.nrrd"
+def target_in(folder: Path, source: Path, card: ModelCard | None, options: Options, as_dicom: bool = False) -> Path:
+    """What a scan becomes in a folder: the file "<scan> SR x2.nrrd", or the DICOM folder "<scan> SR x2"."""
+    name = result_name(_stem(source), card, options)
+    return folder / (name if as_dicom else f"{name}.nrrd")
 
 
 def _stem(path: Path) -> str:

@@ -4,7 +4,8 @@ A job is a JSON object with
 
 - ``kind`` and what belongs to it:
   "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
-  ``spacing``, ``series``, ``override``; "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
+  ``spacing``, ``series``, ``override``, ``as_dicom``, ``patient_name``, ``patient_id``;
+  "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
   "evaluate" with ``input``, ``result``, ``reference``, ``output``, ``report`` (a folder), ``names``, see
   `evaluate_result`; "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with
   ``path`` (weights of another program) and ``models`` (a folder), see `import_`; "verify" with ``model``, see
@@ -78,6 +79,9 @@ def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
         spacing=job.get("spacing"),
         series=job.get("series"),
         override=job.get("override", False),
+        as_dicom=job.get("as_dicom", False),
+        patient_name=job.get("patient_name"),
+        patient_id=job.get("patient_id"),
     )
     record_speed(report)
     return report
