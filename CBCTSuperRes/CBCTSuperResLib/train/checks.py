@@ -18,6 +18,7 @@ UNET, VGG = "discriminator_unet_128", "discriminator_vgg_128"
 SMALLEST_FOR_VGG19 = 16
 RESERVED = set('<>:"/\\|?*')
 VGG19 = "VGG19's weights, torchvision's vgg19-dcbb9e9d.pth from https://download.pytorch.org/models/"
+VGG16 = "VGG16's weights, torchvision's vgg16-397923af.pth from https://download.pytorch.org/models/"
 INSTEAD = "Choose --device cpu, or set gpu_ids to [] in the options."
 
 Findings = Iterator[tuple[tuple[str, ...], str]]  # the keys concerned, and what is wrong
@@ -275,15 +276,20 @@ def _weights(options: TrainingOptions) -> Iterator[str]:
         yield f"path.pretrain_model_G: there is no file {path.pretrain_model_G}."
     if path.resume_state and path.resume_state != "auto" and not Path(path.resume_state).is_file():
         yield f"path.resume_state: there is no file {path.resume_state}."
-    if not options.train.feature_weight:
+    if options.train.feature_weight:
+        what = VGG19, f"train.feature_weight is {options.train.feature_weight:g}", "train.feature_weight=0"
+    elif getattr(options.train, "loss", "") == "perceptual":
+        what = VGG16, "train.loss is perceptual", "train.loss=mse"
+    else:
         return
+    file, why, instead = what
     if not path.feature_weights:
         yield (
-            f"train.feature_weight is {options.train.feature_weight:g}, but path.feature_weights names no file. Name "
-            f"one (--feature-weights FILE): {VGG19}; or train without (--set train.feature_weight=0)."
+            f"{why}, but path.feature_weights names no file. Name one (--feature-weights FILE): {file}; or train "
+            f"without (--set {instead})."
         )
     elif not Path(path.feature_weights).is_file():
-        yield f"path.feature_weights: there is no file {path.feature_weights} ({VGG19})."
+        yield f"path.feature_weights: there is no file {path.feature_weights} ({file})."
 
 
 def _tested_model(options: TrainingOptions) -> Iterator[str]:

@@ -149,10 +149,14 @@ class TensorBoard(Observer):
         `path.root` of the options.
     notice : callable (text), optional
         Told once what to install if the package is missing.
+    folder : Path, optional
+        `path.log_dir` of the options, in place of tb_logger in the root.
     """
 
-    def __init__(self, root: str | Path, notice: Callable[[str], None] = log.warning) -> None:
-        self._root, self._notice = Path(root), notice
+    def __init__(
+        self, root: str | Path, notice: Callable[[str], None] = log.warning, folder: str | Path | None = None
+    ) -> None:
+        self._folder, self._notice = Path(folder) if folder else Path(root) / FOLDER, notice
         self._writer = None
 
     def started(self, run: RunFacts) -> None:
@@ -161,7 +165,7 @@ class TensorBoard(Observer):
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(self._root / FOLDER / run.name, purge_step=run.step + 1 if run.step else None)
+        self._writer = SummaryWriter(self._folder / run.name, purge_step=run.step + 1 if run.step else None)
 
     def step(self, number: int, logs: dict[str, float], seconds_per_step: float, remaining_s: float) -> None:
         if self._writer:

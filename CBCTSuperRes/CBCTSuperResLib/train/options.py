@@ -275,9 +275,16 @@ class PathOptions:
         resumable=True,
     )
     feature_weights: str | None = option(
-        None, "File with VGG19's weights; needed where train.feature_weight is above 0.", path=True, resumable=True
+        None,
+        "File with VGG19's weights, needed where train.feature_weight is above 0; or VGG16's, where train.loss is "
+        "perceptual.",
+        path=True,
+        resumable=True,
     )
     public_data: str | None = option(None, "Folder of the public scans that datasets name.", path=True, resumable=True)
+    log_dir: str | None = option(
+        None, "Folder of the runs' TensorBoard files; null: tb_logger in path.root.", path=True, resumable=True
+    )
 
 
 @dataclass(frozen=True)

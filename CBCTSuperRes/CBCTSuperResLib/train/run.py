@@ -43,7 +43,7 @@ def standard_observers(options: TrainingOptions) -> list[Observer]:
     """
     observers: list[Observer] = [TrainLog(), CurvesCsv(), CurvesPicture(), RunEvents()]
     if options.use_tb_logger:
-        observers.append(TensorBoard(Path(options.path.root)))
+        observers.append(TensorBoard(options.path.root, folder=options.path.log_dir))
     return observers
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .options import ARSSR_NAMES, ArSSRTrainOptions, SeedNames
+from .options import ARSSR_NAMES, PERCEPTUAL_NAMES, ArSSRTrainOptions, PerceptualTrainOptions, SeedNames
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,12 @@ RECIPES: dict[str, Registered] = {
             "scale": 4,
         },
         ARSSR_NAMES,
+    ),
+    "perceptual": Registered(
+        "CBCTSuperResLib.train.recipes.perceptual:PerceptualRecipe",
+        PerceptualTrainOptions,
+        "slices",
+        {"network_G.which_model_G": "perceptual2d_net", "datasets.train.batch_size": 48, "scale": 4},
+        PERCEPTUAL_NAMES,
     ),
 }
