@@ -160,13 +160,6 @@ def test_a_phantom_is_told_for_sure_by_its_own_scan():
     assert plan.conditions.noise == pytest.approx(0.02, rel=0.1)
 
 
-def test_turned_volumes_have_their_axes_turned():
-    found = scanner(0.6, 0.5)
-    turned = found.permuted((1, 2, 0))
-    assert turned.spacing == (0.25, 0.2, 0.2)
-    assert [axis.sd for axis in turned.blur[::-1]] == [0.6, 0.1, 0.5]
-
-
 def test_sharpness_goes_from_interpolation_to_the_models_answer():
     volume = scan()
     results = [

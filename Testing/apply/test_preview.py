@@ -11,7 +11,7 @@ import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.apply import plan as planning
 from CBCTSuperResLib.apply import preview as areas
-from CBCTSuperResLib.apply.preview import CUT_ACROSS, Canvas, Filled, Scan, growing
+from CBCTSuperResLib.apply.preview import Canvas, Filled, Scan, growing
 from CBCTSuperResLib.apply.preview_request import PreviewRequest
 from CBCTSuperResLib.core.errors import Cancelled, ModelError
 from CBCTSuperResLib.io.exchange import read_exchange, write_exchange
@@ -21,7 +21,16 @@ from CBCTSuperResLib.jobs.preview_server import Inbox, PreviewServer
 from helpers import make_grid, position_error_mm
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_networks import AnyScale, CubicTwice, LinearBlocks, Normalised, TranslatorNet, stub_model, tiny_model
+from stub_networks import (
+    AnyScale,
+    CubicTwice,
+    LinearBlocks,
+    Normalised,
+    Sharpened,
+    TranslatorNet,
+    stub_model,
+    tiny_model,
+)
 
 WINDOW = (300.0, 1500.0)
 PLAIN = Options(window=WINDOW, dtype="float32", device="cpu")
@@ -56,7 +65,7 @@ def model():
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(areas, "BLOCK", 16)
-    monkeypatch.setattr(areas, "STEP", 16)
+    monkeypatch.setattr(areas, "SMALLEST_PART", 1)
 
 
 def request_for(normal: int, index: int = 20, focus=(25, 23, 20), options: Options = PLAIN) -> PreviewRequest:
@@ -81,19 +90,19 @@ limits = st.tuples(st.integers(0, 300), st.integers(1, 900)).map(lambda t: (t[0]
 @given(st.tuples(limits, limits), st.tuples(st.integers(-50, 1300), st.integers(-50, 1300)))
 def test_the_areas_cover_what_is_visible_once_and_begin_around_the_focus(limits, focus):
     count = np.zeros([stop for _, stop in limits], int)
-    first, *others = growing(limits, focus)
+    first, *others = growing(limits, focus, (192, 96))
     for (top, bottom), (left, right) in (first, *others):
         assert top < bottom and left < right
         count[top:bottom, left:right] += 1
     inside = tuple(slice(*limit) for limit in limits)
     assert (count[inside] == 1).all() and count.sum() == count[inside].size
-    for (start, stop), limit, at in zip(first, limits, focus, strict=True):
-        assert stop - start == min(192, limit[1] - limit[0])
+    for (start, stop), limit, at, edge in zip(first, limits, focus, (192, 96), strict=True):
+        assert stop - start == min(edge, limit[1] - limit[0])
         assert start <= np.clip(at, limit[0], limit[1] - 1) < stop
 
 
 def test_a_rest_that_is_too_narrow_for_a_step_is_taken_along():
-    strips = list(growing(((0, 192), (0, 470)), (96, 96)))
+    strips = list(growing(((0, 192), (0, 470)), (96, 96), (192, 192)))
     assert strips == [((0, 192), (0, 192)), ((0, 192), (192, 470))]
 
 
@@ -128,31 +137,49 @@ def test_an_axial_preview_of_whole_numbers_is_what_apply_puts_there(scan, volume
     assert np.abs(seen[0] - whole).max() <= 1 and np.mean(seen[0] != whole) < 1e-3
 
 
-@pytest.mark.parametrize("normal", [0, 1])
-def test_other_views_are_computed_in_their_own_plane(scan, volume, model, tmp_path, small_blocks, normal):
-    """As if the scan had been stored slice by slice of that view, blanks and window of the whole scan included."""
-    request = request_for(normal, options=replace(PLAIN, smooth=0.5))
-    canvas = Canvas(tmp_path / "canvas.npy", scan, model, request)
-    fill_all(canvas, request)
-    seen = read_exchange(canvas.path)
-    turned = volume.permuted(CUT_ACROSS[normal])
-    copy = Volume(turned.voxels.copy(), turned.grid)
-    whole = super_resolve(copy, model, replace(PLAIN, smooth=0.5))
-    assert np.abs(seen.voxels[0] - whole.voxels[20]).max() <= tolerance()
-    start = np.array([0, 0, 20])
-    expected = whole.grid.cropped(start, start + (*seen.grid.size[:2], 1))
-    assert position_error_mm(seen.grid, expected) <= 1e-6
+@pytest.mark.parametrize("way", ["slices", "all axes", "blocks"])
+def test_a_preview_in_any_view_is_what_apply_puts_there(scan, volume, tmp_path, small_blocks, way):
+    options = replace(PLAIN, planes="isotropic" if way == "all axes" else "axial")
+    model = stub_model(LinearBlocks() if way == "blocks" else Sharpened())
+    box = ((12, 34), (14, 27), (14, 34))
+    part = box if way == "all axes" else tuple((0, n) for n in volume.grid.size)
+    whole = super_resolve(volume, model, replace(options, roi=part))
+    factors = [2, 2, 1 if way == "slices" else 2]
+    for normal in (1,) if way == "all axes" else AXES.values():
+        visible = [*box]
+        visible[normal] = (20, 21)
+        request = PreviewRequest("model", options, normal, tuple(visible), (20, 20, 20))
+        canvas = Canvas(tmp_path / f"{normal}.npy", scan, model, request)
+        assert len(fill_all(canvas, request)) > 1 and canvas.share(request.visible) == 1
+        seen, begin = read_exchange(canvas.path), request.slice_of(volume.grid.size)
+
+        def place(starts, visible=visible):
+            ends = zip(visible, starts, factors, strict=True)
+            return tuple(slice((a - n) * f, (b - n) * f) for (a, b), (n, _), f in ends)[::-1]
+
+        drawn, expected = place(begin), place(part)
+        assert np.abs(seen.voxels[drawn] - whole.voxels[expected]).max() <= tolerance(), normal
+        corners = [
+            grid.point([along.start for along in box[::-1]])
+            for grid, box in ((seen.grid, drawn), (whole.grid, expected))
+        ]
+        assert np.abs(corners[0] - corners[1]).max() <= 1e-6
 
 
-@pytest.mark.parametrize("normal", AXES.values(), ids=AXES.keys())
-def test_a_3_d_network_works_on_the_volume_as_it_is(scan, volume, tmp_path, small_blocks, normal):
-    network, request = stub_model(LinearBlocks()), request_for(normal)
-    canvas = Canvas(tmp_path / "canvas.npy", scan, network, request)
-    fill_all(canvas, request)
-    whole, seen = super_resolve(volume, network, PLAIN), read_exchange(canvas.path)
-    part = [slice(None)] * 3
-    part[2 - normal] = slice(40, 42)
-    assert np.abs(seen.voxels - whole.voxels[tuple(part)]).max() <= tolerance()
+def test_the_first_block_is_smaller_where_many_slices_are_needed_for_it(scan, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(areas, "BLOCK", 32)
+    monkeypatch.setattr(areas, "QUICK", 32 * 46 * 50)
+    rows = {}
+    for normal, options in ((2, PLAIN), (1, PLAIN), (1, replace(PLAIN, planes="isotropic"))):
+        canvas = Canvas(tmp_path / "canvas.npy", scan, model, request_for(normal, options=options))
+        (top, bottom), _ = next(canvas.areas(*visible_and_focus(normal)))
+        rows[normal, options.planes] = bottom - top
+    assert rows == {(2, "axial"): 32, (1, "axial"): 32, (1, "isotropic"): 8}
+
+
+def visible_and_focus(normal: int) -> tuple:
+    request = request_for(normal)
+    return request.visible, request.focus
 
 
 @pytest.mark.parametrize(
@@ -165,6 +192,15 @@ def test_what_cannot_be_cut_comes_in_one_piece(scan, tmp_path, small_blocks, net
     canvas = Canvas(tmp_path / "canvas.npy", scan, network, request)
     (box,) = fill_all(canvas, request)
     assert box == canvas.everything and fill_all(canvas, request) == []
+
+
+def test_what_cannot_be_cut_comes_slice_by_slice_where_the_view_crosses_many(scan, volume, tmp_path, small_blocks):
+    network, request = stub_model(Normalised()), request_for(1)
+    canvas = Canvas(tmp_path / "canvas.npy", scan, network, request)
+    first, *others = fill_all(canvas, request)
+    assert first == (slice(12, 28), slice(0, 2), slice(0, 100)) and len(others) == 2
+    whole = super_resolve(volume, network, PLAIN).voxels[:, 40:42]
+    assert np.abs(read_exchange(canvas.path).voxels - whole).max() <= tolerance()
 
 
 @pytest.mark.parametrize("network", [Normalised(), Normalised(3)], ids=["slices", "blocks"])
@@ -207,13 +243,13 @@ def test_what_is_not_computed_yet_looks_like_the_scan(volume, tmp_path, dtype):
     scan = Scan(write_exchange(same, tmp_path / "volume.npy"))
     request = request_for(1, options=Options(window=WINDOW, device="cpu"))
     seen = read_exchange(Canvas(tmp_path / "canvas.npy", scan, tiny_model(), request).path)
-    cubic = super_resolve(same.permuted((0, 2, 1)), stub_model(CubicTwice()), Options(window=(-1e5, 1e5)))
-    nearby = np.abs(seen.voxels[0].astype(float) - cubic.voxels[20])
+    cubic = super_resolve(same, stub_model(CubicTwice()), Options(window=(-1e5, 1e5)))
+    nearby = np.abs(seen.voxels.astype(float) - cubic.voxels[:, 40:42])
     assert seen.voxels.dtype == dtype and np.median(nearby) <= 1
 
 
-def test_what_takes_many_passes_is_left_to_the_run_itself(scan, volume, model, tmp_path, small_blocks):
-    request = request_for(2, options=replace(PLAIN, planes="isotropic", uncertainty=4))
+def test_the_disagreement_is_left_to_the_run_itself(scan, volume, model, tmp_path, small_blocks):
+    request = request_for(2, options=replace(PLAIN, uncertainty=4))
     canvas = Canvas(tmp_path / "canvas.npy", scan, model, request)
     fill_all(canvas, request)
     whole = super_resolve(volume, model, PLAIN).voxels[20]
@@ -221,12 +257,12 @@ def test_what_takes_many_passes_is_left_to_the_run_itself(scan, volume, model, t
 
 
 def test_a_scan_is_looked_at_once_for_all_previews(scan, model, monkeypatch):
-    _, first = scan.plan(PLAIN, model.card, (0, 1, 2))
+    first = scan.plan(PLAIN, model.card)
     monkeypatch.setattr(planning, "find_blanks", None)
-    _, other = scan.plan(replace(PLAIN, window=(0.0, 2000.0)), model.card, (0, 1, 2))
+    other = scan.plan(replace(PLAIN, window=(0.0, 2000.0)), model.card)
     assert other.choice.window.hi == 2000 and other.blanks.rule == first.blanks.rule
     monkeypatch.setattr(planning, "choose_window", None)
-    _, again = scan.plan(PLAIN, model.card, (1, 2, 0))
+    again = scan.plan(replace(PLAIN, planes="isotropic"), model.card)
     assert again.choice is first.choice
 
 

@@ -60,25 +60,6 @@ def test_cropping_first_or_resampling_first_gives_the_same_place(grid):
     assert np.abs(corners(crop_first) - corners(fine_first)).max() <= 1e-6
 
 
-@given(grids(), st.permutations((0, 1, 2)))
-def test_indices_in_another_order_mean_the_same_places(grid, order):
-    turned = grid.permuted(order)
-    last = np.asarray(grid.size) - 1
-    assert turned.size == tuple(grid.size[axis] for axis in order)
-    assert np.allclose(turned.point(last[list(order)]), grid.point(last), rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 2, 0)])
-def test_a_volume_cut_across_another_axis_has_the_same_values_at_the_same_places(order):
-    volume = make_volume()
-    turned = volume.permuted(order)
-    assert np.shares_memory(turned.voxels, volume.voxels)
-    index = (3, 5, 2)
-    i, j, k = (index[axis] for axis in order)
-    assert turned.voxels[k, j, i] == volume.voxels[index[::-1]]
-    assert np.allclose(turned.grid.point((i, j, k)), volume.grid.point(index))
-
-
 @pytest.mark.parametrize(
     ("n", "scale", "expected"), [(5, 2, 10), (5, 3.3, 17), (1, 0.2, 1), (5, 1.5, 8), (7, 1.5, 11), (3, 1, 3)]
 )

@@ -62,11 +62,8 @@ class FakeSession:
         from CBCTSuperResLib.models.card import read_card
 
         request = self.asked[-1][1]
-        slice_box = request.slice_of(self._volume.grid.size)
-        order = ((1, 2, 0), (0, 2, 1), (0, 1, 2))[request.normal]
-        turned = self._volume.grid.permuted(order)
-        options = replace(request.options, roi=tuple(slice_box[axis] for axis in order))
-        grid = make_plan(turned, self._volume.voxels.dtype, read_card(request.model), options).grid
+        options = replace(request.options, roi=request.slice_of(self._volume.grid.size))
+        grid = make_plan(self._volume.grid, self._volume.voxels.dtype, read_card(request.model), options).grid
         canvas = Volume(np.full(grid.shape, value, self._volume.voxels.dtype), grid)
         self.is_starting = False
         self.events = [{"event": "canvas", "canvas": canvas}]
@@ -259,7 +256,6 @@ def test_any_change_cancels_and_begins_anew(panel, views, fake, scene, what):
 
 def test_what_changes_nothing_begins_nothing(panel, views, fake, scene):
     switch(panel)
-    panel.ui.planesSelector.currentIndex = 1
     panel.refresh()
     sliceNode(views, "Green").SetSliceOffset(3.0)
     panel.choices.inputNode.SetName("Jaw again")
@@ -362,16 +358,30 @@ def test_a_view_that_left_the_volume_says_so_and_goes_on_when_it_is_back(panel, 
     assert len(fake.asked) == 2
 
 
-def test_other_planes_are_explained_in_plain_words(panel, views, fake):
+def test_a_view_across_the_slices_is_said_to_gain_less_unless_all_axes_are_enlarged(panel, views, fake):
     switch(panel)
     words = {}
     for index in range(3):
         panel.ui.previewViewSelector.currentIndex = index
         tick(panel)
         words[fake.asked[-1][1].normal] = text(panel)
-    assert {normal: "axial slices only" in said for normal, said in words.items()} == {0: True, 1: True, 2: False}
+    assert {normal: "one direction" in said for normal, said in words.items()} == {0: True, 1: True, 2: False}
+    panel.ui.previewViewSelector.currentIndex = next(n for n in range(3) if n != list(words).index(2))
     panel.ui.planesSelector.currentIndex = 1
-    assert "join three planes" in text(panel)
+    tick(panel)
+    assert "one direction" not in text(panel) and fake.asked[-1][1].options.planes == "isotropic"
+
+
+def test_a_model_that_looks_at_whole_slices_has_no_preview_in_all_axes(panel, fake):
+    import dataclasses
+
+    cards, card = panel.choices.cards, panel.choices.card()
+    spec = dataclasses.replace(card.spec, context="global")
+    cards[cards.index(card)] = dataclasses.replace(card, spec=spec)
+    panel.ui.planesSelector.currentIndex = 1
+    assert not panel.ui.previewButton.enabled and "as long as Apply" in panel.ui.previewButton.toolTip
+    panel.ui.planesSelector.currentIndex = 0
+    assert panel.ui.previewButton.enabled
 
 
 def test_a_crosshair_beside_the_volume_is_told_in_words(panel, views, fake, scene):

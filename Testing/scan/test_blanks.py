@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -411,26 +410,3 @@ def test_masks_may_be_asked_for_from_several_threads():
     expected = [shares(start) for start in starts]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(shares, starts)) == expected
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1), (2, 1, 0)])
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_region_seen_along_another_axis_is_the_same_region(axis, order):
-    voxels = np.moveaxis(cylinder_scan()[0], 0, axis)
-    region = find_blanks(as_volume(voxels))
-    region = replace(region, rim=rim_for_test(region))
-    expected = mask_of(region, voxels.shape).transpose(order)
-    np.testing.assert_array_equal(mask_of(region.permuted(order), expected.shape), expected)
-
-
-def rim_for_test(region: BlankRegion) -> np.ndarray:
-    """Some columns within the cylinder, at no symmetrical place."""
-    shape = [n for axis, n in enumerate(region.voxels.shape) if axis != region.axis]
-    rim = np.zeros(shape, bool)
-    rim[shape[0] // 2, shape[1] // 3] = True
-    return rim
-
-
-def test_nothing_blank_is_nothing_blank_along_any_axis():
-    region = find_blanks(as_volume(tissue()), "none")
-    assert region.permuted((2, 0, 1)) is region

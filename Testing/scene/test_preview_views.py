@@ -221,15 +221,14 @@ class Preview:
         picture = Canvas(tmp_path / "canvas.npy", scan, self.model, request)
         self.boxes = [picture.fill(area, lambda: False) for area in picture.areas(request.visible, request.focus)]
         self.canvas = read_exchange(tmp_path / "canvas.npy")
-        self.display = PreviewDisplay(view.node, node, self.seen.thickness)
-        self.turned_by = picture._order
+        self.display = PreviewDisplay(view.node, node, self.seen.normal, self.seen.thickness)
 
     def result(self, node):
-        """The result of the whole volume, cut as the view does."""
+        """The result of the whole volume."""
         from CBCTSuperResLib.apply.run import super_resolve
         from CBCTSuperResLib.scene.nodes import volumeFromNode
 
-        return super_resolve(volumeFromNode(node).permuted(self.turned_by), self.model, self.options)
+        return super_resolve(volumeFromNode(node), self.model, self.options)
 
 
 @pytest.fixture

@@ -121,11 +121,6 @@ class EstimatedAcquisition:
             for axis, step in zip(self.blur[::-1], self.spacing, strict=True)
         ]
 
-    def permuted(self, order: Sequence[int]) -> EstimatedAcquisition:
-        """That of the same scan with its axes in another order, as of `Grid.permuted`: (i, j, k) are 0, 1, 2."""
-        turned = [self.blur[::-1][axis] for axis in order][::-1]
-        return replace(self, spacing=tuple(self.spacing[axis] for axis in order), blur=tuple(turned))
-
     def sentences(self, window_width: float | None = None) -> list[str]:
         """What was found, for people.
 

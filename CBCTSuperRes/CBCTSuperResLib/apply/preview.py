@@ -1,4 +1,4 @@
-"""The preview: one slice of a scan that fills up with what the network makes of it, in the order of what is looked at.
+"""The preview: a slice of a scan that fills up with what a whole run would put there, where one looks first.
 
 A `Scan` is handed over once and kept from one preview to the next. A `Canvas` is the picture of one slice: interpolated
 at first, then computed area by area, a block around the place that is looked at and then strips around what is there.
@@ -6,7 +6,7 @@ at first, then computed area by area, a block around the place that is looked at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import numpy as np
 from ..acquisition.estimate import EstimatedAcquisition
 from ..core.interpolate import REACH, cubic
 from ..core.options import WARNING, Options, Ranges
-from ..core.volume import axes_of
 from ..io.exchange import ExchangeOutput, read_exchange
 from ..io.volume import Volume
 from ..models.card import ModelCard
@@ -34,14 +33,14 @@ Range = tuple[int, int]
 Area = tuple[Range, Range]
 
 BLOCK = 192
-STEP = 192
-CUT_ACROSS = ((1, 2, 0), (0, 2, 1), (0, 1, 2))  # `Grid.permuted` for slices across i, j, k
+SMALLEST_PART = 4  # a block is never smaller than BLOCK through that
+QUICK = 150_000  # voxels that a network may see for the first block, so that it comes within a second or two
 
 
-def growing(limits: Area, focus: tuple[int, int]) -> Iterator[Area]:
-    """Areas that cover `limits` once: a block of 192 x 192 pixels around the focus, then strips around it.
+def growing(limits: Area, focus: tuple[int, int], edge: tuple[int, int]) -> Iterator[Area]:
+    """Areas that cover `limits` once: a block around the focus, then strips around it that are as wide as the block.
 
-    What would be left as half a step or less is taken along.
+    What would be left as half a strip or less is taken along.
 
     Parameters
     ----------
@@ -49,17 +48,20 @@ def growing(limits: Area, focus: tuple[int, int]) -> Iterator[Area]:
         Half-open ranges of rows and columns.
     focus : two int
         Row and column; what lies outside the limits is moved to their edge.
+    edge : two int
+        Rows and columns of the block.
     """
-    starts = [max(low, min(at - BLOCK // 2, high - BLOCK)) for at, (low, high) in zip(focus, limits, strict=True)]
-    done = tuple((start, min(high, start + BLOCK)) for start, (_, high) in zip(starts, limits, strict=True))
+    places = list(zip(limits, focus, edge, strict=True))
+    starts = [max(low, min(at - n // 2, high - n)) for (low, high), at, n in places]
+    done = tuple((start, min(high, start + n)) for start, ((_, high), _, n) in zip(starts, places, strict=True))
     yield done
     while done != limits:
         rows, columns = (
             (
-                low if start - STEP - low <= STEP // 2 else start - STEP,
-                high if high - stop - STEP <= STEP // 2 else stop + STEP,
+                low if start - n - low <= n // 2 else start - n,
+                high if high - stop - n <= n // 2 else stop + n,
             )
-            for (start, stop), (low, high) in zip(done, limits, strict=True)
+            for (start, stop), ((low, high), _, n) in zip(done, places, strict=True)
         )
         (top, bottom), (left, right) = done
         above_and_below = ((rows[0], top), columns), ((bottom, rows[1]), columns)
@@ -119,29 +121,29 @@ class Scan:
         self._blanks: dict[str | float, BlankRegion] = {}
         self._seen: dict[tuple, tuple[WindowChoice, EstimatedAcquisition]] = {}
 
-    def plan(self, options: Options, card: ModelCard, order: Sequence[int]) -> tuple[Volume, Plan]:
-        """The volume cut into slices across another axis, and the plan for it; `order` is as of `Grid.permuted`.
+    def plan(self, options: Options, card: ModelCard) -> Plan:
+        """How a part of the volume is computed, with the window and the scanner of all of it.
 
         Raises
         ------
         InputError, OptionError
         """
-        dtype, volume = self.volume.voxels.dtype, self.volume.permuted(order)
+        grid, dtype = self.volume.grid, self.volume.voxels.dtype
         key = (options.blank, options.window, card.weights_sha256)
         if key not in self._seen:
-            plain = make_plan(self.volume.grid, dtype, card, replace(options, roi=None, planes="axial"))
+            plain = make_plan(grid, dtype, card, replace(options, roi=None, planes="axial"))
             seen = plain.with_scan(self.volume, blanks=self._blanks.get(options.blank))
             self._seen[key], self._blanks[options.blank] = (seen.choice, seen.scanner), seen.blanks
-        blanks = self._blanks[options.blank].permuted(axes_of(order))
-        plan = make_plan(volume.grid, dtype, card, options)
         choice, scanner = self._seen[key]
-        return volume, plan.with_scan(volume, blanks=blanks, choice=choice, scanner=scanner.permuted(order))
+        plan = make_plan(grid, dtype, card, options)
+        return plan.with_scan(self.volume, blanks=self._blanks[options.blank], choice=choice, scanner=scanner)
 
 
 class Canvas:
     """A slice of a scan on the grid of the result, in a file that another process may look at all the while.
 
-    A 2-D network works in the plane of the slice, whatever the axis across it: the volume is turned for it.
+    It is what a run with the same options puts there, whatever the axis across the slice: a coronal slice of a scan
+    that is enlarged slice by slice is made of lines of many axial ones.
 
     Parameters
     ----------
@@ -159,13 +161,11 @@ class Canvas:
     """
 
     def __init__(self, path: Path, scan: Scan, model: Model, request: PreviewRequest) -> None:
-        self.path, self._model = path, model
-        self._order = CUT_ACROSS[request.normal] if model.spec.dimensions == 2 else (0, 1, 2)
-        self._normal = self._order.index(request.normal)
-        self._slice = self._turned(request.slice_of(scan.volume.grid.size))
+        self.path, self._model, self._volume = path, model, scan.volume
+        self._normal = request.normal
+        self._slice = request.slice_of(scan.volume.grid.size)
         no_maps = {"uncertainty": 0, "disagreement_above": None, "warning_above": WARNING}
-        options = replace(request.options, roi=self._slice, planes="axial", **no_maps)
-        self._volume, self._plan = scan.plan(options, model.card, self._order)
+        self._plan = scan.plan(replace(request.options, roi=self._slice, **no_maps), model.card)
         self._plan.check_memory()
         self._axes = self._plan.axes[::-1]
         self._filled = Filled(self._area_of(self._slice))
@@ -185,17 +185,31 @@ class Canvas:
 
     def share(self, visible: Ranges) -> float:
         """How much of the visible part, along (i, j, k) of the scan, is computed."""
-        return self._filled.share(self._area_of(self._turned(visible)))
+        return self._filled.share(self._area_of(visible))
 
     def areas(self, visible: Ranges, focus: tuple[int, int, int]) -> Iterator[Area]:
         """What is missing of the visible part, in the order in which it is best filled."""
-        limits = self._area_of(self._turned(visible))
-        spec = self._model.spec
+        limits, whole = self._area_of(visible), self._area_of(self._slice)
+        spec, at = self._model.spec, self._area_of(focus)
         if spec.scale is None or not spec.can_be_cut:  # areas would not be the same, or not lie on the slice's grid
-            limits = self._area_of(self._slice)
-            return iter([limits] if self._filled.missing(limits) else [])
-        missing = map(self._filled.missing, growing(limits, self._area_of(self._turned(focus))))
+            is_of_many_slices = self._plan.way == "slices" and self._normal != 2
+            limits = (limits[0], whole[1]) if is_of_many_slices else whole
+            edge = tuple(stop - start for start, stop in limits)
+            edge = (BLOCK // SMALLEST_PART, edge[1]) if is_of_many_slices else edge
+        else:
+            edge = (self._edge(limits, at),) * 2
+        missing = map(self._filled.missing, growing(limits, at, edge))
         return (area for area in missing if area is not None)
+
+    def _edge(self, limits: Area, focus: tuple[int, int]) -> int:
+        """How large the first block may be for it to come soon."""
+        edge = BLOCK
+        while edge > BLOCK // SMALLEST_PART:
+            first = self._box_of(next(growing(limits, focus, (edge, edge))))
+            if self._plan.within(first).network_voxels <= QUICK:
+                break
+            edge //= 2
+        return edge
 
     def fill(self, area: Area, cancelled: Callable[[], bool]) -> Box:
         """Compute one area; returns where it lies in the picture, (k, j, i).
@@ -231,12 +245,8 @@ class Canvas:
             np.rint(values, out=values)
         np.copyto(self._voxels, np.clip(values, *limits_of(self._voxels.dtype)), casting="unsafe")
 
-    def _turned(self, along: Ranges | tuple[int, int, int]) -> tuple:
-        """What is given along (i, j, k) of the scan, along those of the turned volume."""
-        return tuple(along[axis] for axis in self._order)
-
     def _area_of(self, along: Ranges | tuple[int, int, int]) -> tuple:
-        """Rows and columns of what is given along (i, j, k) of the turned volume."""
+        """Rows and columns of what is given along (i, j, k) of the scan."""
         return tuple(along[axis] for axis in (2, 1, 0) if axis != self._normal)
 
     def _box_of(self, area: Area) -> Ranges:

@@ -79,17 +79,6 @@ class Grid:
         size = tuple(b - a for a, b in zip(start, stop, strict=True))
         return replace(self, size=size, origin=tuple(self.point(start)))
 
-    def permuted(self, order: Sequence[int]) -> Grid:
-        """The same voxels in the same places with their indices in another order.
-
-        Parameters
-        ----------
-        order : three int
-            Which of the old (i, j, k), by number, become the new ones: (0, 2, 1) makes the old j count the slices.
-        """
-        size, spacing = ([values[axis] for axis in order] for values in (self.size, self.spacing))
-        return Grid(tuple(size), tuple(spacing), self.origin, self.direction[:, list(order)])
-
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -132,15 +121,6 @@ class Volume:
     @property
     def direction(self) -> np.ndarray:
         return self.grid.direction
-
-    def permuted(self, order: Sequence[int]) -> Volume:
-        """The same scan cut into slices across another axis; a view, no copy. `order` is as of `Grid.permuted`."""
-        return replace(self, voxels=self.voxels.transpose(axes_of(order)), grid=self.grid.permuted(order))
-
-
-def axes_of(order: Sequence[int]) -> tuple[int, ...]:
-    """The axes of a (k, j, i) array in the order that `order` means for (i, j, k)."""
-    return tuple(2 - axis for axis in reversed(order))
 
 
 def scaled_size(size: Sequence[int], scale: Sequence[float]) -> tuple[int, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -63,25 +63,6 @@ class BlankRegion:
     def to_json(self) -> dict:
         """What a report says of it."""
         return {"kind": self.kind, "value": self.value, "share": self.share, "rule": self.rule}
-
-    def permuted(self, axes: Sequence[int]) -> BlankRegion:
-        """The same region of the same volume with its axes (0, 1, 2 for k, j, i) in another order."""
-        if not self:
-            return self
-        turned = replace(self, box=tuple(self.box[axis] for axis in axes), voxels=self.voxels.transpose(axes))
-        if self.axis is None:
-            return turned
-        before, after = ([axis for axis in order if axis != self.axis] for order in (range(3), axes))
-        turned = replace(turned, axis=list(axes).index(self.axis))
-        if before == after:
-            return turned
-        return replace(  # the two axes across the cylinder are exchanged
-            turned,
-            centre=self.centre[::-1],
-            radii=self.radii[::-1],
-            radii_mm=self.radii_mm[::-1],
-            rim=None if self.rim is None else self.rim.T,
-        )
 
     def mask(self, k: int) -> np.ndarray | None:
         """Blank voxels of slice k of the input, bool (j, i), or None if it has none.

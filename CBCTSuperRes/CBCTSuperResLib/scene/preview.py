@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import slicer
 import vtk
 from slicer.util import VTKObservationMixin
@@ -18,6 +19,7 @@ from slicer.util import VTKObservationMixin
 from ..apply.preview_request import PreviewRequest
 from ..core.errors import SuperResError
 from ..core.options import WARNING, Options
+from ..core.volume import Grid
 from ..io.volume import Volume
 from ..jobs.preview import PreviewSession
 from .nodes import placeBeside, updateNode
@@ -51,20 +53,22 @@ class PreviewDisplay:
         The view.
     inputNode : vtkMRMLScalarVolumeNode
         The volume that the picture is a slice of: gives transform, window and colors.
-    thickness : float
-        Of the picture, in voxels; see `SliceInView`.
+    normal, thickness : int, float
+        Which axis of the picture lies across the view, and how many voxels of the volume the picture is to be thick
+        there; see `SliceInView`.
     """
 
     def __init__(
         self,
         sliceNode: slicer.vtkMRMLSliceNode,
         inputNode: slicer.vtkMRMLScalarVolumeNode,
+        normal: int,
         thickness: float = 1.0,
     ) -> None:
         self.node: slicer.vtkMRMLScalarVolumeNode | None = None
         self._composite = compositeNodeOf(sliceNode)
         self._inputNode, self._scene = inputNode, inputNode.GetScene()
-        self._thickness = thickness
+        self._normal, self._thickness = normal, thickness
         self._before: tuple[str | None, str | None, float] = (None, None, 0.0)
 
     def show(self, canvas: Volume, opacity: float) -> None:
@@ -75,10 +79,7 @@ class PreviewDisplay:
         node.SetSaveWithScene(False)
         node.SetAttribute(PREVIEW_ATTRIBUTE, "1")
         self.node = self._scene.AddNode(node)
-        grid = canvas.grid
-        if grid.size[2] == 1:  # a single slice is made as thick as the view needs, in its place
-            grid = replace(grid, spacing=(*grid.spacing[:2], grid.spacing[2] * self._thickness))
-        updateNode(self.node, replace(canvas, grid=grid))
+        updateNode(self.node, replace(canvas, grid=self._thickened(canvas.grid)))
         self.followInput()
         self.node.GetDisplayNode().SetSaveWithScene(False)
         if self._composite is not None:
@@ -120,6 +121,13 @@ class PreviewDisplay:
                 self._scene.RemoveNode(self.node.GetDisplayNode())
             self._scene.RemoveNode(self.node)
         self.node = None
+
+    def _thickened(self, grid: Grid) -> Grid:
+        """The slice as thick as the view needs, in its place."""
+        spacing = np.array(grid.spacing)
+        spacing[self._normal] *= self._thickness
+        moved = grid.direction @ ((np.array(grid.size) - 1) / 2 * (spacing - grid.spacing))
+        return replace(grid, spacing=tuple(spacing), origin=tuple(grid.origin - moved))
 
     def _isThere(self) -> bool:
         return self.node is not None and bool(self._scene.IsNodePresent(self.node))
@@ -328,7 +336,8 @@ class LivePreview:
             self._display.update(self._canvas, box)
             return
         wanted = self._wanted
-        self._display = PreviewDisplay(wanted.sliceNode, wanted.inputNode, wanted.seen.thickness)
+        seen = wanted.seen
+        self._display = PreviewDisplay(wanted.sliceNode, wanted.inputNode, seen.normal, seen.thickness)
         self._display.show(self._canvas, self.opacity)
 
     def _fail(self, error: SuperResError) -> None:
@@ -378,8 +387,8 @@ def _wanted(subject: Subject) -> Wanted:
         If the view shows no slice of the volume.
     """
     inputNode = subject.inputNode
-    # A slice of three joined planes takes as long as many slices, and so does the disagreement.
-    options = replace(subject.options, planes="axial", uncertainty=0, disagreement_above=None, warning_above=WARNING)
+    # Maps would take several times as long.
+    options = replace(subject.options, uncertainty=0, disagreement_above=None, warning_above=WARNING)
     crosshair = crosshairPosition(inputNode.GetScene())
     seen = sliceInView(subject.sliceNode, inputNode, crosshair, options.roi)
     request = PreviewRequest(str(subject.model), options, seen.normal, seen.visible, seen.focus)

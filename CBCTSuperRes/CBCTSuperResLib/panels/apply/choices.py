@@ -250,7 +250,13 @@ class ApplyChoices:
 
     def previewProblem(self) -> str:
         """Why there can be no preview; "" if there can."""
-        return self._whyNothingCanBeComputed(self.plan)
+        return self._whyNothingCanBeComputed(self._checkPreview)
+
+    def _checkPreview(self) -> None:
+        card = self.card()
+        if self.plan().way == "planes" and not card.spec.can_be_cut:
+            what = _("The model {name} looks at whole slices; a preview in all axes would take as long as Apply.")
+            raise OptionError(what.format(name=card.name), _("Preview in slices, or apply."))
 
     def _whyNothingCanBeComputed(self, check: Callable[[], object]) -> str:
         if self.isLocked:

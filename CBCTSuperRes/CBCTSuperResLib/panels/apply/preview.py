@@ -179,12 +179,9 @@ class PreviewSection(Section):
         return _("The crosshair is not on what is in view of the volume, so the preview begins in its middle.")
 
     def _planesText(self) -> str:
-        """How the preview relates to what Apply will give, where they are not the same."""
+        """Why a view across the slices gains less than one in their plane, as the result will."""
         seen, card = self.preview.seen, self.choices.card()
-        if seen is None or card is None or card.spec.dimensions == 3:
+        isSlicewise = card is not None and card.spec.dimensions == 2 and self.parameters.planes is Planes.axial
+        if seen is None or not isSlicewise or seen.normal == AXIAL:
             return ""
-        if self.parameters.planes is not Planes.axial:
-            return _("Apply will join three planes; this shows the network in the plane of the view only.")
-        if seen.normal == AXIAL:
-            return ""
-        return _("Apply will sharpen axial slices only; this shows the network in the plane of the view.")
+        return _("Only the axial slices become finer, so this view gains along one direction only.")
