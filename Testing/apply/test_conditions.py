@@ -148,6 +148,7 @@ def test_a_scan_is_estimated_once_and_its_parts_are_as_the_whole(monkeypatch):
     part = plan.within(((0, 8), (0, 8), (0, 1)))
     assert part.conditions is plan.conditions and len(calls) == 1
     super_resolve(scan(), stub_model(Told(), training=TRAINING), plan=part)
+    assert len(part.tiles) < len(plan.tiles)
     assert len(calls) == 1
 
 

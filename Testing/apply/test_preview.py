@@ -13,7 +13,7 @@ from CBCTSuperResLib.apply import plan as planning
 from CBCTSuperResLib.apply import preview as areas
 from CBCTSuperResLib.apply.preview import Canvas, Filled, Scan, growing
 from CBCTSuperResLib.apply.preview_request import PreviewRequest
-from CBCTSuperResLib.core.errors import Cancelled, ModelError
+from CBCTSuperResLib.core.errors import Cancelled, ModelError, OptionError
 from CBCTSuperResLib.io.exchange import read_exchange, write_exchange
 from CBCTSuperResLib.jobs import preview_server as server
 from CBCTSuperResLib.jobs.preview import request_file
@@ -182,10 +182,37 @@ def visible_and_focus(normal: int) -> tuple:
     return request.visible, request.focus
 
 
+@pytest.mark.parametrize("normal", [0, 2], ids=["sagittal", "axial"])
+def test_blocks_of_any_size_fill_up_to_what_apply_makes_of_the_slice(scan, volume, tmp_path, small_blocks, normal):
+    """Areas of real factors lie on the grid of the whole slice, and see what a slab around it holds."""
+    model, request = stub_model(AnyScale()), request_for(normal, options=replace(PLAIN, scale=(1.5, 2.5, 3.3)))
+    canvas = Canvas(tmp_path / "canvas.npy", scan, model, request)
+    assert len(fill_all(canvas, request)) > 3 and fill_all(canvas, request) == []
+    seen, slab = read_exchange(canvas.path), replace(request.options, roi=request.slice_of(volume.grid.size))
+    expected = super_resolve(volume, model, slab)
+    assert position_error_mm(seen.grid, expected.grid) <= 1e-6
+    assert np.abs(seen.voxels - expected.voxels).max() <= tolerance()
+
+
+def test_a_voxel_size_that_is_asked_for_is_that_of_the_preview(scan, volume, tmp_path, small_blocks):
+    for model, size, normal, spacing in (
+        (stub_model(CubicTwice()), (0.125, 0.125, 0.3), 1, (0.125, 0.125)),
+        (stub_model(AnyScale(), window=WINDOW), "cubic", 2, None),
+        (stub_model(AnyScale()), (0.1, 0.1, 0.15), 2, (0.1, 0.1)),
+    ):
+        request = request_for(normal, options=replace(PLAIN, output_spacing=size))
+        if spacing is None:
+            with pytest.raises(OptionError, match="from 1.5 to 4, not 1 x 1 x 1.2"):
+                Canvas(tmp_path / "canvas.npy", scan, model, request)
+            continue
+        canvas = Canvas(tmp_path / "canvas.npy", scan, model, request)
+        np.testing.assert_allclose(read_exchange(canvas.path).grid.spacing[:2], spacing)
+
+
 @pytest.mark.parametrize(
     "network",
-    [stub_model(AnyScale(), context=3), tiny_model(context="unknown"), stub_model(Normalised())],
-    ids=["any scale", "unknown context", "global context"],
+    [tiny_model(context="unknown"), stub_model(Normalised())],
+    ids=["unknown context", "global context"],
 )
 def test_what_cannot_be_cut_comes_in_one_piece(scan, tmp_path, small_blocks, network):
     request = request_for(2)

@@ -16,6 +16,7 @@ from ..core.devices import DTYPES, choose_device, free_memory, is_out_of_memory,
 from ..core.errors import Cancelled, ModelError, ResourceError
 from ..core.memory import readable
 from ..networks.spec import NetworkSpec
+from .plan import BLOCK_MEMORY
 from .tiles import AS_IT_IS, Axis, Box, Context, Symmetry, Tile, on_whole_cells, plan_tiles, shift, symmetries
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,10 @@ class Engine:
         self._network = network
         self._copies: dict[torch.dtype, nn.Module] = {}
         self._cancelled = cancelled or (lambda: False)
-        self._budget = min(TILE_MEMORY[self.device.type], free_memory(self.device) * 0.6)
+        usual = TILE_MEMORY[self.device.type]
+        most = max(usual, BLOCK_MEMORY) if spec.dimensions == 3 else usual
+        self._budget = min(most, free_memory(self.device) * 0.6)
+        self._kept: tuple[np.ndarray, Box, str, Tensor] | None = None
 
     @property
     def ensemble(self) -> int:
@@ -207,15 +211,27 @@ class Engine:
             name: torch.tensor([known[name]], dtype=dtype, device=self.device) for name in self.spec.conditions
         }
         with rounding(precision):
-            x = self._to_device(image[(..., *tile.read)], dtype)
-            with self._drawn(network, 0):
-                features = network.encode(x, conditions) if conditions else network.encode(x)
+            features = self._features_of(network, image, tile, conditions, precision)
             parts = []
             for part in self._decode_tiles(axes, tile):
                 piece = features[(..., *shift(part.read, tile.read))]
                 with self._drawn(network, 1):
                     parts.append((part.write, self._decode(network, piece, part, axes, names)))
         return parts
+
+    def _features_of(
+        self, network: nn.Module, image: np.ndarray, tile: Tile, conditions: dict[str, Tensor], precision: str
+    ) -> Tensor:
+        """What `encode` gives for a tile. The bands of a block follow each other and share theirs, see `Plan.band`."""
+        if self._kept and self._kept[0] is image and self._kept[1:3] == (tile.read, precision):
+            return self._kept[3]
+        self._kept = None  # its memory is given back first
+        x = self._to_device(image[(..., *tile.read)], DTYPES[precision])
+        with self._drawn(network, 0):
+            features = network.encode(x, conditions) if conditions else network.encode(x)
+        if self.spec.dimensions == 3 and self._symmetries == (AS_IT_IS,) and self._draw is None:
+            self._kept = image, tile.read, precision, features
+        return features
 
     def _decode(
         self, network: nn.Module, features: Tensor, part: Tile, axes: Sequence[Axis], names: Sequence[str]
@@ -311,20 +327,25 @@ class Engine:
         if not spec.can_be_cut:
             return plan_tiles(axes, None, Context(None), within=whole)
         edge = None if self.tile == 0 else self.tile or self._edge_if_needed(whole, spec.encode_bytes, spec.context)
+        if edge is None and spec.dimensions == 3:  # all that may be read, which the next band will be given, too
+            return [whole]
         context = Context(max(spec.context, spec.decode_context), spec.multiple, spec.minimum_size)
         return plan_tiles(axes, edge, context, within=whole)
 
     def _decode_tiles(self, axes: Sequence[Axis], tile: Tile) -> list[Tile]:
-        edge = self._edge_if_needed(tile, self._decode_bytes(axes), self.spec.decode_context)
+        (needed,) = plan_tiles(axes, None, self.spec.decode_context, within=tile)
+        most = min(self._budget, TILE_MEMORY[self.device.type])
+        edge = self._edge_if_needed(needed, self._decode_bytes(axes), self.spec.decode_context, most)
         if self.device.type == "cpu":
             edge = min(edge or CPU_PART, CPU_PART)
         return plan_tiles(axes, edge, self.spec.decode_context, within=tile)
 
-    def _edge_if_needed(self, tile: Tile, bytes_per_voxel: float, halo: int) -> int | None:
+    def _edge_if_needed(self, tile: Tile, bytes_per_voxel: float, halo: int, most: float | None = None) -> int | None:
         """Largest core whose reading fits the memory, or None where the tile does as it is."""
-        if self._need(tile, bytes_per_voxel) <= self._budget:
+        most = self._budget if most is None else most
+        if self._need(tile, bytes_per_voxel) <= most:
             return None
-        voxels = self._budget / max(1.0, self._rounded(bytes_per_voxel))
+        voxels = most / max(1.0, self._rounded(bytes_per_voxel))
         return max(SMALLEST_TILE, int(voxels ** (1 / self.spec.dimensions)) - 2 * halo)
 
     def _need(self, tile: Tile, bytes_per_voxel: float) -> float:
@@ -345,6 +366,7 @@ class Engine:
     def _take_smaller_tiles(self, error: BaseException, axes: Sequence[Axis], whole: Tile) -> None:
         """Halve what the next tiles may need, starting from what those that failed needed."""
         self._copies.clear()
+        self._kept = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         failed = self._largest_pieces(axes, whole)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..core.interpolate import cubic, enlarge_slice
+from ..core.interpolate import REACH, cubic, enlarge_slice
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
 from .prepare import Prepared, arithmetic_type
@@ -76,11 +76,13 @@ class Finisher:
         """
         positions = [axis.positions(part) for axis, part in zip(self._axes, tile.write, strict=True)]
         inside = [p - read.start for p, read in zip(positions, tile.read, strict=True)]
+        near = _slices_near(inside[0], len(prepared.unit))  # a band of a block needs few of what the block read
+        inside[0] = inside[0] - near.start
         if self._sharpness < 1:
-            smooth = _enlarged(prepared.unit, inside)
+            smooth = _enlarged(prepared.unit[near], inside)
             estimate = smooth + np.float32(self._sharpness) * (estimate - smooth)
         has_outside = self._is_same_kind and prepared.excess is not None
-        outside = _Outside(prepared.excess, inside, self._range) if has_outside else None
+        outside = _Outside(prepared.excess[near], inside, self._range) if has_outside else None
         target = self._output[tile.write]
         for place, k in enumerate(positions[0]):
             blank = self._blanks.fine_mask(float(k), *positions[1:])
@@ -145,6 +147,14 @@ class _Outside:
         """Smallest and largest grey value that each voxel of some rows of an output slice may have."""
         k, j = self._slices[place], self._rows[rows]
         return [bound[k].take(j, 0) for bound in self._bounds]
+
+
+def _slices_near(places: np.ndarray, count: int) -> slice:
+    """Those of `count` slices that cubic interpolation at some places, and the neighbours of these, look at."""
+    if count == 1 or not len(places):
+        return slice(0, count)
+    first, last = int(np.floor(places[0])), int(np.floor(places[-1]))
+    return slice(max(0, first + 1 - REACH), min(count, last + 1 + REACH))
 
 
 def _enlarged(block: np.ndarray, positions: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """THE plan of a super-resolution: what will come out, how, at what cost, and what speaks against it, decided once.
 
-Panel, `info`, run and report read the same `Plan`. `make_plan` needs no more than a scan's headers, takes microseconds
+Panel, `info`, run and report read the same `Plan`. `make_plan` needs no more than a scan's headers, takes a moment
 and no torch; `Plan.with_scan` adds what only the voxels tell: blank region, window, blur and noise of the scanner.
 """
 
@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 
@@ -30,24 +31,29 @@ from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import WindowChoice, choose_window
 from .conditions import Conditions, conditions_of, usual_conditions
 from .consistency import reach
-from .speed import known_speed
-from .tiles import Axis, Context, Tile, plan_tiles
+from .speed import known_speed, relative_cost
+from .tiles import Axis, Context, Tile, cores, plan_tiles
 
 PROGRAM_MEMORY = 0.6e9
 GUESSED_FLOPS_PER_CORE = 30e9
 LARGEST_SPACING_RATIO = 1.5
 NEAR = 1.25  # slices so many pixels apart still help each other: measured on drawn trabecular bone
 FUSION_REACH = 12  # voxels of the result on either side that the filters joining three planes look at
-BLOCK_MEMORY = 1.5e9
-FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a block: result, sum, excess and their parts
-FLOATS_OF_FUSION = 10  # the same, with three passes and their spectra
+BLOCK_MEMORY = 3.2e9  # what a block may take, from reading to writing
+BAND_VOXELS = 1.2e7  # of the result that are enlarged and finished at a time; the bands of a block share its features
+FUSION_MEMORY = 1.5e9
+FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a band: result, excess and their parts
+FLOATS_OF_PASSES = 4  # the same besides, where several passes are joined
+FLOATS_OF_FUSION = 10  # with three planes and their spectra
 FLOATS_OF_MAP = 3  # besides, where the model's disagreement or its error bars are measured
 DISAGREEMENT, MASK = "model disagreement", "model disagreement mask"
 PREDICTIVE, INTRINSIC, PARAMETER = "predictive deviation", "intrinsic deviation", "parameter deviation"
 WARNING_MASK = "warning mask"
 MOST_FOR_TILES = 1.2e9
-MOST_FOR_BLOCKS = 2.0e9
+MOST_FOR_FUSION = 2.0e9
 BYTES_OF_BLOCKS = 40
+MOST_CUTS = 24  # along an axis
+SMALLEST_BLOCK = 16  # voxels along the edge of a core
 SMALLER = "Choose an ROI, larger output voxels, planes axial, or a smaller output type such as int16."
 
 
@@ -73,6 +79,8 @@ class Plan:
         Slice by slice, in three planes whose results are joined, or block by block.
     edges : three of int or None
         Largest extent of a piece along (k, j, i); None does not cut.
+    band : int or None
+        Largest extent along k of what is enlarged and finished at a time; the bands of a piece share its reading.
     context : three Context
         What must be read around a piece along (k, j, i). A network that looks farther than is known is given whole
         slices, or the whole volume, whatever part is wanted: that part is then the crop of the whole result.
@@ -102,6 +110,8 @@ class Plan:
         What the model is told and the result is judged by; before `with_scan`, what the model usually meets.
     back_projection : bool
         Whether what contradicts the scan is taken back; known with the scan.
+    part : three pairs of int, or None
+        What of the ROI is computed now; None for all of it. See `within`.
     """
 
     card: ModelCard
@@ -114,6 +124,7 @@ class Plan:
     dtype: np.dtype
     way: str
     edges: tuple[int | None, int | None, int | None]
+    band: int | None
     context: tuple[Context, Context, Context]
     neighbours: int
     network_voxels: int
@@ -130,6 +141,7 @@ class Plan:
     conditions: Conditions | None = None
     back_projection: bool = False
     maps: tuple[str, ...] = ()
+    part: Ranges | None = None
 
     @property
     def has_error_bars(self) -> bool:
@@ -159,7 +171,19 @@ class Plan:
     @property
     def tiles(self) -> list[Tile]:
         """The pieces in which the volume is computed, along (k, j, i)."""
-        return plan_tiles(self.axes, self.edges, self.context)
+        within = None
+        if self.part is not None:
+            core, read = (tuple(slice(*ends) for ends in box[::-1]) for box in (self.part, self._everything))
+            within = Tile(core, read, tuple(axis.write(part) for axis, part in zip(self.axes, core, strict=True)))
+        pieces = plan_tiles(self.axes, self.edges, self.context, within)
+        if self.band is None:
+            return pieces
+        cut = (self.band, None, None), (Context(None),) * 3
+        return [band for piece in pieces for band in plan_tiles(self.axes, *cut, within=piece)]
+
+    @property
+    def _everything(self) -> Ranges:
+        return tuple((0, n) for n in self.scan_grid.size)
 
     @property
     def slices_are_near(self) -> bool:
@@ -222,17 +246,16 @@ class Plan:
         seen = _voxels_of_a_pass(self.scan_grid, self.roi, self.scales, self.way, self.edges, context)
         return replace(self, context=tuple(context), network_voxels=self.passes * seen, back_projection=True)
 
-    def within(self, roi: Ranges) -> Plan:
-        """The plan for another part of the same scan, with the same window.
+    def within(self, part: Ranges) -> Plan:
+        """The plan for a part of the same result: on its grid, in its memory, as it is there.
 
-        Raises
-        ------
-        OptionError
-            If the ROI is empty or lies outside the volume.
+        Parameters
+        ----------
+        part : three pairs of int
+            Half-open, along (i, j, k) of the scan, within the ROI. Nothing is judged of a part.
         """
-        part = make_plan(self.scan_grid, self.scan_dtype, self.card, replace(self.options, roi=roi))
-        known = {name: getattr(self, name) for name in ("blanks", "choice", "scanner", "conditions", "warnings")}
-        return replace(part, **known)._with_back_projection()
+        seen = _voxels_of_a_pass(self.scan_grid, part, self.scales, self.way, self.edges, self.context)
+        return replace(self, part=part, network_voxels=self.passes * seen)
 
     def check_memory(self) -> None:
         """Refuse, with the numbers, a run whose result would not fit into memory; the scan is there already.
@@ -319,12 +342,13 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
     result = cropped.resampled(scaled_size(cropped.size, factors))
     result_dtype = np.dtype(options.dtype).newbyteorder("=") if options.dtype else dtype
 
-    edges, context = _cut(card, factors, way, bool(options.uncertainty))
+    context = _context(card, factors, way)
     output_bytes = prod(result.size) * result_dtype.itemsize
     maps = planned_maps(card, options)
     map_bytes = prod(result.size) * 4 * len(maps)
     passes = _passes(options, maps)
-    working = _working_memory(grid, roi, card, factors, way, context, passes)
+    edges, band, of_block = _cut(grid, roi, card, factors, way, context, passes, bool(maps))
+    working = of_block or _working_memory(grid, roi, card, factors, way, context, passes)
     network_voxels = passes * _voxels_of_a_pass(grid, roi, factors, way, edges, context)
     speed = known_speed(card, options.device)
     operations = max(spec.flops_per_voxel(factors[: spec.dimensions]), 1e4)
@@ -340,6 +364,7 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         dtype=result_dtype,
         way=way,
         edges=edges,
+        band=band,
         context=context,
         neighbours=spec.slices if way == "slices" else 0,
         network_voxels=network_voxels,
@@ -347,7 +372,7 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         output_bytes=output_bytes,
         map_bytes=map_bytes,
         memory_bytes=prod(grid.size) * dtype.itemsize + output_bytes + map_bytes + working + int(PROGRAM_MEMORY),
-        seconds=network_voxels / (speed or guess),
+        seconds=network_voxels * relative_cost(card, factors) / speed if speed else network_voxels / guess,
         seconds_are_measured=speed is not None,
         warnings=tuple(_warnings(grid, card, way, factors)),
         maps=maps,
@@ -495,20 +520,79 @@ def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None
         )
 
 
-def _cut(card: ModelCard, factors: tuple[float, float, float], way: str, has_map: bool) -> tuple:
-    """Largest extents of a piece along (k, j, i), and what must be read around it."""
+def _context(card: ModelCard, factors: tuple[float, float, float], way: str) -> tuple[Context, Context, Context]:
+    """What must be read around a piece along (k, j, i)."""
     spec = card.spec
     more = -(-FUSION_REACH // int(factors[0])) if way == "planes" else 0
     halo = more + max(spec.context, spec.decode_context, CUBIC_REACH + spec.slices) if spec.can_be_cut else None
     around = Context(halo, spec.multiple, spec.minimum_size) if spec.can_be_cut else Context(None)
+    return (Context(), around, around) if way == "slices" else (around,) * 3
+
+
+def _cut(
+    grid: Grid,
+    roi: Ranges,
+    card: ModelCard,
+    factors: tuple[float, float, float],
+    way: str,
+    context: tuple[Context, Context, Context],
+    passes: int,
+    has_map: bool,
+) -> tuple[tuple[int | None, int | None, int | None], int | None, int | None]:
+    """Largest extents of a piece along (k, j, i), of a band of it along k, and the bytes that a block takes.
+
+    Of all cuts whose pieces fit into `BLOCK_MEMORY`, blocks are cut by that with which the network sees the fewest
+    voxels: what is read around a piece is computed for nothing.
+    """
     if way == "slices":
-        return (1, None, None), (Context(), around, around)
-    edge = None
-    if spec.can_be_cut:
-        floats = (FLOATS_OF_FUSION if way == "planes" else FLOATS_OF_BLOCKS) + FLOATS_OF_MAP * has_map
-        whole = int((BLOCK_MEMORY / (4 * floats * prod(factors))) ** (1 / 3))
-        edge = max(16, whole - 2 * (more if way == "planes" else halo))
-    return (edge,) * 3, (around,) * 3
+        return (1, None, None), None, None
+    if not card.spec.can_be_cut:
+        return (None,) * 3, None, None
+    if way == "planes":
+        floats = FLOATS_OF_FUSION + FLOATS_OF_MAP * has_map
+        whole = int((FUSION_MEMORY / (4 * floats * prod(factors))) ** (1 / 3))
+        more = -(-FUSION_REACH // int(factors[0]))
+        return (max(SMALLEST_BLOCK, whole - 2 * more),) * 3, None, None
+    cuts = [
+        _cuts(length, start, stop, around)
+        for length, (start, stop), around in zip(grid.size[::-1], roi[::-1], context, strict=True)
+    ]
+    core, read, seen = (np.meshgrid(*(cut[n] for cut in cuts), indexing="ij", sparse=True) for n in range(3))
+    needed = _memory_of_a_block(card, factors, core, read, passes, has_map)
+    fits = needed <= min(BLOCK_MEMORY, max(available_memory() / 2, BLOCK_MEMORY / 8))
+    cost = np.where(fits, prod(seen), np.inf) if fits.any() else needed
+    best = np.unravel_index(np.argmin(cost), cost.shape)
+    edges = tuple(int(cut[0][n]) for cut, n in zip(cuts, best, strict=True))
+    of_slice = prod(edges[1:]) * prod(factors)
+    return edges, None if passes > 1 else max(1, int(BAND_VOXELS / of_slice)), int(needed[best])
+
+
+@lru_cache
+def _cuts(length: int, start: int, stop: int, around: Context) -> np.ndarray:
+    """Of a region in one, two, ... parts: largest core, largest reading, and the sum of all readings; (3, cuts)."""
+    found = []
+    for count in range(1, min(MOST_CUTS, max(1, -(-(stop - start) // SMALLEST_BLOCK))) + 1):
+        edge = -(-(stop - start) // count)
+        parts = [around.reading(core, slice(0, length)) for core in cores(slice(start, stop), edge)]
+        reads = [part.stop - part.start for part in parts]
+        found.append((edge, max(reads), sum(reads)))
+    return np.array(found, float).T
+
+
+def _memory_of_a_block(
+    card: ModelCard, factors: tuple[float, float, float], core: Sequence, read: Sequence, passes: int, has_map: bool
+) -> np.ndarray:
+    """Bytes that a block takes at the peak: encoded, or decoded while its features are still there.
+
+    `core` and `read` are its extents along (k, j, i), numbers or arrays.
+    """
+    spec, enlarged = card.spec, prod(factors)
+    encode, outputs = prod(read) * spec.encode_bytes, prod(core) * enlarged
+    decode = np.minimum(outputs * spec.decode_bytes, MOST_FOR_TILES)
+    if passes == 1:
+        outputs = np.minimum(outputs, np.maximum(BAND_VOXELS, core[1] * core[2] * enlarged))
+    floats = FLOATS_OF_BLOCKS + FLOATS_OF_PASSES * (passes > 1) + FLOATS_OF_MAP * has_map
+    return np.maximum(encode, encode / 2 + decode) + 4 * floats * outputs
 
 
 def _may_project(card: ModelCard, factors: tuple[float, float, float], way: str) -> bool:
@@ -566,7 +650,7 @@ def _working_memory(
     if way == "slices":
         return int(tile + slices)
     whole = i * j * k * prod(factors) * BYTES_OF_BLOCKS
-    return int(tile + slices + (min(MOST_FOR_BLOCKS, whole) if spec.can_be_cut else whole))
+    return int(tile + slices + (min(MOST_FOR_FUSION, whole) if spec.can_be_cut else whole))
 
 
 def _warnings(grid: Grid, card: ModelCard, way: str, factors: tuple[float, float, float]) -> list[str]:

@@ -69,10 +69,17 @@ class Preparation:
         self._margin = ceil(4 * smooth)
         self._type = arithmetic_type(voxels.dtype, window)
         self._neighbours, self._are_near = neighbours, are_near
+        self._last: tuple[Box, Prepared] | None = None
         self._latest: OrderedDict[tuple, tuple[np.ndarray, np.ndarray | None]] = OrderedDict()
 
     def box(self, read: Box) -> Prepared:
-        """Prepare the voxels of a box (k, j, i), slice by slice."""
+        """Prepare the voxels of a box (k, j, i), slice by slice; the same box once more is the same object."""
+        if self._last is None or self._last[0] != read:
+            self._last = None  # its memory is given back first
+            self._last = read, self._box(read)
+        return self._last[1]
+
+    def _box(self, read: Box) -> Prepared:
         slices, *in_plane = read
         more, first, last = self._neighbours, slices.start, slices.stop - 1
         wanted = range(first - more, last + 1 + more)

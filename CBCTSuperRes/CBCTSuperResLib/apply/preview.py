@@ -131,7 +131,8 @@ class Scan:
         grid, dtype = self.volume.grid, self.volume.voxels.dtype
         key = (options.blank, options.window, card.weights_sha256)
         if key not in self._seen:
-            plain = make_plan(grid, dtype, card, replace(options, roi=None, planes="axial"))
+            usual = {"roi": None, "planes": "axial", "scale": None, "output_spacing": None}
+            plain = make_plan(grid, dtype, card, replace(options, **usual))
             seen = plain.with_scan(self.volume, blanks=self._blanks.get(options.blank))
             self._seen[key], self._blanks[options.blank] = (seen.choice, seen.scanner), seen.blanks
         choice, scanner = self._seen[key]
@@ -191,7 +192,7 @@ class Canvas:
         """What is missing of the visible part, in the order in which it is best filled."""
         limits, whole = self._area_of(visible), self._area_of(self._slice)
         spec, at = self._model.spec, self._area_of(focus)
-        if spec.scale is None or not spec.can_be_cut:  # areas would not be the same, or not lie on the slice's grid
+        if not spec.can_be_cut:  # areas would not be the same
             is_of_many_slices = self._plan.way == "slices" and self._normal != 2
             limits = (limits[0], whole[1]) if is_of_many_slices else whole
             edge = tuple(stop - start for start, stop in limits)
@@ -225,7 +226,7 @@ class Canvas:
             self._volume,
             self._model,
             cancelled=cancelled,
-            allocate=lambda shape, dtype: self._voxels[target],
+            allocate=lambda shape, dtype: self._voxels,
             plan=self._plan.within(part),
         )
         self._filled.add(area)

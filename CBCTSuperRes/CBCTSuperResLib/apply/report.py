@@ -11,6 +11,7 @@ from .. import __version__
 from ..core.memory import peak_memory
 from ..io.volume import Volume
 from .plan import Plan
+from .speed import relative_cost
 
 NOTICE = "Fine detail is predicted by a network; not for diagnosis."
 
@@ -33,6 +34,7 @@ def make_report(plan: Plan, **measured) -> dict:
         "network": spec.network,
         "planes": "blocks" if plan.way == "blocks" else plan.options.planes,
         "scale": list(plan.scales),
+        "relative_cost": round(relative_cost(plan.card, plan.scales), 4),
         "roi": plan.options.roi,
         "window": [choice.window.lo, choice.window.hi],
         "window_reason": choice.reason,

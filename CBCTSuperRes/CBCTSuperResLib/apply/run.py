@@ -195,6 +195,8 @@ def super_resolve(
         network_voxels=round(plan.network_voxels * len(tiles) / len(pieces)),
         notes=list(engine.notes),
     )
+    if plan.part is not None:
+        return Result(output, plan.grid, volume.padding_value, report)
     try:
         report["quality"] = quality_card(volume, output, axes, plan.choice, blanks, plan.card, plan.conditions)
         if keep:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.atomic import FileLock, write_json
@@ -25,7 +26,7 @@ def record_speed(report: dict) -> None:
     Other runs may record theirs at the same time; none loses another's.
     """
     run = report["super_resolution"]
-    seconds, voxels = run["seconds"]["computing"], run["network_voxels"]
+    seconds, voxels = run["seconds"]["computing"], run["network_voxels"] * run.get("relative_cost", 1.0)
     is_lone_piece = run["roi"] is not None and run["pieces"] < 2  # which is mostly margin
     if seconds < SHORTEST_S or not voxels or is_lone_piece or not run["model_sha256"]:
         return
@@ -50,6 +51,8 @@ def record_speed(report: dict) -> None:
 def known_speed(card: ModelCard, device: str) -> float | None:
     """Voxels that a model's network took in a second, see `Plan.network_voxels`; None if nothing is known.
 
+    Of a network of any real factor, at its usual ones, see `relative_cost`.
+
     Parameters
     ----------
     device : str
@@ -60,6 +63,15 @@ def known_speed(card: ModelCard, device: str) -> float | None:
         if _key(card.weights_sha256, kind) in speeds:
             return speeds[_key(card.weights_sha256, kind)]
     return None
+
+
+def relative_cost(card: ModelCard, factors: Sequence[float]) -> float:
+    """Work for a voxel of the scan at factors along (i, j, k), as a share of that at the model's usual ones."""
+    spec = card.spec
+    if spec.scale or not spec.flops_per_voxel(factors[: spec.dimensions]):
+        return 1.0
+    usual = card.offered(None)
+    return spec.flops_per_voxel(factors[: spec.dimensions]) / spec.flops_per_voxel(usual[: spec.dimensions])
 
 
 def _known() -> dict[str, float]:

@@ -154,14 +154,15 @@ def plan_tiles(
     region = within.core if within else tuple(slice(axis.start, axis.stop) for axis in axes)
     bounds = within.read if within else tuple(slice(0, axis.length) for axis in axes)
     tiles = []
-    for core in product(*map(_cores, region, edges)):
+    for core in product(*map(cores, region, edges)):
         read = tuple(c.reading(part, limit) for c, part, limit in zip(contexts, core, bounds, strict=True))
         write = tuple(axis.write(part) for axis, part in zip(axes, core, strict=True))
         tiles.append(Tile(core, read, write))
     return tiles
 
 
-def _cores(region: slice, edge: int | None) -> Iterator[slice]:
+def cores(region: slice, edge: int | None) -> Iterator[slice]:
+    """Parts of nearly equal size that cover a region of one axis, each at most `edge` long."""
     length = region.stop - region.start
     count = 1 if edge is None else ceil(length / edge)
     borders = [region.start + round(length * n / count) for n in range(count + 1)]
