@@ -22,12 +22,14 @@ def add_models_commands(commands) -> None:
     ):
         add_command(models, name, text, run).add_argument("model", help="name or file")
 
-    importer = add_command(models, "import", "turn SPSR or UNetSPSR weights (.pth) into a model", run_models_import)
+    importer = add_command(
+        models, "import", "turn SPSR, UNetSPSR (.pth) or ArSSR (.pkl) weights into a model", run_models_import
+    )
     importer.add_argument("checkpoint")
     importer.add_argument("--name", help="name of the model (default: the file's)")
     importer.add_argument("--out", type=Path, help="file to write (default: in the folder of user models)")
-    importer.add_argument("--scale", type=int, help="needed for 3 only: the file looks like one for 2")
-    importer.add_argument("--taps", type=int, nargs=4, help="RRDBs after which the gradient branch takes features in")
+    importer.add_argument("--scale", type=int, help="of SPSR, for 3 only: the file looks like one for 2")
+    importer.add_argument("--taps", type=int, nargs=4, help="of SPSR: RRDBs after which its branch takes features in")
     importer.add_argument(
         "--window", type=float, nargs=2, metavar=("LO", "HI"), help="range the training normalised with"
     )
@@ -42,7 +44,7 @@ def add_models_commands(commands) -> None:
     calibrator.add_argument("--out", type=Path, help="file to write (default: the model's own)")
     calibrator.add_argument("--device", default="auto")
 
-    exporter = add_command(models, "export", "write a UNetSPSR model as SPSR weights (.pth)", run_models_export)
+    exporter = add_command(models, "export", "write a model as SPSR (.pth) or ArSSR (.pkl) weights", run_models_export)
     exporter.add_argument("model", help="name or file")
     exporter.add_argument("out", type=Path)
 
@@ -124,11 +126,11 @@ def run_models_calibrate(parsed: argparse.Namespace) -> None:
 
 def run_models_export(parsed: argparse.Namespace) -> None:
     """`cbct-superres models export`"""
-    from ..importers.spsr import export_checkpoint
+    from ..importers import export_checkpoint
     from ..models.model import Model
 
-    if parsed.out.suffix != ".pth":
-        raise OptionError(f"{parsed.out.name} is no .pth file.", "Name the output something.pth.")
+    if parsed.out.suffix not in (".pth", ".pkl"):
+        raise OptionError(f"{parsed.out.name} is no .pth file.", "Name the output something.pth, or .pkl for ArSSR.")
     export_checkpoint(Model.load(parsed.model), parsed.out)
     print(f"Written to {parsed.out}")
 

@@ -15,10 +15,9 @@ from ..core.digest import file_sha256
 from ..core.errors import ModelError
 from ..models.card import ModelCard
 from ..models.model import Model, refuse_non_finite
-from . import rrdb, spsr
+from . import arssr, rrdb, spsr
 from .checkpoint import read_checkpoint
 from .rrdb import TrunkReport, import_rrdb_trunk
-from .spsr import export_checkpoint
 
 __all__ = ["TrunkReport", "export_checkpoint", "import_checkpoint", "import_rrdb_trunk"]
 
@@ -38,7 +37,9 @@ def import_checkpoint(
     title: str = "",
     licence: str = "unknown",
 ) -> Model:
-    """Read the weights of a UNetSPSR or SPSR generator (.pth, .pt, .ckpt, .safetensors); nothing is executed.
+    """Read the weights of a UNetSPSR or SPSR generator, or of an ArSSR (.pth, .pt, .ckpt, .pkl, .safetensors).
+
+    What they are is told by the names of the tensors; nothing in the file is executed.
 
     Parameters
     ----------
@@ -46,10 +47,11 @@ def import_checkpoint(
     name : str, optional
         The model's name; default: the file's.
     scale : int, optional
-        Needed for 3 only: a generator for 3 has the same tensors as one for 2. Other factors are read from the file.
+        Of SPSR, needed for 3 only: a generator for 3 has the same tensors as one for 2. Other factors are read from the
+        file.
     taps : sequence of four int, optional
-        After which RRDBs the gradient branch takes in the trunk's features; the file does not tell. Default: SPSR's
-        5, 10, 15, 20, or the quarters of a trunk of fewer than 20 RRDBs.
+        Of SPSR. After which RRDBs the gradient branch takes in the trunk's features; the file does not tell. Default:
+        SPSR's 5, 10, 15, 20, or the quarters of a trunk of fewer than 20 RRDBs.
     window : (lo, hi), optional
         Grey values that the training normalised with; the file does not tell.
     title, licence : str, optional
@@ -58,7 +60,8 @@ def import_checkpoint(
     Returns
     -------
     Model
-        Not saved yet, without a calibrated halo: it runs on whole slices. `card.training["notes"]` tells what was
+        Not saved yet, without a calibrated halo: SPSR runs on whole slices, ArSSR in blocks whose halo is all that it
+        can see. `card.training["notes"]` tells what was
         noticed in the file.
 
     Raises
@@ -69,26 +72,32 @@ def import_checkpoint(
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
-    if not spsr.detect(checkpoint.tensors):
-        known = rrdb.recognise(checkpoint.tensors)
+    tensors = checkpoint.tensors
+    if not (spsr.detect(tensors) or arssr.detect(tensors)):
+        known = rrdb.recognise(tensors)
         if known:
             raise ModelError(
                 f"{path} holds an {known}; this program has no such network.",
                 "Its trunk can start the training of UNetSPSR (importers.import_rrdb_trunk), but it cannot be applied.",
             )
-        names = ", ".join(list(checkpoint.tensors)[:5])
+        names = ", ".join(list(tensors)[:5])
         raise ModelError(
             f"The tensors in {path} belong to no network that can be imported: {names}, ...", "Choose another file."
         )
-    refuse_non_finite(checkpoint.tensors, path)
-    network, notes = spsr.build(checkpoint.tensors, scale, taps)
+    refuse_non_finite(tensors, path)
+    if spsr.detect(tensors):
+        layout, (network, notes) = "SPSR", spsr.build(tensors, scale, taps)
+    elif scale or taps:
+        raise ModelError(f"{path} is an ArSSR, which has neither taps nor a fixed scale.", "Leave both out.")
+    else:
+        layout, (network, notes) = "ArSSR", arssr.build(tensors)
     notes = [*checkpoint.notes, *notes]
     for note in notes:
         logging.getLogger(__name__).warning("%s: %s", path.name, note)
     card = ModelCard(
         name=name or path.stem,
         title=title or f"Imported from {path.name}",
-        summary=f"A generator of the SPSR layout, read from {path.name}.",
+        summary=f"A network of the {layout} layout, read from {path.name}.",
         licence=licence,
         spec=network.describe(),
         window=None if window is None else (float(window[0]), float(window[1])),
@@ -96,9 +105,22 @@ def import_checkpoint(
             "data": "unknown",
             "imported_from": path.name,
             "imported_sha256": file_sha256(path),
-            "layout": "SPSR",
+            "layout": layout,
             "notes": notes,
         },
         limits=LIMITS,
     )
     return Model(network, card)
+
+
+def export_checkpoint(model: Model, path: str | Path) -> Path:
+    """Write a model as a file that the program reads which its network comes from: SPSR and UNetSPSR, or ArSSR.
+
+    Raises
+    ------
+    ModelError
+        If the network is of neither, or that program could not compute it.
+    OutputError
+        If the file cannot be written.
+    """
+    return (arssr if model.spec.network == "arssr" else spsr).export_checkpoint(model, path)

@@ -45,7 +45,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise ModelError(
-            f"The file {path} does not exist.", "Give the path of a .pth, .pt, .ckpt or .safetensors file."
+            f"The file {path} does not exist.", "Give the path of a .pth, .pt, .ckpt, .pkl or .safetensors file."
         )
     with path.open("rb") as file:
         start = file.read(9)

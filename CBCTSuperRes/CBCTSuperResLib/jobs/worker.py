@@ -152,8 +152,9 @@ def import_(job: dict, events: EventWriter, stop: Stop) -> dict:
 
     told(0.0, "Reading the weights")
     model = import_checkpoint(job["path"])
-    told(0.1, "Measuring how far the network looks")
-    model = calibrate(model, progress=lambda fraction, message: told(0.1 + 0.9 * fraction, message))
+    if not model.spec.can_be_cut:  # otherwise the network knows how far it can look, and measuring blocks takes long
+        told(0.1, "Measuring how far the network looks")
+        model = calibrate(model, progress=lambda fraction, message: told(0.1 + 0.9 * fraction, message))
     with tempfile.TemporaryDirectory() as scratch:
         card = adopt_model(model.save(Path(scratch) / f"{model.card.name}{SUFFIX}"), job["models"])
     return {"model": str(card.path), "name": card.name, "warnings": list(card.training["notes"])}

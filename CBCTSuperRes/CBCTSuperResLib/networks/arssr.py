@@ -126,10 +126,9 @@ class SRResNet(nn.Module):
 
     def __init__(self, inputs: int, features: int, outputs: int, blocks: int = 18) -> None:
         super().__init__()
+        head, middle, end = conv(inputs, features), conv(features, features), conv(features, outputs)
         trunk = (Residual(features) for _ in range(blocks))
-        self.features = nn.Sequential(
-            nn.Sequential(conv(inputs, features)), *trunk, conv(features, features), conv(features, outputs)
-        )
+        self.features = nn.Sequential(nn.Sequential(head), *trunk, nn.Sequential(middle), nn.Sequential(end))
         self.context = 3 + 2 * blocks
         self.alive = 3 * features + outputs
 

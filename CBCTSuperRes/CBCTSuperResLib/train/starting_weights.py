@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..core.errors import ModelError
-from ..importers import rrdb, spsr
+from ..importers import arssr, rrdb, spsr
 from ..importers.checkpoint import read_checkpoint
 from ..models.card import CARD_KEY
 from ..models.folder import SUFFIX
@@ -77,10 +77,13 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
         checkpoint = read_checkpoint(path)
         tensors, notes = checkpoint.tensors, checkpoint.notes
         refuse_non_finite(tensors, path)
-        if network.describe().network != "unetspsr":
+        kind = network.describe().network
+        if kind == "arssr" and arssr.detect(tensors):
+            _load(network, tensors, path)
+            return StartReport(f"{path} (ArSSR)", len(tensors), len(tensors), notes)
+        if kind != "unetspsr":
             raise ModelError(
-                f"{path} is no model file, and no other program's weights fit the network "
-                f"{network.describe().network}.",
+                f"{path} is no model file, and no other program's weights fit the network {kind}.",
                 "Choose a .safetensors model of that network.",
             )
         if spsr.detect(tensors):

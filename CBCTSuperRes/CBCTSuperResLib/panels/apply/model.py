@@ -85,7 +85,7 @@ class ModelSection(JobSection):
 
     def _begin(self) -> Job | None:
         """Copy a model file at once; read weights of another program in a process of its own."""
-        kinds = _("Models and weights (*.safetensors *.pth *.pt *.ckpt);;All files (*)")
+        kinds = _("Models and weights (*.safetensors *.pth *.pt *.ckpt *.pkl);;All files (*)")
         path = dialogs.chooseFile(_("Import a model"), kinds)
         if not path:
             return None
