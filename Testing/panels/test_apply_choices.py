@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from apply_helpers import add_scan
 from CBCTSuperResLib.core.errors import ModelError
@@ -205,4 +207,7 @@ def test_windows_and_models_are_named_in_a_few_words(choices):
     window = f"{choice.window.lo:.5g} to {choice.window.hi:.5g}"
     assert windowLine("Automatic", choice) == f"Window: {window}, fits (automatic)"
     assert windowText(choice).endswith("All of the scan lies within it.")
-    assert [card.label for card in choices.cards if card.name == "light"] == ["Light (fast, x2)"]
+    told = replace(choice, reason="The window [0, 1] was chosen, which holds all that the scan shows.")
+    assert windowText(told) == told.reason
+    labels = {card.name: card.label for card in choices.cards}
+    assert labels["light"] == "Light (fast, x2)" and labels["unetspsr-light"] == "UNetSPSR-Light (fast, x2)"

@@ -1,9 +1,12 @@
-"""Names, paths and messages are shown as they are, though Qt takes what looks like HTML for HTML."""
+"""Names, paths and messages are shown as they are, though Qt takes what looks like HTML for HTML; in panels' words."""
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 from apply_helpers import add_scan
+from slicer_code import LIBRARY, parse
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 NAME = '<b>x</b> & "y"'
@@ -81,3 +84,23 @@ def test_questions_name_runs_as_they_are(application, monkeypatch):
     monkeypatch.setattr(qt.QMessageBox, "exec_", lambda box: shown.append((box.text, box.textFormat)), raising=False)
     assert not dialogs.confirm("Start training", f"There is a run {NAME} already.")
     assert shown == [(f"There is a run {NAME} already.", qt.Qt.PlainText)]
+
+
+def test_errors_of_the_library_name_no_option_of_a_terminal_in_a_panel(application):
+    from CBCTSuperResLib.core.errors import InputError
+    from CBCTSuperResLib.panels.error_text import errorText
+
+    rooms = ("core", "io", "scan", "apply", "prepare", "train", "jobs", "scene", "models")
+    raised = [
+        "".join(part.value for part in ast.walk(text) if isinstance(part, ast.Constant) and isinstance(part.value, str))
+        for room in rooms
+        for path in (LIBRARY / room).rglob("*.py")
+        for error in ast.walk(parse(path))
+        if isinstance(error, ast.Raise) and isinstance(error.exc, ast.Call)
+        for text in error.exc.args
+    ]
+    of_terminals = [text for text in raised if "--" in text and "--nproc" not in text]  # of torchrun
+    assert len(of_terminals) > 10
+    assert [text for text in map(errorText, map(InputError, of_terminals)) if "--" in text] == []
+    text = errorText(InputError("Full.", "Choose an ROI, or --device cpu. Go on with --resume auto."))
+    assert text == "Full. Choose an ROI, or the processor as device. Resume the run."

@@ -375,7 +375,9 @@ class Judgement:
 
     def outside_window(self) -> dict:
         below, above = self._choice.clipped_below, self._choice.clipped_above
-        text = f"{100 * (below + above):.1f} % of the voxels ({100 * below:.1f} % darker, {100 * above:.1f} % brighter)"
+        text = _share_text(below + above)
+        if below or above:
+            text += f" are only interpolated: {100 * below:.1f} % darker, {100 * above:.1f} % brighter"
         hint = (
             "Grey values outside the window, such as metal, are interpolated; the network adds nothing there. Few are "
             "not always unimportant: enamel is often less than one per cent of a scan."
@@ -387,17 +389,13 @@ class Judgement:
     def outside_domain(self) -> dict:
         reasons = [*self._size_reasons(), *self._noise_reasons()]
         value = 1.0 if reasons else self._choice.clipped_above
-        text = f"{100 * value:.3g} % of the voxels"
-        if reasons:
-            text += f": {'; '.join(reasons)}"
+        text = "; ".join(reasons) if reasons else _share_text(value)
         hint = (
             "Voxels unlike those that the model learned from: all, if the voxel size or the noise of the scan is "
             "outside its range; otherwise those brighter than the window."
         )
         attention = bool(reasons) or value > 0.05
-        return _figure(
-            "outside_domain", "Outside what the model knows", text, hint, attention, round(value, 5), "share"
-        )
+        return _figure("outside_domain", "Unlike the training data", text, hint, attention, round(value, 5), "share")
 
     def _size_reasons(self) -> list[str]:
         in_plane = self._volume.spacing[:2]
@@ -415,6 +413,13 @@ class Judgement:
         text = f"noise of {100 * self.noise_share:.2g} % of the window, where it learned from up to {100 * known:.2g} %"
         self.warnings.append(f"The scan has {text}: structures may be made of noise.")
         return [text]
+
+
+def _share_text(share: float) -> str:
+    """ "1.2 % of the voxels", "fewer than 0.1 % of the voxels", "no voxels"."""
+    if not share:
+        return "no voxels"
+    return f"{100 * share:.1f} % of the voxels" if share >= 0.001 else "fewer than 0.1 % of the voxels"
 
 
 def _figure(key, label, text, hint, attention, value, unit, before=None) -> dict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
@@ -107,12 +108,14 @@ class ModelCard:
 
     @property
     def label(self) -> str:
-        """A few words for lists that people choose from: "Light (fast, x2)"."""
+        """A few words for lists that people choose from: "Light (fast, x2)"; words are spelled as in the title."""
         spec = self.spec
         cost = spec.flops_per_voxel(spec.scale or [largest for _, largest in spec.scale_range])
         pace = ["fast"] if 0 < cost < FAST else ["slow"] if cost > SLOW else []
         factor = spec.scale_text if spec.dimensions == 2 else f"{spec.scale_text} in all axes"
-        return f"{self.name[:1].upper()}{self.name[1:]} ({', '.join([*pace, factor])})"
+        spelled = {word.lower(): word for word in re.findall(r"\w+", self.title)}
+        name = re.sub(r"[^\W_]+", lambda word: spelled.get(word[0].lower(), word[0]), self.name)
+        return f"{name[:1].upper()}{name[1:]} ({', '.join([*pace, factor])})"
 
     def factors(self, planes: str = "axial") -> list[tuple[float, float]]:
         """Smallest and largest factor along (i, j, k) that the model offers; `planes` is as in `Options`.

@@ -11,6 +11,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..core.errors import Cancelled, SuperResError
+from .error_text import errorText
 
 WARNING = "\u26a0 "
 
@@ -140,7 +141,7 @@ class JobSection(Section):
 
     def failed(self, error: SuperResError) -> None:
         """The job could not begin, or has ended without a result."""
-        self.tell(str(error))
+        self.tell(errorText(error))
 
     def _showProgress(self) -> None:
         text = _("{stage}, {percent} %")

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from ...core.errors import SuperResError
 from ...core.gpus import count_gpus
 from .. import dialogs
+from ..error_text import errorText
 from ..section import Section, Signal
 from .choices import ApplyChoices, modelsFolder, setModelsFolder
 from .parameters import Blank, Device
@@ -85,7 +86,7 @@ class AdvancedSection(Section):
             dialogs.ensurePackages()
             answer = _("All Python packages that computing needs are installed.")
         except SuperResError as error:
-            answer = str(error)
+            answer = errorText(error)
         self.ui.versionsLabel.text = f"{versionsText()}\n{answer}"
 
 

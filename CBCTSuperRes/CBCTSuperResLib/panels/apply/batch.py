@@ -15,6 +15,7 @@ from ...jobs.queue import Item, State
 from ...scene.logic import SuperResLogic
 from ...scene.queue import BatchQueue, Recipe
 from .. import dialogs
+from ..error_text import errorText
 from ..section import Section, Signal, fitColumns, offer, showCell
 from .choices import SCALAR_VOLUME, ApplyChoices, isScan
 from .texts import batchItemText, batchText
@@ -119,7 +120,7 @@ class BatchSection(Section):
             self._add([file.absolute() for file in scans])
             self.ui.batchLabel.text = "\n".join(told(leftOut, Path(folder)))
         except (SuperResError, OSError) as error:
-            self.ui.batchLabel.text = str(error)
+            self.ui.batchLabel.text = errorText(error)
 
     def onRowsChosen(self) -> None:
         self.ui.batchRemoveButton.enabled = not self.isBusy and bool(self._chosenRows())
@@ -149,7 +150,7 @@ class BatchSection(Section):
             options, skip = self.choices.options(), self.parameters.batchSkip
             self.queue.start(Recipe(self.choices.card(), options, Path(folder) if folder else None, skip), items)
         except SuperResError as error:
-            self.ui.batchLabel.text = str(error)
+            self.ui.batchLabel.text = errorText(error)
             return
         self._countLogged = 0
         self.started.emit()

@@ -18,6 +18,7 @@ from ...models.folder import list_models, user_models_folder
 from ...scan.overview import Overview, overview_of
 from ...scan.window_choice import WindowChoice, choose_window_for_sample
 from ...scene.nodes import ATTRIBUTES, inputOf, reportOf, roiBox, volumeFromNode
+from ..error_text import errorText
 from .parameters import ApplyParameters, Blank, Device, WindowPreset
 
 DISAGREEMENT_PASSES = 4
@@ -270,7 +271,7 @@ class ApplyChoices:
             self._checkWindow(self.window())
             check()
         except SuperResError as error:
-            return str(error)
+            return errorText(error)
         return ""
 
     def _checkDevice(self) -> None:

@@ -15,6 +15,7 @@ from ...scene.export import ExportJob, dicomTags, fileOf, freePath
 from ...scene.logic import SuperResLogic
 from ...scene.nodes import inputOf, reportOf
 from .. import dialogs
+from ..error_text import errorText
 from ..section import WARNING, JobSection, offer
 from .choices import ApplyChoices
 
@@ -94,7 +95,7 @@ class ExportSection(JobSection):
         self.tell("\n".join([_("Saved: {path}").format(path=job.path), *job.warnings]))
 
     def failed(self, error: SuperResError) -> None:
-        self.tell(str(error) if isinstance(error, Cancelled) else WARNING + str(error))
+        self.tell(errorText(error) if isinstance(error, Cancelled) else WARNING + errorText(error))
 
     def _save(self) -> ExportJob | None:
         filters = ";;".join(f"{kind[1:].upper()} (*{kind})" for kind in OUTPUT_FORMATS)

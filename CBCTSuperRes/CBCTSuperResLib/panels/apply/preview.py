@@ -13,6 +13,7 @@ from ...jobs.preview import PreviewSession
 from ...scene.preview import LivePreview, Subject
 from ...scene.slice_views import TiltedView, crosshairPosition, sliceViews
 from .. import dialogs
+from ..error_text import errorText
 from ..section import Section, offer, signalsBlocked
 from .choices import ApplyChoices
 from .parameters import Planes
@@ -146,7 +147,7 @@ class PreviewSection(Section):
         self.ui.previewViewSelector.enabled = bool(self._views)
         self.ui.alignViewButton.visible = isOn and isinstance(problem, TiltedView)
         told = [self._progressText(), self._turnedText(), self._crosshairText(), self._planesText()]
-        lines = [str(problem)] if problem else told
+        lines = [errorText(problem)] if problem else told
         self.ui.previewLabel.text = "\n".join(line for line in lines if line)
         self.ui.previewFrame.visible = isOn or problem is not None
 

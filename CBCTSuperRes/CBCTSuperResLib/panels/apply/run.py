@@ -12,6 +12,7 @@ from ...core.progress import duration_text
 from ...scene.jobs import SuperResJob
 from ...scene.logic import SuperResLogic
 from .. import dialogs
+from ..error_text import errorText
 from ..section import Section, Signal, logError, offer, plainToolTip, say
 from .choices import ApplyChoices
 from .parameters import Planes
@@ -167,10 +168,10 @@ class RunSection(Section):
 
     def _fail(self, error: SuperResError) -> None:
         if isinstance(error, Cancelled):
-            self._outcome = str(error)
+            self._outcome = errorText(error)
         else:
-            self._error = str(error)
-        self._say(str(error), isError=bool(self._error))
+            self._error = errorText(error)
+        self._say(errorText(error), isError=bool(self._error))
         self.logged.emit(f"{error}\n{getattr(error, 'detail', '')}".strip())
         logError(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ...models.card import ModelCard
 from ...scan.window_choice import WindowChoice
 from ...scene.nodes import inputOf
 
+ALL_IS_WITHIN = "holds all that the scan shows"  # in the reason for an automatic window
 SAID_OUTSIDE = 0.001  # share of what was measured that is worth a word
 
 
@@ -68,7 +70,8 @@ def windowText(choice: WindowChoice) -> str:
     if choice.clipped_above >= SAID_OUTSIDE:
         outside.append(_("bone and enamel") if levels.bone > window.hi else _("enamel and metal"))
     if not outside:
-        return f"{choice.reason}\n" + _("All of the scan lies within it.")
+        isSaid = ALL_IS_WITHIN in choice.reason
+        return choice.reason if isSaid else f"{choice.reason}\n" + _("All of the scan lies within it.")
     text = _("{percent:.1f} % of the scan lie outside of it ({tissues}) and are only interpolated.")
     tissues = _(" and ").join(outside)
     return f"{choice.reason}\n" + text.format(percent=100 * choice.clipped_share, tissues=tissues)
@@ -112,10 +115,7 @@ def resultText(node: slicer.vtkMRMLScalarVolumeNode, report: dict) -> str:
     """What a result is, what it was made of and how."""
     run, scan = report["super_resolution"], inputOf(node)
     lines = [
-        _(
-            "{name}: super-resolved volume (model prediction). Fine detail is predicted by a network; not for "
-            "diagnosis."
-        ),
+        _("{name}: super-resolved volume (model prediction), not for diagnosis."),
         _("From {scan}, with the model {model}, {planes}, window {lo} to {hi}; {size} voxels of {spacing} mm."),
     ]
     seconds = sum(report.get("seconds", {}).values())
@@ -132,7 +132,7 @@ def resultText(node: slicer.vtkMRMLScalarVolumeNode, report: dict) -> str:
         size=" x ".join(str(n) for n in run.get("output_size", [])),
         spacing=" x ".join(f"{s:.3g}" for s in run.get("output_spacing_mm", [])),
         duration=duration_text(seconds),
-        device=run.get("device", ""),
+        device=re.sub("^cpu", _("the processor"), run.get("device", "")),
     )
 
 

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from ...core.errors import SuperResError
 from ...scan.overview import Overview
 from ...scan.window import Window
+from ..error_text import errorText
 from ..section import Section, signalsBlocked
 from .choices import ApplyChoices
 from .parameters import WindowPreset
@@ -41,7 +42,7 @@ class WindowSection(Section):
                 text = windowText(choice)
                 line = windowLine(WindowPreset.label(self.parameters.windowPreset), choice)
             except SuperResError as error:
-                text = str(error)
+                text = errorText(error)
         if choice is not None:
             self._show(choice.window, self.choices.overview())
         self.ui.windowLabel.text = text

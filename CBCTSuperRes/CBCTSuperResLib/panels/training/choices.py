@@ -22,6 +22,7 @@ from ...train.options import TrainingOptions
 from ...train.options_file import PRESETS, Problems, preset, read_and_check, read_options, value_at, with_value
 from ...train.pace import known_pace
 from ...train.run_folder import RunInfo, read_run
+from ..error_text import errorText
 from .data_rows import USES, DataRow, isNode, readRows, writeRows
 from .option_values import DEVICE, Values, isPreset, withoutOtherImages, withRows
 from .parameters import TrainingParameters, Which, WindowChoice
@@ -223,7 +224,7 @@ class TrainingChoices:
                 if isinstance(scale, int) and not isinstance(scale, bool) and scale > 0:
                     checkPair(row.coarse, row.fine, scale, axis or "axial")
         except SuperResError as error:
-            return str(error)
+            return errorText(error)
         return ""
 
     def dataProblem(self) -> str:
@@ -270,7 +271,7 @@ class TrainingChoices:
         try:
             values = self.values()
         except SuperResError as error:
-            return str(error)
+            return errorText(error)
         for phase in USES:
             chosen = [row for row in rows if row.use == phase]
             text = _rowsText(chosen) if chosen else _imagesText(values, phase)
@@ -394,7 +395,7 @@ class TrainingChoices:
         try:
             return self.checkedOptions()[1].found
         except SuperResError as error:
-            return [((), str(error))]
+            return [((), errorText(error))]
 
     def mistake(self) -> str:
         """What is wrong with the table of scans or with the settings, or nothing."""

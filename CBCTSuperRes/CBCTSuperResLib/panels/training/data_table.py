@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 from ...core.errors import InputError, SuperResError
 from ...scene.nodes import volumeFromNode
 from .. import dialogs
+from ..error_text import errorText
 from ..section import WARNING, Signal, plainToolTip, say, signalsBlocked
 from .choices import TrainingChoices
 from .data_rows import USES, DataRow, makeRow
@@ -185,7 +186,7 @@ class ScanAdder:
         try:
             self._add(self._row())
         except SuperResError as error:
-            say(self.ui.addLabel, str(error))
+            say(self.ui.addLabel, errorText(error))
             return
         say(self.ui.addLabel, "")
         for edit in (self.ui.finePathEdit, self.ui.coarsePathEdit):

@@ -16,6 +16,7 @@ from ...train.option_values import text_of_value
 from ...train.options_file import value_at, value_of_text, write_options
 from ...train.options_schema import Entry, catalogue
 from .. import dialogs
+from ..error_text import errorText
 from ..section import offer, plainToolTip, say, signalsBlocked
 from .choices import RANGE, TrainingChoices
 from .option_values import openValues
@@ -96,7 +97,7 @@ class SettingsSection(TaskSection):
         try:
             act()
         except SuperResError as error:
-            done = str(error)
+            done = errorText(error)
         say(self.ui.fileLabel, done)
 
     def _forgetOldPlan(self) -> None:
@@ -209,7 +210,7 @@ class WindowFields:
         self.ui.suggestButton.enabled = hasScans
         text = ""
         if isEstimated:
-            text = _("Estimated from the tissue levels of the first fine scan when the training starts.")
+            text = _("Chosen when the training starts, so that it holds all tissues of the first fine scan.")
         elif window is None:
             text = _("The whole range of the images' type is used.")
         elif not hasScans:
@@ -227,7 +228,7 @@ class WindowFields:
         try:
             window = self.choices.estimatedWindow()
         except SuperResError as error:
-            say(self.ui.windowTextLabel, str(error))
+            say(self.ui.windowTextLabel, errorText(error))
             return
         self.choices.parameters.window = WindowChoice.custom
         self.choices.change({RANGE: window})

@@ -13,6 +13,7 @@ from ...core.progress import duration_text
 from ...jobs.job import Job
 from ...scene.training_volumes import Steps
 from .. import dialogs
+from ..error_text import errorText
 from ..section import WARNING, Section, logError, say
 from .choices import TrainingChoices
 
@@ -106,7 +107,7 @@ class TaskView:
 
     def showError(self, error: SuperResError) -> None:
         """In words; where a process has left more to read, it goes to the log."""
-        say(self._label, str(error) if isinstance(error, Cancelled) else WARNING + str(error))
+        say(self._label, errorText(error) if isinstance(error, Cancelled) else WARNING + errorText(error))
         logError(error)
 
     def _write(self) -> None:

@@ -10,6 +10,7 @@ from ...core.errors import SuperResError
 from ...core.packages import TRAINING_EXTRAS, missing_packages
 from ...jobs.tensorboard import Board
 from .. import dialogs
+from ..error_text import errorText
 from ..section import Section, logError, offer, say
 from .choices import TrainingChoices
 
@@ -84,7 +85,7 @@ class TensorBoardSection(Section):
 
     def _fail(self, error: SuperResError) -> None:
         self.close()
-        say(self.ui.boardLabel, str(error))
+        say(self.ui.boardLabel, errorText(error))
         logError(error)
         self.changed.emit()
 
