@@ -22,6 +22,7 @@ from .tiles import AS_IT_IS, Axis, Box, Context, Symmetry, Tile, on_whole_cells,
 log = logging.getLogger(__name__)
 
 TILE_MEMORY = {"cpu": 1.1e9, "cuda": 6e9}
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of a tensor's axes
 SMALLEST_TILE = 16
 CPU_PART = 256  # larger parts of the enlarged image live in memory that the system must clear anew each time
 EQUAL_PSNR = 60.0
@@ -269,17 +270,16 @@ class Engine:
                 end = x.narrow(axis, length - 1, 1)
                 x = torch.cat((x, end.expand(*[missing if n == axis else -1 for n in range(x.ndim)])), axis)
         x = x.expand(-1, self.spec.input_channels, *[-1] * self.spec.dimensions)
-        return x.to(self.device, dtype).contiguous(memory_format=self._memory_format)
-
-    @property
-    def _memory_format(self) -> torch.memory_format:
-        return torch.channels_last if self.spec.dimensions == 2 else torch.channels_last_3d
+        return x.to(self.device, dtype).contiguous(memory_format=CHANNELS_LAST[x.ndim])
 
     def _copy_for(self, dtype: torch.dtype) -> nn.Module:
         """A copy of the network for this device and type; made once."""
         if dtype not in self._copies:
             network = copy.deepcopy(self._network).eval().requires_grad_(False)
-            network.to(self.device, dtype, memory_format=self._memory_format)
+            network.to(self.device, dtype)
+            for weights in network.parameters():
+                if weights.ndim in CHANNELS_LAST:  # a network of blocks may have layers of slices
+                    weights.data = weights.data.contiguous(memory_format=CHANNELS_LAST[weights.ndim])
             for name in getattr(network, "full_precision", ()):
                 network.get_submodule(name).float().register_forward_pre_hook(_float_input)
             for module in network.modules():

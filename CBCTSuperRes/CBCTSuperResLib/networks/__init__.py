@@ -27,6 +27,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from .options import (
+    AnySizeOptions,
     ArSSROptions,
     NoOptions,
     Perceptual2DOptions,
@@ -61,6 +62,7 @@ NETWORKS: dict[str, Registered] = {
     "perceptual2d": Registered("CBCTSuperResLib.networks.perceptual2d:Perceptual2D", Perceptual2DOptions),
     "srgan3d": Registered("CBCTSuperResLib.networks.srgan3d:SRGAN3D", SRGAN3DOptions),
     "arssr": Registered("CBCTSuperResLib.networks.arssr:ArSSR", ArSSROptions),
+    "any_size": Registered("CBCTSuperResLib.networks.any_size:AnySizeNet", AnySizeOptions),
 }
 DISCRIMINATORS: dict[str, Registered] = {
     "discriminator_unet_128": Registered(

@@ -359,6 +359,35 @@ class ArSSROptions:
             raise ValueError(f"factors must be the smallest and the largest one, not {list(self.factors)}.")
 
 
+@dataclass(frozen=True)
+class AnySizeOptions:
+    """The light 3-D network of any real factor (networks/any_size.py)."""
+
+    kind: ClassVar[str] = "any factor"
+
+    nf: int = option(64, "Features.", seed=True, minimum=1)
+    nb: int = option(6, "Residual blocks: a layer within slices and one across them.", seed=True, minimum=1)
+    unshuffle: int = option(2, "Edge of the squares of pixels that become one place.", choices=(1, 2, 4))
+    decoder_features: int = option(24, "Features from which an output voxel is made.", minimum=1)
+    most_across: float = option(6.0, "Largest factor across slices.", minimum=1)
+    most_within: float = option(4.0, "Largest factor along rows and columns.", minimum=1)
+    conditions: tuple[str, ...] = option(
+        (),
+        "What the network is told of the acquisition beside the block, as constant maps: blur, noise.",
+        choices=CONDITIONS,
+    )
+
+    def check(self) -> None:
+        """Refuse what is out of range.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        check_limits(self)
+
+
 class DiscriminatorLimits:
     """What a discriminator asks of its images; its options inherit this and say what is otherwise.
 

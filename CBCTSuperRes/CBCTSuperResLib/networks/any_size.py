@@ -1,0 +1,241 @@
+"""A light 3-D network of any real factor along each axis, made for thick slices.
+
+All heavy work is done on the input's grid: residual blocks of a convolution within the slices and one across them (Qiu
+et al., P3D, ICCV 2017) on folded pixels (FFDNet: Zhang et al., IEEE TIP 2018), told blur and noise as constant maps
+(SRMD: Zhang et al., CVPR 2018). Output voxels are made of features between the input's voxels and of where in a voxel
+they lie, and how large they are (LIIF: Chen et al., CVPR 2021), but axis by axis: first the slices become as many as the
+output has, and are looked at once more, then rows and columns. Where a voxel lies is told by waves with its width as
+period, and features are interpolated linearly, so that nothing jumps between two voxels. What comes out is added to
+cubic interpolation: untrained, the network interpolates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .blocks import full_precision, maps_of, with_conditions
+from .options import AnySizeOptions
+from .spec import NetworkSpec
+
+SLOPE = 0.1
+CALM = 0.1  # how much smaller than usual the first weights are where a block ends
+CUBIC = -0.75  # Keys' a, as of torch and OpenCV
+WAVES = 2  # periods in a voxel that tell where in it a place is
+PLACE_WIDTH = 32  # features of the layers that a place goes through
+TAPS = 2  # voxels on either side that interpolation looks at
+REACH = 3  # voxels beyond a place that its output depends on: those taps, and the layer within slices
+PART = 1 << 16  # output voxels that are decoded at once where nothing is trained: what a processor's cache holds
+
+
+class WithinAndAcross(nn.Module):
+    """x + conv across slices(leaky ReLU(conv within slices(x))), for (N, k, j, i, features)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.within = nn.Conv2d(features, features, 3, padding=1)
+        self.across = nn.Conv2d(features, features, (3, 1), padding=(1, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + across_slices(self.across, F.leaky_relu(within_slices(self.within, x), SLOPE))
+
+
+def within_slices(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 2-D layer on every slice of (N, k, j, i, features); no copy, and fast on processors, unlike a 3-D one."""
+    return layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+def across_slices(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A layer of height 3 and width 1 on (N, k, j, i, features), whose height are the slices."""
+    return layer(x.flatten(2, 3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
+
+
+class Place(nn.Module):
+    """What features are multiplied by and what is added to them, at places along an axis."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2 * WAVES + 2, PLACE_WIDTH)
+        self.outer = nn.Linear(PLACE_WIDTH, 2 * features)
+
+    def forward(self, places: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Places (n,) in voxels and their distance -> two tensors (n, features)."""
+        angles = 2 * torch.pi * torch.arange(1, WAVES + 1, device=places.device) * places[:, None]
+        known = torch.cat((angles.sin(), angles.cos(), torch.stack((step, step.log())).expand(len(places), 2)), 1)
+        weight = self.inner.weight.dtype
+        gain, shift = self.outer(F.leaky_relu(self.inner(known.to(weight)), SLOPE)).chunk(2, 1)
+        return 1 + gain, shift
+
+
+class AnySizeNet(nn.Module):
+    """See the module.
+
+    Parameters
+    ----------
+    **options
+        Fields of `AnySizeOptions`.
+
+    Raises
+    ------
+    ValueError
+        If the options do not fit together.
+    """
+
+    full_precision = ("tail",)
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        chosen = AnySizeOptions(**options)
+        chosen.check()
+        self.options = asdict(chosen)
+        self.fold = chosen.unshuffle
+        nf, inner = chosen.nf, chosen.decoder_features
+        self.head = nn.Conv2d(self.fold**2 + maps_of(chosen.conditions, 3), nf, 3, padding=1)
+        self.blocks = nn.ModuleList(WithinAndAcross(nf) for _ in range(chosen.nb))
+        self.body_end = nn.Conv2d(nf, inner * self.fold**2, 3, padding=1)
+        self.places = nn.ModuleList(Place(inner) for _ in range(3))
+        self.slices = nn.Conv2d(inner, inner, 3, padding=1)
+        self.hidden = nn.Linear(inner, inner)
+        self.tail = nn.Linear(inner, 1)
+        self._initialise()
+
+    def forward(
+        self, x: Tensor, conditions: Mapping[str, Tensor] | None = None, positions: Sequence[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """(N, 1, k, j, i) in units of the window -> "sr" (N, 1, places along each axis), not clamped."""
+        if positions is None:  # told as the second argument where the network has no conditions
+            conditions, positions = None, conditions
+        return self.decode(self.encode(x, conditions), positions)
+
+    def encode(self, x: Tensor, conditions: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Features and the image itself behind them: (N, decoder_features + 1, k, j, i)."""
+        told = with_conditions(self._folded(x), self.options["conditions"], conditions)
+        features = within_slices(self.head, told.permute(0, 2, 3, 4, 1))
+        for block in self.blocks:
+            features = block(features)
+        features = self._unfolded(within_slices(self.body_end, features))
+        return torch.cat((features.to(x.dtype), x.permute(0, 2, 3, 4, 1)), -1).permute(0, 4, 1, 2, 3)
+
+    def decode(self, features: Tensor, positions: Sequence[Tensor]) -> dict[str, Tensor]:
+        """ "sr" (N, 1, *places) at places along each axis, in voxels."""
+        features, positions = _needed(features.permute(0, 2, 3, 4, 1), positions)
+        inner, image = features[..., :-1], features[..., -1:].float()
+        for axis, (places, length) in enumerate(zip(positions, image.shape[1:4], strict=True), start=1):
+            image = _sampled(image, axis, _weights(places, length, _cubic))
+        inner = inner.to(self.hidden.weight.dtype)
+        steps = [_step(places) for places in positions]
+        count = len(positions[0])
+        part = count if torch.is_grad_enabled() else max(1, PART // (len(positions[1]) * len(positions[2])))
+        parts = []
+        for first in range(0, count, part):
+            places = [positions[0][first : first + part], *positions[1:]]
+            parts.append(self._residual(inner, places, steps))
+        return {"sr": (image + torch.cat(parts, 1)).permute(0, 4, 1, 2, 3)}
+
+    def _residual(self, inner: Tensor, positions: Sequence[Tensor], steps: Sequence[Tensor]) -> Tensor:
+        """What is added to cubic interpolation, (N, *places, 1)."""
+        for axis, (places, step) in enumerate(zip(positions, steps, strict=True), start=1):
+            gain, shift = (m[(..., *[None] * (3 - axis), slice(None))] for m in self.places[axis - 1](places, step))
+            inner = torch.addcmul(shift, _sampled(inner, axis, _weights(places, inner.shape[axis], _linear)), gain)
+            if axis == 1:
+                inner = inner + within_slices(self.slices, F.leaky_relu(inner, SLOPE))
+        inner = F.leaky_relu(self.hidden(F.leaky_relu(inner, SLOPE)), SLOPE)
+        with full_precision(inner):
+            return self.tail(inner.to(self.tail.weight.dtype))
+
+    def describe(self) -> NetworkSpec:
+        """Facts that follow from the options."""
+        chosen = AnySizeOptions(**self.options)
+        nf, inner, fold = chosen.nf, chosen.decoder_features, self.fold
+        encoder = [self.head, self.body_end, *self.blocks.modules()]
+        weights = sum(layer.weight.numel() for layer in encoder if isinstance(layer, nn.Conv2d))
+        pointwise = self.hidden.weight.numel() + self.tail.weight.numel()
+        return NetworkSpec(
+            network="any_size",
+            options=dict(self.options),
+            dimensions=3,
+            scale=None,
+            scale_range=((1.0, chosen.most_across), *[(1.0, chosen.most_within)] * 2),
+            context=fold * (len(self.blocks) + 2) + 3,
+            decode_context=3,
+            minimum_size=fold,
+            multiple=fold,
+            conditions=tuple(chosen.conditions),
+            encode_flops=2.0 * weights / fold**2,
+            encode_bytes=4.0 * (4 * nf / fold**2 + 2 * inner + 2),
+            decode_flops=2.0 * (pointwise + self.slices.weight.numel()),  # the latter if only slices become more
+            decode_bytes=4.0 * 4,
+        )
+
+    def _folded(self, x: Tensor) -> Tensor:
+        """(N, 1, k, j, i) -> (N, fold^2, k, j / fold, i / fold)."""
+        return F.pixel_unshuffle(x.transpose(1, 2), self.fold).transpose(1, 2)
+
+    def _unfolded(self, x: Tensor) -> Tensor:
+        """(N, k, j / fold, i / fold, C fold^2) -> (N, k, j, i, C)."""
+        n, k, rows, columns, _ = x.shape
+        x = x.reshape(n, k, rows, columns, self.fold, self.fold, -1).transpose(3, 4)
+        return x.reshape(n, k, rows * self.fold, columns * self.fold, -1)
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """He-normal weights, small where blocks end; what a place says begins as nothing, and so does the output."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+                nn.init.zeros_(layer.bias)
+        for layer in (*(block.across for block in self.blocks), *(place.outer for place in self.places)):
+            layer.weight.mul_(CALM)
+        nn.init.zeros_(self.tail.weight)
+
+
+def _needed(features: Tensor, positions: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """What of (N, k, j, i, features) is looked at for places along each axis, and the places seen from there."""
+    seen = []
+    for axis, places in enumerate(positions, start=1):
+        last = features.shape[axis] - 1
+        start = min(max(int(places.min().floor()) - REACH, 0), last)
+        stop = max(min(int(places.max().ceil()) + REACH, last), start)
+        features = features.narrow(axis, start, stop + 1 - start)
+        seen.append(places - start)
+    return features, seen
+
+
+def _step(places: Tensor) -> Tensor:
+    """Distance of neighbouring places, in voxels; 1 where there is only one."""
+    return places[1] - places[0] if len(places) > 1 else places.new_ones(())
+
+
+def _weights(places: Tensor, length: int, kernel: Callable[[Tensor], Tensor]) -> Tensor | slice:
+    """Matrix (places, length) of an interpolation that repeats the last voxels; a slice where places are voxels."""
+    start = int(places[0])
+    if 0 <= start <= length - len(places) and bool((places - start == torch.arange(len(places)).to(places)).all()):
+        return slice(start, start + len(places))
+    first = places.floor()
+    matrix = places.new_zeros(len(places), length)
+    for tap in range(1 - TAPS, TAPS + 1):
+        voxels = (first.long() + tap).clamp(0, length - 1)
+        matrix.scatter_add_(1, voxels[:, None], kernel((places - first - tap).abs())[:, None])
+    return matrix
+
+
+def _linear(t: Tensor) -> Tensor:
+    return (1 - t).clamp(min=0)
+
+
+def _cubic(t: Tensor) -> Tensor:
+    """Keys (1981), as torch and OpenCV have it."""
+    near, far = ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1, ((CUBIC * t - 5 * CUBIC) * t + 8 * CUBIC) * t - 4 * CUBIC
+    return torch.where(t <= 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
+
+
+def _sampled(x: Tensor, axis: int, weights: Tensor | slice) -> Tensor:
+    """(N, k, j, i, features), interpolated along an axis."""
+    if isinstance(weights, slice):
+        return x.narrow(axis, weights.start, weights.stop - weights.start)
+    weights, rest = weights.to(x.dtype), x.shape[axis + 1 :]
+    return (weights @ x.flatten(axis + 1)).unflatten(-1, rest) if axis < 3 else weights @ x
