@@ -2,12 +2,12 @@
 
     python Testing/grading/thick_slices.py MODEL [NAME=FILE ...] --public-data FOLDER --out FOLDER [--planes light]
 
-writes rows.json and table.md. A scan of PZ x3 (or x5) has slices that are each the mean of three (five) fine ones, pixels
-as fine as the truth's, and 2 % of noise; one of P3 is blurred and halved along all axes; the other factors are blurred as
-P3's scans are, in voxels of the scan. `--planes` names a model of slices, enlarged along all axes (planes isotropic), whose
-result is averaged within and interpolated across slices to the truth's voxels where the factors differ from 2. The last
-tables are flat tissue with noise: what is left of it, and whether the lattice of the scan shows in the result.
-Worker-side: needs torch.
+writes rows.json and table.md. A scan of PZ x3 (or x5) has slices that are each the mean of three (five) fine ones,
+pixels as fine as the truth's, and 2 % of noise; one of P3 is blurred and halved along all axes; the other factors are
+blurred as P3's scans are, in voxels of the scan. `--planes` names a model of slices, enlarged along all axes (planes
+isotropic), whose result is averaged within and interpolated across slices to the truth's voxels where the factors
+differ from 2. The last tables are flat tissue with noise: what is left of it, and whether the lattice of the scan
+shows. Worker-side: needs torch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 from CBCTSuperResLib.acquisition.anatomy import STANDARD_LEVELS
 from CBCTSuperResLib.acquisition.estimate import FWHM
-from CBCTSuperResLib.acquisition.scanner import ALL_AXES, IN_PLANE, P2, P3, correlated_noise
+from CBCTSuperResLib.acquisition.scanner import ALL_AXES, IN_PLANE, P2, P3, block_mean, correlated_noise
 from CBCTSuperResLib.apply.run import super_resolve
 from CBCTSuperResLib.core.atomic import write_text
 from CBCTSuperResLib.core.errors import SuperResError
@@ -133,8 +133,8 @@ def any_size(model: Model, is_told: bool = False) -> Method:
     def super_resolved(scan: np.ndarray, coarser: Coarser, shape: tuple[int, ...]) -> np.ndarray:
         factors = tuple(n / m for n, m in zip(shape, scan.shape, strict=True))
         volume = _volume(scan, factors)
-        blur = [FWHM * coarser.blur * step if f > 1 else 0.0 for f, step in zip(factors[::-1], volume.grid.spacing)]
-        given = tuple(blur) if is_told else None
+        steps = zip(factors[::-1], volume.grid.spacing, strict=True)
+        given = tuple(FWHM * coarser.blur * step if f > 1 else 0.0 for f, step in steps) if is_told else None
         options = Options(window=(0.0, 1.0), blank="none", scale=factors[::-1], scanner_blur=given)
         return super_resolve(volume, model, options).voxels
 
@@ -150,7 +150,7 @@ def three_planes(model: Model) -> Method:
         image = super_resolve(_volume(scan, factors), model, options).voxels
         for axis in ALL_AXES:
             if image.shape[axis] == 2 * shape[axis]:
-                image = (image.take(range(0, 2 * shape[axis], 2), axis) + image.take(range(1, 2 * shape[axis], 2), axis)) / 2
+                image = block_mean(image, (axis,))
         return enlarge(image, shape)
 
     return super_resolved
@@ -220,7 +220,7 @@ def lattice_power(image: np.ndarray, factors: Sequence[float]) -> float:
         power = np.abs(np.fft.rfft((profile - profile.mean()) * np.hanning(len(profile)))) ** 2
         for frequency in (1 / factor, 0.5 / factor):
             place = round(frequency * len(profile))
-            around = [n for n in range(place - 8, place + 9) if 2 < abs(n - place) and 2 < n < len(power)]
+            around = [n for n in range(place - 8, place + 9) if abs(n - place) > 2 and 2 < n < len(power)]
             if place < len(power) - 1 and len(around) > 4:
                 found.append(float(power[place - 1 : place + 2].max() / np.median(power[around])))
     return max(found)

@@ -3,9 +3,9 @@
 All heavy work is done on the input's grid: residual blocks of a convolution within the slices and one across them (Qiu
 et al., P3D, ICCV 2017) on folded pixels (FFDNet: Zhang et al., IEEE TIP 2018), told blur and noise as constant maps
 (SRMD: Zhang et al., CVPR 2018). Output voxels are made of features between the input's voxels and of where in a voxel
-they lie, and how large they are (LIIF: Chen et al., CVPR 2021), but axis by axis: first the slices become as many as the
-output has, and are looked at once more, then rows and columns. Where a voxel lies is told by waves with its width as
-period, and features are interpolated linearly, so that nothing jumps between two voxels. What comes out is added to
+they lie, and how large they are (LIIF: Chen et al., CVPR 2021), but axis by axis: first the slices become as many as
+the output has, and are looked at once more, then rows and columns. Where a voxel lies is told by waves with its width
+as period, and features are interpolated linearly, so that nothing jumps between two voxels. What comes out is added to
 cubic interpolation: untrained, the network interpolates.
 """
 
@@ -195,6 +195,8 @@ class AnySizeNet(nn.Module):
 
 def _needed(features: Tensor, positions: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """What of (N, k, j, i, features) is looked at for places along each axis, and the places seen from there."""
+    if features.is_meta:  # costs are only counted
+        return features, list(positions)
     seen = []
     for axis, places in enumerate(positions, start=1):
         last = features.shape[axis] - 1
@@ -212,6 +214,8 @@ def _step(places: Tensor) -> Tensor:
 
 def _weights(places: Tensor, length: int, kernel: Callable[[Tensor], Tensor]) -> Tensor | slice:
     """Matrix (places, length) of an interpolation that repeats the last voxels; a slice where places are voxels."""
+    if places.is_meta:
+        return places.new_empty(len(places), length)
     start = int(places[0])
     if 0 <= start <= length - len(places) and bool((places - start == torch.arange(len(places)).to(places)).all()):
         return slice(start, start + len(places))

@@ -93,7 +93,9 @@ class DatasetOptions:
         choices=("bicubic", "physical"),
     )
     degradation_options: dict = option({}, "Changes to the ranges of the physical degradation.")
-    procedural: int = option(0, "Number of computer-drawn HR slices mixed in; only in mode HR.", minimum=0)
+    procedural: int = option(
+        0, "Number of computer-drawn HR slices (volumes, for networks of blocks) mixed in; only in mode HR.", minimum=0
+    )
     procedural_seed: int = option(0, "Seed of the computer-drawn slices.", minimum=0)
     procedural_set: int = option(
         1,

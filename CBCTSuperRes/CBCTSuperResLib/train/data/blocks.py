@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ...acquisition.scanner import ALL_AXES, correlated_noise
+from ...acquisition.scanner import ALL_AXES, gaussian_blur
 from ...core.errors import InputError
 from ...io.read import probe
 from ...scan.window import Window
 from .decode import Tally, read_voxels_of, window_of
+from .drawn_volumes import drawn_volumes
 from .files import Entry, Plane, naming, planes_of
-from .patches import Augmentation, Sample, Samples
-from .pictures import entries_of, part_of
+from .patches import Augmentation, Mixture, Sample, Samples
+from .pictures import entries_of, has_files, part_of
+from .public import public_volumes
 from .source import TrainingSource
 
 if TYPE_CHECKING:
@@ -29,8 +32,10 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 REACH = 4.0  # standard deviations of a blur beyond which nothing is seen
+ROOM = 7 / 6  # of a drawn volume, in the extent of the largest block
 SAME_SPACING = 0.01  # relative difference of voxel sizes that rounding in files explains
 NOISE_SMOOTH = 0.6  # coarse voxels, as in the graded protocols
+THICK, ALIKE, WITHIN, EACH = range(4)  # ways of being coarse, in the order of `BlockScan.mix`
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,18 @@ class UnitVolume:
     ----------
     name : str
     voxels : ndarray, shape (k, j, i)
-    window : Window
+    window : Window or None
+        None if the voxels are in units of the window already, which are not clipped.
     """
 
     name: str
     voxels: np.ndarray
-    window: Window
+    window: Window | None
 
     def cut(self, voxels: np.ndarray, starts: Sequence[int], counts: Sequence[int]) -> np.ndarray:
         """A block of `voxels`, which are this volume's in any position, as float32 in units of the window."""
-        return self.window.to_unit(part_of(voxels, starts, counts))
+        part = part_of(voxels, starts, counts)
+        return self.window.to_unit(part) if self.window else part.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -61,18 +68,49 @@ class BlockScan:
     ----------
     factors : ((low, high), (low, high), (low, high))
         Fine voxels along a coarse one, along k, j and i; uniform in the logarithm.
-    blur : (low, high)
-        Standard deviation of the blur along each axis, in coarse voxels.
+    blur : (low, high) or (low, mode, high)
+        Uniform or triangular distribution of the blur's standard deviation along each axis, in coarse voxels.
     noise : (low, high)
         Standard deviation of the noise, in units of the window.
     per_axis : bool
         Whether each axis has a factor of its own; otherwise one place within all three ranges is drawn.
+    mix : (thick, alike, within, each) or None
+        Shares of scans that are coarse across slices alone, along all axes alike, within slices alone, and along each
+        axis by a factor of its own, in place of `per_axis`.
+    noise_smooth : (low, high)
+        Gaussian that smooths the noise, in coarse voxels; drawn once within slices and once across them.
     """
 
     factors: tuple[Range, Range, Range]
-    blur: Range = (0.25, 0.6)
+    blur: tuple[float, ...] = (0.25, 0.6)
     noise: Range = (0.0, 0.03)
     per_axis: bool = True
+    mix: tuple[float, float, float, float] | None = None
+    noise_smooth: Range = (NOISE_SMOOTH, NOISE_SMOOTH)
+
+    def draw_factors(self, rng: np.random.Generator) -> list[float]:
+        """Those of one sample."""
+        kind = EACH if self.per_axis else ALIKE
+        if self.mix:
+            kind = int(rng.choice(4, p=np.array(self.mix) / sum(self.mix)))
+        places = rng.random(3) if kind == EACH else [rng.random()] * 3
+        unchanged = {THICK: (1, 2), WITHIN: (0,)}.get(kind, ())
+        return [
+            1.0 if axis in unchanged else float(low * (high / low) ** place)
+            for axis, (place, (low, high)) in enumerate(zip(places, self.factors, strict=True))
+        ]
+
+    def draw_blur(self, rng: np.random.Generator) -> np.ndarray:
+        """That of one sample along each axis."""
+        if self.blur[0] == self.blur[-1]:
+            return np.full(3, self.blur[0])
+        return rng.uniform(*self.blur, 3) if len(self.blur) == 2 else rng.triangular(*self.blur, 3)
+
+    def draw_noise(self, shape: Sequence[int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """That of one sample, and its standard deviation."""
+        level, across, within = rng.uniform(*self.noise), *rng.uniform(*self.noise_smooth, 2)
+        noise = gaussian_blur(rng.standard_normal(shape, np.float32), (across, within, within), ALL_AXES)
+        return np.float32(level / noise.std()) * noise, level
 
     def coarse(
         self, fine: np.ndarray, outputs: Sequence[int], factors: Sequence[float], blur: Sequence[float]
@@ -95,9 +133,13 @@ class BlockScan:
             fine = np.moveaxis(np.tensordot(weights, fine, (1, axis)), 0, axis)
         return fine
 
+    def reach(self, counts: Sequence[int]) -> list[int]:
+        """Fine voxels along each axis of a block of so many coarse ones at the largest factors."""
+        return [ceil(count * high) for count, (_, high) in zip(counts, self.factors, strict=True)]
+
     def margins(self, factors: Sequence[float]) -> list[int]:
         """Fine voxels beyond a block, along each axis, that its coarse scan shows."""
-        return [ceil(REACH * self.blur[1] * factor + factor) for factor in factors]
+        return [ceil(REACH * self.blur[-1] * factor + factor) for factor in factors]
 
 
 class PairedBlocks(Samples):
@@ -143,7 +185,7 @@ class PairedBlocks(Samples):
 class SimulatedBlocks(Samples):
     """Blocks of volumes whose coarse scan is simulated.
 
-    A sample's "LR" is (1, edge, edge, edge), its "blur" the standard deviation along each axis, in LR voxels, and its
+    A sample's "LR" is (1, slices, edge, edge), its "blur" the standard deviation along each axis, in LR voxels, and its
     "noise" that of the noise, in units of the window. "HR" is the same place in the fine volume; with `targets`, so
     many of its voxels along each axis, and "positions" (3, targets) says where they lie, in voxels of LR (0 is the
     centre of its first voxel).
@@ -157,6 +199,8 @@ class SimulatedBlocks(Samples):
     augmentation : Augmentation
     targets : int, optional
         Where the factors are real numbers; whole ones need none. No more than the smallest block has along an axis.
+    slices : int, optional
+        Of LR's blocks; as many as rows if not given.
 
     Raises
     ------
@@ -171,12 +215,14 @@ class SimulatedBlocks(Samples):
         scan: BlockScan,
         augmentation: Augmentation,
         targets: int | None = None,
+        slices: int | None = None,
     ) -> None:
-        self._volumes, self._edge, self._scan, self._augmentation = volumes, edge, scan, augmentation
-        smallest = min(low for low, _ in scan.factors)
-        self._targets = targets and min(targets, int(edge * smallest + 1e-9))
+        self._volumes, self._scan, self._augmentation = volumes, scan, augmentation
+        self._counts = [slices or edge, edge, edge]
+        smallest = min(n * low for n, (low, _) in zip(self._counts, scan.factors, strict=True))
+        self._targets = targets and min(targets, int(smallest + 1e-9))
         self.names = [volume.name for volume in volumes]
-        across, *in_plane = (ceil(edge * high) for _, high in scan.factors)
+        across, *in_plane = scan.reach(self._counts)
         for volume in volumes:
             _refuse_small(volume, [across, max(in_plane), max(in_plane)])  # a change may exchange rows and columns
 
@@ -184,10 +230,9 @@ class SimulatedBlocks(Samples):
         volume, scan = self._volumes[image], self._scan
         change, upside_down = self._augmentation.draw(rng), bool(rng.random() < 0.5 and self._augmentation.use_flip)
         voxels = change.turned(volume.voxels[::-1] if upside_down else volume.voxels)
-        places = rng.random(3) if scan.per_axis else [rng.random()] * 3
-        factors = [float(low * (high / low) ** place) for place, (low, high) in zip(places, scan.factors, strict=True)]
-        blur = rng.uniform(*scan.blur, 3)
-        lengths = [int(self._edge * factor + 1e-9) for factor in factors]  # fine voxels within the block
+        factors = scan.draw_factors(rng)
+        blur = scan.draw_blur(rng)
+        lengths = [int(n * factor + 1e-9) for n, factor in zip(self._counts, factors, strict=True)]  # fine voxels
         starts = [int(rng.integers(n - length + 1)) for n, length in zip(voxels.shape, lengths, strict=True)]
         margins = scan.margins(factors)
 
@@ -197,8 +242,8 @@ class SimulatedBlocks(Samples):
             [length + 2 * margin for length, margin in zip(lengths, margins, strict=True)],
         )
         fine = change.recontrasted(fine)
-        coarse, level = scan.coarse(fine, [self._edge] * 3, factors, blur), rng.uniform(*scan.noise)
-        noise = correlated_noise(coarse.shape, level, NOISE_SMOOTH, ALL_AXES, int(rng.integers(2**31)))
+        coarse = scan.coarse(fine, self._counts, factors, blur)
+        noise, level = scan.draw_noise(coarse.shape, rng)
         found = {
             "LR": np.clip(coarse + noise, 0, 1)[None],
             "blur": blur.astype(np.float32),
@@ -244,16 +289,21 @@ def scan_weights(outputs: int, factor: float, blur: float, inputs: int, margin: 
 
 
 def open_blocks(
-    dataset: TrainDatasetOptions, options: TrainingOptions, scan: BlockScan, targets: int | None = None
+    dataset: TrainDatasetOptions,
+    options: TrainingOptions,
+    scan: BlockScan,
+    targets: int | None = None,
+    slices: int | None = None,
 ) -> TrainingSource:
     """Blocks of the volumes of a data set: of pairs (mode LRHR), or with simulated LR (mode HR).
 
-    LR's blocks have an edge of HR_size / scale voxels.
+    LR's blocks have an edge of HR_size / scale voxels, and, if given, so many `slices`.
 
     Raises
     ------
-    InputError, OptionError
-        If there is a slice among the files, a volume is too small, voxel sizes differ, or the window is not known.
+    InputError, OptionError, OutputError, ResourceError
+        If there is a slice among the files, a volume is too small, voxel sizes differ, the window is not known, a
+        public scan is not there, or drawn volumes cannot be kept.
     """
     volumes, window, tallies = read_volumes(dataset)
     augmentation = Augmentation(dataset.use_flip, dataset.use_rot, dataset.use_contrast)
@@ -264,10 +314,50 @@ def open_blocks(
         source = PairedBlocks([(found["LR"], found["HR"]) for found in volumes], edge, augmentation)
         facts["images"] = {"pairs": len(volumes)}
     else:
-        source = SimulatedBlocks([found["HR"] for found in volumes], edge, scan, augmentation, targets)
-        facts |= {"images": {"scans": len(volumes)}, "degradation": {"kind": "block", **asdict(scan)}}
-    clipped = sum(tally.outside for tally in tallies) / sum(tally.values for tally in tallies)
+        largest = max(scan.reach([slices or edge, edge, edge]))
+        scans, told = [found["HR"] for found in volumes], []
+        if dataset.public:
+            folder = Path(options.path.public_data).expanduser() if options.path.public_data else None
+            public, told = public_volumes(dataset.public, folder, largest)
+            scans += _turned(public)
+        drawn = drawn_cubes(dataset, options, largest)
+        counts = {"scans": len(volumes), "public": len(scans) - len(volumes), "procedural": len(drawn)}
+        share = len(drawn) / sum(counts.values()) if dataset.procedural_share is None else dataset.procedural_share
+        parts = [(part, weight) for part, weight in ((scans, 1 - share), (drawn, share)) if part and weight]
+        if not parts:
+            raise InputError(f"procedural_share is {share:g}, and there are no volumes of that kind.", "Correct it.")
+        sources = [SimulatedBlocks(part, edge, scan, augmentation, targets, slices) for part, _ in parts]
+        source = sources[0] if len(sources) == 1 else Mixture(sources, [weight for _, weight in parts])
+        facts |= {
+            "images": {kind: count for kind, count in counts.items() if count},
+            "degradation": {"kind": "block", **asdict(scan)},
+            **({"public": told} if told else {}),
+            **({"procedural_seed": dataset.procedural_seed} if drawn else {}),
+        }
+    values = sum(tally.values for tally in tallies)
+    clipped = sum(tally.outside for tally in tallies) / values if values else 0.0
     return TrainingSource(source, window, facts, clipped_share=clipped)
+
+
+def drawn_cubes(dataset: DatasetOptions, options: TrainingOptions, least: int) -> list[UnitVolume]:
+    """Computer-drawn volumes, somewhat wider than `least`, from a file below path.root that later runs find again."""
+    if not dataset.procedural:
+        return []
+    count, seed, size = dataset.procedural, dataset.procedural_seed, ceil(ROOM * least)
+    path = Path(options.path.root).expanduser() / "procedural" / f"{seed}-{count}-{size}-volumes.f16"
+    return [
+        UnitVolume(f"procedural {seed}-{n}", voxels, None)
+        for n, voxels in enumerate(drawn_volumes(path, count, size, seed))
+    ]
+
+
+def _turned(volumes: dict[str, np.ndarray]) -> list[UnitVolume]:
+    """Each volume three times, so that each of its axes is once that across the slices."""
+    return [
+        UnitVolume(f"{name}, {'kji'[axis]}", np.moveaxis(voxels, axis, 0), None)
+        for name, voxels in volumes.items()
+        for axis in range(3)
+    ]
 
 
 def read_volumes(dataset: DatasetOptions) -> tuple[list[dict[str, UnitVolume]], Window, list[Tally]]:
@@ -282,7 +372,7 @@ def read_volumes(dataset: DatasetOptions) -> tuple[list[dict[str, UnitVolume]], 
     tallies = {"LR": Tally("LR", given), "HR": Tally("HR", given)}
     read: list[dict[str, tuple[Plane, np.ndarray]]] = []
     first: dict[str, tuple[Entry, tuple[float, float, float]]] = {}
-    for pair in entries_of(dataset):
+    for pair in entries_of(dataset) if has_files(dataset) else ():
         found = {}
         for role, entry in zip(("LR", "HR"), pair, strict=True):
             if entry is None:
@@ -299,7 +389,7 @@ def read_volumes(dataset: DatasetOptions) -> tuple[list[dict[str, UnitVolume]], 
     seen = [tally for tally in tallies.values() if tally.values]
     for tally in seen:
         tally.check()
-    window = window_of(seen)
+    window = window_of(seen) if seen else given or Window(0, 1)
     volumes = [{r: UnitVolume(plane.entry.name, v, window) for r, (plane, v) in found.items()} for found in read]
     return volumes, window, seen
 

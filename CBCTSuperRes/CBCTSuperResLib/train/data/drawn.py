@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -332,6 +334,30 @@ def drawn_slices(path: Path, count: int, size: Size, seed: int, slices: int = 0,
     """
     shape = (count, 2 * slices + 1, size, size)
     made_of = {"generator": generator_sha256(), "drawings": drawings, "seed": seed, "shape": list(shape)}
+    return kept_drawings(path, made_of, lambda rng: training_slab(rng, size, slices, SETS[drawings]))
+
+
+def kept_drawings(path: Path, made_of: dict, draw: Callable[[np.random.Generator], np.ndarray]) -> np.memmap:
+    """Drawings from a file, which is drawn anew where it is not there or not of just these.
+
+    Parameters
+    ----------
+    path : Path
+        See `drawn_slices`.
+    made_of : dict
+        All that they depend on, as JSON, with "seed" and "shape", (count, *shape of one).
+    draw : callable (rng)
+        Draws one, n of them with a generator of (seed, n).
+
+    Returns
+    -------
+    memmap of float16, read only
+
+    Raises
+    ------
+    OutputError, ResourceError
+        If the file cannot be written, or the disk has no room for it.
+    """
     lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -339,15 +365,15 @@ def drawn_slices(path: Path, count: int, size: Size, seed: int, slices: int = 0,
             time.sleep(0.2)
         try:
             if not _is_intact(path, made_of):
-                _draw(path, made_of)
+                _draw(path, made_of, draw)
         finally:
             lock.release()
     except (OSError, OutputError) as error:
         why = error.what if isinstance(error, OutputError) else error
         raise OutputError(
-            f"The computer-drawn slices cannot be written to {path}: {why}", "Free some space, or change path.root."
+            f"The computer-drawn images cannot be written to {path}: {why}", "Free some space, or change path.root."
         ) from error
-    return np.memmap(path, PIXEL, "r", HEADER_BYTES, shape)
+    return np.memmap(path, PIXEL, "r", HEADER_BYTES, tuple(made_of["shape"]))
 
 
 def generator_sha256() -> str:
@@ -356,17 +382,15 @@ def generator_sha256() -> str:
     return hashlib.sha256(f"{sources} {np.__version__}".encode()).hexdigest()
 
 
-def _draw(path: Path, made_of: dict) -> None:
-    count, channels, size, _ = made_of["shape"]
-    check_disk(path.parent, HEADER_BYTES + count * channels * size**2 * PIXEL.itemsize)
+def _draw(path: Path, made_of: dict, draw: Callable[[np.random.Generator], np.ndarray]) -> None:
+    check_disk(path.parent, HEADER_BYTES + prod(made_of["shape"]) * PIXEL.itemsize)
     digest = hashlib.sha256()
     # Written, not mapped: where a disk fills up, a write fails, but a process that maps the file is killed.
     with replacing(path) as scratch, scratch.open("wb") as file:
         file.write(bytes(HEADER_BYTES))
-        for n in range(count):
-            rng = np.random.default_rng([made_of["seed"], n])
-            slab = training_slab(rng, size, channels // 2, SETS[made_of["drawings"]])
-            pixels = np.clip(slab, -0.5, 2).astype(PIXEL).tobytes()
+        for n in range(made_of["shape"][0]):
+            drawing = draw(np.random.default_rng([made_of["seed"], n]))
+            pixels = np.clip(drawing, -0.5, 2).astype(PIXEL).tobytes()
             digest.update(pixels)
             file.write(pixels)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Procedural volumes to train on, for networks of three dimensions: jaws, cancellous bone, sheets, teeth, shapes, texture.
+"""Procedural volumes to train on, for networks of blocks: jaws, cancellous bone, sheets, teeth, solids, texture.
 
 What `drawn` shows in slices, in cubes whose voxels are as long as wide: whatever a scanner makes of an axis can be
 simulated along each of the three. All are drawn with anti-aliased edges, in units of the window. No scan of a person or
@@ -7,19 +7,29 @@ of a specimen is among them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ...acquisition.anatomy import Waves, mix, share_inside
 from ...acquisition.scanner import ALL_AXES, gaussian_blur
-from .drawn import cancellous, jaw
+from ...core.digest import file_sha256
+from .drawn import cancellous, generator_sha256, jaw, kept_drawings
 
 FINE_BLUR = (0.3, 0.8)  # voxels: how sharply the fine scan shows the object
 UNEVEN_SHARE, UNEVEN = 0.4, (0.004, 0.03)
 FAINT_SHARE, INVERTED_SHARE = 0.4, 0.15
 
 Cube = np.ndarray  # float32, shape (size, size, size)
+
+
+def drawn_volumes(path: Path, count: int, size: int, seed: int) -> np.memmap:
+    """Volumes from a file, see `drawn.kept_drawings`: (count, size, size, size), float16, read only."""
+    generator = hashlib.sha256(f"{file_sha256(__file__)} {generator_sha256()}".encode()).hexdigest()
+    made_of = {"generator": generator, "seed": seed, "shape": [count, size, size, size]}
+    return kept_drawings(path, made_of, lambda rng: drawn_volume(rng, size))
 
 
 def drawn_volume(rng: np.random.Generator, size: int) -> Cube:
@@ -166,9 +176,12 @@ def _surface(rng: np.random.Generator, point: Sequence[np.ndarray], wavelength: 
 def _tube(rng: np.random.Generator, point: Sequence[np.ndarray], size: int) -> Cube:
     """Signed distance to the wall of a tube that bends and tapers along the first coordinate."""
     along, across, up = point
-    bend = [np.float32(rng.uniform(-0.2, 0.2)) * size * np.sin(along * np.float32(rng.uniform(1, 3) / size))
-            for _ in range(2)]  # fmt: skip
+    bend = [
+        np.float32(rng.uniform(-0.2, 0.2)) * size * np.sin(along * np.float32(rng.uniform(1, 3) / size))
+        for _ in range(2)
+    ]
     centre = rng.uniform(-0.35, 0.35, 2) * size
     radius = np.exp(rng.uniform(np.log(0.4), np.log(6))) * (1 + np.float32(rng.uniform(-0.8, 0.8)) * along / size)
     flatness = np.float32(rng.uniform(1, 1.6))
-    return np.hypot((across - bend[0] - np.float32(centre[0])) / flatness, up - bend[1] - np.float32(centre[1])) - radius
+    across, up = (x - b - np.float32(c) for x, b, c in zip((across, up), bend, centre, strict=True))
+    return np.hypot(across / flatness, up) - radius

@@ -180,30 +180,59 @@ class PublicSlices(Sequence):
 
     def describe(self) -> list[dict]:
         """What a model card says about each scan."""
-        return [
-            {
-                "name": scan.name,
-                "title": scan.title,
-                "licence": scan.licence,
-                "sha256": scan.sha256,
-                "slices": list(scan.train_slices),
-                "voxel_sizes_mm": [round(scan.spacing_mm[0] * n, 4) for n in scan.averages],
-                "held_out": scan.held_out,
-            }
-            for scan in self._scans
-        ]
+        return [_described(scan) for scan in self._scans]
 
 
-def _stacks(scan: PublicScan, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+def public_volumes(names: Sequence[str], folder: Path | None, size: int) -> tuple[dict[str, np.ndarray], list[dict]]:
+    """Training parts of public scans in space, float16 in units of their own windows, and what a card says of them.
+
+    As they are and averaged to coarser voxels, as long as they are no smaller than half of `size` along each axis; what
+    is smaller than `size` is continued by mirroring.
+
+    Raises
+    ------
+    InputError, OptionError
+        As of `PublicSlices`.
+    """
+    scans = scans_to_train_on(names)
+    missing = missing_scans(names, folder)
+    if missing:
+        raise InputError(" ".join(missing), "Without these scans the training would give another model.")
+    found = {}
+    for scan in scans:
+        for name, volume in _volumes(scan, folder):
+            if 2 * min(volume.shape) >= size:
+                beyond = [(0, max(0, size - length)) for length in volume.shape]
+                found[name] = np.pad(volume, beyond, mode="symmetric").astype(np.float16)
+    return found, [_described(scan) for scan in scans]
+
+
+def _described(scan: PublicScan) -> dict:
+    return {
+        "name": scan.name,
+        "title": scan.title,
+        "licence": scan.licence,
+        "sha256": scan.sha256,
+        "slices": list(scan.train_slices),
+        "voxel_sizes_mm": [round(scan.spacing_mm[0] * n, 4) for n in scan.averages],
+        "held_out": scan.held_out,
+    }
+
+
+def _volumes(scan: PublicScan, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     first, last = scan.train_slices
     part = scan.read(folder).voxels[first:last].astype(np.float32)
     low, high = np.percentile(part, (0.5, 99.5))
     part = (part - np.float32(low)) / np.float32(high - low)
     for factor in scan.averages:
-        volume = block_mean(part, ALL_AXES, factor) if factor > 1 else part
+        yield f"{scan.name}, averaged by {factor}", block_mean(part, ALL_AXES, factor) if factor > 1 else part
+
+
+def _stacks(scan: PublicScan, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    for name, volume in _volumes(scan, folder):
         for axis in ALL_AXES:
             images = np.ascontiguousarray(np.moveaxis(volume, axis, 0).astype(np.float16))
-            yield f"{scan.name}, averaged by {factor}, {'kji'[axis]}", images
+            yield f"{name}, {'kji'[axis]}", images
 
 
 def _thick(images: np.ndarray, place: int) -> np.ndarray:

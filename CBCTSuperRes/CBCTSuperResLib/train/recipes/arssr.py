@@ -25,7 +25,7 @@ from ...io.pictures import distinct
 from ...measure.fidelity import psnr
 from ...networks import NETWORKS, build_network
 from ..data.batches import Batch
-from ..data.blocks import NOISE_SMOOTH, BlockScan, UnitVolume, open_blocks, read_volumes
+from ..data.blocks import NOISE_SMOOTH, BlockScan, UnitVolume, drawn_cubes, open_blocks, read_volumes
 from ..data.source import TrainingSource
 from ..options import TrainingOptions
 from ..step import Steps
@@ -53,15 +53,21 @@ class ArSSRRecipe(Recipe):
         with torch.device("meta"):
             self._spec = _built(block.network, block.options).describe()
         ranges = [_within(offered, self._train.scale_range) for offered in self._spec.scale_range]
-        self.scan = BlockScan(tuple(ranges), self._train.blur, self._train.noise, self._train.scale_per_axis)
+        train = self._train
+        self.scan = BlockScan(
+            tuple(ranges), train.blur, train.noise, train.scale_per_axis, train.scale_mix, train.noise_smooth
+        )
         dataset = options.datasets.get("train")
         self._edge = dataset.HR_size // options.scale if dataset else 0
         along = int(self._train.ss ** (1 / 3) + 1e-9)
-        self._targets = max(1, min(along, int(self._edge * min(low for low, _ in ranges) + 1e-9)))
+        self._shape = (self._train.block_slices or self._edge, self._edge, self._edge)
+        smallest = min(n * low for n, (low, _) in zip(self._shape, ranges, strict=True))
+        self._targets = max(1, min(along, int(smallest + 1e-9)))
 
     def open_source(self) -> TrainingSource:
         """Blocks of coarse scans that are simulated from the volumes."""
-        source = open_blocks(self._options.dataset("train"), self._options, self.scan, self._targets)
+        dataset = self._options.dataset("train")
+        source = open_blocks(dataset, self._options, self.scan, self._targets, self._train.block_slices)
         if self._targets**3 < self._train.ss // 2:
             source.warnings.append(
                 f"{self._targets**3} voxels of each sample are compared, not the {self._train.ss} of train.ss: a block "
@@ -78,7 +84,7 @@ class ArSSRRecipe(Recipe):
         """Noise of the size of the blocks, with factors in the middle of their ranges."""
         places = torch.arange(self._targets) / (sum(self.scan.factors[0]) / 2)
         return {
-            "LR": torch.rand(images, 1, *[self._edge] * 3),
+            "LR": torch.rand(images, 1, *self._shape),
             "HR": torch.rand(images, 1, *[self._targets] * 3),
             "positions": places.expand(images, 3, -1).contiguous(),
             "blur": torch.rand(images, 3),
@@ -88,7 +94,7 @@ class ArSSRRecipe(Recipe):
     def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
         """The network, forward and backward."""
         block = self._options.network_G
-        path, shape = NETWORKS[block.network].path, (1, *[self._edge] * 3)
+        path, shape = NETWORKS[block.network].path, (1, *self._shape)
         return {"G": Use(path, block.options, shape, passes=3, targets=(self._targets,) * 3)}
 
     def build(self) -> dict[str, nn.Module]:
@@ -134,12 +140,14 @@ class BlockValidation:
 
     def __init__(self, options: TrainingOptions, scan: BlockScan) -> None:
         train = options.train
-        volumes, _, _ = read_volumes(options.dataset("val"))
+        dataset = options.dataset("val")
+        volumes = [found["HR"] for found in read_volumes(dataset)[0]]
+        volumes += drawn_cubes(dataset, options, train.val_size)
         self._scan, self._edge = scan, train.val_size
         lowest, highest = (pick(pair[n] for pair in scan.factors) for n, pick in ((0, max), (1, min)))
         self._scales = [factor for factor in train.val_scales if lowest <= factor <= highest] or [highest]
-        self._blur, self._noise = [sum(scan.blur) / 2] * 3, sum(scan.noise) / 2
-        self._volumes = [found["HR"] for found in volumes][: options.logger.val_slices]
+        self._blur, self._noise = [sum(scan.blur) / len(scan.blur)] * 3, sum(scan.noise) / 2
+        self._volumes = volumes[: options.logger.val_slices]
         smallest = min(min(volume.voxels.shape) for volume in self._volumes)
         if min(smallest, self._edge) < SMALLEST * max(self._scales):
             raise InputError(

@@ -176,13 +176,29 @@ class ArSSRTrainOptions(OneNetworkOptions):
         minimum=1,
     )
     scale_per_axis: bool = option(False, "Draw a factor for each axis of each sample, and not one for all three.")
-    blur: tuple[float, float] = option(
+    scale_mix: tuple[float, float, float, float] | None = option(
+        None,
+        "Shares of the samples that are coarse across slices alone (thick slices), along all axes alike, within slices "
+        "alone, and along each axis by a factor of its own; null: all are as scale_per_axis says.",
+        minimum=0,
+    )
+    block_slices: int | None = option(
+        None, "LR slices of a block; null: as many as it has rows, HR_size / scale.", minimum=1
+    )
+    blur: tuple[float, ...] = option(
         (0.25, 0.6),
-        "Standard deviation of the simulated scanner's blur along each axis, in LR voxels.",
+        "Standard deviation of the simulated scanner's blur along each axis, in LR voxels: the least and the largest, "
+        "or the least, the usual and the largest.",
         minimum=0,
     )
     noise: tuple[float, float] = option(
         (0.0, 0.03), "Standard deviation of its noise, in units of the window.", minimum=0
+    )
+    noise_smooth: tuple[float, float] = option(
+        (0.6, 0.6),
+        "Standard deviation, in LR voxels, of the Gaussian that smooths the noise; drawn for all axes within slices, "
+        "and once more across them.",
+        minimum=0,
     )
     val_scales: tuple[float, ...] = option(
         (2.0, 3.0, 4.0), "Factors at which validation measures, those that the network offers.", minimum=1
@@ -197,10 +213,14 @@ class ArSSRTrainOptions(OneNetworkOptions):
         ValueError
             Its message begins with the option's name.
         """
-        for name in ("scale_range", "blur", "noise"):
+        for name in ("scale_range", "noise", "noise_smooth"):
             low, high = getattr(self, name) or (0, 0)
             if low > high:
                 raise ValueError(f"{name} must be the smaller and the larger number, not [{low:g}, {high:g}].")
+        if len(self.blur) not in (2, 3) or list(self.blur) != sorted(self.blur):
+            raise ValueError(f"blur must be two or three numbers that do not fall, not {list(self.blur)}.")
+        if self.scale_mix is not None and sum(self.scale_mix) <= 0:
+            raise ValueError("scale_mix must have a share above 0.")
 
 
 @dataclass(frozen=True)
