@@ -16,7 +16,7 @@ def options_of(name: str, *overrides: str) -> TrainingOptions:
     return read_options(resource(f"Configurations/{name}.json"), overrides)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, "any-size"])
 def test_a_recipe_reads_and_names_only_scans_that_may_be_trained_on(name):
     options = options_of(name)
     train, val = options.dataset("train"), options.dataset("val")
