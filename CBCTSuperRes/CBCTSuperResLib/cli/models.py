@@ -8,6 +8,8 @@ from math import prod
 from pathlib import Path
 
 from ..core.errors import ModelError, OptionError
+from ..models.card import ModelCard
+from ..models.intervals import Intervals
 from .terminal import Progress, add_command
 
 
@@ -38,9 +40,24 @@ def add_models_commands(commands) -> None:
     importer.add_argument("--calibrate", action="store_true", help="measure the halo too, so that tiles can be used")
 
     calibrator = add_command(
-        models, "calibrate", "measure a model's halo and write it into its file", run_models_calibrate
-    )
+        models, "calibrate", "measure a model's halo, or scale its error bars, and write it into its file",
+        run_models_calibrate,
+    )  # fmt: skip
     calibrator.add_argument("model", help="name or file")
+    calibrator.add_argument(
+        "--intervals",
+        action="store_true",
+        help="compare its error bars with its errors, so that 90 %% intervals hold; on drawn jaws, or on each --pair",
+    )
+    calibrator.add_argument(
+        "--pair",
+        nargs=2,
+        action="append",
+        type=Path,
+        default=[],
+        metavar=("SCAN", "TRUTH"),
+        help="a scan and a finer one of the same object in the same place; up to five times",
+    )
     calibrator.add_argument("--out", type=Path, help="file to write (default: the model's own)")
     calibrator.add_argument("--device", default="auto")
 
@@ -120,8 +137,35 @@ def run_models_calibrate(parsed: argparse.Namespace) -> None:
     from ..models.model import Model
 
     path = find_model(parsed.model)
+    if parsed.pair and not parsed.intervals:
+        raise OptionError("Pairs of scans calibrate error bars.", "Add --intervals.")
+    if parsed.intervals:
+        from ..evaluate.intervals import calibrate_intervals
+
+        with Progress(quiet=False) as progress:
+            found = calibrate_intervals(Model.load(path), parsed.pair, device=parsed.device, progress=progress)
+        print(intervals_text(found.model.card, found.coverage))
+        print(f"Written to {found.model.save(parsed.out or path)}")
+        return
     model = _calibrated(Model.load(path), parsed.device)
     print(f"Halo {model.card.spec.context} pixels. Written to {model.save(parsed.out or path)}")
+
+
+def intervals_text(card: ModelCard, coverage: dict[str, float]) -> str:
+    """What was found of a model's error bars, for a terminal."""
+    found = Intervals.from_json(card.intervals)
+    head = ["blur \\ noise", *(f"{noise:.1%}" for noise in found.noise)]
+    rows = [
+        [f"{blur:.2f} voxels", *(f"{value:.2f}" for value in row)]
+        for blur, row in zip(found.blur, found.quantiles, strict=True)
+    ]
+    lines = [
+        f"Deviations on either side that hold 90 % of the errors, of {found.voxels:,d} voxels of {found.made_on}:",
+        *("".join(f"{cell:>14}" for cell in row) for row in (head, *rows)),
+        "Share that they hold:",
+        *(f"  {share:.1%}  {name}" for name, share in coverage.items()),
+    ]
+    return "\n".join(lines)
 
 
 def run_models_export(parsed: argparse.Namespace) -> None:

@@ -1,0 +1,191 @@
+"""Calibrating a model's error bars: its deviations against the errors that it makes where the truth is known.
+
+What is compared goes through the same steps as a user's scan: blur and noise are estimated, the result is kept from
+contradicting the scan. Voxels that the window cuts off do not count; there no network works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from ..acquisition.phantom import FINE_BLUR, WINDOW, coarse_scan, jaw_phantom, oblique_grid, to_grey
+from ..acquisition.scanner import ALL_AXES, Acquisition, gaussian_blur
+from ..apply.plan import PREDICTIVE, planned_maps
+from ..apply.run import super_resolve
+from ..core.errors import InputError, ModelError
+from ..core.options import USUAL_PASSES, Options
+from ..core.progress import Report
+from ..io.volume import Volume
+from ..models.card import ModelCard
+from ..models.intervals import SHARE, Intervals
+from ..models.model import Model
+from ..scan.field_of_view import find_blanks
+from .common_region import at_points, common_box, cropped
+
+MOST_SCANS = 5
+BLURS = (0.2, 0.45, 0.7, 0.95)  # input voxels
+NOISES = (0.005, 0.02, 0.035, 0.055)  # of the window
+SHAPE, SPACINGS = (8, 192, 192), (0.08, 0.12, 0.17)  # of the drawn fine scans: voxels, mm
+SEED, CHECK_SEED = 41, 71
+BORDER = 8  # fine voxels
+CUT = 0.02  # of the window: nearer to its ends a voxel counts as cut off
+FEWEST = 10_000  # voxels that a quantile is taken of
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A model with intervals, and how well they did.
+
+    Attributes
+    ----------
+    model : Model
+    coverage : dict of str to float
+        Share of the voxels of scans that were not calibrated with which lie within their intervals, by the scan; of
+        given scans those themselves, as nothing else is there.
+    """
+
+    model: Model
+    coverage: dict[str, float]
+
+
+def calibrate_intervals(
+    model: Model,
+    scans: Sequence[tuple[Path | Volume, Path | Volume]] = (),
+    *,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> Calibration:
+    """Find how many of a model's own deviations hold 90 % of its errors.
+
+    Parameters
+    ----------
+    model : Model
+        That gives a log-variance, or has dropout.
+    scans : sequence of (scan, truth), optional
+        Up to five coarse scans, and finer ones of the same objects in the same places: volumes or files. Without, jaws
+        are drawn and scanned with every blur and noise that the model learned from.
+    device : str
+    progress : callable (fraction, message), optional
+
+    Raises
+    ------
+    ModelError
+        If the model tells nothing of its errors.
+    InputError
+        If there are too many scans, or too little of them can be compared.
+    """
+    card, tell = model.card, progress or (lambda fraction, message: None)
+    options = Options(device=device, dtype="float32", uncertainty=USUAL_PASSES)
+    if PREDICTIVE not in planned_maps(card, options):
+        raise ModelError(
+            f"The model {card.name} has no error bars to calibrate: it gives no log-variance and has no dropout.",
+            "Its disagreement with itself is measured instead (--uncertainty); or train a model with "
+            "network_G.log_variance.",
+        )
+    if len(scans) > MOST_SCANS:
+        raise InputError(f"{len(scans)} scans are given.", f"Give at most {MOST_SCANS}.")
+    bare = Model(model.network, replace(card, intervals={}))
+    found, coverage = _of_given(bare, scans, options, tell) if scans else _of_drawn(bare, options, tell)
+    tell(1.0, "Done")
+    return Calibration(Model(model.network, replace(card, intervals=found.to_json())), coverage)
+
+
+def _of_given(
+    model: Model, scans: Sequence[tuple[Path | Volume, Path | Volume]], options: Options, tell: Report
+) -> tuple[Intervals, dict[str, float]]:
+    """One quantile for all scans, and what each of them says of it."""
+    scores, conditions = {}, []
+    for number, (scan, truth) in enumerate(scans):
+        tell(number / len(scans), f"Scan {number + 1} of {len(scans)}")
+        volume = scan if isinstance(scan, Volume) else Volume.read(scan)
+        fine = truth if isinstance(truth, Volume) else Volume.read(truth)
+        result = super_resolve(volume, model, options)
+        try:
+            box = common_box(result.grid, [fine.grid], find_blanks(result, "none"))
+        except InputError as error:
+            raise InputError(f"Scan {number + 1}: {error.what}", error.advice) from None
+        parts = [cropped(Volume(v.voxels, result.grid), box) for v in (result, result.error_bars[PREDICTIVE])]
+        name = scan.name if isinstance(scan, Path) else f"scan {number + 1}"
+        at_its_points = at_points(fine, parts[0].grid)
+        scores[name] = _scores(parts[0].voxels, parts[1].voxels, at_its_points, result.report["window"])
+        told = result.report["conditions"]
+        conditions.append((float(np.mean(told["blur"][:2])), told["noise"]))
+    pooled = np.concatenate([*scores.values()])
+    if pooled.size < FEWEST:
+        raise InputError(
+            f"Only {pooled.size} voxels within the window can be compared.", f"Give scans with at least {FEWEST}."
+        )
+    quantile = _quantile(pooled)
+    blur, noise = (tuple(sorted({round(value, 4) for value in values})) for values in zip(*conditions, strict=True))
+    blur, noise = (knots if len(knots) == 1 else (knots[0], knots[-1]) for knots in (blur, noise))
+    table = ((round(quantile, 4),) * len(noise),) * len(blur)
+    text = f"{len(scans)} given scan{'s' if len(scans) > 1 else ''} with a truth"
+    return Intervals(blur, noise, table, text, pooled.size), {
+        n: float(np.mean(s <= quantile)) for n, s in scores.items()
+    }
+
+
+def _of_drawn(model: Model, options: Options, tell: Report) -> tuple[Intervals, dict[str, float]]:
+    """A quantile for each blur and noise of drawn jaws, and what other drawn jaws say of them."""
+    blurs, noises = settings_of(model.card)
+    cells, quantiles, coverage, voxels = list(product(blurs, noises)), {}, {}, 0
+    runs = {seed: _fields(seed) for seed in (SEED, CHECK_SEED)}
+    options = replace(options, window=WINDOW, blank="none")
+    for number, (blur, noise) in enumerate(cells):
+        acquisition = Acquisition(blur=2 * blur, noise=noise)
+        for seed, fields in runs.items():
+            tell((number + (seed == CHECK_SEED) / 2) / len(cells), f"Blur {blur:g} voxels, noise {noise:.1%}")
+            scores = []
+            for n, (field, grid) in enumerate(fields):
+                scan = coarse_scan(field, grid, seed + n, acquisition, None, dtype="float32")
+                result = super_resolve(scan, model, options)
+                inner = (slice(None), *[slice(BORDER, -BORDER)] * 2)
+                volumes = (result.voxels, result.error_bars[PREDICTIVE].voxels, to_grey(field, dtype="float32"))
+                scores.append(_scores(*(v[inner] for v in volumes), WINDOW))
+            pooled = np.concatenate(scores)
+            if seed == SEED:
+                quantiles[blur, noise], voxels = _quantile(pooled), voxels + pooled.size
+            else:
+                name = f"other drawn jaws, blur {blur:g} voxels, noise {noise:.1%}"
+                coverage[name] = float(np.mean(pooled <= quantiles[blur, noise]))
+    table = tuple(tuple(round(quantiles[blur, noise], 4) for noise in noises) for blur in blurs)
+    text = f"drawn jaws with voxels of {2 * SPACINGS[0]:g} to {2 * SPACINGS[-1]:g} mm"
+    return Intervals(blurs, noises, table, text, voxels), coverage
+
+
+def settings_of(card: ModelCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Blurs, in voxels of the scan, and noises, in units of the window, that a model learned from."""
+    blur, noise = card.usual_conditions
+    low, high = card.trained_blur or (blur, blur)
+    strongest = noise if card.strongest_noise is None else card.strongest_noise
+    blurs = tuple(value for value in BLURS if low <= value <= high) or (round(blur, 4),)
+    return blurs, tuple(value for value in NOISES if value <= strongest) or (round(max(noise, NOISES[0]), 4),)
+
+
+def _fields(seed: int) -> list:
+    """Drawn jaws as a fine scan shows them, within the window, and where they lie."""
+    found = []
+    for n, spacing in enumerate(SPACINGS):
+        field = gaussian_blur(jaw_phantom(SHAPE, spacing, 1000 * seed + n), FINE_BLUR, ALL_AXES)
+        found.append((np.clip(field, 0, 1), oblique_grid(SHAPE, spacing, seed + n)))
+    return found
+
+
+def _scores(image: np.ndarray, deviation: np.ndarray, truth: np.ndarray, window: Sequence[float]) -> np.ndarray:
+    """Errors in units of the deviation, of voxels that count."""
+    low, high = window
+    margin = CUT * (high - low)
+    counts = (truth > low + margin) & (truth < high - margin) & (deviation > 0)
+    return np.abs(image[counts].astype(np.float64) - truth[counts]) / deviation[counts]
+
+
+def _quantile(scores: np.ndarray) -> float:
+    """The conformal quantile: of n scores the ceil((n + 1) `SHARE`)-th smallest."""
+    place = min(ceil((scores.size + 1) * SHARE), scores.size) - 1
+    return float(np.partition(scores, place)[place])
