@@ -443,6 +443,35 @@ def test_where_the_model_disagrees_is_marked_above_a_threshold_and_the_way_back_
     assert views() == before
 
 
+def test_error_bars_are_marked_above_their_threshold_and_read_at_the_cursor(panel, result, marks, scene):
+    import slicer
+    from CBCTSuperResLib.scene.nodes import MAP_ROLES
+
+    assert panel.ui.probeLabel.isHidden() and "disagrees" in panel.ui.disagreementButton.text
+    slicer.util.arrayFromVolume(marks)[:] = 20
+    result.SetNodeReferenceID(MAP_ROLES["predictive deviation"], marks.GetID())
+    panel.refresh()
+    assert not panel.ui.probeLabel.isHidden() and "error bars" in panel.ui.disagreementButton.text
+    assert "Move the mouse" in panel.ui.probeLabel.text
+    matrix = vtk_matrix(result)
+    cursor = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    cursor.SetCursorPositionRAS((matrix @ [3, 4, 1, 1])[:3].tolist())
+    assert "\u00b1 30" in panel.ui.probeLabel.text  # 1.645 x 20
+    panel.ui.disagreementButton.click()
+    assert view("Red")[1].GetForegroundVolumeID() == marks.GetID()
+    panel.ui.backButton.click()
+
+
+def vtk_matrix(node) -> np.ndarray:
+    """From voxels (i, j, k) to the world."""
+    import slicer
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
 def test_marks_and_fade_of_a_restored_scene_can_be_taken_off(panel, result, marks, layout):
     for button, mode in ((panel.ui.disagreementButton, "marks"), (panel.ui.fadeButton, "fade")):
         button.click()

@@ -155,6 +155,13 @@ def reportOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> dict | None:
     return report if isinstance(report, dict) and isinstance(report.get("super_resolution"), dict) else None
 
 
+def voxelAt(volumeNode: slicer.vtkMRMLScalarVolumeNode, point: np.ndarray | list[float]) -> tuple[int, int, int] | None:
+    """Index (i, j, k) of the voxel at a point of the world (RAS, mm); None outside the volume."""
+    index = np.rint(_worldToIJK(volumeNode, point)).astype(int)
+    inside = np.all(index >= 0) and np.all(index < volumeNode.GetImageData().GetDimensions())
+    return tuple(int(n) for n in index) if inside else None
+
+
 def roiBox(
     roiNode: slicer.vtkMRMLMarkupsROINode, volumeNode: slicer.vtkMRMLScalarVolumeNode
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:

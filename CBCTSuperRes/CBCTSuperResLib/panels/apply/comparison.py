@@ -10,7 +10,7 @@ import qt
 import slicer
 import vtk
 
-from ...scene.nodes import disagreementOf, inputOf
+from ...scene.nodes import inputOf, marksOf
 from ...scene.slice_views import sliceViews
 from ...scene.split_view import SplitView
 
@@ -106,7 +106,7 @@ class Comparison:
         """Go on with what a scene was saved with: marks or a fade of this result, which can be taken off again."""
         if self.mode or not self.isPossible:
             return
-        marks, scan = disagreementOf(result), inputOf(result)
+        marks, scan = marksOf(result), inputOf(result)
         for mode, below, above in (("marks", result, marks), ("fade", scan, result)):
             if below is None or above is None:
                 continue

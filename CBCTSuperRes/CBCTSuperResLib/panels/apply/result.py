@@ -7,7 +7,8 @@ from slicer.i18n import tr as _
 
 from ...scene.jobs import DifferenceJob
 from ...scene.logic import SuperResLogic
-from ...scene.nodes import disagreementOf, inputOf, reportOf
+from ...scene.nodes import deviationOf, inputOf, marksOf, reportOf
+from ...scene.probe import Probe
 from ..section import JobSection, Signal, fitHeight, offer, plainToolTip, say, showCell
 from .choices import ApplyChoices
 from .comparison import Comparison
@@ -34,6 +35,7 @@ class ResultSection(JobSection):
         self._latest: Node | None = None
         self._described: tuple | None = None
         self._marks = ""  # the volume whose threshold the slider is set to
+        self._probe = Probe(self._showProbe)
         fitHeight(ui.qualityTable)
         ui.compareButton.connect("clicked(bool)", self.onCompare)
         ui.fadeButton.connect("clicked(bool)", self.onFade)
@@ -101,6 +103,7 @@ class ResultSection(JobSection):
             offer(self.ui.differenceButton, noInput, hint)
 
     def close(self) -> None:
+        self._probe.close()
         self.comparison.close()
         super().close()
 
@@ -118,11 +121,11 @@ class ResultSection(JobSection):
 
     def onMark(self, checked: bool = False) -> None:
         self.comparing.emit()
-        self.comparison.showMarks(self.result, disagreementOf(self.result))
+        self.comparison.showMarks(self.result, marksOf(self.result))
         self.refresh()
 
     def onMarkedAbove(self, greyValues: float) -> None:
-        marks = self.result and disagreementOf(self.result)
+        marks = self.result and marksOf(self.result)
         if marks is not None and self._marks == marks.GetID():
             marks.GetDisplayNode().SetLowerThreshold(greyValues)
 
@@ -179,10 +182,28 @@ class ResultSection(JobSection):
             for column, text in enumerate((figure["label"], figure["text"])):
                 showCell(table, row, column, text, figure["hint"], bold=bool(figure["attention"]))
 
+    def _showProbe(self, text: str) -> None:
+        """Grey value and error bar at the mouse cursor."""
+        nothing = _("Move the mouse over the result to read its error bar.")
+        self.ui.probeLabel.text = _("At the cursor: {value}").format(value=text) if text else nothing
+
     def _showMarks(self, result: Node | None) -> None:
-        """Where the model disagrees with itself; the slider is set once for each volume of disagreement."""
-        marks = result and disagreementOf(result)
-        slider = self.ui.disagreementSlider
+        """Where the error bars are wide, or the model disagrees; the slider is set once for each such volume."""
+        marks = result and marksOf(result)
+        slider, hasBars = self.ui.disagreementSlider, bool(result and deviationOf(result))
+        self._probe.follow(result)
+        self.ui.probeLabel.visible = hasBars
+        if hasBars:
+            text = _("Mark where the error bars are wide")
+            hint = _("Show in cyan, over the result, where the model expects to be far from the truth.")
+        else:
+            text = _("Mark where the model disagrees")
+            hint = _(
+                "Show in cyan, over the result, where answers of the network to slightly different views of the scan "
+                "lie far apart. Elsewhere they may still be wrong together."
+            )
+        self.ui.disagreementButton.text = text
+        self.ui.disagreementButton.toolTip = plainToolTip(hint)
         self.ui.disagreementButton.visible = marks is not None
         self.ui.disagreementButton.enabled = self.comparison.isPossible
         self.ui.disagreementLabel.visible = slider.visible = self.comparison.mode == "marks"
