@@ -89,9 +89,25 @@ def test_a_model_is_told_what_the_scan_tells_for_sure(monkeypatch):
 def test_a_scan_that_is_not_sure_is_taken_for_a_usual_one(monkeypatch):
     estimating(monkeypatch, scanner(0.7, 0.7, is_sure=False))
     model = stub_model(Told(), training=TRAINING)
-    assert told(super_resolve(scan(), model, PLAIN)) == pytest.approx((0.48, 0.48), abs=1e-5)
+    cautious = np.sqrt(0.5**2 - CAUTION**2)
+    assert told(super_resolve(scan(), model, PLAIN)) == pytest.approx((cautious - 0.02,) * 2, abs=1e-5)
     conditions = plan_for(model).conditions
     assert conditions.source == "usual" and "only 9 edges" in conditions.reason and not conditions.warnings
+
+
+def test_nothing_is_held_back_where_the_scan_tells_how_soft_its_objects_are(monkeypatch):
+    estimating(monkeypatch, scanner(0.6, 0.5, softness_mm=0.04))
+    conditions = plan_for(stub_model(Told(), training=TRAINING)).conditions
+    assert conditions.cautious_blur == conditions.blur and conditions.told_blur[1:] == (0.6, 0.5)
+
+
+def test_noise_that_may_be_texture_is_told_to_be_no_more_than_usual(monkeypatch):
+    found = scanner(noise=0.04)
+    for error, sure in ((1.0, 0.04), (8.0, 0.02)):  # grey values
+        estimating(monkeypatch, replace(found, noise=replace(found.noise, error=error)))
+        assert plan_for(stub_model(Told(), training=TRAINING)).conditions.told_noise == pytest.approx(sure)
+    estimating(monkeypatch, replace(scanner(noise=0.01), noise=replace(found.noise, sd=10.0, error=8.0)))
+    assert plan_for(stub_model(Told(), training=TRAINING)).conditions.told_noise == pytest.approx(0.01)
 
 
 def test_what_is_given_in_mm_counts_more_than_what_the_scan_tells(monkeypatch):
@@ -111,7 +127,7 @@ def test_what_lies_beyond_the_models_range_is_clamped_and_said(monkeypatch):
     assert conditions.told_blur[1:] == (0.8, 0.8) and conditions.blur[1:] == (1.2, 1.2)
     assert conditions.told_noise == 0.04
     assert ["beyond what the model learned" in text for text in conditions.warnings] == [True, False]
-    assert "noise, 8 % of the window" in conditions.warnings[1]
+    assert "noise, 8 % of the window" in conditions.warnings[1] and "made of noise" in conditions.warnings[1]
     assert set(conditions.warnings) <= set(plan_for(model).warnings)
     estimating(monkeypatch, scanner(0.0, 0.0))
     conditions = plan_for(model).conditions

@@ -13,7 +13,7 @@ from CBCTSuperResLib.acquisition.estimate import FWHM
 from CBCTSuperResLib.acquisition.scanner import Acquisition
 from CBCTSuperResLib.apply.run import super_resolve
 from CBCTSuperResLib.core.interpolate import enlarge
-from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.core.options import Options, Ranges
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.models.model import Model
@@ -30,10 +30,10 @@ def cubic_method(scan: np.ndarray, acquisition: Acquisition) -> np.ndarray:
 def model_method(model: Model, device: str = "auto", ensemble: int = 1, is_told: bool = False) -> Method:
     """What Apply makes of a scan whose window is [0, 1] and in which everything was measured.
 
-    The scanner's blur is estimated from the scan, or, if `is_told`, given.
+    The scanner's blur is estimated from the whole scan, or, if `is_told`, given.
     """
 
-    def super_resolved(scan: np.ndarray, acquisition: Acquisition) -> np.ndarray:
+    def super_resolved(scan: np.ndarray, acquisition: Acquisition, roi: Ranges | None = None) -> np.ndarray:
         pixel = float(np.mean(model.card.voxel_size_mm or (0.25, 0.25)))
         between = pixel if acquisition.planes == "isotropic" else pixel / 2  # the fine scan's voxels are cubes
         volume = Volume(np.ascontiguousarray(scan, np.float32), Grid(scan.shape[::-1], (pixel, pixel, between)))
@@ -45,6 +45,7 @@ def model_method(model: Model, device: str = "auto", ensemble: int = 1, is_told:
             device=device,
             ensemble=ensemble,
             scanner_blur=given,
+            roi=roi,
         )
         return super_resolve(volume, model, options).voxels
 

@@ -9,7 +9,19 @@ pytest.importorskip("skimage", reason="scikit-image is not installed")
 
 from CBCTSuperResLib.measure.fidelity import psnr  # noqa: E402
 
-from grading.blur_and_noise import BASELINES, Cell, as_summary, as_table, cells, draw, grade, objects, wiener  # noqa: E402
+from grading.blur_and_noise import (  # noqa: E402
+    BASELINES,
+    SLICES,
+    Cell,
+    as_summary,
+    as_table,
+    cells,
+    draw,
+    grade,
+    middle,
+    objects,
+    wiener,
+)
 
 SHARP, SOFT = Cell(0.4, 0.0, 0.0, 0.0), Cell(1.6, 0.01, 0.0, 0.0)
 
@@ -35,17 +47,31 @@ def test_noise_has_the_correlations_that_the_cell_says():
         assert within == pytest.approx(cell.within, abs=0.03) and across == pytest.approx(cell.across, abs=0.03)
 
 
+def test_the_middle_of_an_object_is_measured_and_models_see_the_whole_scan(jaw):
+    seen = []
+
+    def model(scan, cell, part):
+        seen.append((scan.shape, part))
+        return np.zeros((SLICES, 128, 128), np.float32)
+
+    list(grade({"model": model}, [jaw], [SHARP]))
+    assert seen == [((2 * SLICES, 160, 160), (slice(10, 30), slice(48, 112), slice(48, 112)))]
+    assert middle((10, 47, 51)) == (slice(0, 10), slice(0, 47), slice(0, 51))
+
+
 def test_wiener_undoes_a_known_blur_and_stays_calm_in_noise(jaw):
     inner = (slice(None), slice(8, -8), slice(8, -8))
     for cell, least in ((Cell(1.6, 0.0, 0.0, 0.0), 4.0), (SOFT, 1.0)):
-        scan = cell.scan(jaw.truth, seed=2)
-        better, cubic = (psnr(f(scan, cell)[inner], jaw.truth[inner]) for f in (wiener, BASELINES["cubic"]))
+        truth = jaw.truth[:SLICES, 96:224, 96:224]
+        scan = cell.scan(truth, seed=2)
+        better, cubic = (psnr(f(scan, cell)[inner], truth[inner]) for f in (wiener, BASELINES["cubic"]))
         assert better > cubic + least, cell
 
 
 def test_a_table_says_where_a_model_loses(jaw, tmp_path):
-    methods = {**BASELINES, "truth": lambda scan, cell: jaw.truth, "grey": lambda scan, cell: 0 * jaw.truth + 0.5}
-    rows = list(grade(methods, [jaw], [SHARP, SOFT, Cell(0.4, 0.01, 0.0, 0.0), Cell(1.6, 0.0, 0.0, 0.0)]))
+    truth = jaw.truth[SLICES // 2 : SLICES // 2 + SLICES, 96:224, 96:224]
+    models = {"truth": lambda scan, cell, part: truth, "grey": lambda scan, cell, part: 0 * truth + 0.5}
+    rows = list(grade(models, [jaw], [SHARP, SOFT, Cell(0.4, 0.01, 0.0, 0.0), Cell(1.6, 0.0, 0.0, 0.0)]))
     assert as_table(rows).count("drawn jaw") == 4
     assert "not below it in 100%" in as_summary(rows, "truth") and "not below it in 0%" in as_summary(rows, "grey")
     draw(rows, "truth", tmp_path / "maps.png")

@@ -7,10 +7,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from CBCTSuperResLib.acquisition.phantom import FINE_BLUR, jaw_phantom  # noqa: E402
+from CBCTSuperResLib.acquisition.scanner import ALL_AXES, Acquisition, gaussian_blur  # noqa: E402
+from CBCTSuperResLib.apply.conditions import cautious  # noqa: E402
 from CBCTSuperResLib.apply.engine import Engine  # noqa: E402
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles  # noqa: E402
-from CBCTSuperResLib.core.errors import OptionError  # noqa: E402
+from CBCTSuperResLib.core.volume import Grid  # noqa: E402
+from CBCTSuperResLib.io.volume import Volume  # noqa: E402
 from CBCTSuperResLib.models.model import Model  # noqa: E402
+from CBCTSuperResLib.train.data.source import open_images, open_source  # noqa: E402
 from CBCTSuperResLib.train.export import export_run  # noqa: E402
 from CBCTSuperResLib.train.options_file import read_options  # noqa: E402
 from CBCTSuperResLib.train.run import train  # noqa: E402
@@ -46,7 +51,28 @@ def test_a_network_that_is_told_is_trained_validated_exported_and_run(tmp_path):
     assert first.shape == (40, 40) and all(np.abs(first - other).max() > 1e-4 for other in others)
 
 
-def test_pairs_of_scans_cannot_tell_a_network_their_blur(tmp_path):
-    pairs = {"mode": "LRHR", "dataroot_LR": "a", "dataroot_HR": "b", "batch_size": 4, "HR_size": 32}
-    with pytest.raises(OptionError, match=r"network_G\.conditions"):
-        read_options(tiny(network_G=NETWORK, train=LOSSES, datasets={"train": pairs}))
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A fine jaw and its scan of blur 0.7 and noise 2 %, in files."""
+    folder = tmp_path_factory.mktemp("pairs")
+    fine = gaussian_blur(jaw_phantom((6, 160, 160), 0.1, 901), FINE_BLUR, ALL_AXES)
+    for name, voxels in (("HR", fine), ("LR", Acquisition(blur=1.4, noise=0.02).degrade(fine, 1, clip=False))):
+        path = folder / name / "jaw.nrrd"
+        path.parent.mkdir()
+        spacing = (0.2, 0.2, 0.1) if name == "LR" else (0.1,) * 3
+        Volume((1000 + 1000 * voxels).astype(np.float32), Grid(voxels.shape[::-1], spacing)).write(path)
+    return {"mode": "LRHR", "dataroot_HR": str(folder / "HR"), "dataroot_LR": str(folder / "LR")}
+
+
+def test_of_pairs_of_scans_a_network_is_told_what_each_lr_tells(pairs):
+    pairs = {**pairs, "normalization_range": [1000, 2000]}
+    train = {**pairs, "batch_size": 4, "HR_size": 32, "use_contrast": False}
+    read = read_options(tiny(network_G=NETWORK, train=LOSSES, datasets={"train": train, "val": {**pairs, "name": "v"}}))
+    source = open_source(read.dataset("train"), read)
+    batch = source.batch([2, 3], [np.random.default_rng(n) for n in range(2)])
+    assert batch["blur"].shape == (2, 2) and batch["noise"].shape == (2, 1)
+    np.testing.assert_allclose(batch["blur"], cautious(np.array(0.7)), atol=0.15)
+    np.testing.assert_allclose(batch["noise"], 0.02, rtol=0.2)
+    image = open_images(read.dataset("val"), read)[2]
+    assert image.blur == pytest.approx(batch["blur"][0].tolist())
+    assert image.noise == pytest.approx(float(batch["noise"][0]))

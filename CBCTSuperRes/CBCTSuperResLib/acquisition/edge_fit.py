@@ -16,7 +16,7 @@ from .scanner import gaussian_blur
 
 REACH = 5  # voxels on either side of an edge that are looked at
 TANGENT = 2.6  # voxels along an edge that are fitted
-CELL = 6  # at most one edge in a cube of so many voxels
+CELL = 4  # at most one edge in a cube of so many voxels
 POINTS = 230  # voxels that a fit takes at most: those of a cylinder of 2 x 4.5 x 3.1 voxels
 LEAST_WIDTH, MOST_WIDTH = 0.15, 3.0  # standard deviations in voxels between which a step is looked for
 FIRST_WIDTH = 4.0  # voxels on either side that the first fit takes; the second takes 2.6 standard deviations

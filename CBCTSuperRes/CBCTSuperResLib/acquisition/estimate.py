@@ -2,14 +2,16 @@
 
 Blur is what `scanner` means by it: the standard deviation of a Gaussian before the mean over a voxel, here in voxels of
 the scan. It is found in two ways that know nothing of each other. Strong, straight edges are fitted one by one
-(`edge_fit`); the sharpest quarter of them counts, because objects are soft, too. And the spectrum around them: sharp
+(`edge_fit`); the sharp ones among them count, because objects are soft, too. And the spectrum around them: sharp
 surfaces have a power that falls with frequency f as f^-4 in three dimensions and f^-3 in slices; what it falls more
-steeply, beside the noise, is exp(-4 pi^2 f^2 s^2) of the blur. From both, the voxel's own mean and what objects are
-usually soft are taken away. Only where the two agree is the blur sure.
+steeply, beside the noise, is exp(-4 pi^2 f^2 s^2) of the blur. From both, the voxel's own mean and the objects'
+softness are taken away. Only where the two agree is the blur sure.
 
 A few dozen blocks of the scan are looked at, however large it is.
 
-An object that is softer than objects usually are looks exactly like a scan of more blur; no scan tells the two apart.
+How soft objects are shows where edges are clearly sharper across the slices than in them: no object is softer than
+those. Elsewhere an object that is softer than objects usually are looks exactly like a scan of more blur; no scan tells
+the two apart.
 """
 
 from __future__ import annotations
@@ -32,13 +34,15 @@ SPECTRUM, SPECTRA_PER_AXIS = 20, 60  # voxels along the edge of a cube around an
 EDGES_PER_AXIS = 180
 FEWEST_EDGES, SURE_EDGES = 8, 24
 ALONG = 0.6  # square of a normal's part along an axis from which an edge tells of that axis
-QUANTILE = {3: 25, 2: 12}  # slices alone do not tell how surfaces lean, and leaning ones look softer
+LOWER = {3: 0.9, 2: 1.2}  # standard deviations below their median at which edges' widths count: the sharp ones, and in
+# slices alone, which do not tell how surfaces lean, fewer of them, as leaning ones look softer
 CONTRAST = 0.12  # of the range of grey values: lower edges are not looked at
 MISFIT = 0.06  # of an edge's height, besides the noise: what a good fit may leave
-FAR = 0.35  # of an edge's height: what other structures may change beyond it
+FAR = 0.6  # of an edge's height: what other structures may change beyond it
 VOXEL_VARIANCE = 1 / 12  # of the mean over one voxel
 SOFTNESS = 0.17  # voxels: standard deviation of objects' own softness, measured on drawn jaws
 LEAST_ERROR = 0.05  # voxels
+SHARPER = 0.85  # edges so much narrower across the slices than in them tell how soft objects are
 SOFTNESS_ERROR = 0.06  # voxels squared: how much that differs from object to object
 SURFACE_FALL = {3: 4.0, 2: 3.0}
 LOWEST_FREQUENCY, HIGHEST_FREQUENCY = 0.1, 0.42
@@ -89,6 +93,9 @@ class EstimatedAcquisition:
         Along (k, j, i).
     noise : NoiseLevel or None
         None where no flat tissue was found.
+    softness_mm : float or None
+        Standard deviation of the objects' own softness, where it could be measured: where edges are clearly sharper
+        across the slices than in them, no object is softer than the former. None where a usual one was taken.
     overshoot : float
         Median of what strong edges go beyond both of their plateaus, in units of their height.
     is_sharpened : bool
@@ -100,6 +107,7 @@ class EstimatedAcquisition:
     spacing: tuple[float, float, float]
     blur: tuple[BlurAlongAxis, BlurAlongAxis, BlurAlongAxis]
     noise: NoiseLevel | None
+    softness_mm: float | None = None
     overshoot: float = 0.0
     is_sharpened: bool = False
     voxels_read: int = 0
@@ -213,11 +221,16 @@ def estimate(
     if found := scan.edges():
         which = _are_good(found[0], noise, scan.width)
         good, places = found[0].chosen(which), found[1][which]
-    in_plane = float(np.sqrt(spacing[0] * spacing[1]))
-    softness = [(SOFTNESS * in_plane / step) ** 2 for step in spacing[::-1]]
+    steps = np.array(spacing[::-1], np.float64)
     by_edges = _variances_by_edges(good, scan.axes)
     by_spectrum = [scan.variance_by_spectrum(axis, good, places, noise) for axis in range(3)]
-    k, j, i = map(_judged, by_edges, by_spectrum, softness, voxels.shape)
+    seen = [None if one is None else one[0] for one in by_edges]
+    measured = _softness(seen, steps)
+    usual = SOFTNESS * float(np.sqrt(steps[1] * steps[2]))
+    softness = ((measured or usual) / steps) ** 2
+    # what is softness to edges need not be so to spectra, in which objects' shapes differ, too
+    spectral = softness if measured is None or None in by_spectrum else _beyond_voxel(by_spectrum[0], steps)
+    k, j, i = map(_judged, by_edges, by_spectrum, softness, spectral, voxels.shape)
     j, i = _like_the_other(j, i, "i", spacing[0] / spacing[1]), _like_the_other(i, j, "j", spacing[1] / spacing[0])
     strong = good.overshoot if good else np.empty(0)
     overshoot = float(np.median(strong)) if len(strong) >= FEWEST_EDGES else 0.0
@@ -225,6 +238,7 @@ def estimate(
         tuple(map(float, spacing)),
         (k, j, i),
         noise,
+        measured,
         overshoot,
         overshoot > SHARPENED and len(strong) >= SURE_EDGES,
         scan.voxels_read,
@@ -238,7 +252,7 @@ def _are_good(edges: Edges, noise: NoiseLevel | None, width: float) -> np.ndarra
         (edges.height > max(CONTRAST * width, 5 * noise_sd))
         & (edges.residual < MISFIT * edges.height + 1.2 * noise_sd)
         & (edges.shift < 1.5)
-        & (edges.variance_error < 0.5 * edges.variance)
+        & (edges.variance_error < np.maximum(0.5 * edges.variance, LEAST_ERROR))
         & (edges.beyond < FAR)
     )
 
@@ -251,25 +265,59 @@ def _variances_by_edges(edges: Edges | None, axes: int) -> list[tuple[float, flo
     squares = edges.normals**2
     groups = {axis: squares[:, axis] > ALONG for axis in range(3 - axes, 3)}
     groups = {axis: group for axis, group in groups.items() if np.count_nonzero(group) >= FEWEST_EDGES}
-    usual = float(np.percentile(edges.variance, QUANTILE[axes]))
-    variance = np.full(3, usual)
+    variance = np.full(3, _sharpest(edges.variance, edges.variance_error, axes))
     for _ in range(6):
         for axis, group in groups.items():
             rest = edges.variance - squares @ variance + squares[:, axis] * variance[axis]
             along = (rest / np.maximum(squares[:, axis], ALONG))[group]
             error = edges.variance_error[group] / squares[group, axis]
-            # the least of many uncertain values is too small: half a standard deviation or so
-            variance[axis] = max(np.percentile(along, QUANTILE[axes]) + 0.5 * float(np.median(error)), 0.0)
+            variance[axis] = max(_sharpest(along, error, axes), 0.0)
             spread = 1.4826 * float(np.median(np.abs(along - np.median(along))))
             found[axis] = (float(variance[axis]), 1.36 * spread / np.sqrt(len(along)), len(along))
     return found
 
 
+def _softness(variances: Sequence[float | None], steps: np.ndarray) -> float | None:
+    """Softness of objects in mm, if edges across the slices are clearly sharper than in them.
+
+    Parameters
+    ----------
+    variances : (k, j, i)
+        Of edges' widths, in voxels squared.
+    steps : (k, j, i)
+        Voxel size in mm.
+    """
+    across, *in_plane = (
+        None if variance is None else float(np.sqrt(max(variance - VOXEL_VARIANCE, 0.0)) * step)
+        for variance, step in zip(variances, steps, strict=True)
+    )
+    in_plane = [width for width in in_plane if width is not None]
+    return across if across is not None and in_plane and across < SHARPER * float(np.mean(in_plane)) else None
+
+
+def _beyond_voxel(across: float, steps: np.ndarray) -> np.ndarray:
+    """What a variance across the slices, in voxels squared, is along every axis, without the voxel's own."""
+    return max(across - VOXEL_VARIANCE, 0.0) * (steps[0] / steps) ** 2
+
+
+def _sharpest(variance: np.ndarray, error: np.ndarray, axes: int) -> float:
+    """The variance of sharp edges among those that are clear, without what errors of the fits scatter."""
+    clearer = error <= np.median(error)
+    variance, error = variance[clearer], error[clearer]
+    middle = float(np.median(variance))
+    spread = 1.4826 * float(np.median(np.abs(variance - middle)))
+    return middle - LOWER[axes] * float(np.sqrt(max(spread**2 - np.median(error) ** 2, 0.0)))
+
+
 def _judged(
-    by_edges: tuple[float, float, int] | None, by_spectrum: float | None, softness: float, length: int
+    by_edges: tuple[float, float, int] | None, by_spectrum: float | None, softness: float, spectral: float, length: int
 ) -> BlurAlongAxis:
-    """The blur along an axis of so many voxels from what both ways found, as variances in voxels squared."""
-    spectrum = None if by_spectrum is None else _nominal(by_spectrum - VOXEL_VARIANCE - softness)
+    """The blur along an axis of so many voxels from what both ways found, and call soft, as variances in voxels^2."""
+    spectrum = None
+    if by_spectrum is not None:
+        least, most = (by_spectrum - VOXEL_VARIANCE - soft for soft in sorted((softness, spectral), reverse=True))
+        nearest = least if by_edges is None else min(max(by_edges[0] - VOXEL_VARIANCE - softness, least), most)
+        spectrum = _nominal(nearest)
     if by_edges is None:
         doubt = "a single slice" if length == 1 else "too few slices" if length < 2 * RIM + CELL else "too few edges"
         return BlurAlongAxis(by_spectrum=spectrum, doubt=doubt)
@@ -282,7 +330,7 @@ def _judged(
         doubt = f"only {count} edges"
     elif spectrum is None:
         doubt = "its spectrum is hidden by noise"
-    elif not _agree(variance - VOXEL_VARIANCE - softness, by_spectrum - VOXEL_VARIANCE - softness):
+    elif not _agree(variance - VOXEL_VARIANCE - softness, nearest):
         doubt = f"edges and spectrum disagree, {sd:.2f} against {spectrum:.2f} voxels"
     return BlurAlongAxis(sd, max(LEAST_ERROR, (upper - lower) / 2), sd, spectrum, count, not doubt, doubt)
 
@@ -315,7 +363,7 @@ def _nominal(variance: float) -> float:
 
     A sampled Gaussian of few fine pixels, two to a voxel, is narrower than it is called.
     """
-    if variance <= 0:
+    if variance <= 1e-6:
         return 0.0
     return float(np.interp(4 * variance, np.maximum.accumulate(_VARIANCES), _SIGMAS)) / 2
 
@@ -327,10 +375,11 @@ class _Blocks:
         self._voxels = voxels
         self.axes = 3 if len(voxels) >= 2 * RIM + CELL else 2
         self.voxels_read = 0
-        self._core = tuple(min(CORE, max(1, n - 2 * RIM)) for n in voxels.shape)
+        self._rim = (RIM if self.axes == 3 else 0, RIM, RIM)
+        inner = [max(1, n - 2 * rim) for n, rim in zip(voxels.shape, self._rim, strict=True)]
+        self._core = tuple(-(-n // -(-n // CORE)) for n in inner)  # as many blocks as cover all of it
         if self.axes == 2:
             self._core = (1, *self._core[1:])
-        self._rim = (RIM if self.axes == 3 else 0, RIM, RIM)
         sizes = zip(voxels.shape, self._core, self._rim, strict=True)
         starts = [_starts(*size) for size in sizes]
         self._places, self._looks = self._look(starts, blanks)
@@ -415,9 +464,11 @@ class _Blocks:
         for number in sorted({*order[:count].tolist(), *spread.tolist()}):
             block = self._block(number)
             depth = min(DEPTH, len(block))
-            k, j, i = (n // e for n, e in zip(block.shape, (depth, PIECE, PIECE), strict=True))
-            cut = block[: k * depth, : j * PIECE, : i * PIECE].reshape(k, depth, j, PIECE, i, PIECE)
-            found.append(cut.transpose(0, 2, 4, 1, 3, 5).reshape(-1, depth, PIECE, PIECE))
+            for shift in (0, PIECE // 2):
+                part = block[:, shift:, shift:]
+                k, j, i = (n // e for n, e in zip(part.shape, (depth, PIECE, PIECE), strict=True))
+                cut = part[: k * depth, : j * PIECE, : i * PIECE].reshape(k, depth, j, PIECE, i, PIECE)
+                found.append(cut.transpose(0, 2, 4, 1, 3, 5).reshape(-1, depth, PIECE, PIECE))
         pieces = np.concatenate(found)
         lo, hi = self._bounds
         quarter = 0.25 * (hi - lo)  # within the window itself: air and metal have noise of their own
@@ -467,11 +518,9 @@ class _Blocks:
 
 
 def _starts(length: int, core: int, rim: int) -> list[int]:
-    """First voxels of the cores of blocks along an axis, multiples of `STEP` if there is more than one."""
-    count = (length - 2 * rim) // core
-    if count < 1:
-        return []
-    return [min(-(-(rim + n * core) // STEP) * STEP, length - rim - core) for n in range(count)] if count > 1 else [rim]
+    """First voxels of the cores of blocks along an axis."""
+    inner = length - 2 * rim
+    return [min(rim + n * core, length - rim - core) for n in range(-(-inner // core))] if inner >= 1 else []
 
 
 def _power(block: np.ndarray, axes: int) -> np.ndarray:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ..core.options import Options
     from ..models.card import ModelCard
 
-CAUTION = 0.3  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
+CAUTION = 0.35  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
+DOUBTFUL_NOISE = 0.08  # of the noise: with a larger uncertainty, texture may have been taken for it
 MUCH = 0.15  # voxels: 0.3 fine pixels, by which a blur may differ from the usual one without a word
 NEAR = 1.25  # slices so much farther apart than pixels still have the slices' own blur across them, in mm
 MORE_NOISE = 1.1
@@ -34,8 +35,9 @@ class Conditions:
     blur : (k, j, i)
         In voxels of the scan: what the result is judged by.
     cautious_blur : (k, j, i)
-        What may be undone of it: less than an estimate by what objects' own softness may have added. Who undoes too
-        much draws edges that are not there; who undoes too little leaves them soft.
+        What may be undone of it: less than a blur that was not given by what objects' own softness may have added,
+        unless that was measured. Who undoes too much draws edges that are not there; who undoes too little leaves them
+        soft.
     told_blur : (k, j, i)
         What a model that wants to know is told: that, within what it learned from.
     noise : float
@@ -107,11 +109,12 @@ def conditions_of(
             f"The scan does not tell its blur for sure ({'; '.join(doubts)}); what the model usually meets is taken: "
         )
         reason += f"{_text(blur, steps)}."
-    noise = usual_noise if scanner.noise is None else scanner.noise.sd / window_width
-    cautious = np.sqrt(np.maximum(blur**2 - CAUTION**2, 0)) if source == "estimated" else blur
-    told_blur, told_noise = cautious, noise
+    noise = _noise(scanner, usual_noise, window_width)
+    is_known = source == "given" or (source == "estimated" and scanner.softness_mm is not None)
+    undone = blur if is_known else cautious(blur)
+    told_blur, told_noise = undone, noise
     if card.trained_blur:
-        told_blur = np.clip(cautious, *card.trained_blur)
+        told_blur = np.clip(undone, *card.trained_blur)
         shares = card.trained_blur[0] * FWHM * steps[1:].mean(), card.trained_blur[1] * FWHM * steps[1:].mean()
         reason += f" The model learned from {shares[0]:.2g} to {shares[1]:.2g} mm (in voxels of this size)."
     if card.strongest_noise is not None:
@@ -122,7 +125,7 @@ def conditions_of(
     if card.strongest_noise is not None and scanner.noise and noise > MORE_NOISE * card.strongest_noise:
         warnings.append(
             f"The scan's noise, {100 * noise:.2g} % of the window, is stronger than what the model learned from (up to "
-            f"{100 * card.strongest_noise:.2g} %)."
+            f"{100 * card.strongest_noise:.2g} %): structures may be made of noise."
         )
     if scanner.is_sharpened:
         warnings.append(
@@ -130,16 +133,29 @@ def conditions_of(
             "That stays, and may grow."
         )
     return Conditions(
-        *(tuple(map(float, widths)) for widths in (blur, cautious, told_blur)),
+        *(tuple(map(float, widths)) for widths in (blur, undone, told_blur)),
         *(float(noise), float(told_noise)),
         *(source, reason, tuple(warnings)),
     )
+
+
+def cautious(blur: np.ndarray) -> np.ndarray:
+    """A blur in voxels without what objects' own softness may have added to it."""
+    return np.sqrt(np.maximum(blur**2 - CAUTION**2, 0))
 
 
 def _usual(card: ModelCard) -> tuple[float, float]:
     """Blur in voxels of the scan and noise that a model usually meets; without what no scanner has."""
     blur, noise = card.usual_conditions
     return blur if 0 <= blur <= MOST_BLUR else USUAL_BLUR, noise
+
+
+def _noise(scanner: EstimatedAcquisition, usual: float, window_width: float) -> float:
+    """In units of the window: what the scan tells; not more than usual where that is in doubt."""
+    if scanner.noise is None:
+        return usual
+    told = scanner.noise.sd / window_width
+    return min(told, usual) if scanner.noise.error > DOUBTFUL_NOISE * scanner.noise.sd else told
 
 
 def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -> np.ndarray:

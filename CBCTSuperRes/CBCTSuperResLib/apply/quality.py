@@ -410,9 +410,8 @@ class Judgement:
         known = self._card.strongest_noise
         if known is None or self.noise_share is None or self.noise_share <= 1.1 * known:
             return []
-        text = f"noise of {100 * self.noise_share:.2g} % of the window, where it learned from up to {100 * known:.2g} %"
-        self.warnings.append(f"The scan has {text}: structures may be made of noise.")
-        return [text]
+        found, known = 100 * self.noise_share, 100 * known
+        return [f"noise of {found:.2g} % of the window, where it learned from up to {known:.2g} %"]
 
 
 def _share_text(share: float) -> str:

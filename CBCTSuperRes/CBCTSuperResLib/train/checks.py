@@ -46,14 +46,6 @@ def contradictions(options: TrainingOptions) -> Findings:
             network.options.check()
         except ValueError as error:  # begins with the option's name
             yield (f"{block}.{str(error).partition(' ')[0]}",), f"{block}.{error}"
-    if options.network_G.conditions:
-        for key, dataset in options.datasets.items():
-            if dataset.mode == "LRHR" and dataset.phase == "train":
-                yield (
-                    ("network_G.conditions", f"datasets.{key}.mode"),
-                    "network_G.conditions needs scans whose blur and noise are known, as of mode HR, which simulates "
-                    "them; for pairs of scans set it to [].",
-                )
     yield from _recipe(options)
     if options.is_train:
         yield from _patches(options)

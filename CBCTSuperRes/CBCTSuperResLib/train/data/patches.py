@@ -15,6 +15,7 @@ import torch
 
 from .batches import Batch
 from .degradation import Degradation, Sample, imresize, reach
+from .estimated import EstimatedConditions
 from .pictures import Picture
 
 Range = tuple[float, float]
@@ -186,10 +187,14 @@ class Samples(ABC):
 
 
 class PairedPictures(Samples):
-    """Pairs of LR and HR pictures of the same place; neighbouring slices are in LR alone."""
+    """Pairs of LR and HR pictures of the same place; neighbouring slices are in LR alone.
 
-    def __init__(self, pairs: Sequence[tuple[Picture, Picture]], patches: Patches) -> None:
+    With `is_told`, "blur" and "noise" of each LR picture come along as they are estimated from it.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[Picture, Picture]], patches: Patches, is_told: bool = False) -> None:
         self._pairs, self._patches = pairs, patches
+        self._scanners = EstimatedConditions([low for low, _ in pairs]) if is_told else None
         self.names = [high.name for _, high in pairs]
 
     def sample(self, image: int, rng: np.random.Generator) -> Sample:
@@ -199,7 +204,11 @@ class PairedPictures(Samples):
         change = self._patches.augmentation.draw(rng)
         coarse = low.cut(top, left, size // scale, size // scale)
         fine = high.cut(top * scale, left * scale, size, size)
-        return {"LR": change.recontrasted(change.turned(coarse)), "HR": change.recontrasted(change.turned(fine))}
+        told = self._scanners.of(image) if self._scanners else {}
+        if told:
+            told["noise"] = told["noise"] * np.float32(change.contrast)
+        changed = {"LR": change.recontrasted(change.turned(coarse)), "HR": change.recontrasted(change.turned(fine))}
+        return {**changed, **told}
 
 
 class SimulatedPictures(Samples):

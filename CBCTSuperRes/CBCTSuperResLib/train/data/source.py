@@ -13,6 +13,7 @@ from ...core.errors import InputError
 from ...scan.window import Window
 from .batches import Batch, Source
 from .drawn import drawn_slices
+from .estimated import EstimatedConditions
 from .files import refuse_shared_patients
 from .patches import (
     Augmentation,
@@ -114,7 +115,8 @@ def open_source(dataset: TrainDatasetOptions, options: TrainingOptions) -> Train
     if dataset.mode == "LRHR":
         if read is None or any(None in pair for pair in read.pairs):
             raise InputError("Mode LRHR needs images of both.", "Give dataroot_LR and dataroot_HR, or mode HR.")
-        source, facts = PairedPictures(read.pairs, patches), {"images": {"pairs": len(read.pairs)}}
+        is_told = bool(options.network_G.conditions)
+        source, facts = PairedPictures(read.pairs, patches, is_told), {"images": {"pairs": len(read.pairs)}}
     else:
         source, facts = _simulated(dataset, options, read, patches)
     facts |= {
@@ -260,7 +262,7 @@ class ImagePair:
     slab : ndarray of float32, shape (2 slices + 1, h, w), or None
         LR between its neighbouring slices, where the network sees them.
     blur : (rows, columns)
-        Standard deviation of LR's blur in its pixels, where LR was simulated.
+        Standard deviation of LR's blur in its pixels, where LR was simulated or a network wants to be told.
     noise : float
         The same of its noise, in units of the window.
     """
@@ -292,9 +294,16 @@ class Images(Sequence):
     """
 
     def __init__(
-        self, pairs: Sequence[PicturePair], window: Window, simulation: Simulation, read: PictureSet | None, slices: int
+        self,
+        pairs: Sequence[PicturePair],
+        window: Window,
+        simulation: Simulation,
+        read: PictureSet | None,
+        slices: int,
+        is_told: bool = False,
     ) -> None:
         self.pairs, self.window, self._simulation, self._slices = pairs, window, simulation, slices
+        self._scanners = EstimatedConditions([low for low, _ in pairs]) if is_told else None
         self._cache = read.cache if read else None
         self.warnings = list(read.warnings) if read else []
 
@@ -308,9 +317,11 @@ class Images(Sequence):
             fine = high.cut(-margin, -margin, rows + 2 * margin, columns + 2 * margin)
             made = self._simulation(fine, np.random.default_rng(number))
             coarse, truth = made["LR"], middle_of(made["HR"], self._slices)
-            told = {"blur": tuple(map(float, made["blur"])), "noise": float(made["noise"][0])}
         else:
             coarse, truth = low.whole(), high.whole() if high else None
+            made = self._scanners.of(number) if self._scanners else None
+        if made:
+            told = {"blur": tuple(map(float, made["blur"])), "noise": float(made["noise"][0])}
         image = middle_of(coarse, self._slices)
         image, truth = (a[0] if a is not None and len(a) == 1 else a for a in (image, truth))
         return ImagePair((high or low).name, image, truth, self.window, coarse if self._slices else None, **told)
@@ -342,4 +353,5 @@ def open_images(dataset: DatasetOptions, options: TrainingOptions) -> Images:
     # Grain would be added to HR as well, and sharpening change it: it would not be the image that was given.
     changes = {**dataset.degradation_options, "grain_share": 0.0, "sharpen": 0.0}
     simulation = make_simulation(dataset.degradation, options.scale, changes)
-    return Images(pairs, _window(dataset, read), simulation, read, options.network_G.slices)
+    network = options.network_G
+    return Images(pairs, _window(dataset, read), simulation, read, network.slices, bool(network.conditions))
