@@ -23,7 +23,8 @@ from .spec import NetworkSpec
 
 SLOPE = 0.25  # of the generator's leaky ReLUs
 JUDGES_SLOPE = 0.3  # of the discriminator's
-DEVIATION = 0.02  # of all first weights
+DEVIATION = 0.02  # of the first weights
+CALM = 0.1  # how much smaller than usual the first weights are where a block, or the generator, ends without batch norm
 WIDE = 64  # features while enlarging
 SHUFFLED = WIDE // 8
 
@@ -139,7 +140,7 @@ class SRGAN3D(nn.Module):
         if chosen.scale == 4:
             self.up["2"] = enlarge(enlarge.features)
         self.convlast = FullPrecisionConv3d(enlarge.features, 1, 3, padding=1)
-        first_weights(self)
+        first_weights(self, chosen.batch_norm)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, 1, k, j, i) in units of the window -> "sr" (N, 1, s k, s j, s i), not clamped."""
@@ -229,7 +230,7 @@ class SRGAN3DDiscriminator(nn.Module):
             places *= -(-length // 16)
         self.dense1 = nn.Linear(inputs * places, 32 * chosen.feature_size)
         self.dense2 = nn.Linear(32 * chosen.feature_size, 1)
-        first_weights(self)
+        first_weights(self, chosen.batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_nc, k, j, i) in units of the window -> logits (N, places), or (N, 1) of the whole volume.
@@ -261,16 +262,25 @@ def norm(features: int, batch_norm: bool) -> nn.Module:
 
 
 @torch.no_grad()
-def first_weights(network: nn.Module) -> None:
-    """Normal weights of deviation 0.02, as published; those of `CheckerboardFree` are 3 x 3 x 3, each repeated."""
-    for layer in network.modules():
-        if isinstance(layer, nn.ConvTranspose3d):
-            small = torch.empty(*layer.weight.shape[:2], *(length // 2 for length in layer.kernel_size))
-            layer.weight.copy_(F.interpolate(small.normal_(0, DEVIATION), scale_factor=2.0, mode="nearest"))
-        elif isinstance(layer, nn.Conv3d | nn.Linear):
-            layer.weight.normal_(0, DEVIATION)
-        else:
+def first_weights(network: nn.Module, batch_norm: bool) -> None:
+    """Normal weights: of deviation 0.02, as published, where batch norm brings the features to scale, otherwise He's.
+
+    Without batch norm, residual blocks and the generator's end begin small. Weights of `CheckerboardFree` are those of
+    3 x 3 x 3, each repeated.
+    """
+    for name, layer in network.named_modules():
+        if not isinstance(layer, nn.Conv3d | nn.ConvTranspose3d | nn.Linear):
             continue
+        weight = layer.weight
+        if isinstance(layer, nn.ConvTranspose3d):
+            weight = torch.empty(*weight.shape[:2], *(length // 2 for length in layer.kernel_size))
+        inputs = weight[:, 0].numel() if isinstance(layer, nn.ConvTranspose3d) else weight[0].numel()
+        he = (2 / (1 + SLOPE**2) / inputs) ** 0.5
+        weight.normal_(0, DEVIATION if batch_norm or name in ("convlast", "dense2") else he)
+        if not batch_norm and (name == "convlast" or (name.startswith("rb.") and name.endswith(".conv2"))):
+            weight.mul_(CALM)
+        if isinstance(layer, nn.ConvTranspose3d):
+            layer.weight.copy_(F.interpolate(weight, scale_factor=2.0, mode="nearest"))
         layer.bias.zero_()
 
 

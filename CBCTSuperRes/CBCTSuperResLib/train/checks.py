@@ -10,12 +10,13 @@ from pathlib import Path
 
 from ..core.errors import DependencyError, DeviceError, OptionError, SuperResError
 from ..models.folder import SUFFIX, find_model
-from ..networks import NETWORKS
-from .options import DatasetOptions, TrainingOptions
+from ..networks import DISCRIMINATORS, NETWORKS
+from .options import DatasetOptions, TrainDatasetOptions, TrainingOptions
 from .recipes import RECIPES
 
 UNET, VGG = "discriminator_unet_128", "discriminator_vgg_128"
 SMALLEST_FOR_VGG19 = 16
+UNBOUNDED = 1 << 20  # pixels
 RESERVED = set('<>:"/\\|?*')
 VGG19 = "VGG19's weights, torchvision's vgg19-dcbb9e9d.pth from https://download.pytorch.org/models/"
 VGG16 = "VGG16's weights, torchvision's vgg16-397923af.pth from https://download.pytorch.org/models/"
@@ -53,7 +54,11 @@ def contradictions(options: TrainingOptions) -> Findings:
         yield from _losses(options)
 
 
-KINDS = {"slices": "of slices and a whole factor", "blocks": "of blocks", "any factor": "of blocks and any real factor"}
+KINDS = {
+    "slices": "of slices and a whole factor",
+    "blocks": "of blocks and a whole factor",
+    "any factor": "of blocks and any real factor",
+}
 
 
 def _recipe(options: TrainingOptions) -> Findings:
@@ -75,10 +80,32 @@ def _recipe(options: TrainingOptions) -> Findings:
                     f"datasets.{key}.mode must be HR with model {options.model}, which simulates coarse scans of many "
                     "factors.",
                 )
+    for key, dataset in options.datasets.items():
+        own = {"block_size": ("blocks",), "block_step": ("blocks",), "dataroot_mask": ("blocks", "any factor")}
+        for name in [name for name, kinds in own.items() if wanted and wanted not in kinds]:
+            if getattr(dataset, name, None):
+                text = f"datasets.{key}.{name} has no meaning with model {options.model}; remove it."
+                yield (f"datasets.{key}.{name}", "model"), text
     try:
         options.train.check()
     except ValueError as error:
         yield (f"train.{str(error).partition(' ')[0]}",), f"train.{error}"
+
+
+def _blocks(block: str, dataset: TrainDatasetOptions, scale: int) -> Findings:
+    """Blocks of volumes are whole numbers of LR voxels, and steps leave nothing out."""
+    for name in ("block_size", "block_step"):
+        sizes = getattr(dataset, name)
+        if sizes and any(length % scale for length in sizes):
+            text = f"{block}.{name} must be multiples of scale {scale}, not {' x '.join(map(str, sizes))}."
+            yield (f"{block}.{name}", "scale"), text
+    step, size = dataset.block_step, dataset.block_shape[::-1]
+    if step and any(a > b for a, b in zip(step, size, strict=True)):
+        yield (
+            (f"{block}.block_step", f"{block}.block_size", f"{block}.HR_size"),
+            f"{block}.block_step must not exceed the blocks, {' x '.join(map(str, size))}, or parts of the volumes are "
+            f"never seen; it is {' x '.join(map(str, step))}.",
+        )
 
 
 def _dataset(block: str, dataset: DatasetOptions) -> Findings:
@@ -114,7 +141,8 @@ def _patches(options: TrainingOptions) -> Findings:
     block, dataset, train = "datasets.train", options.datasets.get("train"), options.train
     if dataset is None:
         return
-    if dataset.HR_size % options.scale:
+    yield from _blocks(block, dataset, options.scale)
+    if not dataset.block_size and dataset.HR_size % options.scale:
         yield (
             (f"{block}.HR_size", "scale"),
             f"{block}.HR_size must be a multiple of scale {options.scale}, not {dataset.HR_size}.",
@@ -140,6 +168,16 @@ def _patches(options: TrainingOptions) -> Findings:
 def _discriminators(options: TrainingOptions) -> Findings:
     dataset, train, block = options.datasets.get("train"), options.train, options.network_D
     network = block.options
+    kinds = [getattr(one, "kind", "slices") for one in (options.network_G.options, network)]
+    is_legal = RECIPES[options.model].trains in (None, kinds[0])  # which is told elsewhere
+    if is_legal and kinds[0] != kinds[1] and (train.gan_weight or train.gradient_gan_weight):
+        fitting = [n for n, entry in DISCRIMINATORS.items() if getattr(entry.options, "kind", "slices") == kinds[0]]
+        yield (
+            ("network_D.which_model_D", "network_G.which_model_G"),
+            f"network_D.which_model_D must be {' or '.join(fitting)} with {options.network_G.which_model_G}, a network "
+            f"{KINDS[kinds[0]]}; {block.which_model_D} is one {KINDS[kinds[1]]}.",
+        )
+        return
     given, channels = getattr(network, "in_nc", 1), options.network_G.out_channels
     if given != channels:
         yield (
@@ -151,6 +189,8 @@ def _discriminators(options: TrainingOptions) -> Findings:
     if dataset is None:
         return
     size, padding = dataset.HR_size, network.gradient_padding
+    if kinds[1] == "blocks":
+        size = max(dataset.block_shape)
     gradient_edge = size + 2 * padding - 2
     edges = {size: train.gan_weight, gradient_edge: train.gradient_gan_weight or train.gan_weight * (padding == 1)}
     for edge in [edge for edge, weight in edges.items() if weight]:
@@ -160,6 +200,8 @@ def _discriminators(options: TrainingOptions) -> Findings:
             wanted = f"a multiple of {network.multiple}"
         elif edge not in network.sizes:
             wanted = f"{network.sizes[0]} to {network.sizes[-1]}"
+            if network.sizes.stop >= UNBOUNDED:
+                wanted = f"at least {network.sizes[0]}"
         if wanted:
             keys = (
                 "datasets.train.HR_size",

@@ -45,7 +45,18 @@ LOSSES = {
     "gradient_gan_weight": "gradient GAN",
 }
 OF_NO_INTEREST = ("memory",)  # to whoever applies the model
-SIZES = ("nf", "nb", "gc", "encoder_name", "encoder_width", "feature_dim", "decoder_depth", "decoder_width")
+SIZES = (
+    "nf",
+    "nb",
+    "gc",
+    "feature_size",
+    "residual_blocks",
+    "encoder_name",
+    "encoder_width",
+    "feature_dim",
+    "decoder_depth",
+    "decoder_width",
+)
 NOT_STATED = "not stated"
 SAMPLES, SEED = 64, 20
 PREPARED = 65535  # the brightest grey value of prepared images

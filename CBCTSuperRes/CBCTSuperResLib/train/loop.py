@@ -27,6 +27,7 @@ from .step import Steps
 from .writer import RunWriter
 
 MEASURED_STEPS = 50
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of a tensor's axes
 
 
 class Loop:
@@ -154,7 +155,8 @@ class Loop:
 
     def _moved(self, tensor: Tensor) -> Tensor:
         tensor = tensor.to(self._device, non_blocking=True)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+        layout = CHANNELS_LAST.get(tensor.dim())
+        return tensor.contiguous(memory_format=layout) if layout else tensor
 
     def _tell(self, number: int, logs: Mapping[str, Tensor]) -> None:
         niter, pace = self._options.train.niter, median(self._durations)
@@ -265,10 +267,10 @@ class StopRequest:
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """Lay the weights of 2-D convolutions out as the fast kernels want them; values stay the same."""
+    """Lay the weights of convolutions out as the fast kernels want them; values stay the same."""
     for parameter in network.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        if layout := CHANNELS_LAST.get(parameter.dim()):
+            parameter.data = parameter.data.contiguous(memory_format=layout)
     return network
 
 

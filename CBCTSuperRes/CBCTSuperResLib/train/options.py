@@ -64,6 +64,11 @@ class DatasetOptions:
         seed=True,
         path=True,
     )
+    dataroot_mask: tuple[str, ...] = option(
+        (),
+        "Masks of a test's HR volumes, paired by name: voxels above 0 are measured. Without: all that is not blank.",
+        path=True,
+    )
     subset_file: str | None = option(
         None,
         "Text file, one image name per line (with or without folder and ending): only these HR images are used, and "
@@ -142,6 +147,17 @@ class TrainDatasetOptions(DatasetOptions):
         seed=True,
         minimum=1,
     )
+    block_size: tuple[int, int, int] | None = option(
+        None,
+        "HR voxels (i, j, k) of the blocks that networks of volumes see; null: HR_size along each axis.",
+        minimum=1,
+    )
+    block_step: tuple[int, int, int] | None = option(
+        None,
+        "HR voxels (i, j, k) between neighbouring blocks, which then cover each volume and all come once in an epoch; "
+        "null: blocks at random places.",
+        minimum=1,
+    )
     use_flip: bool = option(True, "Flip half of the patches left to right.", seed=True)
     use_rot: bool = option(
         True,
@@ -163,6 +179,11 @@ class TrainDatasetOptions(DatasetOptions):
         "then gives its window in these. null: the images hold the scanner's own.",
         ascending=True,
     )
+
+    @property
+    def block_shape(self) -> tuple[int, int, int]:
+        """HR voxels (k, j, i) of a block."""
+        return self.block_size[::-1] if self.block_size else (self.HR_size,) * 3
 
 
 def generator_names() -> tuple[str, ...]:

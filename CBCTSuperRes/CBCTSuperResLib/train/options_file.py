@@ -274,6 +274,10 @@ def _read_blocks(values: Mapping[str, Any], problems: Problems, is_train: bool) 
             table = _table({path[1]: dataset}, path, problems)
             read = _read_keys(path, keys_at(path), table, problems, gone)
             datasets[path[1]] = dataset_type(path[1])(**read, phase=phase_of(path[1]))
+    judge = blocks["network_D"].options
+    if "train" in datasets and hasattr(judge, "size"):  # a full layer has weights for each voxel
+        own = replace(judge, size=datasets["train"].block_shape[::-1])
+        blocks["network_D"] = replace(blocks["network_D"], options=own)
     if gone:
         problems.notes.append(
             f"Keys of version 0.1.0 that are gone, each with the value that now is the only one: {', '.join(gone)}."
@@ -284,7 +288,7 @@ def _read_blocks(values: Mapping[str, Any], problems: Problems, is_train: bool) 
 def _derived(network: type, own: Mapping[str, Any], scale: int) -> dict[str, Any]:
     """What a network's options take from keys outside its block, or from other keys of it."""
     found = {"scale": scale, "slices": (own.get("in_nc", 1) - 1) // 2 if own.get("out_nc") == 1 else 0}
-    return {one.name: found[one.name] for one in fields(network) if one.metadata.get("derived")}
+    return {one.name: found[one.name] for one in fields(network) if one.metadata.get("derived") and one.name in found}
 
 
 def _table(values: Mapping[str, Any], path: tuple[str, ...], problems: Problems) -> Mapping[str, Any]:

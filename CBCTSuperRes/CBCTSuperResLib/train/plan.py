@@ -35,6 +35,7 @@ from .option_values import keys_of
 from .options import TrainingOptions
 from .pace import Pace, known_pace
 from .ranks import Processes
+from .recipes import RECIPES
 from .recipes.recipe import build_recipe
 from .step import Precision, Steps
 
@@ -116,9 +117,12 @@ class Plan:
         free = "" if self.free_bytes is None else f" ({readable(self.free_bytes)} are free)"
         times = self.share // self.micro_batch
         micro_batches = "one micro-batch" if times == 1 else f"{times} micro-batches of {self.micro_batch}"
+        patches = f"patches of {data.HR_size} x {data.HR_size} fine pixels"
+        if RECIPES[options.model].trains == "blocks":
+            patches = f"blocks of {' x '.join(map(str, data.block_shape[::-1]))} fine voxels"
         lines = [
             f"Training {options.name}: {options.model}, x{options.scale}, {options.train.niter} steps of "
-            f"{data.batch_size} patches of {data.HR_size} x {data.HR_size} fine pixels.",
+            f"{data.batch_size} {patches}.",
             f"Parameters: {counts}.",
             f"Device: {self.device}, {_counted(self.processes, 'process')}, precision {options.train.precision}.",
             f"Memory: about {readable(self.memory_bytes)} a process{free}, its {self.share} patches in "

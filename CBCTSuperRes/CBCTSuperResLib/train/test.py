@@ -32,6 +32,7 @@ from .data.pictures import entries_of, has_files
 from .data.source import ImagePair, Images, open_images
 from .export import find_run_model
 from .validation import MEASURES, Enlarger, as_results, border_of, compared, enlarge_cubic, means, measure, write_rows
+from .volumes import VolumeTest, statistics_of, statistics_text, write_statistics
 
 if TYPE_CHECKING:
     from .options import DatasetOptions, TrainingOptions
@@ -103,8 +104,9 @@ def report_text(report: Mapping) -> str:
         if found["measured"]:
             lines.append(f"  {'':16}{'model':>12}{'cubic':>12}")
         lines += [f"  {row['metric']:16}{row['model']:>12}{row['cubic']:>12}" for row in found["results"]]
-        if found["measured"]:
+        if PUBLISHED in found["means"]:
             lines.append(f"  PSNR after rounding to 8 bits, as published figures are: {found['means'][PUBLISHED]:.2f}")
+        lines += statistics_text(found["statistics"])
     return "\n".join(lines)
 
 
@@ -166,6 +168,10 @@ def _tested(
 ) -> dict:
     """One test set: results, measures and pictures into its folder."""
     scale, rows = options.scale, {}
+    if model.spec.dimensions == 3:
+        volumes = VolumeTest(options, dataset, model, folder, device)
+        rows = dict(volumes.rows(progress, cancelled))
+        return _reported(folder, rows, len(volumes), volumes.warnings)
     with closing(open_images(dataset, options)) as images:
         for pair, sr in _enlarged(options, dataset, model, images, folder, device, progress, cancelled):
             if pair.HR is None:
@@ -181,17 +187,24 @@ def _tested(
             if len(rows) <= options.logger.val_images:
                 picture = compared(pair.LR, sr, pair.HR, scale, row)
                 write_picture(picture, folder / "comparisons" / f"{file_name(name)}.png")
-        if rows:
-            write_rows(rows, folder / "measures.csv")
-        found = means([*rows.values()])
-        return {
-            "folder": str(folder),
-            "images": len(images),
-            "measured": len(rows),
-            "means": found,
-            "results": as_results(folder.name, found),
-            "warnings": images.warnings,
-        }
+        return _reported(folder, rows, len(images), images.warnings)
+
+
+def _reported(folder: Path, rows: Mapping[str, Mapping[str, float]], images: int, warnings: list[str]) -> dict:
+    """Measures by image as a table, their statistics as another, and what results.json says of a test set."""
+    found, statistics = means([*rows.values()]), statistics_of([*rows.values()])
+    if rows:
+        write_rows(rows, folder / "measures.csv")
+        write_statistics(statistics, folder / "statistics.csv")
+    return {
+        "folder": str(folder),
+        "images": images,
+        "measured": len(rows),
+        "means": found,
+        "statistics": statistics,
+        "results": as_results(folder.name, found),
+        "warnings": warnings,
+    }
 
 
 def _enlarged(

@@ -7,8 +7,8 @@ volume, which the batch names in voxels of the coarse block.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from math import ceil
+from dataclasses import asdict, dataclass, replace
+from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from ...scan.window import Window
 from .decode import Tally, read_voxels_of, window_of
 from .drawn_volumes import drawn_volumes
 from .files import Entry, Plane, naming, planes_of
-from .patches import Augmentation, Mixture, Sample, Samples
+from .patches import Augmentation, Change, Mixture, Sample, Samples
 from .pictures import entries_of, has_files, part_of
 from .public import public_volumes
 from .source import TrainingSource
@@ -142,6 +142,50 @@ class BlockScan:
         return [ceil(REACH * self.blur[-1] * factor + factor) for factor in factors]
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Which blocks are cut from a coarse volume.
+
+    Attributes
+    ----------
+    shape : (k, j, i)
+        Coarse voxels of a block.
+    step : (k, j, i) or None
+        Coarse voxels from a block to the next one; the last block along an axis ends where the volume does. None:
+        blocks lie anywhere.
+    """
+
+    shape: tuple[int, int, int]
+    step: tuple[int, int, int] | None = None
+
+    def count(self, size: Sequence[int]) -> int:
+        """Samples that a volume of this size (k, j, i) gives in an epoch."""
+        return prod(self._counts(size)) if self.step else 1
+
+    def start(self, size: Sequence[int], number: int, rng: np.random.Generator) -> list[int]:
+        """Where block `number` of a volume begins; one that may lie anywhere is drawn."""
+        if self.step is None:
+            return [int(rng.integers(n - edge + 1)) for n, edge in zip(size, self.shape, strict=True)]
+        places = np.unravel_index(number, self._counts(size))
+        return [
+            min(int(place) * step, n - edge)
+            for place, step, n, edge in zip(places, self.step, size, self.shape, strict=True)
+        ]
+
+    def change(self, augmentation: Augmentation, rng: np.random.Generator) -> tuple[Change, bool]:
+        """What happens to a block, and whether its slices are put in reverse.
+
+        Rows and columns are exchanged only where blocks are as long along both.
+        """
+        change, is_reversed = augmentation.draw(rng), bool(rng.random() < 0.5 and augmentation.use_flip)
+        if any(sizes and sizes[1] != sizes[2] for sizes in (self.shape, self.step)):
+            change = replace(change, flips=(*change.flips[:2], False))
+        return change, is_reversed
+
+    def _counts(self, size: Sequence[int]) -> list[int]:
+        return [1 + ceil((n - edge) / s) for n, edge, s in zip(size, self.shape, self.step, strict=True)]
+
+
 class PairedBlocks(Samples):
     """Blocks of pairs of coarse and fine volumes of the same place, with a whole factor along each axis.
 
@@ -149,8 +193,8 @@ class PairedBlocks(Samples):
     ----------
     pairs : sequence of (UnitVolume, UnitVolume)
         (LR, HR).
-    edge : int
-        Of LR's blocks, in voxels.
+    blocks : Blocks
+        Of LR.
     augmentation : Augmentation
 
     Raises
@@ -159,33 +203,35 @@ class PairedBlocks(Samples):
         If a volume is smaller than a block, or HR is no whole multiple of LR.
     """
 
-    def __init__(self, pairs: Sequence[tuple[UnitVolume, UnitVolume]], edge: int, augmentation: Augmentation) -> None:
-        self._pairs, self._edge, self._augmentation = pairs, edge, augmentation
-        self.names = [high.name for _, high in pairs]
+    def __init__(
+        self, pairs: Sequence[tuple[UnitVolume, UnitVolume]], blocks: Blocks, augmentation: Augmentation
+    ) -> None:
+        self._blocks, self._augmentation = blocks, augmentation
         for low, high in pairs:
             if any(fine % coarse for coarse, fine in zip(low.voxels.shape, high.voxels.shape, strict=True)):
                 raise InputError(
                     f"{high.name} has {_size(high)} voxels and {low.name} {_size(low)}: HR is no multiple of LR.",
                     "Crop both to their common region (cbct-superres prepare).",
                 )
-            _refuse_small(low, [edge] * 3)
+            _refuse_small(low, blocks.shape)
+        self._samples = [(pair, n) for pair in pairs for n in range(blocks.count(pair[0].voxels.shape))]
+        self.names = [_sample_name(high, number, blocks) for (_, high), number in self._samples]
 
     def sample(self, image: int, rng: np.random.Generator) -> Sample:
-        low, high = self._pairs[image]
-        change, upside_down = self._augmentation.draw(rng), bool(rng.random() < 0.5 and self._augmentation.use_flip)
-        coarse, fine = (change.turned(v.voxels[::-1] if upside_down else v.voxels) for v in (low, high))
+        (low, high), number = self._samples[image]
+        change, is_reversed = self._blocks.change(self._augmentation, rng)
+        coarse, fine = (change.turned(v.voxels[::-1] if is_reversed else v.voxels) for v in (low, high))
         factors = [b // a for a, b in zip(coarse.shape, fine.shape, strict=True)]
-        starts = [int(rng.integers(n - self._edge + 1)) for n in coarse.shape]
-        block = low.cut(coarse, starts, [self._edge] * 3)
-        starts = [start * factor for start, factor in zip(starts, factors, strict=True)]
-        truth = high.cut(fine, starts, [self._edge * factor for factor in factors])
+        starts, counts = self._blocks.start(coarse.shape, number, rng), self._blocks.shape
+        block = low.cut(coarse, starts, counts)
+        truth = high.cut(fine, *([n * f for n, f in zip(part, factors, strict=True)] for part in (starts, counts)))
         return {"LR": change.recontrasted(block)[None], "HR": change.recontrasted(truth)[None]}
 
 
 class SimulatedBlocks(Samples):
     """Blocks of volumes whose coarse scan is simulated.
 
-    A sample's "LR" is (1, slices, edge, edge), its "blur" the standard deviation along each axis, in LR voxels, and its
+    A sample's "LR" is a block (1, k, j, i), its "blur" the standard deviation along each axis, in LR voxels, and its
     "noise" that of the noise, in units of the window. "HR" is the same place in the fine volume; with `targets`, so
     many of its voxels along each axis, and "positions" (3, targets) says where they lie, in voxels of LR (0 is the
     centre of its first voxel).
@@ -193,14 +239,12 @@ class SimulatedBlocks(Samples):
     Parameters
     ----------
     volumes : sequence of UnitVolume
-    edge : int
-        Of LR's blocks, in voxels.
+    blocks : Blocks
+        Of LR; with a step only where the factors are whole.
     scan : BlockScan
     augmentation : Augmentation
     targets : int, optional
         Where the factors are real numbers; whole ones need none. No more than the smallest block has along an axis.
-    slices : int, optional
-        Of LR's blocks; as many as rows if not given.
 
     Raises
     ------
@@ -211,29 +255,34 @@ class SimulatedBlocks(Samples):
     def __init__(
         self,
         volumes: Sequence[UnitVolume],
-        edge: int,
+        blocks: Blocks,
         scan: BlockScan,
         augmentation: Augmentation,
         targets: int | None = None,
-        slices: int | None = None,
     ) -> None:
-        self._volumes, self._scan, self._augmentation = volumes, scan, augmentation
-        self._counts = [slices or edge, edge, edge]
-        smallest = min(n * low for n, (low, _) in zip(self._counts, scan.factors, strict=True))
+        self._blocks, self._scan, self._augmentation = blocks, scan, augmentation
+        smallest = min(n * low for n, (low, _) in zip(blocks.shape, scan.factors, strict=True))
         self._targets = targets and min(targets, int(smallest + 1e-9))
-        self.names = [volume.name for volume in volumes]
-        across, *in_plane = scan.reach(self._counts)
+        across, *in_plane = scan.reach(blocks.shape)
+        if blocks.shape[1] == blocks.shape[2]:  # a change may exchange rows and columns
+            in_plane = [max(in_plane)] * 2
         for volume in volumes:
-            _refuse_small(volume, [across, max(in_plane), max(in_plane)])  # a change may exchange rows and columns
+            _refuse_small(volume, [across, *in_plane])
+        self._samples = [(volume, n) for volume in volumes for n in range(blocks.count(self._coarse_size(volume)))]
+        self.names = [_sample_name(volume, number, blocks) for volume, number in self._samples]
 
     def sample(self, image: int, rng: np.random.Generator) -> Sample:
-        volume, scan = self._volumes[image], self._scan
-        change, upside_down = self._augmentation.draw(rng), bool(rng.random() < 0.5 and self._augmentation.use_flip)
-        voxels = change.turned(volume.voxels[::-1] if upside_down else volume.voxels)
+        (volume, number), scan, shape = self._samples[image], self._scan, self._blocks.shape
+        change, is_reversed = self._blocks.change(self._augmentation, rng)
+        voxels = change.turned(volume.voxels[::-1] if is_reversed else volume.voxels)
         factors = scan.draw_factors(rng)
         blur = scan.draw_blur(rng)
-        lengths = [int(n * factor + 1e-9) for n, factor in zip(self._counts, factors, strict=True)]  # fine voxels
-        starts = [int(rng.integers(n - length + 1)) for n, length in zip(voxels.shape, lengths, strict=True)]
+        lengths = [int(n * factor + 1e-9) for n, factor in zip(shape, factors, strict=True)]  # fine voxels
+        if self._blocks.step is None:
+            starts = Blocks(tuple(lengths)).start(voxels.shape, number, rng)
+        else:
+            size = [int(n / factor) for n, factor in zip(voxels.shape, factors, strict=True)]
+            starts = [int(n * f) for n, f in zip(self._blocks.start(size, number, rng), factors, strict=True)]
         margins = scan.margins(factors)
 
         fine = volume.cut(
@@ -242,7 +291,7 @@ class SimulatedBlocks(Samples):
             [length + 2 * margin for length, margin in zip(lengths, margins, strict=True)],
         )
         fine = change.recontrasted(fine)
-        coarse = scan.coarse(fine, self._counts, factors, blur)
+        coarse = scan.coarse(fine, shape, factors, blur)
         noise, level = scan.draw_noise(coarse.shape, rng)
         found = {
             "LR": np.clip(coarse + noise, 0, 1)[None],
@@ -259,6 +308,9 @@ class SimulatedBlocks(Samples):
         inner = [margin + first for margin, first in zip(margins, firsts, strict=True)]
         truth = part_of(fine, inner, [self._targets] * 3)
         return {**found, "HR": np.clip(truth, 0, 1)[None], "positions": positions.astype(np.float32)}
+
+    def _coarse_size(self, volume: UnitVolume) -> list[int]:
+        return [int(n / low) for n, (low, _) in zip(volume.voxels.shape, self._scan.factors, strict=True)]
 
 
 def scan_weights(outputs: int, factor: float, blur: float, inputs: int, margin: int) -> np.ndarray:
@@ -297,7 +349,7 @@ def open_blocks(
 ) -> TrainingSource:
     """Blocks of the volumes of a data set: of pairs (mode LRHR), or with simulated LR (mode HR).
 
-    LR's blocks have an edge of HR_size / scale voxels, and, if given, so many `slices`.
+    LR's blocks are `scale` times as short as those of HR, and have, if given, so many `slices`.
 
     Raises
     ------
@@ -307,14 +359,18 @@ def open_blocks(
     """
     volumes, window, tallies = read_volumes(dataset)
     augmentation = Augmentation(dataset.use_flip, dataset.use_rot, dataset.use_contrast)
-    edge = dataset.HR_size // options.scale
+    shape, step = (
+        sizes and tuple(length // options.scale for length in sizes)
+        for sizes in (dataset.block_shape, dataset.block_step and dataset.block_step[::-1])
+    )
+    blocks = Blocks((slices or shape[0], *shape[1:]), step)
     facts = {"mode": dataset.mode, "files": [tally.facts() for tally in tallies], "augmentation": asdict(augmentation)}
     facts["memory"] = f"{len(volumes)} volumes in memory"
     if dataset.mode == "LRHR":
-        source = PairedBlocks([(found["LR"], found["HR"]) for found in volumes], edge, augmentation)
+        source = PairedBlocks([(found["LR"], found["HR"]) for found in volumes], blocks, augmentation)
         facts["images"] = {"pairs": len(volumes)}
     else:
-        largest = max(scan.reach([slices or edge, edge, edge]))
+        largest = max(scan.reach(blocks.shape))
         scans, told = [found["HR"] for found in volumes], []
         if dataset.public:
             folder = Path(options.path.public_data).expanduser() if options.path.public_data else None
@@ -326,7 +382,7 @@ def open_blocks(
         parts = [(part, weight) for part, weight in ((scans, 1 - share), (drawn, share)) if part and weight]
         if not parts:
             raise InputError(f"procedural_share is {share:g}, and there are no volumes of that kind.", "Correct it.")
-        sources = [SimulatedBlocks(part, edge, scan, augmentation, targets, slices) for part, _ in parts]
+        sources = [SimulatedBlocks(part, blocks, scan, augmentation, targets) for part, _ in parts]
         source = sources[0] if len(sources) == 1 else Mixture(sources, [weight for _, weight in parts])
         facts |= {
             "images": {kind: count for kind, count in counts.items() if count},
@@ -381,7 +437,11 @@ def read_volumes(dataset: DatasetOptions) -> tuple[list[dict[str, UnitVolume]], 
                 raise InputError(f"{entry.path} is a slice, and blocks are cut from volumes.", "Give volumes.")
             spacing = naming(entry, lambda entry=entry: probe(entry.path)).grid.spacing
             _refuse_another_voxel_size(role, entry, spacing, *first.setdefault(role, (entry, spacing)))
-            planes = planes_of(entry, slices=dataset.slices if role == "HR" or not dataset.dataroot_HR else None)
+            slices = dataset.slices
+            if slices and role == "LR" and pair[1]:  # they are those of HR
+                factor = max(1, probe(pair[1].path).size[2] // probe(entry.path).size[2])
+                slices = (slices[0] // factor, slices[1] // factor)
+            planes = planes_of(entry, slices=slices)
             voxels = read_voxels_of(planes[0])
             tallies[role].add(voxels, planes)
             found[role] = planes[0], voxels
@@ -411,6 +471,10 @@ def _refuse_small(volume: UnitVolume, wanted: Sequence[int]) -> None:
             f"{volume.name} has {_size(volume)} voxels, and a block takes {' x '.join(map(str, wanted))} of them.",
             "Choose a smaller HR_size, or larger volumes.",
         )
+
+
+def _sample_name(volume: UnitVolume, number: int, blocks: Blocks) -> str:
+    return f"{volume.name}, block {number + 1}" if blocks.step else volume.name
 
 
 def _size(volume: UnitVolume) -> str:

@@ -133,7 +133,9 @@ def roots_of(value: str | Path | Sequence[str] | None) -> list[Path]:
     return [Path(root).expanduser() for root in ([value] if isinstance(value, (str, os.PathLike)) else value)]
 
 
-def pair_entries(lr_roots: Sequence[Path], hr_roots: Sequence[Path], subset: Subset) -> list[tuple[Entry, Entry]]:
+def pair_entries(
+    lr_roots: Sequence[Path], hr_roots: Sequence[Path], subset: Subset, lr: str = "LR"
+) -> list[tuple[Entry, Entry]]:
     """(LR, HR) of the same name, root by root.
 
     Two single volumes are a pair whatever their names. Below folders the file stems decide, or where a stem occurs
@@ -146,17 +148,17 @@ def pair_entries(lr_roots: Sequence[Path], hr_roots: Sequence[Path], subset: Sub
     """
     if len(lr_roots) != len(hr_roots):
         raise OptionError(
-            f"There are {len(hr_roots)} folders in dataroot_HR and {len(lr_roots)} in dataroot_LR.",
+            f"There are {len(hr_roots)} folders in dataroot_HR and {len(lr_roots)} in dataroot_{lr}.",
             "Give as many, in the same order.",
         )
     return [
         pair
         for roots in zip(lr_roots, hr_roots, strict=True)
-        for pair in _paired(*(list_entries(root) for root in roots), subset)
+        for pair in _paired(*(list_entries(root) for root in roots), subset, lr)
     ]
 
 
-def _paired(lr: list[Entry], hr: list[Entry], subset: Subset) -> list[tuple[Entry, Entry]]:
+def _paired(lr: list[Entry], hr: list[Entry], subset: Subset, role: str) -> list[tuple[Entry, Entry]]:
     chosen = subset.of(hr)
     if len(lr) == len(hr) == 1 and lr[0].is_volume and hr[0].is_volume:
         return [(lr[0], entry) for entry in chosen]
@@ -165,10 +167,10 @@ def _paired(lr: list[Entry], hr: list[Entry], subset: Subset) -> list[tuple[Entr
     without_lr = [str(entry.path) for name, entry in high.items() if name not in low]
     without_hr = [] if subset else [str(entry.path) for name, entry in low.items() if name not in high]
     if without_lr or without_hr:
-        told = [f"{_named(paths)} without {side}" for side, paths in (("LR", without_lr), ("HR", without_hr)) if paths]
+        told = [f"{_named(paths)} without {side}" for side, paths in ((role, without_lr), ("HR", without_hr)) if paths]
         raise InputError(
             f"Some images have no partner of the same name: {'; '.join(told)}.",
-            "Name both files of a pair alike, in dataroot_LR and dataroot_HR, or remove what has no partner.",
+            f"Name both files of a pair alike, in dataroot_{role} and dataroot_HR, or remove what has no partner.",
         )
     return [(low[name], entry) for name, entry in high.items()]
 

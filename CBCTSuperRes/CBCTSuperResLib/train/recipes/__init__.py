@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .options import ARSSR_NAMES, PERCEPTUAL_NAMES, ArSSRTrainOptions, PerceptualTrainOptions, SeedNames
+from .options import (
+    ARSSR_NAMES,
+    PERCEPTUAL_NAMES,
+    SRGAN3D_NAMES,
+    ArSSRTrainOptions,
+    PerceptualTrainOptions,
+    SeedNames,
+    SRGAN3DTrainOptions,
+)
 
 
 @dataclass(frozen=True)
@@ -58,5 +66,18 @@ RECIPES: dict[str, Registered] = {
         "slices",
         {"network_G.which_model_G": "perceptual2d_net", "datasets.train.batch_size": 48, "scale": 4},
         PERCEPTUAL_NAMES,
+    ),
+    "srgan3d": Registered(
+        "CBCTSuperResLib.train.recipes.srgan3d:SRGAN3DRecipe",
+        SRGAN3DTrainOptions,
+        "blocks",
+        {
+            "network_G.which_model_G": "srgan3d_net",
+            "network_D.which_model_D": "discriminator_srgan3d",
+            "datasets.train.HR_size": 48,
+            "datasets.train.batch_size": 2,
+            "scale": 4,
+        },
+        SRGAN3D_NAMES,
     ),
 }

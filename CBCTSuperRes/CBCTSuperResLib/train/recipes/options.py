@@ -5,7 +5,7 @@ Importing this needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -125,6 +125,50 @@ class TrainOptions:
         """
 
 
+def blur_range() -> Any:
+    """The key `blur` of recipes that simulate coarse scans of volumes."""
+    meaning = (
+        "Standard deviation of the simulated scanner's blur along each axis, in LR voxels: the least and the largest, "
+        "or the least, the usual and the largest."
+    )
+    return option((0.25, 0.6), meaning, minimum=0)
+
+
+def noise_range() -> Any:
+    """The key `noise` of the same recipes."""
+    return option((0.0, 0.03), "Standard deviation of its noise, in units of the window.", minimum=0)
+
+
+def noise_smooth_range() -> Any:
+    """The key `noise_smooth` of the same recipes."""
+    meaning = (
+        "Standard deviation, in LR voxels, of the Gaussian that smooths the noise; drawn for all axes within slices, "
+        "and once more across them."
+    )
+    return option((0.6, 0.6), meaning, minimum=0)
+
+
+def val_size() -> Any:
+    """The key `val_size` of the same recipes."""
+    return option(64, "Edge of the block in the middle of each val volume that is measured.", minimum=16)
+
+
+def check_ranges(options: TrainOptions, names: Sequence[str]) -> None:
+    """Refuse ranges, the blur's among them, that fall.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name in names:
+        low, high = getattr(options, name) or (0, 0)
+        if low > high:
+            raise ValueError(f"{name} must be the smaller and the larger number, not [{low:g}, {high:g}].")
+    blur = list(options.blur)
+    if len(blur) not in (2, 3) or blur != sorted(blur):
+        raise ValueError(f"blur must be two or three numbers that do not fall, not {blur}.")
+
+
 @dataclass(frozen=True)
 class OneNetworkOptions(TrainOptions):
     """Of a recipe that trains one network by the difference of its images and the true ones, and has no other losses.
@@ -185,25 +229,13 @@ class ArSSRTrainOptions(OneNetworkOptions):
     block_slices: int | None = option(
         None, "LR slices of a block; null: as many as it has rows, HR_size / scale.", minimum=1
     )
-    blur: tuple[float, ...] = option(
-        (0.25, 0.6),
-        "Standard deviation of the simulated scanner's blur along each axis, in LR voxels: the least and the largest, "
-        "or the least, the usual and the largest.",
-        minimum=0,
-    )
-    noise: tuple[float, float] = option(
-        (0.0, 0.03), "Standard deviation of its noise, in units of the window.", minimum=0
-    )
-    noise_smooth: tuple[float, float] = option(
-        (0.6, 0.6),
-        "Standard deviation, in LR voxels, of the Gaussian that smooths the noise; drawn for all axes within slices, "
-        "and once more across them.",
-        minimum=0,
-    )
+    blur: tuple[float, ...] = blur_range()
+    noise: tuple[float, float] = noise_range()
+    noise_smooth: tuple[float, float] = noise_smooth_range()
     val_scales: tuple[float, ...] = option(
         (2.0, 3.0, 4.0), "Factors at which validation measures, those that the network offers.", minimum=1
     )
-    val_size: int = option(64, "Edge of the block in the middle of each val volume that is measured.", minimum=16)
+    val_size: int = val_size()
 
     def check(self) -> None:
         """Ranges go from the smaller to the larger number.
@@ -213,14 +245,60 @@ class ArSSRTrainOptions(OneNetworkOptions):
         ValueError
             Its message begins with the option's name.
         """
-        for name in ("scale_range", "noise", "noise_smooth"):
-            low, high = getattr(self, name) or (0, 0)
-            if low > high:
-                raise ValueError(f"{name} must be the smaller and the larger number, not [{low:g}, {high:g}].")
-        if len(self.blur) not in (2, 3) or list(self.blur) != sorted(self.blur):
-            raise ValueError(f"blur must be two or three numbers that do not fall, not {list(self.blur)}.")
+        check_ranges(self, ("scale_range", "noise", "noise_smooth"))
         if self.scale_mix is not None and sum(self.scale_mix) <= 0:
             raise ValueError("scale_mix must have a share above 0.")
+
+
+@dataclass(frozen=True)
+class SRGAN3DTrainOptions(TrainOptions):
+    """Of "model": "srgan3d", for networks of blocks."""
+
+    lr_G_grad: ClassVar[float] = 1e-4
+    weight_decay_G_grad: ClassVar[float] = 0.0
+    beta1_G_grad: ClassVar[float] = 0.9
+    feature_criterion: ClassVar[str] = "l1"
+    feature_weight: ClassVar[float] = 0.0
+    gan_type: ClassVar[str] = "lsgan"
+    gradient_pixel_weight: ClassVar[float] = 0.0
+    gradient_gan_weight: ClassVar[float] = 0.0
+    pixel_branch_criterion: ClassVar[str] = "l1"
+    pixel_branch_weight: ClassVar[float] = 0.0
+    Branch_pretrain: ClassVar[bool] = False
+    Branch_init_iters: ClassVar[int] = 0
+
+    pixel_criterion: str = option(
+        "l2", "Difference of SR and HR: l1 (absolute) or l2 (squared).", seed=True, choices=CRITERIA
+    )
+    pixel_weight: float = option(1.0, "Weight of that difference.", seed=True, minimum=0, null=0.0)
+    gradient_difference_weight: float = option(
+        1.0, "Weight of the squared difference of the edges of SR and HR along each axis.", minimum=0, null=0.0
+    )
+    gan_weight: float = option(1e-3, "Weight of the GAN loss on images.", seed=True, minimum=0, null=0.0)
+    real_label: tuple[float, float] = option(
+        (0.7, 1.2), "Range of what the discriminator should say of real volumes; drawn in each step."
+    )
+    fake_label: tuple[float, float] = option((0.0, 0.3), "Range of what it should say of enlarged ones.")
+    swapped_labels: float = option(
+        0.1,
+        "Share of the steps in which its labels are exchanged, so that it does not become too sure.",
+        minimum=0,
+        maximum=1,
+    )
+    blur: tuple[float, ...] = blur_range()
+    noise: tuple[float, float] = noise_range()
+    noise_smooth: tuple[float, float] = noise_smooth_range()
+    val_size: int = val_size()
+
+    def check(self) -> None:
+        """Ranges go from the smaller to the larger number.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        check_ranges(self, ("real_label", "fake_label", "noise", "noise_smooth"))
 
 
 @dataclass(frozen=True)
@@ -391,3 +469,29 @@ class PerceptualNames(SeedNames):
 
 
 PERCEPTUAL_NAMES = PerceptualNames({}, epoch_size=1000)
+
+
+SRGAN3D_PLACES = {
+    "residual_blocks": "network_G.residual_blocks",
+    "feature_size": "network_G.feature_size",
+    "upsampling_factor": "scale",
+    "subpixel_NN": "network_G.subpixel_NN",
+    "nn": "network_G.nn",
+    "restore": "path.resume_state",
+    "checkpoint_dir_restore": "path.pretrain_model_G",
+    "checkpoint_dir": "path.root",  # which holds predictions and volumes as well
+    "path_prediction": "path.root",
+    "path_volumes": "path.root",
+}
+
+
+@dataclass(frozen=True)
+class SRGAN3DNames(SeedNames):
+    """The keys of the original command line; of its folders, which are one here, checkpoint_dir goes before."""
+
+    def translated(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See `SeedNames.translated`."""
+        return {place: given[name] for name, place in reversed(SRGAN3D_PLACES.items()) if name in given}
+
+
+SRGAN3D_NAMES = SRGAN3DNames({name: SeedName(place) for name, place in SRGAN3D_PLACES.items()})

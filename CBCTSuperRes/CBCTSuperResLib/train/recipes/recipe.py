@@ -168,6 +168,31 @@ class Recipe:
         """Become what `state_dict` returned."""
 
 
+def refuse_parts(what: str, instead: str, processes: int, device: str, micro_batches: int) -> None:
+    """Refuse several processes on the CPU, and a batch in parts, for networks with batch norm; see `Recipe.check`.
+
+    Parameters
+    ----------
+    what : str
+        Whose batch norm it is, to begin a sentence with.
+    instead : str
+        What would do.
+
+    Raises
+    ------
+    OptionError
+    """
+    if processes > 1 and device == "cpu":
+        why, otherwise = "several processes on the CPU", "one process"
+    elif micro_batches > 1:
+        why, otherwise = "a batch that is computed in parts", "a batch that fits into memory"
+    else:
+        return
+    raise OptionError(
+        f"{what} has batch norm, which needs the whole batch at once and not {why}.", f"Use {instead}, or {otherwise}."
+    )
+
+
 def build_recipe(options: TrainingOptions, weights: bool = True) -> Recipe:
     """The recipe that "model" in the options names.
 

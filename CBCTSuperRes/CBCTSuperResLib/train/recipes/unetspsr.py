@@ -26,7 +26,7 @@ from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Validator
 from .gan import GAN_LOSSES, DiscriminatorTraining, GeneratorTerm, precise
-from .recipe import Recipe, Use
+from .recipe import Recipe, Use, refuse_parts
 from .vgg_weights import load_vgg19
 
 BETA2 = 0.999
@@ -95,18 +95,8 @@ class UNetSPSRRecipe(Recipe):
         ------
         OptionError
         """
-        if self.may_be_in_parts:
-            return
-        if processes > 1 and device == "cpu":
-            why, instead = "several processes on the CPU", "one process"
-        elif micro_batches > 1:
-            why, instead = "a batch that is computed in parts", "a batch that fits into memory"
-        else:
-            return
-        raise OptionError(
-            f"discriminator_vgg_128 has batch norm, which needs the whole batch at once and not {why}.",
-            f"Use discriminator_unet_128, or {instead}.",
-        )
+        if not self.may_be_in_parts:
+            refuse_parts("discriminator_vgg_128", "discriminator_unet_128", processes, device, micro_batches)
 
     def open_source(self) -> TrainingSource:
         """Pairs of LR and HR patches of slices."""
