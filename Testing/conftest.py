@@ -40,6 +40,19 @@ def _one_torch_thread():
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _float32():
+    """The same arithmetic on every processor; tests of bfloat16 say so themselves."""
+    try:
+        from CBCTSuperResLib.apply import engine
+    except ImportError:  # without torch there is no arithmetic
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "cpu_has_bfloat16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder shared/data beside the repository, or beside one of the folders above it."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from CBCTSuperResLib.apply import engine as engine_file
 from CBCTSuperResLib.apply.engine import SMALLEST_TILE, Engine
 from CBCTSuperResLib.apply.tiles import Axis, Tile, plan_tiles
 from CBCTSuperResLib.core.devices import choose_device, is_out_of_memory, rounding
@@ -289,13 +290,61 @@ class CoarseInHalf(CubicTwice):
 @pytest.mark.parametrize(("error", "chosen"), [(0.0, "fp16"), (5e-4, "fp16"), (3e-3, "fp32"), (float("nan"), "fp32")])
 def test_half_precision_is_taken_only_where_it_was_measured_to_be_equal(image, error, chosen):
     engine = Engine(CoarseInHalf(error), CubicTwice().describe(), "cpu")
-    engine._to_be_measured = True
+    engine._candidate = "fp16"
     enlarged(engine, np.full_like(image, 0.1))
     assert not engine.notes, "a flat picture decides nothing"
     found = enlarged(engine, image)
     expected = enlarged(Engine(CubicTwice(), CubicTwice().describe(), "cpu"), image)
     assert engine.precision == chosen and chosen in engine.notes[0]
     assert np.abs(found - expected).max() <= (2e-3 if chosen == "fp16" else 0)
+
+
+class CoarseInBfloat16(CubicTwice):
+    """Adds an error in bfloat16 only, or refuses it."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def decode(self, features, positions=None):
+        if features.dtype == torch.bfloat16 and self.error is None:
+            raise RuntimeError('"decode" is not implemented for BFloat16')
+        result = super().decode(features.float())["sr"]
+        return {"sr": result + self.error if features.dtype == torch.bfloat16 else result}
+
+
+def test_a_processor_with_bfloat16_takes_it_where_it_rounds_far_less_than_the_noise_of_the_scan(image, monkeypatch):
+    monkeypatch.setattr(engine_file, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(engine_file, "FASTER", float("inf"))
+    expected = enlarged(Engine(CubicTwice(), CubicTwice().describe(), "cpu"), image)
+    for error, noise, chosen, why in [
+        (2e-3, 0.02, "bf16", "dB."),
+        (2e-3, 0.004, "fp32", "but the scan has as little noise"),
+        (2e-2, 0.2, "fp32", "dB."),
+        (float("nan"), 0.02, "fp32", "dB."),
+        (None, 0.02, "fp32", "has no bf16"),
+    ]:
+        engine = Engine(CoarseInBfloat16(error), CubicTwice().describe(), "cpu", scan_noise=noise)
+        found = enlarged(engine, image)
+        assert engine.precision == chosen and why in engine.notes[0], (error, noise, engine.notes)
+        assert np.abs(found - expected).max() <= (0.02 if chosen == "bf16" else 0)
+
+
+def test_bfloat16_that_is_no_faster_or_not_there_or_not_wanted_is_not_taken(image, monkeypatch):
+    network, spec = CoarseInBfloat16(1e-3), CubicTwice().describe()
+    monkeypatch.setattr(engine_file, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(engine_file, "FASTER", 0.0)
+    slow = Engine(network, spec, "cpu", scan_noise=0.02)
+    enlarged(slow, image)
+    assert slow.precision == "fp32" and "no faster here" in slow.notes[0]
+    monkeypatch.setattr(engine_file, "FASTER", float("inf"))
+    asked = Engine(network, spec, "cpu", "fp32", scan_noise=0.02)
+    noiseless = Engine(network, spec, "cpu")
+    monkeypatch.setattr(engine_file, "cpu_has_bfloat16", lambda: False)
+    absent = Engine(network, spec, "cpu", scan_noise=0.02)
+    for engine in (asked, noiseless, absent):
+        enlarged(engine, image)
+        assert engine.precision == "fp32" and not engine.notes
 
 
 def test_the_setting_of_tensorfloat_comes_back():

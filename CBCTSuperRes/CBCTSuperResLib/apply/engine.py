@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil, prod
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.devices import DTYPES, choose_device, free_memory, is_out_of_memory, rounding
+from ..core.devices import DTYPES, choose_device, cpu_has_bfloat16, free_memory, is_out_of_memory, rounding
 from ..core.errors import Cancelled, ModelError, ResourceError
 from ..core.memory import readable
 from ..networks.spec import NetworkSpec
@@ -25,7 +26,10 @@ TILE_MEMORY = {"cpu": 1.1e9, "cuda": 6e9}
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of a tensor's axes
 SMALLEST_TILE = 16
 CPU_PART = 256  # larger parts of the enlarged image live in memory that the system must clear anew each time
-EQUAL_PSNR = 60.0
+EQUAL_PSNR = {"fp16": 60.0, "bf16": 50.0}  # dB of the window
+SHARE_OF_NOISE = 0.33  # of the scan's noise, that the rounding of bfloat16 may be
+FASTER = 0.8  # of the time in float32, that bfloat16 may take at most
+PROBE = 64  # edge of the part of a tile on which precisions are compared
 FLAT = 0.02  # standard deviation below which a tile says nothing about precision
 
 
@@ -48,6 +52,9 @@ class Engine:
         Asked before every layer or block of the network; `Cancelled` is raised as soon as it answers True.
     noise : float
         Standard deviation of the images' noise, in units of the window, for networks that want to be told.
+    scan_noise : float
+        Standard deviation of the noise that is known to be in the images, in units of the window; 0 if none is. On a
+        CPU, precision "auto" is bfloat16 only where that rounds far less than this.
 
     Attributes
     ----------
@@ -68,6 +75,7 @@ class Engine:
         cancelled: Callable[[], bool] | None = None,
         ensemble: int = 1,
         noise: float = 0.0,
+        scan_noise: float = 0.0,
     ) -> None:
         if tile and not spec.can_be_cut:
             raise ModelError(
@@ -85,7 +93,12 @@ class Engine:
         self.notes: list[str] = []
         self.after_run: Callable[[int], None] = lambda runs: None
         self._runs = 0
-        self._to_be_measured = precision == "auto" and self.device.type == "cuda"
+        self._scan_noise = scan_noise
+        self._candidate: str | None = None  # a precision that is yet to be compared with fp32
+        if precision == "auto" and self.device.type == "cuda":
+            self._candidate = "fp16"
+        elif precision == "auto" and scan_noise > 0 and cpu_has_bfloat16():
+            self._candidate = "bf16"
         self._symmetries = symmetries(ensemble, spec.dimensions)
         self._draw: int | None = None
         self._network = network
@@ -183,9 +196,9 @@ class Engine:
         for tile in tiles:
             if self._cancelled():
                 raise Cancelled
-            if self._to_be_measured and image[(..., *tile.read)].std() > FLAT:
-                self.precision = self._measured_precision(image, tile, axes)
-                self._to_be_measured = False
+            if self._candidate and image[(..., *tile.read)].std() > FLAT:
+                self.precision = self._measured_precision(self._candidate, image, tile, axes)
+                self._candidate = None
             parts = self._run_tile(image, tile, axes, names, self.precision)
             if self.precision != "fp32" and not _are_finite(parts):
                 self._note(f"A tile was not finite in {self.precision} and was computed again in fp32.")
@@ -310,16 +323,40 @@ class Engine:
                 for layer in layers:
                     layer.eval()
 
-    def _measured_precision(self, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> str:
-        """fp16 if it gives the same picture of a tile as fp32, otherwise fp32."""
-        exact, rounded = (
-            np.concatenate([values.ravel() for _, values in self._run_tile(image, tile, axes, ("sr",), precision)])
-            for precision in ("fp32", "fp16")
-        )
+    def _measured_precision(self, candidate: str, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> str:
+        """fp16, or bf16, if it gives the same picture of a part of the tile as fp32 does; bf16 also has to be faster.
+
+        Times are those of the processor, so that other programs do not decide.
+        """
+        parts = [tile]
+        if self.spec.can_be_cut and candidate == "bf16":
+            context = Context(max(self.spec.context, self.spec.decode_context), self.spec.multiple, self.spec.minimum_size)
+            parts = plan_tiles(axes, PROBE, context, within=tile)
+        part = max(parts, key=lambda part: image[(..., *part.read)].std())
+        pictures, seconds = {}, {}
+        for precision in ("fp32", candidate):
+            for _ in range(2):  # the first prepares
+                start = time.process_time()
+                try:
+                    found = self._run_tile(image, part, axes, ("sr",), precision)
+                except RuntimeError as error:
+                    if precision == "fp32" or is_out_of_memory(error):
+                        raise
+                    self._note(f"Precision fp32: this model has no {candidate} here.")
+                    return "fp32"
+                seconds[precision] = time.process_time() - start
+            pictures[precision] = np.concatenate([values.ravel() for _, values in found])
+        exact, rounded = pictures["fp32"], pictures[candidate]
         error = float(np.mean((exact - rounded) ** 2)) if np.isfinite(rounded).all() else float("inf")
         psnr = -10 * np.log10(max(error, 1e-12))
-        chosen = "fp16" if psnr >= EQUAL_PSNR else "fp32"
-        self._note(f"Precision {chosen}: fp16 agrees with fp32 to {psnr:.0f} dB.")
+        chosen, why = candidate, ""
+        if psnr < EQUAL_PSNR[candidate]:
+            chosen = "fp32"
+        elif candidate == "bf16" and error**0.5 > SHARE_OF_NOISE * self._scan_noise:
+            chosen, why = "fp32", ", but the scan has as little noise"
+        elif candidate == "bf16" and seconds[candidate] > FASTER * seconds["fp32"]:
+            chosen, why = "fp32", ", but is no faster here"
+        self._note(f"Precision {chosen}: {candidate} agrees with fp32 to {psnr:.0f} dB{why}.")
         return chosen
 
     def _encode_tiles(self, axes: Sequence[Axis], whole: Tile) -> list[Tile]:

@@ -119,6 +119,7 @@ def super_resolve(
         cancelled,
         options.ensemble,
         noise=plan.conditions.told_noise,
+        scan_noise=plan.conditions.noise if plan.scanner.noise else 0.0,
     )
     looked = time.perf_counter()
 

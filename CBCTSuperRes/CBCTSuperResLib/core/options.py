@@ -50,7 +50,8 @@ class Options:
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
     precision : str
-        One of `PRECISIONS`; "auto" is fp32 on the CPU and, on CUDA, fp16 where it was measured to be equal.
+        One of `PRECISIONS`; "auto" compares on a part of the scan: on CUDA it is fp16, on processors that have it bf16,
+        where that was measured to be equal (and on processors faster, and far below the scan's noise); else fp32.
     tile : int or None
         Edge of a tile in input voxels; None chooses it from the memory at hand, 0 forbids tiles.
     ensemble : int
