@@ -49,7 +49,7 @@ def _float32():
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "cpu_has_bfloat16", lambda: False)
+        patch.setattr(engine, "bfloat16_pays", lambda: False)
         yield
 
 

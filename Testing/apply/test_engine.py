@@ -10,6 +10,7 @@ import torch
 from CBCTSuperResLib.apply import engine as engine_file
 from CBCTSuperResLib.apply.engine import SMALLEST_TILE, Engine
 from CBCTSuperResLib.apply.tiles import Axis, Tile, plan_tiles
+from CBCTSuperResLib.core import devices
 from CBCTSuperResLib.core.devices import choose_device, is_out_of_memory, rounding
 from CBCTSuperResLib.core.errors import (
     Cancelled,
@@ -314,8 +315,7 @@ class CoarseInBfloat16(CubicTwice):
 
 
 def test_a_processor_with_bfloat16_takes_it_where_it_rounds_far_less_than_the_noise_of_the_scan(image, monkeypatch):
-    monkeypatch.setattr(engine_file, "cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr(engine_file, "FASTER", float("inf"))
+    monkeypatch.setattr(engine_file, "bfloat16_pays", lambda: True)
     expected = enlarged(Engine(CubicTwice(), CubicTwice().describe(), "cpu"), image)
     for error, noise, chosen, why in [
         (2e-3, 0.02, "bf16", "dB."),
@@ -330,17 +330,19 @@ def test_a_processor_with_bfloat16_takes_it_where_it_rounds_far_less_than_the_no
         assert np.abs(found - expected).max() <= (0.02 if chosen == "bf16" else 0)
 
 
-def test_bfloat16_that_is_no_faster_or_not_there_or_not_wanted_is_not_taken(image, monkeypatch):
+def test_bfloat16_that_is_emulated_does_not_pay(monkeypatch):
+    for is_there, limit, pays in [(True, float("inf"), True), (True, 0.0, False), (False, float("inf"), False)]:
+        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda is_there=is_there: is_there)
+        monkeypatch.setattr(devices, "FASTER", limit)
+        assert devices.bfloat16_pays.__wrapped__() is pays
+
+
+def test_bfloat16_that_is_not_there_or_not_wanted_is_not_taken(image, monkeypatch):
     network, spec = CoarseInBfloat16(1e-3), CubicTwice().describe()
-    monkeypatch.setattr(engine_file, "cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr(engine_file, "FASTER", 0.0)
-    slow = Engine(network, spec, "cpu", scan_noise=0.02)
-    enlarged(slow, image)
-    assert slow.precision == "fp32" and "no faster here" in slow.notes[0]
-    monkeypatch.setattr(engine_file, "FASTER", float("inf"))
+    monkeypatch.setattr(engine_file, "bfloat16_pays", lambda: True)
     asked = Engine(network, spec, "cpu", "fp32", scan_noise=0.02)
     noiseless = Engine(network, spec, "cpu")
-    monkeypatch.setattr(engine_file, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(engine_file, "bfloat16_pays", lambda: False)
     absent = Engine(network, spec, "cpu", scan_noise=0.02)
     for engine in (asked, noiseless, absent):
         enlarged(engine, image)

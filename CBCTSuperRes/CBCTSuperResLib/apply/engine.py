@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil, prod
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.devices import DTYPES, choose_device, cpu_has_bfloat16, free_memory, is_out_of_memory, rounding
+from ..core.devices import DTYPES, bfloat16_pays, choose_device, free_memory, is_out_of_memory, rounding
 from ..core.errors import Cancelled, ModelError, ResourceError
 from ..core.memory import readable
 from ..networks.spec import NetworkSpec
@@ -28,7 +27,6 @@ SMALLEST_TILE = 16
 CPU_PART = 256  # larger parts of the enlarged image live in memory that the system must clear anew each time
 EQUAL_PSNR = {"fp16": 60.0, "bf16": 50.0}  # dB of the window
 SHARE_OF_NOISE = 0.33  # of the scan's noise, that the rounding of bfloat16 may be
-FASTER = 0.8  # of the time in float32, that bfloat16 may take at most
 PROBE = 64  # edge of the part of a tile on which precisions are compared
 FLAT = 0.02  # standard deviation below which a tile says nothing about precision
 
@@ -97,7 +95,7 @@ class Engine:
         self._candidate: str | None = None  # a precision that is yet to be compared with fp32
         if precision == "auto" and self.device.type == "cuda":
             self._candidate = "fp16"
-        elif precision == "auto" and scan_noise > 0 and cpu_has_bfloat16():
+        elif precision == "auto" and scan_noise > 0 and bfloat16_pays():
             self._candidate = "bf16"
         self._symmetries = symmetries(ensemble, spec.dimensions)
         self._draw: int | None = None
@@ -324,27 +322,21 @@ class Engine:
                     layer.eval()
 
     def _measured_precision(self, candidate: str, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> str:
-        """fp16, or bf16, if it gives the same picture of a part of the tile as fp32 does; bf16 also has to be faster.
-
-        Times are those of the processor, so that other programs do not decide.
-        """
+        """fp16, or bf16, if it gives the same picture of a part of the tile as fp32 does; otherwise fp32."""
         parts = [tile]
         if self.spec.can_be_cut and candidate == "bf16":
             context = Context(max(self.spec.context, self.spec.decode_context), self.spec.multiple, self.spec.minimum_size)
             parts = plan_tiles(axes, PROBE, context, within=tile)
         part = max(parts, key=lambda part: image[(..., *part.read)].std())
-        pictures, seconds = {}, {}
+        pictures = {}
         for precision in ("fp32", candidate):
-            for _ in range(2):  # the first prepares
-                start = time.process_time()
-                try:
-                    found = self._run_tile(image, part, axes, ("sr",), precision)
-                except RuntimeError as error:
-                    if precision == "fp32" or is_out_of_memory(error):
-                        raise
-                    self._note(f"Precision fp32: this model has no {candidate} here.")
-                    return "fp32"
-                seconds[precision] = time.process_time() - start
+            try:
+                found = self._run_tile(image, part, axes, ("sr",), precision)
+            except RuntimeError as error:
+                if precision == "fp32" or is_out_of_memory(error):
+                    raise
+                self._note(f"Precision fp32: this model has no {candidate} here.")
+                return "fp32"
             pictures[precision] = np.concatenate([values.ravel() for _, values in found])
         exact, rounded = pictures["fp32"], pictures[candidate]
         error = float(np.mean((exact - rounded) ** 2)) if np.isfinite(rounded).all() else float("inf")
@@ -354,8 +346,6 @@ class Engine:
             chosen = "fp32"
         elif candidate == "bf16" and error**0.5 > SHARE_OF_NOISE * self._scan_noise:
             chosen, why = "fp32", ", but the scan has as little noise"
-        elif candidate == "bf16" and seconds[candidate] > FASTER * seconds["fp32"]:
-            chosen, why = "fp32", ", but is no faster here"
         self._note(f"Precision {chosen}: {candidate} agrees with fp32 to {psnr:.0f} dB{why}.")
         return chosen
 

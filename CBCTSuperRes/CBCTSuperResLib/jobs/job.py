@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.atomic import write_json
 from ..core.crash_note import is_crash, reader_crash
@@ -30,6 +31,9 @@ from ..core.events import EventReader
 from ..core.memory import less_memory
 from ..core.processes import ParentLock, kill_group, process_exists, start_in_own_group, worker_command
 from .liveness import FRESH_S, Silence, has_locks, is_going_on, is_held
+
+if TYPE_CHECKING:
+    from .pool import PoolWorker
 
 PACE_S = 0.05
 LOG_LINES = 50
@@ -90,6 +94,8 @@ class Job:
         Whether the folder stays, once the job has finished, until `close`; because its result lies there.
     breathe : callable, optional
         What `wait` does between two polls.
+    worker : PoolWorker, optional
+        A process that stays, and has nothing else to do, to do the job in place of one of its own.
 
     Attributes
     ----------
@@ -113,6 +119,7 @@ class Job:
         silence_limit_s: float = SILENCE_LIMIT_S,
         keep_files: bool = False,
         breathe: Callable[[], None] | None = None,
+        worker: PoolWorker | None = None,
     ) -> None:
         self.files = Path(files).absolute() if files else make_job_folder()
         self.fraction, self._message, self.remaining = 0.0, "", None
@@ -128,6 +135,7 @@ class Job:
         self._process: subprocess.Popen | None = None
         self._is_attached, self._has_locks = False, True
         self._parent: ParentLock | None = None
+        self._pooled = worker
         self._silence = Silence(self.files / "heartbeat", silence_limit_s)
         self._cancelled_at: float | None = None
         self._told_at: float | None = None
@@ -176,15 +184,21 @@ class Job:
         if self._lasting:
             task |= {name: str(self.files / name) for name in ("alive", "detached")}
             task["grace_s"] = TIME_TO_STOP_S
-        self._parent = ParentLock(self.files / "parent")
+        worker = self._pooled
+        self._parent = None if worker else ParentLock(self.files / "parent")
         atexit.register(self.close)
         try:
-            file = write_json(self.files / "job.json", {**task, "parent": self._parent.facts})
-            command = self._command or worker_command()
-            self._process = start_in_own_group([*command, str(file)], self.files / "log.txt")
+            if worker:
+                worker.give(write_json(self.files / "job.json", task))
+                self._process = worker.process
+            else:
+                file = write_json(self.files / "job.json", {**task, "parent": self._parent.facts})
+                command = self._command or worker_command()
+                self._process = start_in_own_group([*command, str(file)], self.files / "log.txt")
         except BaseException as error:
             atexit.unregister(self.close)
-            self._parent.release()
+            if self._parent:
+                self._parent.release()
             if not self._lasting:
                 self._clear_away()
             if not isinstance(error, OSError):
@@ -200,6 +214,7 @@ class Job:
         try:
             ended = self._has_ended()  # first, so that nothing that was told before the end is missed
             self._read(events)
+            ended = ended or (self._pooled is not None and bool(self.report or self.error))
             if self.report is None and self.error is None:
                 self._look_for_trouble(ended)
             elif not ended:
@@ -274,7 +289,10 @@ class Job:
         OutputError
             If it runs on another computer.
         """
-        if self._process is not None:
+        if self._pooled:
+            if not self.isFinished:
+                self._pooled.kill()
+        elif self._process is not None:
             if self._process.poll() is None:
                 kill_group(self._process.pid)
                 self._process.wait()
@@ -438,7 +456,8 @@ class Job:
 
     def _log_tail(self) -> str:
         """The last lines that the worker printed."""
-        with suppress(OSError), open(self.files / "log.txt", encoding="utf-8", errors="replace") as log:
+        folder = self.files if self._pooled is None else self._pooled.files
+        with suppress(OSError, TypeError), open(folder / "log.txt", encoding="utf-8", errors="replace") as log:
             return "".join(deque(log, LOG_LINES))
         return ""
 

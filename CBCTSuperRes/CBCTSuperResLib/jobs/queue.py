@@ -1,4 +1,4 @@
-"""Many scans, one after the other: which scan becomes which file, and the queue of command and panel."""
+"""Many scans: which scan becomes which file, and the queue of command and panel, one or several at a time."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..io.formats import stem_of
 from ..models.card import ModelCard
 from ..models.folder import default_model
 from .job import Job
+from .pool import PoolWorker
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class FileTask:
     patient_name: str | None = None
     patient_id: str | None = None
 
-    def start(self) -> Job:
-        """Start the job that computes it.
+    def start(self, worker: PoolWorker) -> Job:
+        """Start the job that computes it, in a process that stays.
 
         Raises
         ------
@@ -67,8 +68,9 @@ class FileTask:
             "as_dicom": self.as_dicom,
             "patient_name": self.patient_name,
             "patient_id": self.patient_id,
+            "shares_the_processor": worker.threads is not None,
         }
-        return Job(task).start()
+        return Job(task, worker=worker).start()
 
     def result_of(self, job: Job) -> Path:
         return self.target
@@ -174,13 +176,25 @@ class Item:
         return self.source.name if self.isFile else self.source.GetName()
 
 
+@dataclass
+class _Running:
+    """An item that is being computed."""
+
+    item: Item
+    worker: PoolWorker
+    since: float
+    job: Job | None = None
+
+
 class Queue:
-    """Works through items, one after the other; one that fails does not hinder the next.
+    """Works through items, so many at a time; one that fails does not hinder the others.
 
     >>> queue = Queue([Item(task.source, task) for task in tasks])
     >>> queue.begin(queue.items, skip=True)
     >>> while queue.isBusy:
     ...     queue.poll()                      # from a timer or a loop
+
+    The processes that compute stay until the queue has ended, and keep the model.
 
     Attributes
     ----------
@@ -196,9 +210,8 @@ class Queue:
         self.isCancelling = False
         self._skip = False
         self._waiting: list[Item] = []
-        self._current: Item | None = None
-        self._job: Job | None = None
-        self._since = 0.0
+        self._running: list[_Running] = []
+        self._idle: list[PoolWorker] = []
 
     @property
     def unfinished(self) -> list[Item]:
@@ -217,17 +230,22 @@ class Queue:
 
     @property
     def isBusy(self) -> bool:
-        return self._job is not None or bool(self._waiting)
+        return bool(self._running or self._waiting)
 
-    def begin(self, items: Sequence[Item], skip: bool) -> None:
+    def begin(self, items: Sequence[Item], skip: bool, workers: int = 1, threads: int | None = None) -> None:
         """Begin with some of the items; `poll` does the rest.
 
         Parameters
         ----------
         skip : bool
             Whether items whose result is there and up to date are left out.
+        workers : int
+            How many are computed at a time, each in a process of its own.
+        threads : int, optional
+            That each of these computes with; None leaves it to the process.
         """
         self.started, self._waiting, self.isCancelling, self._skip = list(items), list(items), False, skip
+        self._idle = [PoolWorker(threads) for _ in range(workers)]
         for item in items:
             item.reset()
 
@@ -242,18 +260,20 @@ class Queue:
         return item.task
 
     def poll(self) -> None:
-        """Go on; takes at most about 50 ms."""
-        try:
-            if self._job is not None:
-                job, item = self._job, self._current
+        """Go on; takes at most about 50 ms, and as much for every item that is being computed."""
+        for running in list(self._running):
+            try:
+                job, item = running.job, running.item
                 job.poll()
                 item.fraction, item.message, item.remaining = job.fraction, job.message, job.remaining
                 if job.isFinished:
-                    self._end(job.error)
-            elif self._waiting:
-                self._begin(self._waiting.pop(0))
-        except Exception as error:  # one that fails does not hinder the next
-            self._end(explained(error))
+                    self._end(running, job.error)
+            except Exception as error:  # one that fails does not hinder the others
+                self._end(running, explained(error))
+        if self._waiting and self._idle:
+            self._begin(_Running(self._waiting.pop(0), self._idle.pop(0), time.monotonic()))
+        if not self.isBusy:
+            self._let_workers_go()
 
     def cancel(self) -> None:
         """Stop what is running and begin with nothing else; `poll` until it is no longer busy."""
@@ -261,36 +281,53 @@ class Queue:
         for item in self._waiting:
             item.state = State.CANCELLED
         self._waiting = []
-        if self._job is not None:
-            self._job.cancel()
+        for running in self._running:
+            running.job.cancel()
 
     def close(self) -> None:
         """End everything at once."""
         self.cancel()
-        if self._job is not None:
-            self._job.close()
-            self._end(Cancelled())
+        for running in list(self._running):
+            running.job.close()
+            self._end(running, Cancelled())
+        self._let_workers_go()
 
-    def _begin(self, item: Item) -> None:
-        self._current, self._since = item, time.monotonic()
+    def _begin(self, running: _Running) -> None:
+        item = running.item
+        self._running.append(running)
         item.state = State.RUNNING
-        item.task = self.task_of(item)
-        if self._skip and item.task.is_up_to_date():
-            item.state, item.fraction, item.result = State.SKIPPED, 1.0, item.task.target
-            self._current = None
-        else:
-            self._job = item.task.start()
+        try:
+            item.task = self.task_of(item)
+            if self._skip and item.task.is_up_to_date():
+                item.state, item.fraction, item.result = State.SKIPPED, 1.0, item.task.target
+                self._leave(running)
+            else:
+                running.job = item.task.start(running.worker)
+        except Exception as error:
+            self._end(running, explained(error))
 
-    def _end(self, error: SuperResError | None) -> None:
-        job, item = self._job, self._current
-        self._job = self._current = None
-        item.seconds = time.monotonic() - self._since
+    def _end(self, running: _Running, error: SuperResError | None) -> None:
+        job, item = running.job, running.item
+        self._leave(running)
+        item.seconds = time.monotonic() - running.since
         item.fraction, item.error = 1.0, error
         if job is not None:
             job.close()
             item.warnings = list(job.warnings)
-            item.result = None if error else item.task.result_of(job)
+            try:
+                item.result = None if error else item.task.result_of(job)
+            except Exception as failure:
+                error = item.error = explained(failure)
         if self.isCancelling and isinstance(error, Cancelled):
             item.state = State.CANCELLED
         else:  # what somebody else cancelled, who removed the volume or stopped the process, can be tried again
             item.state = State.FAILED if error else State.DONE
+
+    def _leave(self, running: _Running) -> None:
+        self._running.remove(running)
+        self._idle.append(running.worker)
+
+    def _let_workers_go(self) -> None:
+        for worker in self._idle:
+            worker.close()
+        self._idle = []

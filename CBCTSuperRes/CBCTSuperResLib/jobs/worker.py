@@ -18,6 +18,8 @@ A job is a JSON object with
   ``patient_name``, ``patient_id``, see `export_dicom`; "save" with ``result``, ``report`` (all of it), ``out`` and,
   optionally, ``scan``, see `save_result`;
   "export" with ``run``, ``out``, ``which`` ("best", "latest" or a step), ``texts`` (entries of the card);
+  "survey" with ``inputs``, ``model`` and ``options``, see `survey`;
+  "serve" with nothing more: a process that stays and does the jobs that it is given, see `PoolWorker`;
 - ``events``: a file to which this process appends one JSON object a line (see `EventWriter`), each with the key
   ``event``: "started" (pid, group, host), "progress" (fraction, message, remaining_s), "warning" (message), "follow"
   (path of a file in which more is told, as a training does in its run's folder) and, at the end, "done" (report) or
@@ -46,21 +48,28 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..apply.file import READ, apply_to_file, save_result
 from ..apply.speed import record_speed
 from ..core.atomic import FileLock, no_locks_warning
 from ..core.crash_note import keep_note
-from ..core.errors import Cancelled, OptionError, explained
+from ..core.errors import Cancelled, OptionError, ResourceError, SuperResError, explained
 from ..core.events import EventWriter
-from ..core.memory import less_memory
+from ..core.memory import forget_peak_memory, less_memory
 from ..core.options import Options
 from ..core.packages import require_packages
 from ..core.processes import ParentWatch, own_group
 from ..io.volume import Volume
+from ..models.card import read_card
 from .job import CRASH_NOTE, GRACE_S
+from .pool import given_file
+
+if TYPE_CHECKING:
+    from ..models.model import Model
 
 WATCH_INTERVAL_S = 1.0
+LOOK_INTERVAL_S = 0.02
 SETTLED = 50  # steps after the warm-up, from which on a training's pace is worth remembering
 
 Stop = Callable[[], bool]
@@ -83,8 +92,29 @@ def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
         patient_name=job.get("patient_name"),
         patient_id=job.get("patient_id"),
     )
-    record_speed(report)
+    if not job.get("shares_the_processor"):
+        record_speed(report)
     return report
+
+
+def survey(job: dict, events: EventWriter, stop: Stop) -> dict:
+    """What the super-resolution of scans will take, from their headers.
+
+    Returns
+    -------
+    dict
+        "memory_bytes" and "seconds" of each of ``inputs``; None where the header does not tell.
+    """
+    from ..apply.survey import needs_of
+
+    card, options = read_card(job["model"]), Options.from_json(job.get("options", {}))
+    needs = []
+    for number, path in enumerate(job["inputs"]):
+        if stop():
+            raise Cancelled
+        events.progress(number / len(job["inputs"]), "Looking at the scans")
+        needs.append(needs_of(Path(path), card, options))
+    return {"memory_bytes": [need and need[0] for need in needs], "seconds": [need and need[1] for need in needs]}
 
 
 def difference(job: dict, events: EventWriter, stop: Stop) -> dict:
@@ -285,6 +315,7 @@ def export(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "apply": apply,
+    "survey": survey,
     "difference": difference,
     "dicom": dicom,
     "save": save,
@@ -324,6 +355,46 @@ def run_job(job: dict, events: EventWriter, stop: Stop) -> int:
     return told.exit_code
 
 
+def serve(folder: Path, watch: Watch, stop: Stop) -> None:
+    """Do one job after another, see `PoolWorker`, and keep the model from one to the next.
+
+    Ends when it is stopped, and after a job that memory or something unforeseen ended.
+    """
+    number, kept = 1, {}
+    while not stop():
+        if not given_file(folder, number).exists():
+            time.sleep(LOOK_INTERVAL_S)
+            continue
+        given = json.loads(given_file(folder, number).read_text(encoding="utf-8"))
+        job = json.loads(Path(given["job"]).read_text(encoding="utf-8"))
+        number += 1
+        forget_peak_memory()
+        keep_note(Path(job["folder"]) / CRASH_NOTE)
+        watch.also_shows(job["heartbeat"])
+        code = run_job(
+            {**job, "model": _kept_model(job.get("model"), kept)},
+            EventWriter(job["events"], paced_from=READ),
+            lambda cancel=job["cancel"]: stop() or os.path.exists(cancel),
+        )
+        if code in (ResourceError.exit_code, SuperResError.exit_code):
+            return
+
+
+def _kept_model(path: str | None, kept: dict) -> Model | str | None:
+    """The model of a file, loaded once; the path, if it is no model, so that the job tells why."""
+    from ..models.model import Model
+
+    try:
+        status = Path(path).stat()
+        key = (path, status.st_mtime_ns, status.st_size)
+        if key not in kept:
+            kept.clear()
+            kept[key] = Model.load(path)
+        return kept[key]
+    except (OSError, TypeError, SuperResError):
+        return path
+
+
 class StopRequest:
     """Whether this process should stop: asked by file, by signal, or because its parent has died."""
 
@@ -347,13 +418,19 @@ class Watch(threading.Thread):
         self._job, self._stop_request = job, stop
         self._parent = ParentWatch(job["parent"]) if job.get("parent") else None
         self._is_orphan = False
+        self._heartbeats = [job["heartbeat"]] if "heartbeat" in job else []
+
+    def also_shows(self, heartbeat: str) -> None:
+        """Show in this file, too, that the process lives: of the job that it does at present."""
+        self._heartbeats[1:] = [heartbeat]
 
     def run(self) -> None:
         pulse, end = 0, float("inf")
         while time.monotonic() < end:
             pulse += 1
-            with suppress(OSError, KeyError):  # a disk that is away for a moment must not end a training of days
-                Path(self._job["heartbeat"]).write_text(str(pulse), encoding="ascii")
+            for heartbeat in list(self._heartbeats):
+                with suppress(OSError):  # a disk that is away for a moment must not end a training of days
+                    Path(heartbeat).write_text(str(pulse), encoding="ascii")
             if self._parent and self._parent.has_died():
                 self._parent = None
                 if not os.path.exists(self._job.get("detached", "")):
@@ -366,7 +443,8 @@ class Watch(threading.Thread):
     def clean_up(self) -> None:
         """Remove what the parent would have removed, if it has died."""
         if self._is_orphan and self._job.get("folder"):
-            shutil.rmtree(self._job["folder"], ignore_errors=True)
+            for folder in (self._job["folder"], *(Path(heartbeat).parent for heartbeat in self._heartbeats[1:])):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -385,6 +463,9 @@ def main(arguments: list[str] | None = None) -> int:
     watch = Watch(job, stop)
     watch.start()
     try:
+        if job.get("kind") == "serve":
+            serve(Path(job["folder"]), watch, stop)
+            return 0
         return run_job(job, EventWriter(job["events"], paced_from=READ), stop)
     finally:
         watch.clean_up()

@@ -15,6 +15,7 @@ from ..core.errors import Cancelled, InputError, OutputError, ResourceError, Sup
 from ..core.memory import readable
 from ..core.options import Options
 from ..jobs.job import Job, make_job_folder
+from ..jobs.pool import PoolWorker
 from ..models.card import read_card
 from ..models.folder import default_model, find_model
 from .export import ExportJob
@@ -89,6 +90,7 @@ class SuperResLogic:
         *,
         model: str | Path | None = None,
         roi: slicer.vtkMRMLMarkupsROINode | tuple | None = None,
+        worker: PoolWorker | None = None,
         **options,
     ) -> SuperResJob:
         """Start a worker process and return at once.
@@ -99,13 +101,16 @@ class SuperResLogic:
             Name or file of a model; None takes the shipped light one, or the one for the voxel size that is asked for.
         roi : vtkMRMLMarkupsROINode or ((i0, i1), (j0, j1), (k0, k1)), optional
             Only this part is computed.
+        worker : PoolWorker, optional
+            A process that stays from one job to the next; without, one is started for this job.
         **options
             window, blank, smooth, planes, scale, output_spacing, dtype, device, precision, tile, ensemble, uncertainty,
             disagreement_above, warning_above, scanner_blur, sharpness, back_projection: see `Options`. With
             `uncertainty` come further volumes: "<output> predictive deviation" and its parts of a model with error
             bars, "<output> model disagreement" of any other.
         """
-        return self._job(partial(Job, keep_files=True), inputVolume, outputVolume, model=model, roi=roi, **options)
+        job = partial(Job, keep_files=True, worker=worker)
+        return self._job(job, inputVolume, outputVolume, model=model, roi=roi, **options)
 
     def startDifference(self, resultVolume: slicer.vtkMRMLScalarVolumeNode) -> DifferenceJob:
         """Start to compute, in a worker process, what a result has that its interpolated input has not.

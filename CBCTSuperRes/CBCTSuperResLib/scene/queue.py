@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import InputError, OptionError, OutputError
 from ..core.options import Options
+from ..jobs.pool import PoolWorker
 from ..jobs.queue import FileTask, Item, Queue, make_folder, target_in
 from ..models.card import ModelCard
 
@@ -51,8 +52,9 @@ class VolumeTask:
     def is_up_to_date(self) -> bool:
         return False
 
-    def start(self) -> SuperResJob:
-        """
+    def start(self, worker: PoolWorker) -> SuperResJob:
+        """Start the job that computes it, in a process that stays.
+
         Raises
         ------
         InputError
@@ -62,7 +64,7 @@ class VolumeTask:
             name = self.source.GetName()
             raise InputError(f"The volume {name} was removed from the scene.", "Take it out of the list.")
         chosen = {field.name: getattr(self.options, field.name) for field in fields(Options)}
-        return self.logic.start(self.source, model=self.card.path, **chosen)
+        return self.logic.start(self.source, model=self.card.path, worker=worker, **chosen)
 
     def result_of(self, job: SuperResJob) -> slicer.vtkMRMLScalarVolumeNode:
         return job.outputVolume

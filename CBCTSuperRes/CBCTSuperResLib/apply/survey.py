@@ -1,0 +1,35 @@
+"""What the super-resolution of a scan will take, from its header alone: for the plan of a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import SuperResError
+from ..core.options import Options
+from ..core.volume import Grid
+from ..io.volume_files import read_header
+from ..models.card import ModelCard
+from .plan import make_plan
+
+BYTES_OF_VOXEL = 2  # in pictures and DICOM files
+
+
+def needs_of(path: Path, card: ModelCard, options: Options) -> tuple[int, float] | None:
+    """Memory in bytes and time in seconds, as `Plan` has them; None if nothing can be told.
+
+    Of a folder the size of its files is taken for that of its voxels.
+    """
+    try:
+        if path.is_dir():
+            voxels = sum(file.stat().st_size for file in path.iterdir() if file.is_file()) // BYTES_OF_VOXEL
+            edge = max(2, round(voxels ** (1 / 3)))
+            grid, dtype = Grid((edge, edge, edge)), np.dtype(np.uint16)
+        else:
+            header = read_header(path)
+            grid, dtype = Grid(header.size[:3], header.spacing or (1.0, 1.0, 1.0)), header.grey_type
+        plan = make_plan(grid, dtype, card, options)
+    except (SuperResError, OSError, ValueError, TypeError):  # the run will tell
+        return None
+    return plan.memory_bytes, plan.seconds
