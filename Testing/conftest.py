@@ -139,10 +139,11 @@ def _own_user_folder(tmp_path_factory, monkeypatch):
 def ready_workers(monkeypatch):
     """Workers need not import anything; how they start in the product is tested in Testing/jobs."""
     import ready_workers
-    from CBCTSuperResLib.jobs import job
+    from CBCTSuperResLib.jobs import job, pool
 
     if ready_workers.CAN_FORK:
-        monkeypatch.setattr(job, "start_in_own_group", ready_workers.start_in_own_group)
+        for module in (job, pool):
+            monkeypatch.setattr(module, "start_in_own_group", ready_workers.start_in_own_group)
 
 
 @pytest.fixture(autouse=True)

@@ -16,10 +16,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from CBCTSuperResLib import batch
+from CBCTSuperResLib import batch as script
 from CBCTSuperResLib.apply.report import identity
-from CBCTSuperResLib.batch import main, make_parser
+from CBCTSuperResLib.cli import batch
+from CBCTSuperResLib.cli import main as command
 from CBCTSuperResLib.cli.apply import options_from_arguments
+from CBCTSuperResLib.cli.batch import main, make_parser
 from CBCTSuperResLib.core.errors import (
     Cancelled,
     InputError,
@@ -36,7 +38,7 @@ from CBCTSuperResLib.models.card import read_card
 from dicom_files import PIXEL, write_slices
 from scans import make_scan
 
-SCRIPT = Path(batch.__file__)
+SCRIPT = Path(script.__file__)
 AS_SLICER_DOES = """
 import sys
 del sys.argv[0]
@@ -53,7 +55,7 @@ class FakeWorker:
 
     jobs: list[dict] = []
 
-    def __init__(self, job):
+    def __init__(self, job, worker=None):
         self.job, self.isFinished, self.fraction, self.message, self.remaining = job, False, 0.0, "", None
         self.warnings, self.error = [], None
         FakeWorker.jobs.append(job)
@@ -84,6 +86,7 @@ class FakeWorker:
 @pytest.fixture
 def fake_workers(monkeypatch):
     monkeypatch.setattr(queue_file, "Job", FakeWorker)
+    monkeypatch.setattr(batch, "_most_memory", lambda tasks, worker: None)  # asks a real worker
     FakeWorker.jobs = []
     return FakeWorker.jobs
 
@@ -121,7 +124,7 @@ def test_ctrl_c_cancels_the_running_scan_and_leaves_nothing(long_scan_file, tiny
     process = subprocess.Popen(
         [*command, "--model", str(tiny_model)], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     )
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while "Network" not in process.stdout.readline():
         assert time.monotonic() < end
     process.send_signal(signal.SIGINT)
@@ -140,11 +143,11 @@ def test_ctrl_c_within_slicer_ends_the_scan_and_tells_what_is_done_and_what_is_n
     make_scan().write(scans[2])
     command = [sys.executable, "-u", "-c", script, SCRIPT.as_posix(), "--", "--input", *map(str, scans)]
     process = subprocess.Popen(
-        [*command, "--output-folder", "out", "--model", str(tiny_model), "--window", "0", "4000"],
+        [*command, "--output-folder", "out", "--model", str(tiny_model), "--window", "0", "4000", "--workers", "1"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
         env={**os.environ, "PYTHONUTF8": "1"},
     )  # fmt: skip
-    lines, end = [], time.monotonic() + 60
+    lines, end = [], time.monotonic() + 300
     while not (f"[2/3] {scans[1]}" in lines and re.fullmatch(r" +\d+% Network, \d+ \w+ left", lines[-1])):
         lines.append(process.stdout.readline().rstrip("\n"))
         assert time.monotonic() < end and process.poll() is None, lines
@@ -153,9 +156,10 @@ def test_ctrl_c_within_slicer_ends_the_scan_and_tells_what_is_done_and_what_is_n
     assert process.returncode == Cancelled.exit_code and errors == ""
     assert lines[0] == f"[1/3] {scans[0]}" and any(re.fullmatch(r"  done, \d+ s", line) for line in lines)
     assert rest.splitlines()[0] == "  Cancelling; what is done stays."
-    assert [line.split()[0] for line in rest.splitlines()[-4:-1]] == ["done", "cancelled", "waiting"]
-    assert rest.splitlines()[-1] == "3 scans: done 1, cancelled 1, waiting 1"
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scan 1 SR x2.nrrd", "scan 1 SR x2.nrrd.json"]
+    assert [line.split()[0] for line in rest.splitlines()[-5:-2]] == ["done", "cancelled", "waiting"]
+    assert rest.splitlines()[-2] == "3 scans: done 1, cancelled 1, waiting 1"
+    results = [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
+    assert sorted(results) == ["scan 1 SR x2.nrrd", "scan 1 SR x2.nrrd.json", "summary.html"]
 
 
 class SlowWorker(FakeWorker):
@@ -194,19 +198,40 @@ def test_where_there_is_no_terminal_a_line_is_printed_for_each_scan_and_every_te
     assert lines[9] == "   90% Network, 10 s left" and lines[10] == "  done, 1 s" and "\r" not in "".join(lines)
 
 
-def test_on_a_terminal_one_line_tells_percent_and_remaining_time(
-    scans, tiny_model, tmp_path, slow_workers, capsys, monkeypatch
-):
+def screen_after(printed: str) -> list[str]:
+    """What a terminal shows in the end: "F" goes up to the beginning of a line, "K" clears one, "J" what is below."""
+    lines, row = [""], 0
+    for text, code in re.findall(r"([^\x1b]*)(\x1b\[\d*[FKJ])?", printed):
+        for number, part in enumerate(text.split("\n")):
+            row += number > 0
+            lines += [""] * (row + 1 - len(lines))
+            lines[row] += part
+        if code.endswith("F"):
+            row -= int(code[2:-1])
+        elif code.endswith("K"):
+            lines[row] = ""
+        elif code.endswith("J"):
+            lines[row:] = [""]
+    return lines
+
+
+def test_on_a_terminal_a_line_for_each_scan_is_rewritten_in_place(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(batch.shutil, "get_terminal_size", lambda: os.terminal_size((30, 20)))
-    assert main(["--input", str(scans / "*.nrrd"), "--output-folder", str(tmp_path), "--model", str(tiny_model)]) == 0
-    line = capsys.readouterr().out.split("\n")[1]
-    shown = line.split("\r")[1:]
-    assert shown[0] == "    0% Starting"
-    assert shown[10] == "   50% Network: 1 of 9, 50 s left"[:29] and max(map(len, shown)) == 29
-    assert shown[-1].rstrip() == "  done, 1 s"
-    batch.ProgressLine().show(1.0, "Done", 0.0)
-    assert capsys.readouterr().out == "\r  100% Done"
+    monkeypatch.setattr(batch.shutil, "get_terminal_size", lambda: os.terminal_size((40, 20)))
+    items = [batch.Item(Path(name)) for name in ("a.nrrd", "longer.nrrd", "c.nrrd")]
+    live = batch.LiveTable(3, 2)
+    for fraction in (0.0, 0.5):
+        for item in items[:2]:
+            item.state, item.fraction, item.message, item.remaining = batch.State.RUNNING, fraction, "Network", 50
+        live.show(items)
+    printed = capsys.readouterr().out
+    *lines, of_all, rest = screen_after(printed)
+    assert lines == ["  a.nrrd        50% Network, 50 s left", "  longer.nrrd   50% Network, 50 s left"] and rest == ""
+    assert re.fullmatch(r"  0 of 3 scans, 33%, 1 s left", of_all)
+    items[0].state, items[0].seconds, items[0].warnings = batch.State.DONE, 61, ["It is small."]
+    live.end(1, items[0])
+    live.show(items)
+    assert screen_after(printed + capsys.readouterr().out)[:2] == ["[1/3] a.nrrd: done, 61 s", "  Warning: It is small."]
 
 
 def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_goes_on(scans, tiny_model, tmp_path, slow_workers, capsys):
@@ -226,7 +251,10 @@ def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_goes_on(scans, tiny_mod
     queue.poll = poll
     batch.follow(queue, asked)
     assert SlowWorker.closed and looks == [True] * 4 and queue.items[0].state is batch.State.CANCELLED
-    assert capsys.readouterr().out.splitlines()[:2] == ["  Cancelling; what is done stays.", "  cancelled, 1 s"]
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "  Cancelling; what is done stays.",
+        "  cancelled, 1 s",
+    ]
 
 
 def test_ctrl_c_between_two_scans_is_told_by_the_exit_code(
@@ -240,7 +268,7 @@ def test_ctrl_c_between_two_scans_is_told_by_the_exit_code(
     before = signal.getsignal(signal.SIGINT)
     code = main(["--input", str(scans), "--output-folder", str(tmp_path / "out"), "--model", str(tiny_model)])
     assert code == Cancelled.exit_code and len(fake_workers) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "3 scans: done 1, waiting 2"
+    assert capsys.readouterr().out.splitlines()[-2] == "3 scans: done 1, waiting 2"
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -447,3 +475,74 @@ def test_a_folder_for_results_that_cannot_be_made_is_said_in_words(scans, tiny_m
     code = main(["--input", str(scans), "--output-folder", str(folder), "--model", str(tiny_model)])
     assert code == OutputError.exit_code and fake_workers == []
     assert capsys.readouterr().err.startswith(f"Error: The folder {folder} cannot be made")
+
+
+def test_several_workers_share_the_cores_as_memory_allows_and_it_is_said_before(monkeypatch, tiny_model):
+    card = read_card(tiny_model)
+    tasks = [batch.FileTask(Path(f"{n}.nrrd"), Path(f"{n} SR.nrrd"), card, Options()) for n in range(9)]
+    monkeypatch.setattr(batch, "_cores", lambda: 8)
+    monkeypatch.setattr(batch, "count_gpus", lambda: 0)
+    monkeypatch.setattr(batch, "available_memory", lambda: int(10e9))
+    for need, wanted, number, threads, words in [
+        (
+            int(1e9),
+            None,
+            8,
+            1,
+            "8 scans at a time, each with 1 of 8 cores: a scan takes up to 1.0 GB, 10.0 GB are free.",
+        ),
+        (int(2.5e9), None, 3, 2, "3 scans at a time, each with 2 of 8 cores"),
+        (int(9e9), None, 1, None, "One scan at a time, with 8 of 8 cores"),
+        (None, None, 1, None, "cannot be told from its header"),
+        (int(9e9), 2, 2, 4, "That is more than there is"),
+    ]:
+        monkeypatch.setattr(batch, "_most_memory", lambda tasks, worker, need=need: need)
+        workers, why = batch.choose_workers(tasks, wanted)
+        assert (len(workers), workers[0].threads) == (number, threads) and words in why, (need, wanted, why)
+    monkeypatch.setattr(batch, "count_gpus", lambda: 1)
+    workers, why = batch.choose_workers(tasks, None)
+    assert len(workers) == 1 and "graphics card" in why
+
+
+def test_shares_of_a_job_array_cover_every_scan_once_and_slurms_script_runs_them(
+    scans, tiny_model, tmp_path, fake_workers, capsys, monkeypatch
+):
+    given = ["batch", str(scans), "--output-folder", str(tmp_path / "out"), "--model", str(tiny_model)]
+    monkeypatch.setattr(sys, "argv", ["cbct-superres", *given, "--print-sbatch", "2"])
+    assert command([*given, "--print-sbatch", "2"]) == 0 and not fake_workers
+    printed = capsys.readouterr().out
+    assert "#SBATCH --array=1-2" in printed and "--print-sbatch" not in printed
+    assert printed.splitlines()[-1].startswith("cbct-superres batch ")
+    assert printed.splitlines()[-1].endswith('--array "$SLURM_ARRAY_TASK_ID/2"')
+    for share in ("1/2", "2/2"):
+        assert command([*given, "--array", share]) == 0
+    assert sorted(Path(job["input"]).name for job in fake_workers) == ["Zahn 扫描.mha", "a.nrrd", "b.nii.gz"]
+    assert command([*given, "--print-sbatch", "4"]) == OptionError.exit_code
+    for wrong in ("0/2", "3/2", "half"):
+        with pytest.raises(SystemExit):
+            command([*given, "--array", wrong])
+
+
+def test_two_batches_do_not_work_in_one_folder_unless_each_has_its_share(
+    scans, tiny_model, tmp_path, fake_workers, capsys, monkeypatch
+):
+    given = ["--input", str(scans), "--output-folder", str(tmp_path), "--model", str(tiny_model)]
+    other = batch.FileLock(tmp_path / batch.LOCK)
+    assert other.acquire()
+    assert main(given) == OutputError.exit_code and "--array 1/2" in capsys.readouterr().err and not fake_workers
+    assert main([*given, "--array", "1/3"]) == 0
+    other.release()
+    monkeypatch.setattr(batch, "locks_work", lambda folder: False)
+    assert main(given) == OutputError.exit_code and "no locks" in capsys.readouterr().err
+
+
+def test_real_scans_share_two_workers_and_a_page_shows_them_the_doubtful_first(scan_file, tiny_model, tmp_path):
+    bad, out = tmp_path / "<bad>.nrrd", tmp_path / "out"
+    bad.write_text("no scan")
+    given = ["--input", str(scan_file), str(bad), "--output-folder", str(out), "--model", str(tiny_model)]
+    assert main([*given, "--window", "0", "4000", "--workers", "2"]) == InputError.exit_code
+    page = (out / "summary.html").read_text(encoding="utf-8")
+    assert page.index("&lt;bad&gt;.nrrd") < page.index("<h2>scan 1.nrrd") and "<bad>" not in page
+    assert page.count("data:image/png;base64,") == 1 and "1 of them need a look" in page or "2 of them" in page
+    assert main([*given, "--window", "0", "4000", "--skip-existing"]) == InputError.exit_code
+    assert "data:image/png;base64," in (out / "summary.html").read_text(encoding="utf-8")

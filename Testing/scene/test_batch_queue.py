@@ -53,7 +53,7 @@ def workers():
 
 @pytest.fixture
 def queue(workers, monkeypatch):
-    def make(job):
+    def make(job, worker=None):
         workers.append(FakeWorker(job))
         return workers[-1]
 

@@ -325,8 +325,7 @@ class Engine:
         """fp16, or bf16, if it gives the same picture of a part of the tile as fp32 does; otherwise fp32."""
         parts = [tile]
         if self.spec.can_be_cut and candidate == "bf16":
-            context = Context(max(self.spec.context, self.spec.decode_context), self.spec.multiple, self.spec.minimum_size)
-            parts = plan_tiles(axes, PROBE, context, within=tile)
+            parts = plan_tiles(axes, PROBE, self._context, within=tile)
         part = max(parts, key=lambda part: image[(..., *part.read)].std())
         pictures = {}
         for precision in ("fp32", candidate):
@@ -356,8 +355,12 @@ class Engine:
         edge = None if self.tile == 0 else self.tile or self._edge_if_needed(whole, spec.encode_bytes, spec.context)
         if edge is None and spec.dimensions == 3:  # all that may be read, which the next band will be given, too
             return [whole]
-        context = Context(max(spec.context, spec.decode_context), spec.multiple, spec.minimum_size)
-        return plan_tiles(axes, edge, context, within=whole)
+        return plan_tiles(axes, edge, self._context, within=whole)
+
+    @property
+    def _context(self) -> Context:
+        """What `encode` and `decode` need around a tile, of a network that can be cut."""
+        return Context(max(self.spec.context, self.spec.decode_context), self.spec.multiple, self.spec.minimum_size)
 
     def _decode_tiles(self, axes: Sequence[Axis], tile: Tile) -> list[Tile]:
         (needed,) = plan_tiles(axes, None, self.spec.decode_context, within=tile)

@@ -53,6 +53,7 @@ def apply_to_file(
     as_dicom: bool = False,
     patient_name: str | None = None,
     patient_id: str | None = None,
+    seen: Callable[[Volume, Volume], None] | None = None,
 ) -> dict:
     """Super-resolve a scan on disk; the result and its report appear together or not at all.
 
@@ -77,6 +78,8 @@ def apply_to_file(
         otherwise.
     patient_name, patient_id : str, optional
         For DICOM, where the input does not tell them.
+    seen : callable (scan, result), optional
+        Shown both before they are written; what it raises costs a warning.
 
     Returns
     -------
@@ -163,6 +166,11 @@ def apply_to_file(
             result = super_resolve(volume, model, options, computing, cancelled=cancelled, plan=plan, **memory)
             if reason:
                 result.report["notes"].append(reason)
+        if seen:
+            try:
+                seen(volume, result)
+            except Exception as error:
+                result.report["warnings"].append(f"There is no picture of the result: {type(error).__name__} {error}.")
         announced = [report_file, *(output.announcement for output in outputs.values() if output.announcement)]
         with replacing_all(announced) as scratches:
             fresh = dict(zip(announced, scratches, strict=True))

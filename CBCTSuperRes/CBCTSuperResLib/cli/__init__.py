@@ -1,4 +1,4 @@
-"""The command `cbct-superres`: apply, info, models, train, test, prepare, export, phantom, for a terminal or a script.
+"""The command `cbct-superres`: apply, info, batch, models, train, test, prepare, export, phantom.
 
 Exit codes: 0 done, 2 wrong options, 3 scan, 4 model, 5 memory or disk, 6 device, 7 output, 8 missing package,
 130 cancelled, 1 anything else.
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command; imports what the commands need, which whoever waits for a child does not."""
     from .apply import add_apply_commands
+    from .batch import add_batch_command
     from .evaluate import add_evaluate_command
     from .models import add_models_commands
     from .phantom import add_phantom_command
@@ -67,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     add_apply_commands(commands)
+    add_batch_command(commands)
     add_training_commands(commands)
     add_prepare_command(commands)
     add_evaluate_command(commands)

@@ -101,7 +101,12 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
 
     how = parser.add_argument_group("computing")
     how.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
-    how.add_argument("--precision", choices=PRECISIONS, default="auto", help="arithmetic of the network; auto takes 16 bits where a part of the scan shows that nothing is lost")
+    how.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="arithmetic of the network; auto takes 16 bits where a part of the scan shows that nothing is lost",
+    )
     how.add_argument(
         "--ensemble",
         type=int,

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,18 +28,8 @@ def python_executable() -> str:
     return shutil.which("PythonSlicer") or sys.executable
 
 
-def start_in_own_group(
-    command: list[str], log: Path, environment: Mapping[str, str] | None = None
-) -> subprocess.Popen:
+def start_in_own_group(command: list[str], log: Path) -> subprocess.Popen:
     """Start a command in the library's folder; a launcher and its child can then be killed together.
-
-    Parameters
-    ----------
-    command : list of str
-    log : Path
-        Takes what it prints.
-    environment : mapping of str to str, optional
-        Instead of this process's.
 
     Raises
     ------
@@ -51,7 +40,7 @@ def start_in_own_group(
         return subprocess.Popen(
             command,
             cwd=LIBRARY_FOLDER,
-            env=_environment(environment or os.environ),
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -152,8 +141,8 @@ def _exists_on_windows(pid: int) -> bool:
     return code.value == still_active
 
 
-def _environment(environment: Mapping[str, str]) -> dict[str, str]:
-    environment = {**environment, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+def _environment() -> dict[str, str]:
+    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are ten times slower on a busy computer
     environment.pop("PYTHONSAFEPATH", None)  # it would hide the library in the working directory
     return environment

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from ..core.atomic import write_json
 from ..core.crash_note import is_crash, reader_crash
-from ..core.errors import Cancelled, InputError, OutputError, SuperResError
+from ..core.errors import Cancelled, InputError, OutputError, ResourceError, SuperResError
 from ..core.events import EventReader
 from ..core.memory import less_memory
 from ..core.processes import ParentLock, kill_group, process_exists, start_in_own_group, worker_command
@@ -43,6 +43,7 @@ PATIENCE_S = 1.5  # so that a user who cancels waits for two seconds at most
 SILENCE_LIMIT_S = 120.0
 SILENCE_OF_A_LOST_WORKER_S = 10.0
 TIME_TO_STOP_S = 1800.0
+UNFORESEEN = (SuperResError.exit_code, ResourceError.exit_code)  # errors after which no process should go on
 
 WHEN_HUNG = {
     "apply": "Try again; if it happens again, choose smaller tiles or another device.",
@@ -449,6 +450,8 @@ class Job:
             self.error = self._sudden_end()
         if self._parent:
             self._parent.release()
+        if self._pooled and self.error and self.error.exit_code in UNFORESEEN:
+            self._pooled.kill()
 
     def _clear_away(self) -> None:
         if not (self._lasting and is_going_on(self.files)):

@@ -5,7 +5,6 @@ Each does one job after another. One that ends, for whatever reason, costs its p
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from contextlib import suppress
@@ -14,8 +13,6 @@ from pathlib import Path
 from ..core.atomic import write_json
 from ..core.processes import ParentLock, kill_group, start_in_own_group, worker_command
 from .job import WorkerError, make_job_folder
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def given_file(folder: Path, number: int) -> Path:
@@ -26,7 +23,7 @@ def given_file(folder: Path, number: int) -> Path:
 class PoolWorker:
     """A worker process that stays.
 
-    >>> worker = PoolWorker(threads=2)
+    >>> worker = PoolWorker()
     >>> job = Job(task, worker=worker).start()        # starts the process if there is none
     >>> ...                                  # poll the job until it has finished, then the next
     >>> worker.close()
@@ -34,7 +31,7 @@ class PoolWorker:
     Parameters
     ----------
     threads : int, optional
-        That the process computes with; None leaves it to the process.
+        That a job is to compute with; None leaves it to the process.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -83,12 +80,9 @@ class PoolWorker:
         self._parent = ParentLock(self.files / "parent")
         names = {name: str(self.files / name) for name in ("folder", "events", "heartbeat", "cancel")}
         task = {"kind": "serve", **names, "folder": str(self.files), "parent": self._parent.facts}
-        threads = {} if self.threads is None else dict.fromkeys(THREADS, str(self.threads))
         try:
             file = write_json(self.files / "job.json", task)
-            self.process = start_in_own_group(
-                [*worker_command(), str(file)], self.files / "log.txt", {**os.environ, **threads}
-            )
+            self.process = start_in_own_group([*worker_command(), str(file)], self.files / "log.txt")
         except BaseException as error:
             with suppress(Exception):
                 self.close()

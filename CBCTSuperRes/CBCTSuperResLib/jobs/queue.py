@@ -33,6 +33,8 @@ class FileTask:
         None takes the default for the voxel size that is asked for, which the scan's own decides.
     compress, spacing, series, override, as_dicom, patient_name, patient_id
         See `apply_to_file`.
+    picture : Path or None
+        Where a picture of scan and result goes.
     """
 
     source: Path
@@ -46,6 +48,7 @@ class FileTask:
     as_dicom: bool = False
     patient_name: str | None = None
     patient_id: str | None = None
+    picture: Path | None = None
 
     def start(self, worker: PoolWorker) -> Job:
         """Start the job that computes it, in a process that stays.
@@ -68,7 +71,8 @@ class FileTask:
             "as_dicom": self.as_dicom,
             "patient_name": self.patient_name,
             "patient_id": self.patient_id,
-            "shares_the_processor": worker.threads is not None,
+            "threads": worker.threads,
+            "picture": None if self.picture is None else str(self.picture),
         }
         return Job(task, worker=worker).start()
 
@@ -232,20 +236,18 @@ class Queue:
     def isBusy(self) -> bool:
         return bool(self._running or self._waiting)
 
-    def begin(self, items: Sequence[Item], skip: bool, workers: int = 1, threads: int | None = None) -> None:
+    def begin(self, items: Sequence[Item], skip: bool, workers: Sequence[PoolWorker] = ()) -> None:
         """Begin with some of the items; `poll` does the rest.
 
         Parameters
         ----------
         skip : bool
             Whether items whose result is there and up to date are left out.
-        workers : int
-            How many are computed at a time, each in a process of its own.
-        threads : int, optional
-            That each of these computes with; None leaves it to the process.
+        workers : sequence of PoolWorker
+            Each computes one item at a time; without, there is one. They are closed at the end.
         """
         self.started, self._waiting, self.isCancelling, self._skip = list(items), list(items), False, skip
-        self._idle = [PoolWorker(threads) for _ in range(workers)]
+        self._idle = list(workers) or [PoolWorker()]
         for item in items:
             item.reset()
 
@@ -261,6 +263,7 @@ class Queue:
 
     def poll(self) -> None:
         """Go on; takes at most about 50 ms, and as much for every item that is being computed."""
+        count = len(self._running)
         for running in list(self._running):
             try:
                 job, item = running.job, running.item
@@ -270,7 +273,7 @@ class Queue:
                     self._end(running, job.error)
             except Exception as error:  # one that fails does not hinder the others
                 self._end(running, explained(error))
-        if self._waiting and self._idle:
+        if self._waiting and self._idle and len(self._running) == count:  # after an end others may want to cancel
             self._begin(_Running(self._waiting.pop(0), self._idle.pop(0), time.monotonic()))
         if not self.isBusy:
             self._let_workers_go()

@@ -4,7 +4,8 @@ A job is a JSON object with
 
 - ``kind`` and what belongs to it:
   "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
-  ``spacing``, ``series``, ``override``, ``as_dicom``, ``patient_name``, ``patient_id``;
+  ``spacing``, ``series``, ``override``, ``as_dicom``, ``patient_name``, ``patient_id``, ``threads`` (to compute with),
+  ``picture`` (see `write_picture`);
   "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
   "evaluate" with ``input``, ``result``, ``reference``, ``output``, ``report`` (a folder), ``names``, see
   `evaluate_result`; "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with
@@ -54,7 +55,7 @@ from ..apply.file import READ, apply_to_file, save_result
 from ..apply.speed import record_speed
 from ..core.atomic import FileLock, no_locks_warning
 from ..core.crash_note import keep_note
-from ..core.errors import Cancelled, OptionError, ResourceError, SuperResError, explained
+from ..core.errors import Cancelled, OptionError, SuperResError, explained
 from ..core.events import EventWriter
 from ..core.memory import forget_peak_memory, less_memory
 from ..core.options import Options
@@ -77,6 +78,10 @@ Stop = Callable[[], bool]
 
 def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Super-resolve a file; the report is that of `apply_to_file`."""
+    if job.get("threads"):
+        import torch
+
+        torch.set_num_threads(job["threads"])
     report = apply_to_file(
         job["input"],
         job["output"],
@@ -91,10 +96,20 @@ def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
         as_dicom=job.get("as_dicom", False),
         patient_name=job.get("patient_name"),
         patient_id=job.get("patient_id"),
+        **_picture(job.get("picture")),
     )
-    if not job.get("shares_the_processor"):
+    if not job.get("threads"):  # alone on the machine
         record_speed(report)
     return report
+
+
+def _picture(path: str | None) -> dict:
+    """What `apply_to_file` is given to draw the scan beside its result."""
+    if path is None:
+        return {}
+    from ..apply.before_after import write_picture
+
+    return {"seen": lambda scan, result: write_picture(scan, result, Path(path))}
 
 
 def survey(job: dict, events: EventWriter, stop: Stop) -> dict:
@@ -356,10 +371,7 @@ def run_job(job: dict, events: EventWriter, stop: Stop) -> int:
 
 
 def serve(folder: Path, watch: Watch, stop: Stop) -> None:
-    """Do one job after another, see `PoolWorker`, and keep the model from one to the next.
-
-    Ends when it is stopped, and after a job that memory or something unforeseen ended.
-    """
+    """Do one job after another, see `PoolWorker`, and keep the model from one to the next, until it is stopped."""
     number, kept = 1, {}
     while not stop():
         if not given_file(folder, number).exists():
@@ -371,13 +383,11 @@ def serve(folder: Path, watch: Watch, stop: Stop) -> None:
         forget_peak_memory()
         keep_note(Path(job["folder"]) / CRASH_NOTE)
         watch.also_shows(job["heartbeat"])
-        code = run_job(
-            {**job, "model": _kept_model(job.get("model"), kept)},
+        run_job(
+            {**job, "model": _kept_model(job.get("model"), kept)} if job.get("kind") == "apply" else job,
             EventWriter(job["events"], paced_from=READ),
             lambda cancel=job["cancel"]: stop() or os.path.exists(cancel),
         )
-        if code in (ResourceError.exit_code, SuperResError.exit_code):
-            return
 
 
 def _kept_model(path: str | None, kept: dict) -> Model | str | None:

@@ -1,0 +1,428 @@
+"""`cbct-superres batch` and the script batch.py: many scans, as many at a time as the machine carries.
+
+The processes that compute stay for the whole batch and keep the model; a scan that fails, or takes its process along,
+does not hinder the others. Each result gets a report beside it (`<result>.json`); a table of all is printed at the end,
+and a page with pictures, `summary.html`, lies in the folder of the results. Ctrl-C, or SIGTERM, cancels the scans that
+are being computed and begins no other; what is done stays. A second one does not wait for the workers to stop.
+
+Exit code: 0 if every scan was done or skipped; otherwise that of the first failure (2 options, 3 input, 4 model,
+5 memory or disk, 6 device, 7 output, 8 missing packages, 130 cancelled, 1 anything else).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from ..core.atomic import FileLock, locks_work
+from ..core.errors import Cancelled, OptionError, OutputError, SuperResError, printable
+from ..core.gpus import count_gpus
+from ..core.memory import available_memory, readable
+from ..core.options import Options
+from ..core.progress import duration_text
+from ..io.folders import find_scans, told
+from ..jobs.job import Job
+from ..jobs.pool import PoolWorker
+from ..jobs.queue import FileTask, Item, Queue, State, make_folder, target_in
+from ..jobs.summary import PAGE, picture_of, write_summary
+from ..models.card import ModelCard, read_card
+from ..models.folder import default_model, find_model
+from .apply import add_apply_arguments, add_dicom_arguments, dicom_from_arguments, options_from_arguments
+from .terminal import NOTICE, with_triples
+
+POLL_INTERVAL_S = 0.1
+SHARE_OF_MEMORY = 0.85  # of what is free, that the workers may take together
+LOCK = ".batch.lock"
+SCANS = "files, DICOM or picture folders, folders of scans, or patterns"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
+    if arguments[:1] == ["--"]:  # Slicer swallows it, Python does not
+        del arguments[0]
+    parsed = make_parser().parse_args(with_triples(arguments))
+    try:
+        return run(parsed)
+    except SuperResError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The script's parser: its scans come after --input."""
+    parser = argparse.ArgumentParser(
+        prog="batch.py", description="Super-resolve many CBCT scans.", epilog=__doc__.rpartition("\n\n")[2]
+    )
+    parser.add_argument("--input", nargs="+", action="extend", required=True, metavar="SCAN", help=SCANS)
+    _add_arguments(parser)
+    return parser
+
+
+def add_batch_command(commands) -> None:
+    """Declare `batch`: the same, its scans as they are."""
+    parser = commands.add_parser(
+        "batch", help="super-resolve many scans", description="Super-resolve many scans.", epilog=NOTICE
+    )
+    parser.add_argument("input", nargs="+", metavar="SCAN", help=SCANS)
+    _add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument(
+        "--output", nargs="+", action="extend", metavar="FILE", help="one file (DICOM: folder) a scan, in order"
+    )
+    target.add_argument("--output-folder", type=Path, metavar="FOLDER", help="results are named after the scans")
+    parser.add_argument("--skip-existing", action="store_true", help="skip scans whose result is there and up to date")
+    many = parser.add_argument_group("many at a time, on one machine or a cluster")
+    many.add_argument(
+        "--workers", type=int, metavar="N", help="scans computed at a time (default: what memory and cores carry)"
+    )
+    many.add_argument(
+        "--array",
+        type=_share,
+        metavar="I/N",
+        help="only the I-th of N shares of the scans, for job arrays of a cluster",
+    )
+    many.add_argument(
+        "--print-sbatch",
+        type=int,
+        metavar="N",
+        help="print a Slurm script that does this as an array of N jobs, and end",
+    )
+    add_apply_arguments(parser)
+    add_dicom_arguments(parser)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Do what the arguments say; returns the exit code.
+
+    Raises
+    ------
+    SuperResError
+        If nothing can begin.
+    """
+    if parsed.workers is not None and parsed.workers < 1:
+        raise OptionError(f"--workers is {parsed.workers}.", "Give 1 or more.")
+    options = options_from_arguments(parsed)
+    tasks = plan(parsed, options, chosen_card(parsed.model, options))
+    if parsed.print_sbatch is not None:
+        print(slurm_script(parsed, len(tasks)), end="")
+        return 0
+    if parsed.array:
+        share, count = parsed.array
+        tasks = tasks[share - 1 :: count]
+        print(f"Share {share} of {count}: {len(tasks)} scans", flush=True)
+    alone = _alone_in(parsed.output_folder) if parsed.output_folder and not parsed.array else nullcontext()
+    with alone, interrupts() as asked:
+        queue = Queue([Item(task.source, task) for task in tasks])
+        workers, why = choose_workers(tasks, parsed.workers)
+        if why:
+            print(why, flush=True)
+        queue.begin(queue.items, parsed.skip_existing, workers)
+        follow(queue, asked, len(workers))
+        print(table(queue.items), flush=True)
+        if parsed.output_folder and not parsed.array:
+            print(f"Pictures and figures of all: {write_summary(queue.items, parsed.output_folder / PAGE)}", flush=True)
+    spared = any(item.state is State.CANCELLED for item in queue.items)
+    return next((item.error.exit_code for item in queue.items if item.error), Cancelled.exit_code if spared else 0)
+
+
+def chosen_card(model: str | None, options: Options) -> ModelCard | None:
+    """The model of all scans; None where each scan's own voxel size decides, see `default_model`.
+
+    Raises
+    ------
+    ModelError, OptionError
+        If there is no such model, or none that offers the factors.
+    """
+    if model:
+        return read_card(find_model(model))
+    return default_model(options) if options.output_spacing is None else None
+
+
+def plan(parsed: argparse.Namespace, options: Options, card: ModelCard | None) -> list[FileTask]:
+    """Which scan becomes which file.
+
+    Raises
+    ------
+    InputError, OptionError, OutputError
+        If nothing is found, two scans would become the same file, or their folder cannot be made.
+    """
+    dicom, sources = dicom_from_arguments(parsed), []
+    for text in parsed.input:
+        scans, left_out = find_scans(text)
+        sources += scans
+        for sentence in told(left_out, Path(text) if Path(text).is_dir() else None):
+            print(f"{text}: {sentence}", file=sys.stderr if parsed.print_sbatch else sys.stdout, flush=True)
+    if parsed.output_folder:
+        make_folder(parsed.output_folder)
+        targets = [target_in(parsed.output_folder, source, card, options, dicom["as_dicom"]) for source in sources]
+    else:
+        targets = [Path(text) for text in parsed.output]
+    if len(sources) != len(targets):
+        raise OptionError(f"There are {len(sources)} scans and {len(targets)} outputs.", "Use --output-folder.")
+    if len(set(targets)) < len(targets):
+        raise OptionError("Two scans would become the same file.", "Rename one, or name each result with --output.")
+    reading = {name: getattr(parsed, name) for name in ("compress", "spacing", "series", "override")}
+    tasks = [
+        FileTask(source.absolute(), target.absolute(), card, options, **reading, **dicom)
+        for source, target in zip(sources, targets, strict=True)
+    ]
+    if parsed.output_folder:
+        tasks = [replace(task, picture=picture_of(task.target)) for task in tasks]
+    return tasks
+
+
+def choose_workers(tasks: Sequence[FileTask], wanted: int | None) -> tuple[list[PoolWorker], str]:
+    """The processes that will compute, and a sentence that says why so many; none where there is nothing to choose.
+
+    Every worker but a single one computes with its share of the cores. What a scan needs is asked of the first worker,
+    because no header is read here.
+    """
+    first, cores = PoolWorker(), _cores()
+    if len(tasks) < 2 or wanted == 1:
+        return [first], ""
+    if wanted is None and tasks[0].options.device != "cpu" and count_gpus():
+        return [first], "One scan at a time, on the graphics card."
+    free, need = available_memory(), _most_memory(tasks, first)
+    fitting = max(1, int(SHARE_OF_MEMORY * free / need)) if need else 1
+    number = min(len(tasks), wanted or min(cores, fitting))
+    threads = max(1, cores // number)
+    needs = f"a scan takes up to {readable(need)}" if need else "what a scan takes cannot be told from its header"
+    why = f"{number} scans at a time, each with {threads} of {cores} cores: {needs}, {readable(free)} are free."
+    if need and number * need > free:
+        why += " That is more than there is; choose fewer --workers if memory runs out."
+    if number == 1:
+        return [first], why.replace("1 scans at a time, each with", "One scan at a time, with")
+    first.threads = threads
+    return [first, *(PoolWorker(threads) for _ in range(number - 1))], why
+
+
+def _most_memory(tasks: Sequence[FileTask], worker: PoolWorker) -> int | None:
+    card = tasks[0].card or default_model()
+    task = {"kind": "survey", "inputs": [str(task.source) for task in tasks], "model": str(card.path.absolute())}
+    job = Job({**task, "options": replace(tasks[0].options, roi=None).to_json()}, worker=worker).start()
+    try:
+        needs = job.wait()["memory_bytes"]
+    except SuperResError:  # the scans will tell
+        return None
+    finally:
+        job.close()
+    return max((need for need in needs if need), default=None)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def _share(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N, such as 1/4, with I from 1 to N")
+    return int(found[1]), int(found[2])
+
+
+def slurm_script(parsed: argparse.Namespace, scans: int) -> str:
+    """A Slurm script that does the same as an array of jobs, each with its share of the scans.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer scans than jobs.
+    """
+    jobs = parsed.print_sbatch
+    if not 1 <= jobs <= scans:
+        raise OptionError(f"{scans} scans cannot be shared among {jobs} jobs.", f"Give 1 to {scans}.")
+    given, words = list(sys.argv[1:]), []
+    while given:
+        word = given.pop(0)
+        if word == "--print-sbatch":
+            given.pop(0)
+        elif not word.startswith("--print-sbatch="):
+            words.append(word)
+    words = [word for word in words if word != "--"]
+    command = "cbct-superres" if words[:1] == ["batch"] else "python -m CBCTSuperResLib.batch"
+    return f"""#!/bin/bash
+#SBATCH --job-name=cbct-superres
+#SBATCH --array=1-{jobs}
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=16G
+#SBATCH --time=12:00:00
+# With GPUs: #SBATCH --gpus=1
+{command} {shlex.join(words)} --array "$SLURM_ARRAY_TASK_ID/{jobs}"
+"""
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of results, so that two batches do not do each other's work."""
+    lock = FileLock(folder / LOCK)
+    share = "Let each do a share of its own: --array 1/2 and --array 2/2."
+    try:
+        if not locks_work(folder):
+            raise OutputError(f"The file system of {folder} has no locks: another batch could do the same work.", share)
+        if not lock.acquire():
+            raise OutputError(f"Another batch is working in {folder}.", f"Wait for its end. {share}")
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be written: {error.strerror}.", "Choose another one.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """The signals to stop that have come meanwhile; they do nothing else.
+
+    Python would raise KeyboardInterrupt anywhere, and Slicer leaves them to the system, which ends the application
+    without a word. What was ignored before, as in the background of a shell, stays ignored.
+    """
+    asked: list[int] = []
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, lambda number, frame: asked.append(number))
+    except ValueError:  # not the main thread: it gets none
+        pass
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def follow(queue: Queue, asked: list[int], workers: int = 1) -> None:
+    """Poll a queue until it has ended, and print what becomes of its items; see `interrupts`."""
+    live = LiveTable(len(queue.items), workers)
+    told = {item: item.state for item in queue.items}
+    while queue.isBusy:
+        if asked and not queue.isCancelling:
+            live.say("  Cancelling; what is done stays.")
+            queue.cancel()
+        if len(asked) > 1:
+            queue.close()
+        queue.poll()
+        for number, item in enumerate(queue.items, 1):
+            before, told[item] = told[item], item.state
+            if before is State.WAITING and item.state not in (State.WAITING, State.CANCELLED):
+                live.begin(number, item)
+            if item.state not in (before, State.WAITING, State.RUNNING):
+                live.end(number, item)
+        if any(item.state is State.RUNNING for item in queue.items):
+            if not queue.isCancelling:
+                live.show(queue.items)
+            time.sleep(POLL_INTERVAL_S)
+
+
+class LiveTable:
+    """How far a batch is: on a terminal a line for each scan that is being computed, and one for all, rewritten in
+    place; elsewhere a line for every ten per cent, of the scan, or of all where several are computed at a time.
+
+    Slicer shows what is printed only when a line has ended, so that its terminal is none.
+    """
+
+    def __init__(self, scans: int, workers: int) -> None:
+        self._scans, self._are_many = scans, workers > 1
+        self._is_terminal = getattr(sys.stdout, "isatty", bool)()
+        self._tenths, self._lines, self._began = 0, 0, time.monotonic()
+
+    def begin(self, number: int, item: Item) -> None:
+        if not self._are_many:
+            self.say(f"[{number}/{self._scans}] {printable(str(item.source))}")
+
+    def end(self, number: int, item: Item) -> None:
+        if item.state is State.CANCELLED and not item.error:  # it never began
+            return
+        skipped = item.state is State.SKIPPED
+        outcome = "up to date, skipped" if skipped else f"{item.state.value}, {duration_text(item.seconds)}"
+        if self._are_many:
+            self.say(f"[{number}/{self._scans}] {printable(str(item.source))}: {outcome}")
+        else:
+            self.say(f"  {outcome}")
+            self._tenths = 0
+        for warning in item.warnings:
+            print(f"  Warning: {warning}", flush=True)
+        if item.state is State.FAILED:
+            print(f"  Error: {item.error}", file=sys.stderr, flush=True)
+
+    def show(self, items: Sequence[Item]) -> None:
+        running = [item for item in items if item.state is State.RUNNING]
+        if self._is_terminal:
+            name = max(len(printable(item.source.name)) for item in running) if self._are_many else 0
+            lines = [f"  {printable(item.source.name):{name}}{_progress(item)}" for item in running]
+            if self._scans > 1:
+                lines.append(f"  {self._of_all(items)}")
+            self._rewrite(lines)
+            return
+        fraction = _share_done(items) if self._are_many else running[0].fraction
+        if int(10 * fraction) > self._tenths:
+            self._tenths = int(10 * fraction)
+            item = running[0]
+            print(
+                f"  {self._of_all(items)}" if self._are_many else _progress(item, item.message.partition(":")[0]),
+                flush=True,
+            )
+
+    def say(self, text: str) -> None:
+        """Let a line take the place of the table."""
+        self._rewrite([])
+        print(text, flush=True)
+
+    def _of_all(self, items: Sequence[Item]) -> str:
+        """ "12 of 40 scans, 31%, 4 min left"."""
+        done, fraction = sum(item.fraction == 1 for item in items), _share_done(items)
+        text = f"{done} of {len(items)} scans, {fraction:.0%}"
+        if fraction < 0.02:
+            return text
+        return f"{text}, {duration_text((time.monotonic() - self._began) * (1 - fraction) / fraction)} left"
+
+    def _rewrite(self, lines: Sequence[str]) -> None:
+        if not self._is_terminal:
+            return
+        columns = shutil.get_terminal_size().columns - 1  # a line that breaks could not be rewritten
+        back = f"\x1b[{self._lines}F" if self._lines else ""
+        print(back + "".join(f"\x1b[2K{line[:columns]}\n" for line in lines) + "\x1b[J", end="", flush=True)
+        self._lines = len(lines)
+
+
+def _progress(item: Item, stage: str | None = None) -> str:
+    """ "  45% Network: 3 of 12, 20 s left"."""
+    stage = (item.message if stage is None else stage) or "Starting"
+    left = f", {duration_text(item.remaining)} left" if item.remaining else ""
+    return f"  {item.fraction:4.0%} {stage}{left}"
+
+
+def _share_done(items: Sequence[Item]) -> float:
+    """From 0 to 1, without those that were skipped."""
+    computed = [item for item in items if item.state is not State.SKIPPED]
+    return sum(item.fraction for item in computed) / max(1, len(computed))
+
+
+def table(items: list[Item]) -> str:
+    """One line a scan, for people."""
+    # Of those that a Ctrl-C has spared nothing has happened.
+    states = ["waiting" if i.state is State.CANCELLED and not i.error else i.state.value for i in items]
+    rows = zip(states, items, strict=True)
+    lines = [f"{state:9} {duration_text(item.seconds or None):>9}  {item.source.name}" for state, item in rows]
+    counts = ", ".join(f"{state} {states.count(state)}" for state in dict.fromkeys(states))
+    return "\n".join(["", *lines, f"{len(items)} scans: {counts}"])
