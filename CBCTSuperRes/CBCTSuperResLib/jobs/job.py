@@ -15,14 +15,12 @@ import json
 import platform
 import shutil
 import subprocess
-import tempfile
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..core.atomic import write_json
 from ..core.crash_note import is_crash, reader_crash
@@ -30,10 +28,8 @@ from ..core.errors import Cancelled, InputError, OutputError, ResourceError, Sup
 from ..core.events import EventReader
 from ..core.memory import less_memory
 from ..core.processes import ParentLock, kill_group, process_exists, start_in_own_group, worker_command
-from .liveness import FRESH_S, Silence, has_locks, is_going_on, is_held
-
-if TYPE_CHECKING:
-    from .pool import PoolWorker
+from .liveness import FRESH_S, Silence, has_locks, is_going_on, is_held, make_job_folder
+from .pool import PoolWorker
 
 PACE_S = 0.05
 LOG_LINES = 50
@@ -471,18 +467,3 @@ class Job:
         except OSError as error:
             what = f"The job cannot be told; {self.files} is not writable ({error.strerror})."
             raise OutputError(what, "Wait for its end, or end its process.") from error
-
-
-def make_job_folder(parent: str | Path | None = None) -> Path:
-    """A new temporary folder for a job's files.
-
-    Raises
-    ------
-    OutputError
-        If there is no place for temporary files.
-    """
-    try:
-        return Path(tempfile.mkdtemp(prefix="CBCTSuperRes-", dir=parent))
-    except OSError as error:
-        advice = "Free some space, or choose another temporary folder."
-        raise OutputError(f"No temporary folder can be made: {error}.", advice) from error

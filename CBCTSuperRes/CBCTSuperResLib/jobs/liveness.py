@@ -1,13 +1,15 @@
-"""Whether the worker of a job lives: by its lock, its process number and its heartbeat."""
+"""The folder of a job, and whether its worker lives: by its lock, its process number and its heartbeat."""
 
 from __future__ import annotations
 
 import platform
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from ..core.atomic import FileLock, fresh_file, locks_work
+from ..core.errors import OutputError
 from ..core.events import EventReader
 from ..core.processes import process_exists
 
@@ -79,3 +81,18 @@ def _age_s(path: Path) -> float:
         return now.stat().st_mtime - path.stat().st_mtime
     finally:
         now.unlink()
+
+
+def make_job_folder(parent: str | Path | None = None) -> Path:
+    """A new temporary folder for a job's files.
+
+    Raises
+    ------
+    OutputError
+        If there is no place for temporary files.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix="CBCTSuperRes-", dir=parent))
+    except OSError as error:
+        advice = "Free some space, or choose another temporary folder."
+        raise OutputError(f"No temporary folder can be made: {error}.", advice) from error

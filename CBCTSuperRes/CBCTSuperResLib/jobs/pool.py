@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.atomic import write_json
 from ..core.processes import ParentLock, kill_group, start_in_own_group, worker_command
-from .job import WorkerError, make_job_folder
+from .liveness import make_job_folder
 
 
 def given_file(folder: Path, number: int) -> Path:
@@ -50,7 +50,7 @@ class PoolWorker:
 
         Raises
         ------
-        OutputError, WorkerError
+        OutputError, OSError
             If its folder cannot be written, or the process does not start.
         """
         if not self.is_alive:
@@ -83,9 +83,7 @@ class PoolWorker:
         try:
             file = write_json(self.files / "job.json", task)
             self.process = start_in_own_group([*worker_command(), str(file)], self.files / "log.txt")
-        except BaseException as error:
+        except BaseException:
             with suppress(Exception):
                 self.close()
-            if not isinstance(error, OSError):
-                raise
-            raise WorkerError(f"The worker process did not start: {error}.", "Install the program again.") from error
+            raise

@@ -13,7 +13,8 @@ from ..core.atomic import write_json
 from ..core.errors import OutputError, SuperResError
 from ..io.exchange import read_exchange, write_slabs
 from ..io.volume import Volume
-from .job import Job, WorkerError, make_job_folder
+from .job import Job, WorkerError
+from .liveness import make_job_folder
 
 HAND_OVER_BUDGET_S = 0.03
 SILENCE_LIMIT_S = 30.0

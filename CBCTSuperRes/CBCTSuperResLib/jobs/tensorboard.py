@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.processes import kill_group, python_executable, start_in_own_group
-from .job import WorkerError, make_job_folder
+from .job import WorkerError
+from .liveness import make_job_folder
 
 HOST = "127.0.0.1"
 TIME_TO_START_S = 60.0

@@ -14,7 +14,8 @@ from ..apply.plan import make_plan
 from ..core.errors import Cancelled, InputError, OutputError, ResourceError, SuperResError
 from ..core.memory import readable
 from ..core.options import Options
-from ..jobs.job import Job, make_job_folder
+from ..jobs.job import Job
+from ..jobs.liveness import make_job_folder
 from ..jobs.pool import PoolWorker
 from ..models.card import read_card
 from ..models.folder import default_model, find_model

@@ -23,8 +23,8 @@ import slicer
 
 from ..core.errors import InputError, ModelError, OutputError
 from ..io.raw_nrrd import write_raw_nrrd
-from ..jobs.job import Job, make_job_folder
-from ..jobs.liveness import is_going_on
+from ..jobs.job import Job
+from ..jobs.liveness import is_going_on, make_job_folder
 from ..jobs.training import TrainingJob, worker_folder
 from ..models.folder import SUFFIX, list_models, user_models_folder
 from ..prepare.options import PrepareOptions
