@@ -23,7 +23,7 @@ def make_pair(panel):
     from CBCTSuperResLib.io.volume import Volume
     from CBCTSuperResLib.scene.nodes import updateNode
 
-    fine, coarse = jaw_scans((8, 96, 112), 0.15, seed=3, blank=None)
+    fine, coarse = jaw_scans((4, 64, 72), 0.15, seed=3, blank=None)
     result = make_result()
     updateNode(panel.ui.inputSelector.currentNode(), coarse)
     reference = add_scan("Jaw fine")

@@ -76,6 +76,7 @@ FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
 MUCH_BEYOND = 0.5  # per cent of the voxels that contradict the scan: deserves a look
 MUCH = 0.1  # of the window: disagreement that deserves a look
+FEW = 0.001  # share of the voxels below which no figure is told
 UNKNOWN = "could not be measured"
 SOURCES = {"usual": "what the model usually meets", "estimated": "estimated from the scan", "given": "as was given"}
 OTHER_KIND = "not compared: the result is another kind of image than the scan"
@@ -376,7 +377,7 @@ class Judgement:
     def outside_window(self) -> dict:
         below, above = self._choice.clipped_below, self._choice.clipped_above
         text = _share_text(below + above)
-        if below or above:
+        if below + above >= FEW:
             text += f" are only interpolated: {100 * below:.1f} % darker, {100 * above:.1f} % brighter"
         hint = (
             "Grey values outside the window, such as metal, are interpolated; the network adds nothing there. Few are "
@@ -418,7 +419,7 @@ def _share_text(share: float) -> str:
     """ "1.2 % of the voxels", "fewer than 0.1 % of the voxels", "no voxels"."""
     if not share:
         return "no voxels"
-    return f"{100 * share:.1f} % of the voxels" if share >= 0.001 else "fewer than 0.1 % of the voxels"
+    return f"{100 * share:.1f} % of the voxels" if share >= FEW else "fewer than 0.1 % of the voxels"
 
 
 def _figure(key, label, text, hint, attention, value, unit, before=None) -> dict:
