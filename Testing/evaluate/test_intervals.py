@@ -19,6 +19,7 @@ from helpers import make_grid
 from stub_networks import CubicTwice, stub_model
 
 SCANNER = {"data": {"degradation": {"blur": [0.4, 0.85, 1.4], "noise": [0.004, 0.03]}}}
+NARROW = {"data": {"degradation": {"blur": [0.9, 0.9], "noise": [0.004, 0.03]}}}
 
 
 class Sure(CubicTwice):
@@ -43,7 +44,6 @@ def _registered(monkeypatch):
 def small(monkeypatch):
     """Drawn scans that take no time."""
     monkeypatch.setattr(intervals, "SHAPE", (4, 96, 96))
-    monkeypatch.setattr(intervals, "BLURS", (0.45,))
     monkeypatch.setattr(intervals, "NOISES", (0.005, 0.02))
 
 
@@ -88,7 +88,7 @@ def test_scans_of_another_place_and_too_few_voxels_are_refused():
 
 
 def test_drawn_scans_give_a_quantile_for_each_blur_and_noise_that_holds_for_other_scans(small):
-    model = stub_model(Sure(), window=(26000.0, 46000.0), training=SCANNER)
+    model = stub_model(Sure(), window=(26000.0, 46000.0), training=NARROW)
     found = calibrate_intervals(model, device="cpu")
     known = Intervals.from_json(found.model.card.intervals)
     assert (known.blur, known.noise) == ((0.45,), (0.005, 0.02))
@@ -101,6 +101,10 @@ def test_drawn_scans_give_a_quantile_for_each_blur_and_noise_that_holds_for_othe
 def test_the_drawn_scans_are_those_that_the_model_learned_from():
     card = stub_model(Sure(), training=SCANNER).card
     assert settings_of(card) == ((0.2, 0.45, 0.7), (0.005, 0.02))
+    wide = {"data": {"degradation": {"blur": [0.1, 2.1], "noise": [0.0, 0.03], "strong_noise": [0.0, 0.07]}}}
+    wide["data"]["degradation"]["strong_share"] = 0.4
+    card = stub_model(Sure(), training=wide).card
+    assert settings_of(card) == ((0.05, 0.2, 0.45, 0.7, 0.95, 1.05), (0.005, 0.02, 0.035, 0.055))
     assert settings_of(stub_model(Sure()).card) == ((0.425,), (0.005,))
 
 
@@ -112,7 +116,7 @@ def test_a_model_without_error_bars_is_told_what_it_can_do_instead():
 def test_the_command_writes_the_table_into_the_model(small, tmp_path, capsys):
     torch.manual_seed(0)
     network = build_network("perceptual2d", nf=4, nb=1, log_variance=True)
-    stub_model(network, window=(26000.0, 46000.0), training=SCANNER).save(tmp_path / "m.safetensors")
+    stub_model(network, window=(26000.0, 46000.0), training=NARROW).save(tmp_path / "m.safetensors")
     assert main(["models", "calibrate", str(tmp_path / "m.safetensors"), "--intervals", "--device", "cpu"]) == 0
     text = capsys.readouterr().out
     assert "Share that they hold" in text and "noise 2.0%" in text

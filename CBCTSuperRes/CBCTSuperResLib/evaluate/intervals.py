@@ -33,6 +33,7 @@ BLURS = (0.2, 0.45, 0.7, 0.95)  # input voxels
 NOISES = (0.005, 0.02, 0.035, 0.055)  # of the window
 SHAPE, SPACINGS = (8, 192, 192), (0.08, 0.12, 0.17)  # of the drawn fine scans: voxels, mm
 SEED, CHECK_SEED = 41, 71
+APART = 0.1  # input voxels, between a blur and the ends
 BORDER = 8  # fine voxels
 CUT = 0.02  # of the window: nearer to its ends a voxel counts as cut off
 FEWEST = 10_000  # voxels that a quantile is taken of
@@ -160,11 +161,14 @@ def _of_drawn(model: Model, options: Options, tell: Report) -> tuple[Intervals, 
 
 
 def settings_of(card: ModelCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Blurs, in voxels of the scan, and noises, in units of the window, that a model learned from."""
+    """Blurs, in voxels of the scan, and noises, in units of the window: the ends of what a model learned from, and some
+    between them.
+    """
     blur, noise = card.usual_conditions
     low, high = card.trained_blur or (blur, blur)
     strongest = noise if card.strongest_noise is None else card.strongest_noise
-    blurs = tuple(value for value in BLURS if low <= value <= high) or (round(blur, 4),)
+    between = [value for value in BLURS if low + APART <= value <= high - APART]
+    blurs = tuple(sorted({round(low, 4), *between, round(high, 4)}))
     return blurs, tuple(value for value in NOISES if value <= strongest) or (round(max(noise, NOISES[0]), 4),)
 
 

@@ -1,0 +1,46 @@
+"""What is measured of error bars: coverage, ranks and masks that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from CBCTSuperResLib.models.intervals import GAUSSIAN
+from grading.error_bars import Measured, as_table
+
+
+def made(factor: float = 1.0, size: int = 200_000) -> Measured:
+    """Errors that are Gaussian with deviations of 0.01 to 0.1, of which `factor` times as much is told."""
+    random = np.random.default_rng(0)
+    deviation = random.uniform(0.01, 0.1, size)
+    truth = random.choice([0.3, 0.7], size)
+    return Measured(truth, truth + deviation * random.standard_normal(size), factor * deviation)
+
+
+def test_coverage_is_that_of_ninety_per_cent_intervals():
+    assert made().coverage == pytest.approx(0.9, abs=3e-3)
+    assert made(0.5).coverage == pytest.approx(0.589, abs=3e-3) and GAUSSIAN == pytest.approx(1.645, abs=1e-3)
+
+
+def test_the_rank_correlation_knows_order_alone():
+    ordered = made()
+    assert ordered.rank_correlation == pytest.approx(made(7.0).rank_correlation)
+    assert ordered.rank_correlation > 0.3
+    shuffled = Measured(ordered.truth, ordered.result, np.random.default_rng(1).permutation(ordered.deviation))
+    assert abs(shuffled.rank_correlation) < 0.01
+
+
+def test_the_mask_counts_what_it_flags_and_what_it_holds_of_wrong_structure():
+    truth = np.array([0.2, 0.2, 0.8, 0.8] * 100)
+    result = np.array([0.2, 0.9, 0.8, 0.1] * 100)  # the second and the fourth are structures that are not there
+    deviation = np.array([0.01, 0.3, 0.01, 0.02] * 100)
+    found = Measured(truth, result, deviation).mask()
+    assert (found["flagged"], found["held"], found["wrong"]) == (0.25, 0.5, 0.5)
+
+
+def test_the_table_has_a_line_for_each_object():
+    mask = {"threshold": 0.19, "flagged": 0.01, "held": 0.5, "wrong": 0.02}
+    figures = {"coverage": 0.9, "rank": 0.55, "mask": mask, "mask_of_a_twentieth": mask, "best_rank": 0.69}
+    rows = [{"data": "jaw", "blur": 0.5, "noise": 0.02, "coverage": c} for c in (0.88, 0.92)]
+    text = as_table([*rows, {"data": "jaw", "protocol": "P2", **figures}])
+    assert "| jaw | 0.900 | 0.880 | 0.920 |" in text
+    assert "| jaw | 0.900 | 0.550 | 0.690 | 1.00% | 50.0% | 50.0% |" in text
