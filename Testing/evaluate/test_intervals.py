@@ -44,6 +44,7 @@ def _registered(monkeypatch):
 def small(monkeypatch):
     """Drawn scans that take no time."""
     monkeypatch.setattr(intervals, "SHAPE", (4, 96, 96))
+    monkeypatch.setattr(intervals, "SPACINGS", (0.08, 0.12, 0.17))
     monkeypatch.setattr(intervals, "NOISES", (0.005, 0.02))
 
 

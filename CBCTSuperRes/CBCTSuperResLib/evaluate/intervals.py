@@ -31,7 +31,8 @@ from .common_region import at_points, common_box, cropped
 MOST_SCANS = 5
 BLURS = (0.2, 0.45, 0.7, 0.95)  # input voxels
 NOISES = (0.005, 0.02, 0.035, 0.055)  # of the window
-SHAPE, SPACINGS = (8, 192, 192), (0.08, 0.12, 0.17)  # of the drawn fine scans: voxels, mm
+SHAPE = (6, 176, 176)  # of the drawn fine scans
+SPACINGS = (0.08, 0.1, 0.12, 0.14, 0.155, 0.17)  # mm; each another jaw
 SEED, CHECK_SEED = 41, 71
 APART = 0.1  # input voxels, between a blur and the ends
 BORDER = 8  # fine voxels
