@@ -24,6 +24,7 @@ BENCHMARKS = {
     "data": "samples a second of the data pipeline",
     "training_step": "a training step against a plain one",
     "cone_beam": "projection and reconstruction against RTK",
+    "arssr": "the encoder once for a block, against once for each output slice",
     "cuda": "the full-size network on a GPU",
 }
 

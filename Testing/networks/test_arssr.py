@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.apply.engine import Engine
+from CBCTSuperResLib.apply.plan import make_plan
+from CBCTSuperResLib.apply.run import super_resolve
 from CBCTSuperResLib.apply.tiles import Axis, Tile, plan_tiles
+from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.core.volume import Grid
+from CBCTSuperResLib.io.volume import Volume
+from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.networks import NetworkSpec, build_network
 from CBCTSuperResLib.networks import arssr as module
 from CBCTSuperResLib.networks.arssr import RDN, Decoder, SRResNet
 from fixtures_arssr import LEGACY, filled, published_shapes, published_state
 from fixtures_spsr import unit
+from stub_networks import stub_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -304,3 +311,39 @@ def test_its_facts_are_true():
             with torch.inference_mode():
                 b = network(changed, *told, positions=place)["sr"]
             assert not torch.equal(a, b), (encoder, "the context is not wider than it must be")
+
+
+@pytest.mark.parametrize("encoder", NAMES)
+def test_the_encoder_runs_once_for_a_block_and_memory_is_bounded(encoder):
+    """The original runs it once for each output slice, over the whole volume."""
+    with torch.device("meta"):
+        card = ModelCard("m", build_network("arssr", encoder_name=encoder).describe())
+
+    def planned(edge: int):
+        grid = Grid((edge,) * 3, (0.1,) * 3)
+        return make_plan(grid, np.dtype(np.int16), card, Options(scale=2.0, device="cpu"))
+
+    spec, small, large = card.spec, planned(64), planned(400)
+    decoded = spec.decode_flops * 128**3
+    original = 128 * 64**3 * spec.encode_flops + decoded
+    assert original / (small.network_voxels * spec.encode_flops + decoded) >= 20
+    assert large.memory_bytes - 2 * 400**3 - large.output_bytes <= 4e9
+
+
+def test_a_volume_goes_through_the_encoder_as_often_as_the_plan_says():
+    network, seen = small(), []
+    model = stub_model(network, window=(0, 1000))
+    volume = Volume(
+        np.random.default_rng(0).uniform(0, 1000, (12, 13, 14)).astype(np.float32), Grid((14, 13, 12), (1.0,) * 3)
+    )
+    encode = type(network).encode
+
+    class Counted(type(network)):
+        def encode(self, x, conditions=None):
+            seen.append(x[0, 0].numel())
+            return encode(self, x, conditions)
+
+    network.__class__ = Counted
+    options = Options(scale=2.5, window=(0, 1000), blank="none", device="cpu", back_projection="off")
+    super_resolve(volume, model, options)
+    assert seen == [12 * 13 * 14]

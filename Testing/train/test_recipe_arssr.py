@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
+from CBCTSuperResLib.core.resources import resource
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.models.model import Model
@@ -250,3 +251,17 @@ def test_the_cost_is_counted_and_a_small_block_compares_fewer_voxels(scans, tmp_
     assert more > less
     source = build_recipe(options_of(scans, tmp_path, ss=8000)).open_source()
     assert any("216 voxels of each sample are compared, not the 8000" in text for text in source.warnings)
+
+
+def test_the_shipped_file_of_options_has_the_originals_sizes_and_schedule():
+    options = read_options(resource("Configurations/arssr.json"))
+    network, train, data = options.network_G.options, options.train, options.dataset("train")
+    assert options.notes == () and network.conditions == ("blur", "noise") and train.scale_per_axis
+    assert (network.encoder_name, network.decoder_depth, network.decoder_width, network.feature_dim) == (
+        "RDN",
+        8,
+        256,
+        128,
+    )
+    assert (train.niter, train.ss, train.lr_G, data.batch_size, data.HR_size) == (780000, 8000, 1e-4, 15, 40)
+    assert plan(options, "cpu").missing

@@ -98,7 +98,7 @@ class ResCNN(nn.Module):
             self.add_module(name, nn.Sequential(*layers))
         self.conv_end = nn.Sequential(conv(features, outputs))
         self.context = 2 + 6 * blocks
-        self.alive = 3 * features + 2 * outputs
+        self.alive = 3 * features + outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, k, j, i) -> (N, outputs, k, j, i); of the inputs the image comes first."""
@@ -130,7 +130,7 @@ class SRResNet(nn.Module):
         trunk = (Residual(features) for _ in range(blocks))
         self.features = nn.Sequential(nn.Sequential(head), *trunk, nn.Sequential(middle), nn.Sequential(end))
         self.context = 3 + 2 * blocks
-        self.alive = 3 * features + outputs
+        self.alive = 2 * features + outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, k, j, i) -> (N, outputs, k, j, i)."""
