@@ -164,6 +164,13 @@ def test_a_card_with_broken_intervals_is_refused(wrong):
     assert ModelCard("m", CubicTwice().describe(), intervals=KNOTS).to_json()["intervals"] == KNOTS
 
 
+def test_a_card_says_in_words_where_its_error_bars_do_not_hold():
+    words = stub_model(Knowing(), intervals=KNOTS).card.error_bars
+    assert "drawn scans" in words and "blur of 0.3 to 0.6 voxels" in words and "noise of 0.0% to 4.0%" in words
+    assert "do not hold" in words and "Never calibrated" in stub_model(Knowing()).card.error_bars
+    assert stub_model(CubicTwice()).card.error_bars == ""
+
+
 def test_a_model_that_tells_nothing_shows_its_disagreement_and_says_so_where_a_mask_is_asked_for():
     volume, model = scan(), stub_model(CubicTwice())
     assert super_resolve(volume, model, OPTIONS).disagreement is not None

@@ -2,8 +2,8 @@
 
     python Testing/grading/error_bars.py MODEL --out FOLDER [--public-data FOLDER]
 
-writes rows.json and table.md. Jaws, blurs and noises are none that the model was calibrated with; blur and noise are
-estimated from each scan, as for a user. Voxels that the window cuts off do not count.
+writes rows.json and table.md. Jaws, blurs and noises are none that the model was calibrated with (halfway between those
+that it was); blur and noise are estimated from each scan, as for a user. Voxels that the window cuts off do not count.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +30,13 @@ from CBCTSuperResLib.core.errors import SuperResError
 from CBCTSuperResLib.core.options import USUAL_PASSES, WARNING, Options
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.measure.bone import bone_threshold
-from CBCTSuperResLib.models.intervals import GAUSSIAN
+from CBCTSuperResLib.models.intervals import GAUSSIAN, Intervals
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.train.data.public import public_scans
 
 from grading.cases import HELD_OUT, Case, held_out_bone, in_robust_window
 
-BLURS, NOISES = (0.5, 0.8, 1.2, 1.7), (0.008, 0.02, 0.03, 0.045)  # fine pixels; of the window
-SHAPE = (8, 224, 224)
+SHAPE = (6, 192, 192)
 BORDER, CUT = 8, 0.02
 WRONG = 0.1  # of the window: an error that makes a voxel on the other side of bone's threshold a structure
 REALISATIONS = 6  # of the noise, for the best that any deviation could do
@@ -110,7 +109,7 @@ def others(public_data: Path) -> Iterator[Case]:
 def grade(model: Model, public_data: Path | None, quick: bool = False) -> list[dict]:
     """A row for each object, blur and noise."""
     rows, shape = [], (4, 96, 96) if quick else SHAPE
-    settings = [(0.85, 0.02)] if quick else [*product(BLURS, NOISES)]
+    settings = [(0.85, 0.02)] if quick else settings_between(Intervals.from_json(model.card.intervals))
     cases = [*unseen_jaws(shape), *(others(public_data) if public_data else ())]
     for case in cases:
         grid = oblique_grid(case.truth.shape, case.spacing_mm)
@@ -131,6 +130,12 @@ def grade(model: Model, public_data: Path | None, quick: bool = False) -> list[d
             }
         )
     return rows
+
+
+def settings_between(known: Intervals) -> list[tuple[float, float]]:
+    """Blurs, in fine pixels, and noises halfway between those that the model was calibrated with."""
+    blurs, noises = ([(a + b) / 2 for a, b in pairwise(knots)] or [*knots] for knots in (known.blur, known.noise))
+    return [(round(2 * blur, 4), round(noise, 4)) for blur, noise in product(blurs, noises)]
 
 
 def best_rank(model: Model, case: Case, realisations: int = REALISATIONS) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib.models.intervals import GAUSSIAN
+from CBCTSuperResLib.models.intervals import GAUSSIAN, Intervals
 
-from grading.error_bars import Measured, as_table
+from grading.error_bars import Measured, as_table, settings_between
 
 
 def made(factor: float = 1.0, size: int = 200_000) -> Measured:
@@ -45,3 +45,8 @@ def test_the_table_has_a_line_for_each_object():
     text = as_table([*rows, {"data": "jaw", "protocol": "P2", **figures}])
     assert "| jaw | 0.900 | 0.880 | 0.920 |" in text
     assert "| jaw | 0.900 | 0.550 | 0.690 | 1.00% | 50.0% | 50.0% |" in text
+
+
+def test_blurs_and_noises_lie_between_the_calibrated_ones():
+    known = Intervals((0.3, 0.5), (0.0, 0.02, 0.04), ((1, 1, 1), (1, 1, 1)), "jaws")
+    assert settings_between(known) == [(0.8, 0.01), (0.8, 0.03)]

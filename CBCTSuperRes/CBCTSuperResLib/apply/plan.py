@@ -395,14 +395,14 @@ def planned_maps(card: ModelCard, options: Options) -> tuple[str, ...]:
     """
     spec = card.spec
     told = {INTRINSIC: "log_variance" in spec.outputs.values(), PARAMETER: spec.stochastic}
-    has_bars = any(told.values()) and way_of(card, options) != "planes"
+    has_bars = card.tells_errors and way_of(card, options) != "planes"
     if has_bars and options.disagreement_above is not None:
         raise OptionError(
             f"disagreement_above is for models that tell no error bars of their own, and {card.name} does.",
             "Choose warning_above (--warning-above SHARE), a share of the window.",
         )
     if not has_bars and options.warning_above != WARNING:
-        why = "tells none in three planes" if any(told.values()) else "has none"
+        why = "tells none in three planes" if card.tells_errors else "has none"
         raise OptionError(
             f"warning_above is for error bars, and the model {card.name} {why}.",
             "Choose disagreement_above (--disagreement-above GREY), in grey values: its disagreement with itself is "

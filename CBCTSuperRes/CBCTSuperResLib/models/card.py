@@ -156,6 +156,25 @@ class ModelCard:
         return text + (" in slices" if self.spec.dimensions == 2 and planes == "axial" else "")
 
     @property
+    def tells_errors(self) -> bool:
+        """Whether the network tells how far it may be off: by a log-variance, or by draws."""
+        return self.spec.stochastic or "log_variance" in self.spec.outputs.values()
+
+    @property
+    def error_bars(self) -> str:
+        """In words: what its error bars were calibrated on, and where they do not hold; "" if it has none."""
+        if not self.tells_errors:
+            return ""
+        if not self.intervals:
+            return "Never calibrated: they need not hold."
+        found = Intervals.from_json(self.intervals)
+        return (
+            f"90 % intervals, calibrated on {found.made_on}, with blur of {found.blur[0]:.2g} to {found.blur[-1]:.2g} "
+            f"voxels (standard deviation) and noise of {found.noise[0]:.1%} to {found.noise[-1]:.1%} of the window. "
+            "Outside of these they do not hold."
+        )
+
+    @property
     def usual_conditions(self) -> tuple[float, float]:
         """Blur, in input voxels, and noise, in units of the window, that the training's scans had most likely.
 

@@ -29,6 +29,7 @@ def cardHtml(card: ModelCard) -> str:
     parts += [f"<p>{escape(text)}</p>" for text in (cardText(card), card.summary) if text]
     facts = {
         _("Limits"): card.limits,
+        _("Error bars"): card.error_bars,
         _("Network"): card.spec.network,
         _("Gray values"): window,
         _("Context"): context,
