@@ -24,11 +24,12 @@ from pathlib import Path
 from CBCTSuperResLib.core import atomic
 from scans import make_scan
 
-from .work import Work, all_work, faults_of_volume, killed_after, run_whole, started, tiny_model
+from .work import Work, all_work, batch, faults_of_volume, killed_after, run_whole, started, tiny_model
 
 LIBRARY = Path(__file__).resolve().parents[2] / "CBCTSuperRes"
 SIZES = (200, 5_000, 60_000, 400_000)  # bytes at which the disk is full
 NOBODY = 65534
+ORPHAN_S = 4.0  # in which a worker notices that the batch which started it is gone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,24 +65,26 @@ def main(arguments: list[str] | None = None) -> int:
 def kills(folder: Path, count: int, seed: int) -> tuple[str, list[str]]:
     """kill -9 at random moments; after the last, each kind of work must come to its end."""
     random_, found, told = random.Random(seed), [], []
-    work = all_work(folder)
+    work = [*all_work(folder), batch(folder)]
     for number, one in enumerate(work):
         share = count * (number + 1) // len(work) - count * number // len(work)
         begin = time.monotonic()
-        code = run_whole(one.arguments)
+        code = run_whole(one.arguments, command=one.command)
         usual = time.monotonic() - begin
         found += [f"{one.name}: undisturbed, exit code {code}"] if code else []
         hits = 0
         for _ in range(share):
             before = one.is_done()
-            if one.name not in ("apply", "export") or random_.random() < 0.5:
+            if one.name not in ("apply", "export", "batch") or random_.random() < 0.5:
                 _undo(one, folder)
                 before = False
-            hits += killed_after(one.arguments, random_.uniform(0.0, usual))
+            hits += killed_after(one.arguments, random_.uniform(0.0, usual), one.command)
+            if one.name == "batch":
+                time.sleep(ORPHAN_S)
             found += [f"{one.name}: {text}" for text in one.faults()]
             if before and not one.is_done():
                 found.append(f"{one.name}: the former result is lost")
-        code = 0 if one.is_done() else run_whole(one.arguments)
+        code = 0 if one.is_done() else run_whole(one.arguments, command=one.command)
         if code or not one.is_done():
             found.append(f"{one.name}: the run after the kills ended with {code}")
         found += [f"{one.name}: {text}" for text in one.faults()]
@@ -292,6 +295,7 @@ def _undo(work: Work, folder: Path) -> None:
         "train": ["experiments"],
         "prepare": ["pairs"],
         "export": ["exported.safetensors"],
+        "batch": ["results"],
     }
     for name in made[work.name]:
         path = folder / name

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from CBCTSuperResLib.acquisition.phantom import jaw_scans
+from CBCTSuperResLib.batch import main as batch_command
 from CBCTSuperResLib.cli import main as command
 from CBCTSuperResLib.core.errors import SuperResError
 from CBCTSuperResLib.io.read import probe
@@ -38,6 +39,8 @@ class Work:
     name : str
     arguments : list of str
         Of the command.
+    command : callable
+        `cbct-superres`, or the batch script.
     faults : callable
         Sentences about what must not be, now.
     is_done : callable
@@ -48,6 +51,7 @@ class Work:
     arguments: list[str]
     faults: Callable[[], list[str]]
     is_done: Callable[[], bool]
+    command: Callable[[list[str]], int] = command
 
 
 def all_work(folder: Path) -> list[Work]:
@@ -91,6 +95,21 @@ def convert(folder: Path) -> Work:
         return [] if slices == 16 else [f"{slices} of 16 slices"]
 
     return Work("apply to DICOM", arguments, faults, result.exists)
+
+
+def batch(folder: Path) -> Work:
+    """Two scans, each by a worker of its own."""
+    scans, results = folder / "scans", folder / "results"
+    scans.mkdir()
+    for name in ("a", "b"):
+        make_scan((12, 40, 40)).write(scans / f"{name}.nrrd")
+    arguments = ["--input", str(scans), "--output-folder", str(results), "--skip-existing"]
+    arguments += ["--model", str(folder / "tiny.safetensors"), "--device", "cpu"]
+
+    def faults() -> list[str]:
+        return [f"{path.name}: {text}" for path in results.glob("*.nrrd") for text in faults_of_volume(path)]
+
+    return Work("batch", arguments, faults, lambda: len(list(results.glob("*.json"))) == 2, batch_command)
 
 
 def train(folder: Path) -> Work:
@@ -148,7 +167,12 @@ def export(folder: Path) -> Work:
     return Work("export", arguments, lambda: faults_of_model(out), out.exists)
 
 
-def started(arguments: list[str], before: Callable[[], None] = lambda: None, log: Path | None = None) -> int:
+def started(
+    arguments: list[str],
+    before: Callable[[], None] = lambda: None,
+    log: Path | None = None,
+    command: Callable[[list[str]], int] = command,
+) -> int:
     """The command in a forked process, which has imported everything already; returns its number."""
     torch.optim.Adam([torch.zeros(1)])
     sys.stdout.flush()
@@ -174,17 +198,22 @@ def started(arguments: list[str], before: Callable[[], None] = lambda: None, log
         os._exit(code)
 
 
-def killed_after(arguments: list[str], seconds: float) -> bool:
+def killed_after(arguments: list[str], seconds: float, command: Callable[[list[str]], int] = command) -> bool:
     """Whether a command was killed in the middle, and had not ended before."""
-    pid = started(arguments)
+    pid = started(arguments, command=command)
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
-def run_whole(arguments: list[str], before: Callable[[], None] = lambda: None, log: Path | None = None) -> int:
+def run_whole(
+    arguments: list[str],
+    before: Callable[[], None] = lambda: None,
+    log: Path | None = None,
+    command: Callable[[list[str]], int] = command,
+) -> int:
     """The exit code of a command; 255 if a signal ended it."""
-    status = os.waitpid(started(arguments, before, log), 0)[1]
+    status = os.waitpid(started(arguments, before, log, command), 0)[1]
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 255
 
 

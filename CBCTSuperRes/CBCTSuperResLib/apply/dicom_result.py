@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ..io.dicom_write import (
     patient_of,
     source_of,
     write_dicom,
+    write_images,
 )
 from ..io.images import allocate
 from .report import NOTICE
@@ -88,13 +88,11 @@ class DicomOutput:
 
     Attributes
     ----------
-    announcement : None
-        No single file tells that the result is there.
+    announcement : Path
+        The folder.
     written : dict
-        See `write_dicom`.
+        See `write_images`.
     """
-
-    announcement = None
 
     def __init__(
         self,
@@ -104,9 +102,8 @@ class DicomOutput:
         progress: Report,
         cancelled: Callable[[], bool] | None,
     ) -> None:
-        self._folder, self._source, self._patient = folder, source, patient
+        self.announcement, self._source, self._patient = folder, source, patient
         self._progress, self._cancelled = progress, cancelled
-        self._is_there = self._is_kept = False
         self.allocate = allocate
         self.written: dict = {}
 
@@ -114,20 +111,17 @@ class DicomOutput:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._is_there and not self._is_kept:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Nothing is open, and nothing of the folder is there before it is whole."""
 
-    def write(self, volume: Volume, scratch: None) -> None:
-        """Have the whole folder in its place."""
+    def write(self, volume: Volume, scratch: Path) -> None:
+        """Write what will be renamed to `announcement`."""
         derivation = derivation_of(volume.report)
-        self.written = write_dicom(
-            volume, self._folder, derivation, self._patient, self._source, self._progress, self._cancelled
+        self.written = write_images(
+            volume, scratch, derivation, self._patient, self._source, self._progress, self._cancelled
         )
-        self._is_there = True
 
     def keep(self) -> None:
-        """From now on, leaving does not remove the folder."""
-        self._is_kept = True
+        """Nothing of it would be removed."""
 
 
 def check_place(folder: Path, grid: Grid, scan: Path) -> None:

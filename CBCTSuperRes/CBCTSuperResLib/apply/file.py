@@ -171,8 +171,8 @@ def apply_to_file(
                 seen(volume, result)
             except Exception as error:
                 result.report["warnings"].append(f"There is no picture of the result: {type(error).__name__} {error}.")
-        announced = [report_file, *(output.announcement for output in outputs.values() if output.announcement)]
-        with replacing_all(announced) as scratches:
+        announced = [report_file, *(output.announcement for output in outputs.values())]
+        with replacing_all(announced, [dicom_folder] if dicom_folder else []) as scratches:
             fresh = dict(zip(announced, scratches, strict=True))
             with stage("writing"), memory_for("writing the result", "Close other programs, or choose an ROI."):
                 part_of(progress, WRITE, 1)(0, "Writing")
@@ -183,7 +183,7 @@ def apply_to_file(
                     width = Window(*(model.card.output_window or result.report["window"])).width
                     volumes[WARNING_MASK] = mask_of(result.error_bars[PREDICTIVE], options.warning_above * width)
                 for name, output in outputs.items():
-                    output.write(volumes[name], fresh.get(output.announcement))
+                    output.write(volumes[name], fresh[output.announcement])
             beside = {name: str(path) for name, path in paths.items() if name != RESULT}
             written = fresh.get(output_path, output_path)
             report = {

@@ -59,10 +59,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
+def replacing_all(paths: Sequence[str | Path], folders: Sequence[Path] = ()) -> Iterator[list[Path]]:
     """`replacing` for files that belong together: all of them take their places if all goes well, otherwise none.
 
-    The last one takes its place last; until then the files that others have replaced wait beside them.
+    The first is the report of the others, the last the result. Killed at any moment, no report stands beside a result
+    that it does not describe: where a result is replaced, its report is put away before and the new one comes last;
+    where none was, the report comes first, and the result, last, tells that all is there.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        In one folder.
+    folders : sequence of Path
+        Those of `paths` that are folders to be made, which may exist if they are empty.
 
     Raises
     ------
@@ -70,41 +79,70 @@ def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
         As `replacing`; what was there before is there again.
     """
     paths = [Path(path) for path in paths]
-    scratches: list[Path] = []
-    waiting: list[Path] = []
-    changed: list[tuple[Path, Path | None]] = []
+    scratches: dict[Path, Path] = {}
+    formers: dict[Path, Path] = {}
     path = paths[0]
     try:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            scratches.append(fresh_file(path))
-        yield scratches
-        for scratch in scratches:
-            flush_file(scratch)
+            scratches[path] = _fresh_folder(path) if path in folders else fresh_file(path)
+        yield list(scratches.values())
+        for path, scratch in scratches.items():
+            if path not in folders:
+                flush_file(scratch)
+        report, *others = paths
+        order = [*others, report] if others and others[-1].is_file() else paths
+        changed = []
         try:
-            for path, scratch in zip(paths[:-1], scratches, strict=False):
-                former = None
-                if path.exists():
-                    former = fresh_file(path)
-                    waiting.append(former)
-                    _rename(path, former)
-                changed.append((path, former))
-                _rename(scratch, path)
-            path = paths[-1]
-            _rename(scratches[-1], path)
+            if order is not paths:
+                _put_away(report, formers)
+            for path in order:
+                if path in folders:
+                    with suppress(FileNotFoundError):
+                        path.rmdir()
+                elif path == paths[-1]:
+                    _keep(path, formers)
+                else:
+                    _put_away(path, formers)
+                changed.append(path)
+                _rename(scratches[path], path)
         except BaseException:
-            for new, former in changed:
-                new.unlink(missing_ok=True)
-                if former:
+            for new in changed:
+                is_all_there_is = order is not paths and new == paths[-1] and new not in formers
+                if not scratches[new].exists() and not is_all_there_is:
+                    shutil.rmtree(new) if new in folders else new.unlink(missing_ok=True)
+            for new, former in formers.items():
+                if former.exists():
                     _rename(former, new)
             raise
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"The file {path} cannot be written: {reason}.", "Choose another folder.") from error
     finally:
-        for left in (*scratches, *waiting):
+        for left in (*scratches.values(), *formers.values()):
             with suppress(OSError):
-                left.unlink()
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _put_away(path: Path, formers: dict[Path, Path]) -> None:
+    """Rename a file, if it is there, to a hidden name, from where it can come back."""
+    if path.exists() and path not in formers:
+        former = fresh_file(path)
+        formers[path] = former
+        try:
+            _rename(path, former)
+        except OSError:
+            del formers[path]
+            former.unlink(missing_ok=True)
+            raise
+
+
+def _keep(path: Path, formers: dict[Path, Path]) -> None:
+    """A second, hidden name for a file that is about to be replaced at once, where the file system has such."""
+    former = _hidden_beside(path)
+    with suppress(OSError, NotImplementedError):
+        os.link(path, former)
+        formers[path] = former
 
 
 @contextmanager
@@ -127,11 +165,7 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
     scratch: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        while scratch is None:
-            fresh = _hidden_beside(folder)
-            with suppress(FileExistsError):
-                fresh.mkdir()
-                scratch = fresh
+        scratch = _fresh_folder(folder)
         yield scratch
         if folder.exists():
             folder.rmdir()
@@ -183,6 +217,15 @@ def fresh_file(path: Path) -> Path:
         fresh = _hidden_beside(path)
         with suppress(FileExistsError):
             os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return fresh
+
+
+def _fresh_folder(path: Path) -> Path:
+    """As `fresh_file`, a folder."""
+    while True:
+        fresh = _hidden_beside(path)
+        with suppress(FileExistsError):
+            fresh.mkdir()
             return fresh
 
 

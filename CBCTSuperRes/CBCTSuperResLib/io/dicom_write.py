@@ -177,7 +177,33 @@ def write_dicom(
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict:
-    """Write a volume as a series of CT images: the folder appears whole or not at all.
+    """Write a volume as a series of CT images: the folder appears whole or not at all; see `write_images`.
+
+    Parameters
+    ----------
+    folder : path
+        To be made; may exist if it is empty.
+
+    Raises
+    ------
+    OutputError, ResourceError, Cancelled
+        No file is left then.
+    """
+    check_dicom_output(folder, volume.grid)
+    with replacing_folder(folder) as scratch:
+        return write_images(volume, scratch, derivation, patient, source, progress, cancelled)
+
+
+def write_images(
+    volume: Volume,
+    folder: Path,
+    derivation: Derivation,
+    patient: dict[str, str],
+    source: DicomSource | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict:
+    """Fill an empty folder with a volume as a series of CT images, and read it back.
 
     Grey values of integer types of up to 16 bits are stored as they are. Others that span fewer than 65536 whole
     numbers are, too, by a rescale intercept; of all the rest the range is divided into 65535 steps.
@@ -185,8 +211,7 @@ def write_dicom(
     Parameters
     ----------
     volume : Volume
-    folder : path
-        To be made; may exist if it is empty.
+    folder : Path
     derivation : Derivation
     patient : dict
         See `patient_of`.
@@ -201,32 +226,29 @@ def write_dicom(
     Raises
     ------
     OutputError, ResourceError, Cancelled
-        No file is left then.
     """
-    check_dicom_output(folder, volume.grid)
     slope, intercept, kind = _scaling(volume.voxels)
     common = _common(volume, derivation, patient, source, slope, intercept, kind)
     count, now = len(volume.voxels), datetime.now()
-    with replacing_folder(folder) as scratch:
-        for k, pixels in enumerate(volume.voxels):
-            if cancelled and cancelled():
-                raise Cancelled()
-            image = _image(common, now)
-            position = volume.grid.point((0, 0, k))
-            image.ImagePositionPatient = [_ds(x) for x in position]
-            image.InstanceNumber = k + 1
-            if source:
-                image.SourceImageSequence = Items([_reference(source.nearest(position))])
-            image.PixelData = _stored(pixels, slope, intercept, kind).tobytes()
-            image["PixelData"].VR = "OW"
-            file = scratch / f"IM{k + 1:0{max(4, len(str(count)))}d}.dcm"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                pydicom.dcmwrite(file, image)
-            flush_file(file)
-            if progress:
-                progress((k + 1) / count, "Writing DICOM")
-        _check_written(scratch, volume, slope)
+    for k, pixels in enumerate(volume.voxels):
+        if cancelled and cancelled():
+            raise Cancelled()
+        image = _image(common, now)
+        position = volume.grid.point((0, 0, k))
+        image.ImagePositionPatient = [_ds(x) for x in position]
+        image.InstanceNumber = k + 1
+        if source:
+            image.SourceImageSequence = Items([_reference(source.nearest(position))])
+        image.PixelData = _stored(pixels, slope, intercept, kind).tobytes()
+        image["PixelData"].VR = "OW"
+        file = folder / f"IM{k + 1:0{max(4, len(str(count)))}d}.dcm"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pydicom.dcmwrite(file, image)
+        flush_file(file)
+        if progress:
+            progress((k + 1) / count, "Writing DICOM")
+    _check_written(folder, volume, slope)
     return {"study": common.StudyInstanceUID, "series": common.SeriesInstanceUID, "slices": count, "step": slope}
 
 
