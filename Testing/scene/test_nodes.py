@@ -266,3 +266,12 @@ def test_a_rotated_roi_is_enclosed(scene):
     half = 5 * np.sqrt(2)
     expected = (int(np.floor(20 - half + 0.5)), int(np.ceil(20 + half + 0.5)))
     assert nodes.roiBox(roi, node) == (expected, expected, (1, 7))
+
+
+def test_a_report_in_a_scene_of_somebody_else_may_hold_anything(mrml):
+    node = make_node(mrml)
+    for text in ("[]", "null", "{", '{"super_resolution": []}', '"x"', "[" * 100_000, '{"a":' * 100_000, "\0", "1e999"):
+        node.SetAttribute(nodes.ATTRIBUTES + "report", text)
+        assert nodes.reportOf(node) is None
+    node.SetAttribute(nodes.ATTRIBUTES + "report", '{"super_resolution": {}}')
+    assert nodes.reportOf(node) == {"super_resolution": {}}

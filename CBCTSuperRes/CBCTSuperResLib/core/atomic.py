@@ -205,6 +205,20 @@ def json_text(value: object, indent: int | None = 2) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def json_of(text: str) -> object:
+    """What a JSON text says, whoever wrote it.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or nested deeper than Python follows.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("It is nested too deeply.") from error
+
+
 def fresh_file(path: Path) -> Path:
     """Make an empty file beside `path` under a new hidden name that ends as `path` does; for whoever renames it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import product
 
@@ -11,6 +10,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
+from ..core.atomic import json_of
 from ..core.errors import InputError
 from ..core.volume import Grid
 from ..io.exchange import slab_depth
@@ -149,7 +149,7 @@ def marksOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarV
 def reportOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> dict | None:
     """How a result was computed, see `apply_to_file`; None if the node is no result of ours."""
     try:
-        report = json.loads(outputNode.GetAttribute(ATTRIBUTES + "report") or "null")
+        report = json_of(outputNode.GetAttribute(ATTRIBUTES + "report") or "null")
     except ValueError:
         return None
     return report if isinstance(report, dict) and isinstance(report.get("super_resolution"), dict) else None

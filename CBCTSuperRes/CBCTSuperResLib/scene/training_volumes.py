@@ -14,6 +14,7 @@ import numpy as np
 import slicer
 import vtk
 
+from ..core.atomic import json_of
 from ..core.errors import InputError, OptionError, OutputError
 from ..core.volume import Grid
 from ..io.exchange import slab_depth
@@ -191,7 +192,7 @@ def isSuperResolved(scan: Scan) -> bool:
     if not _isPath(scan):
         return reportOf(scan) is not None
     try:
-        report = json.loads(report_path(scan).read_text(encoding="utf-8"))
+        report = json_of(report_path(scan).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(report, dict) and "super_resolution" in report

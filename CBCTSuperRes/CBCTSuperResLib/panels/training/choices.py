@@ -10,6 +10,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from ...core.atomic import json_of
 from ...core.errors import InputError, OptionError, SuperResError
 from ...core.gpus import count_gpus
 from ...core.memory import readable
@@ -74,7 +75,7 @@ class TrainingChoices:
         if not self.parameters.settings:
             return {**preset(PRESETS[0]), **DEVICE}
         try:
-            values = json.loads(self.parameters.settings)
+            values = json_of(self.parameters.settings)
             datasets = {key: dict(dataset) for key, dataset in (values.get("datasets") or {}).items() if dataset}
             return {**values, "datasets": datasets, "path": dict(values.get("path") or {})}
         except (ValueError, TypeError, AttributeError) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from ...core.atomic import json_of
 from ...scene.training_volumes import Scan
 
 USES = ("train", "val")
@@ -88,7 +89,7 @@ def readRows(parameters) -> list[DataRow]:
     """The rows that are kept in the parameters; none if what is there cannot be read."""
     rows, node = [], parameters.parameterNode
     try:
-        for number, stored in enumerate(json.loads(parameters.data or "[]")):
+        for number, stored in enumerate(json_of(parameters.data or "[]")):
             scans, names = {}, []
             for side in SIDES:
                 entry = stored[side] or {}

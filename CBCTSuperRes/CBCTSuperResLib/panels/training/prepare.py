@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from ...core.atomic import json_of
 from ...core.errors import InputError, OptionError
 from ...prepare.options import PrepareOptions
 from ...scene.training_logic import TrainingLogic
@@ -49,7 +49,7 @@ class Preparation:
             If it has vanished.
         """
         try:
-            return json.loads((self.folder / DATASETS).read_text(encoding="utf-8"))
+            return json_of((self.folder / DATASETS).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 _("The prepared pair in {folder} cannot be read.").format(folder=self.folder), _("Prepare it again.")
