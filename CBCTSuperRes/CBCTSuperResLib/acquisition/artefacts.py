@@ -71,8 +71,9 @@ def scan(
     scanner : Scanner
     seed : int
         Of noise and rings.
-    planes : "isotropic" or "axial"
-        Whether the scan has fewer samples along all axes, or within the slices only.
+    planes : "isotropic", "axial" or "thick"
+        Whether the scan has fewer samples along all axes, within the slices only, or between them only: each slice is
+        then the mean over `scanner.factor` of the field's.
     metal : float, optional
         Level above which there is metal that casts streaks.
 
@@ -85,7 +86,7 @@ def scan(
     field = np.asarray(field, np.float32)
     image = field
     for axis in range(3):
-        if axis or planes == "isotropic":
+        if axis or planes != "axial":
             share = 1.0 if axis else scanner.axial
             image = _blurred(image, axis, share * scanner.focal_spot, share * scanner.detector, scanner.shift[axis])
     image = block_mean(image, axes, scanner.factor) if scanner.factor > 1 else image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,9 @@ class PhantomRequest:
         Of anatomy and noise.
     planes : "axial" or "isotropic"
         Whether the coarse scan has half the samples within the slices or along all axes.
+    thick_slices : int
+        Where it is above 1, the coarse scan is as fine as the fine one within the slices, and so many times coarser
+        between them: each slice is the mean over its thickness. `planes` must be "axial" then.
     metal : bool
         Put a metal crown onto one tooth.
     noise : float
@@ -59,6 +62,7 @@ class PhantomRequest:
     spacing_mm: float = 0.125
     seed: int = 0
     planes: str = "axial"
+    thick_slices: int = 1
     metal: bool = False
     noise: float = 0.02
     artefacts: bool = True
@@ -76,6 +80,13 @@ class PhantomRequest:
             raise OptionError(f"The noise {self.noise} does not do.", "Give a share of the window, 0 to 0.5.")
         if self.planes not in ("axial", "isotropic") or self.physics not in PHYSICS:
             raise OptionError("Planes are axial or isotropic, physics is image or fdk.")
+        if self.thick_slices < 1 or self.shape[0] % self.thick_slices:
+            raise OptionError(
+                f"{self.shape[0]} fine slices cannot be joined into slices {self.thick_slices} times as thick.",
+                "Give a whole number that divides the first of --shape.",
+            )
+        if self.thick_slices > 1 and self.planes != "axial":
+            raise OptionError("Thick slices and planes isotropic contradict each other.", "Choose one of them.")
         if self.physics == "fdk" and self.planes == "axial":
             raise OptionError("A reconstruction has cubic voxels.", "Choose planes isotropic with physics fdk.")
         if self.physics == "fdk" and np.prod(self.shape) > LARGEST_FDK:
@@ -118,7 +129,10 @@ def make_phantom(
     scanner = Scanner(noise=request.noise, **clean)
     metal = METAL if request.metal else None
     fine = scan(field, scanner.sharpest, seed, planes=request.planes, metal=metal)
-    if request.physics == "image":
+    if request.thick_slices > 1:
+        thick = replace(scanner.sharpest, factor=request.thick_slices, noise=scanner.noise, cupping=scanner.cupping)
+        coarse = scan(field, thick, seed + 1, planes="thick", metal=metal)
+    elif request.physics == "image":
         coarse = scan(field, scanner, seed + 1, planes=request.planes, metal=metal)
     else:
         from .cone_beam import ConeBeam, cone_beam_scan  # torch is needed for this only
@@ -155,11 +169,20 @@ def write_phantom(
         getattr(scans, name).write(folder / f"{name}.nrrd")
     facts = {**asdict(request), "window": list(WINDOW), "levels": asdict(STANDARD_LEVELS)}
     write_text(folder / "phantom.json", json.dumps(facts, indent=2))
-    fine, coarse = (
-        (volume.voxels[len(volume.voxels) // 2].astype(np.float32) - WINDOW[0]) / (WINDOW[1] - WINDOW[0])
-        for volume in (scans.fine, scans.coarse)
-    )
-    truth = scans.truth.voxels[len(scans.truth.voxels) // 2]
-    picture = comparison({"coarse scan": enlarge_nearest(coarse, 2), "fine scan": fine, "truth": truth})
+    views = {}
+    for title, volume in {"coarse scan": scans.coarse, "fine scan": scans.fine, "truth": scans.truth}.items():
+        plane = volume.voxels[len(volume.voxels) // 2] if request.thick_slices == 1 else _coronal(volume.voxels)
+        grey = plane.astype(np.float32)
+        views[title] = grey if volume is scans.truth else (grey - WINDOW[0]) / (WINDOW[1] - WINDOW[0])
+    if request.thick_slices == 1:
+        views["coarse scan"] = enlarge_nearest(views["coarse scan"], 2)
+    else:
+        views["coarse scan"] = views["coarse scan"].repeat(request.thick_slices, 0)
+    picture = comparison(views)
     write_picture(picture, folder / "picture.png")
     return folder
+
+
+def _coronal(voxels: np.ndarray) -> np.ndarray:
+    """The middle coronal slice (k, i), in which thick slices show; its upper end first."""
+    return voxels[::-1, voxels.shape[1] // 2]

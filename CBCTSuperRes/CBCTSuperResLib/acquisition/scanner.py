@@ -14,7 +14,7 @@ import numpy as np
 
 IN_PLANE = (-2, -1)
 ALL_AXES = (-3, -2, -1)
-AXES = {"axial": IN_PLANE, "isotropic": ALL_AXES}
+AXES = {"axial": IN_PLANE, "isotropic": ALL_AXES, "thick": (-3,)}
 SLICE_NOISE_RADIUS = 3  # of the kernel that smooths the noise of single slices, in pixels
 
 

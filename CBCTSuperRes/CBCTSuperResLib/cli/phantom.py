@@ -20,6 +20,13 @@ def add_phantom_command(commands) -> None:
     phantom.add_argument("--spacing", type=float, default=0.125, metavar="MM", help="voxels of the fine scan")
     phantom.add_argument("--seed", type=int, default=0, help="another number, another jaw")
     phantom.add_argument("--planes", choices=("axial", "isotropic"), default="axial", help="axes with half the samples")
+    phantom.add_argument(
+        "--thick-slices",
+        type=int,
+        default=1,
+        metavar="N",
+        help="make the coarse scan as fine as the fine one within slices, which are N times as thick",
+    )
     phantom.add_argument("--noise", type=float, default=0.02, help="of the coarse scan, as a share of the window")
     phantom.add_argument("--metal", action="store_true", help="put a metal crown onto one tooth")
     phantom.add_argument("--no-artefacts", action="store_true", help="neither cupping nor rings nor streaks")
@@ -45,6 +52,7 @@ def run_phantom(parsed: argparse.Namespace) -> None:
         spacing_mm=parsed.spacing,
         seed=parsed.seed,
         planes=parsed.planes,
+        thick_slices=parsed.thick_slices,
         metal=parsed.metal,
         noise=parsed.noise,
         artefacts=not parsed.no_artefacts,
