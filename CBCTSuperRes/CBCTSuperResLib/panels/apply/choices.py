@@ -8,18 +8,18 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from ...apply.plan import Plan, make_plan, spacing_suspicion
+from ...apply.plan import LARGEST_SPACING_RATIO, Plan, make_plan, spacing_suspicion
 from ...core.errors import DeviceError, ModelError, OptionError, SuperResError
 from ...core.gpus import count_gpus
 from ...core.options import Options
 from ...io.volume import Volume
 from ...models.card import ModelCard
-from ...models.folder import list_models, user_models_folder
+from ...models.folder import default_model, list_models, user_models_folder
 from ...scan.overview import Overview, overview_of
 from ...scan.window_choice import WindowChoice, choose_window_for_sample
 from ...scene.nodes import ATTRIBUTES, inputOf, reportOf, roiBox, volumeFromNode
 from ..error_text import errorText
-from .parameters import ApplyParameters, Blank, Device, WindowPreset
+from .parameters import ApplyParameters, Blank, Device, VoxelSize, WindowPreset
 
 DISAGREEMENT_PASSES = 4
 NOTEWORTHY_BLANK_SHARE = 0.01
@@ -56,6 +56,8 @@ class ApplyChoices:
         The models that can be chosen, one of each name.
     isLocked : bool
         Whether a run is going on, during which nothing is to be changed.
+    modelReason : str
+        Why a model was chosen for the voxel size; "" where the user has chosen it.
     """
 
     def __init__(self) -> None:
@@ -66,6 +68,8 @@ class ApplyChoices:
         self._overview: tuple[tuple, Overview] | None = None
         self._window: tuple[tuple, WindowChoice] | None = None
         self._followed: str | None = None
+        self._sizeFollowed: tuple | None = None
+        self._modelForSize = self._modelBefore = self.modelReason = ""
         self.listModels()
 
     def listModels(self) -> None:
@@ -87,6 +91,59 @@ class ApplyChoices:
         isAnother = before is not None and self._followed not in (before, "")
         if isAnother and output is not None and inputOf(output) is not self.inputNode:
             self.parameters.outputVolume = None
+
+    def followVoxelSize(self) -> None:
+        """When another voxel size is asked for that the model cannot make, one that can is chosen, and given up later.
+
+        What was saved with a scene, or chosen by the user since, stays.
+        """
+        chosen = self.parameters
+        if chosen is None:
+            self._sizeFollowed, self.modelReason = None, ""
+            return
+        if self._modelForSize != chosen.model:
+            self._modelForSize = self.modelReason = ""
+        if chosen.voxelSize is VoxelSize.custom:
+            self._proposeVoxelSize()
+        before, self._sizeFollowed = self._sizeFollowed, (self._voxelSize(), chosen.planes, self._followed)
+        if before in (None, self._sizeFollowed):
+            return
+        try:
+            spacing, options, card = self.volume().spacing, self.options(), self.card()
+            asked = options.factors(spacing)
+            if self._modelForSize and (asked is None or self._canMake(self._modelBefore, asked)):
+                chosen.model, self._modelForSize, self.modelReason = self._modelBefore, "", ""
+            elif asked is not None and not (card and card.offered(asked, options.planes)):
+                found = default_model(options, spacing)
+                self._modelBefore = self._modelBefore if self._modelForSize else chosen.model
+                chosen.model = self._modelForSize = found.name
+                text = _("Chosen for this voxel size, which {name} does not make.")
+                self.modelReason = text.format(name=self._modelBefore)
+        except SuperResError:
+            pass  # `problem` tells it
+
+    def _canMake(self, model: str, asked) -> bool:
+        card = next((card for card in self.cards if card.name == model), None)
+        return card is not None and card.offered(asked, self.parameters.planes.value) is not None
+
+    def _proposeVoxelSize(self) -> None:
+        """Where no size was given yet: that of the finest axis, or half of it where the voxels are cubic already."""
+        chosen, names = self.parameters, ("voxelSizeI", "voxelSizeJ", "voxelSizeK")
+        try:
+            spacing = self.volume().spacing
+        except SuperResError:
+            return
+        finest = min(spacing) if max(spacing) > LARGEST_SPACING_RATIO * min(spacing) else min(spacing) / 2
+        for name in names:
+            if not getattr(chosen, name):
+                setattr(chosen, name, round(finest, 3))
+
+    def _voxelSize(self) -> str | tuple[float, float, float] | None:
+        chosen = self.parameters
+        if chosen.voxelSize is not VoxelSize.custom:
+            return chosen.voxelSize.value or None
+        sizes = chosen.voxelSizeI, chosen.voxelSizeJ, chosen.voxelSizeK
+        return sizes if all(sizes) else None
 
     def chooseFirstScan(self) -> None:
         """Choose the first volume that the selector lists and that is no result of ours, if none is chosen."""
@@ -201,6 +258,7 @@ class ApplyChoices:
             blank=self._blank(),
             smooth=None if chosen.modelSmoothing else chosen.smoothing,
             planes=chosen.planes.value,
+            output_spacing=self._voxelSize(),
             roi=roiBox(self.roiNode, self.inputNode) if self.roiNode is not None else None,
             dtype=chosen.outputType.value or None,
             device=chosen.device.value,

@@ -47,7 +47,7 @@ class ModelSection(JobSection):
     def refresh(self) -> None:
         card, text = self.choices.card(), ""
         if card is not None:
-            text = voxelsText(card)
+            text = self.choices.modelReason or voxelsText(card)
         elif self.parameters is not None:
             text = _("The model {name} is not installed.").format(name=self.parameters.model)
         with signalsBlocked(self.ui.modelSelector):

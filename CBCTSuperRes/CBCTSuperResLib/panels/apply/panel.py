@@ -78,6 +78,7 @@ class ApplyPanel(Panel):
     def refresh(self, caller=None, event=None) -> None:
         self._watch.follow([self.choices.inputNode, self.choices.roiNode])
         self.choices.followInput()
+        self.choices.followVoxelSize()
         if self.choices.inputNode is None:
             self.choices.forget()
         self.choices.isLocked = self.run.isBusy or self.batch.isBusy

@@ -25,6 +25,23 @@ class Planes(Enum):
         return _("In all axes (isotropic)")
 
 
+class VoxelSize(Enum):
+    """`Options.output_spacing` in plain words; "" for None, "custom" for three sizes."""
+
+    usual = ""
+    cubic = "cubic"
+    custom = "custom"
+
+    @staticmethod
+    def label(size: "VoxelSize") -> str:
+        words = {
+            VoxelSize.usual: _("As the model makes them"),
+            VoxelSize.cubic: _("Cubic, as fine as the finest axis"),
+            VoxelSize.custom: _("As given below (mm)"),
+        }
+        return words[size]
+
+
 class _Window(Enum):
     """`Options.window` in plain words: the values are what it takes, "" for None and "custom" for two gray values."""
 
@@ -135,7 +152,7 @@ class ApplyParameters:
     """Bound to the widgets whose property SlicerParameterName is the name of a field.
 
     `model`, `windowLow`, `windowHigh`, `previewView`, `batchVolumes` and `batchFiles` are bound by their sections, as
-    their choices depend on what is there. A custom window that was never set has both at 0.
+    their choices depend on what is there. A custom window that was never set has both at 0, as has a voxel size.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -148,6 +165,10 @@ class ApplyParameters:
 
     outputVolume: vtkMRMLScalarVolumeNode
     planes: Planes = Planes.axial
+    voxelSize: VoxelSize = VoxelSize.usual
+    voxelSizeI: Annotated[float, WithinRange(0.0, 10.0)] = 0.0
+    voxelSizeJ: Annotated[float, WithinRange(0.0, 10.0)] = 0.0
+    voxelSizeK: Annotated[float, WithinRange(0.0, 10.0)] = 0.0
     referenceVolume: vtkMRMLScalarVolumeNode
 
     previewView: str = ""

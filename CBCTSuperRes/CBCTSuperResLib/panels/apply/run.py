@@ -15,7 +15,7 @@ from .. import dialogs
 from ..error_text import errorText
 from ..section import Section, Signal, logError, offer, plainToolTip, say
 from .choices import ApplyChoices
-from .parameters import Planes
+from .parameters import Planes, VoxelSize
 from .texts import optionsText, planDetails, planText
 
 ICON_SIZE = 16
@@ -126,6 +126,11 @@ class RunSection(Section):
         self.ui.outputLabel.text = text
         self.ui.outputLabel.toolTip = plainToolTip(details or _("Predicted size, spacing and time of the result."))
         self.ui.planesSelector.enabled = isSlicewise and not self.choices.isLocked
+        self.ui.voxelSizeSelector.enabled = self.ui.voxelSizeFrame.enabled = not self.choices.isLocked
+        isGiven = self.parameters is not None and self.parameters.voxelSize is VoxelSize.custom
+        self.ui.voxelSizeFrame.visible = isGiven
+        for control in (self.ui.voxelSizeISpinBox, self.ui.voxelSizeJSpinBox, self.ui.voxelSizeKSpinBox):
+            control.enabled = isGiven and not self.choices.isLocked
         self.ui.outputSelector.enabled = not self.choices.isLocked
         hint = _("More rows, columns and slices: axial, coronal and sagittal planes are computed and joined.")
         if not isSlicewise:
