@@ -1,8 +1,8 @@
 """Many scans: the command `cbct-superres batch` as a script for Slicer, PythonSlicer and any Python.
 
-    Slicer --no-splash --no-main-window --python-script batch.py -- --input A.nrrd --output B.nrrd
-    python batch.py --input SCANS --output-folder RESULTS --skip-existing
-    python -m CBCTSuperResLib.batch --input "SCANS/*.nrrd" --output-folder RESULTS
+Slicer --no-splash --no-main-window --python-script batch.py -- --input A.nrrd --output B.nrrd
+python batch.py --input SCANS --output-folder RESULTS --skip-existing
+python -m CBCTSuperResLib.batch --input "SCANS/*.nrrd" --output-folder RESULTS
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from CBCTSuperResLib import Volume, batch
+from CBCTSuperResLib import Volume
 from CBCTSuperResLib.apply.report import identity, reading_facts
-from CBCTSuperResLib.cli import main
+from CBCTSuperResLib.cli import batch, main
 from CBCTSuperResLib.cli.terminal import with_triples
 from CBCTSuperResLib.io.folders import report_path
 from CBCTSuperResLib.models.folder import user_models_folder
@@ -106,9 +106,7 @@ def test_a_single_slice_is_refused_whatever_size_is_asked_for(tmp_path, capsys):
 
 def test_a_batch_lets_the_voxels_of_each_scan_decide_on_its_model(scan, tmp_path):
     def tasks(*options):
-        parsed = batch.make_parser().parse_args(
-            with_triples(["--input", str(scan), "--output-folder", str(tmp_path), *options])
-        )
+        parsed = batch.make_parser().parse_args(["--input", str(scan), "--output-folder", str(tmp_path), *options])
         chosen = batch.options_from_arguments(parsed)
         return batch.plan(parsed, chosen, batch.chosen_card(parsed.model, chosen))
 

@@ -11,15 +11,17 @@ from ..core.options import Options
 from ..core.volume import Grid
 from ..io.volume_files import read_header
 from ..models.card import ModelCard
+from ..models.folder import default_model
 from .plan import make_plan
 
 BYTES_OF_VOXEL = 2  # in pictures and DICOM files
 
 
-def needs_of(path: Path, card: ModelCard, options: Options) -> tuple[int, float] | None:
+def needs_of(path: Path, card: ModelCard | None, options: Options) -> tuple[int, float] | None:
     """Memory in bytes and time in seconds, as `Plan` has them; None if nothing can be told.
 
-    Of a folder the size of its files is taken for that of its voxels.
+    Without a card, of the default model for what is asked of the scan. Of a folder the size of its files is taken for
+    that of its voxels.
     """
     try:
         if path.is_dir():
@@ -29,7 +31,7 @@ def needs_of(path: Path, card: ModelCard, options: Options) -> tuple[int, float]
         else:
             header = read_header(path)
             grid, dtype = Grid(header.size[:3], header.spacing or (1.0, 1.0, 1.0)), header.grey_type
-        plan = make_plan(grid, dtype, card, options)
+        plan = make_plan(grid, dtype, card or default_model(options, grid.spacing), options)
     except (SuperResError, OSError, ValueError, TypeError):  # the run will tell
         return None
     return plan.memory_bytes, plan.seconds

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..core.errors import Cancelled, DependencyError, SuperResError
 from .child import begin_as_child, run_in_child, wants_child
-from .terminal import NOTICE, with_triples
+from .terminal import NOTICE, Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve a machine that does other work too
-    parsed = make_parser().parse_args(with_triples(sys.argv[1:] if arguments is None else arguments))
+    parsed = make_parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _raise_cancelled)
     try:
         return parsed.run(parsed) or 0
@@ -61,9 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     from .prepare import add_prepare_command
     from .train import add_training_commands
 
-    parser = argparse.ArgumentParser(
-        prog="cbct-superres", description="Super-resolution of cone-beam CT.", epilog=NOTICE
-    )
+    parser = Parser(prog="cbct-superres", description="Super-resolution of cone-beam CT.", epilog=NOTICE)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -38,7 +38,7 @@ from ..jobs.summary import PAGE, picture_of, write_summary
 from ..models.card import ModelCard, read_card
 from ..models.folder import default_model, find_model
 from .apply import add_apply_arguments, add_dicom_arguments, dicom_from_arguments, options_from_arguments
-from .terminal import NOTICE, with_triples
+from .terminal import NOTICE, Parser
 
 POLL_INTERVAL_S = 0.1
 SHARE_OF_MEMORY = 0.85  # of what is free, that the workers may take together
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     if arguments[:1] == ["--"]:  # Slicer swallows it, Python does not
         del arguments[0]
-    parsed = make_parser().parse_args(with_triples(arguments))
+    parsed = make_parser().parse_args(arguments)
     try:
         return run(parsed)
     except SuperResError as error:
@@ -63,9 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The script's parser: its scans come after --input."""
-    parser = argparse.ArgumentParser(
-        prog="batch.py", description="Super-resolve many CBCT scans.", epilog=__doc__.rpartition("\n\n")[2]
-    )
+    parser = Parser(prog="batch.py", description="Super-resolve many CBCT scans.", epilog=__doc__.rpartition("\n\n")[2])
     parser.add_argument("--input", nargs="+", action="extend", required=True, metavar="SCAN", help=SCANS)
     _add_arguments(parser)
     return parser
@@ -214,8 +212,12 @@ def choose_workers(tasks: Sequence[FileTask], wanted: int | None) -> tuple[list[
 
 
 def _most_memory(tasks: Sequence[FileTask], worker: PoolWorker) -> int | None:
-    card = tasks[0].card or default_model()
-    task = {"kind": "survey", "inputs": [str(task.source) for task in tasks], "model": str(card.path.absolute())}
+    card = tasks[0].card
+    task = {
+        "kind": "survey",
+        "inputs": [str(task.source) for task in tasks],
+        "model": card and str(card.path.absolute()),
+    }
     job = Job({**task, "options": replace(tasks[0].options, roi=None).to_json()}, worker=worker).start()
     try:
         needs = job.wait()["memory_bytes"]

@@ -19,6 +19,13 @@ def add_command(commands, name: str, text: str, run: Callable | None = None) -> 
     return parser
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that takes `--scale 1 1 3.3` as well as `--scale 1,1,3.3`, and `--scale 2`; see `with_triples`."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace=None) -> tuple[argparse.Namespace, list]:
+        return super().parse_known_args(with_triples(sys.argv[1:] if args is None else args), namespace)
+
+
 def with_triples(arguments: Sequence[str]) -> list[str]:
     """A command line in which three numbers after an option that takes one or three are one argument, with commas.
 

@@ -122,7 +122,7 @@ def survey(job: dict, events: EventWriter, stop: Stop) -> dict:
     """
     from ..apply.survey import needs_of
 
-    card, options = read_card(job["model"]), Options.from_json(job.get("options", {}))
+    card, options = job["model"] and read_card(job["model"]), Options.from_json(job.get("options", {}))
     needs = []
     for number, path in enumerate(job["inputs"]):
         if stop():
