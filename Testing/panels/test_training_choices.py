@@ -238,13 +238,14 @@ def test_what_a_run_can_be_resumed_for(choices):
 
 
 UNETSPSR, RESIDUAL = ("unetspsr", "unetspsr_net"), ("unetspsr", "residual_net")
+OTHERS = [("arssr", "any_size_net"), ("srgan3d", "srgan3d_net"), ("perceptual", "perceptual2d_net")]
 
 
 def test_a_kind_of_model_brings_its_first_preset_and_keeps_scans_folders_and_device(choices, tmp_path):
     from CBCTSuperResLib.panels.training.choices import CPU
     from CBCTSuperResLib.panels.training.texts import kindText
 
-    assert choices.kinds() == [UNETSPSR, RESIDUAL] and choices.kind() == UNETSPSR
+    assert choices.kinds() == [UNETSPSR, RESIDUAL, *OTHERS] and choices.kind() == UNETSPSR
     assert choices.presets() == ["quick-look", "unetspsr-full"]
     file = str(make_scan().write(tmp_path / "Z\u00e4hne 1.nrrd"))
     choices.setRows(rows((file, None, "train")))
@@ -259,17 +260,30 @@ def test_a_kind_of_model_brings_its_first_preset_and_keeps_scans_folders_and_dev
     choices.chooseKind(RESIDUAL)  # which it is already
     assert choices.presetName() == "" and value(choices, "train.niter") == 7
     choices.change({"network_G.which_model_G": "another_net"})
-    assert choices.kinds() == [UNETSPSR, RESIDUAL, ("unetspsr", "another_net")] and choices.presets() == []
+    assert choices.kinds() == [UNETSPSR, RESIDUAL, *OTHERS, ("unetspsr", "another_net")] and choices.presets() == []
     assert kindText(choices.kind()) == "unetspsr + another_net" and kindText(RESIDUAL).startswith("Residual")
 
 
 def test_every_kind_and_preset_is_a_training_that_may_begin_once_it_has_data(choices):
+    from CBCTSuperResLib.panels.training.texts import kindText, presetText
     from CBCTSuperResLib.train.options_file import PRESETS
 
     for name in PRESETS:
         choices.choosePreset(name)
         assert choices.optionProblems() == [] and choices.presetName() == name
         assert choices.kind() in choices.kinds() and name in choices.presets()
+        assert " + " not in kindText(choices.kind()) and name not in presetText(name, None)
+
+
+def test_a_volume_of_the_table_is_what_a_3d_srgan_learns_from(choices, tmp_path):
+    file = str(make_scan().write(tmp_path / "scan.nrrd"))
+    choices.setRows(rows((file, None, "train"), (file, None, "val")))
+    choices.chooseKind(OTHERS[1])
+    options = choices.options()
+    assert (options.model, options.network_G.which_model_G, options.scale) == ("srgan3d", "srgan3d_net", 2)
+    train, val = options.datasets["train"], options.datasets["val"]
+    assert (train.dataroot_HR, train.procedural, val.dataroot_HR, val.procedural) == ((file,), 0, (file,), 0)
+    assert choices.optionProblems() == []
 
 
 def test_a_gpu_is_offered_where_there_is_one_or_where_a_file_has_asked_for_it(choices, monkeypatch):
@@ -289,12 +303,13 @@ def test_a_gpu_is_offered_where_there_is_one_or_where_a_file_has_asked_for_it(ch
 
 def test_the_time_of_preset_and_settings_is_the_one_that_was_measured(choices, monkeypatch):
     from CBCTSuperResLib.panels.training.texts import presetText
+    from CBCTSuperResLib.train.options_file import PRESETS, preset
     from CBCTSuperResLib.train.pace import Pace, record_pace
 
     monkeypatch.setattr("CBCTSuperResLib.train.pace.count_gpus", lambda: 0)
     assert choices.seconds() is None and choices.presetSeconds("quick-look") is None
     assert presetText("quick-look", None) == "Quick look (minutes)"
-    assert [options.network_G.options.nf for options in choices.unmeasured()] == [8, 64, 64]
+    assert [options.name for options in choices.unmeasured()] == [preset(name)["name"] for name in PRESETS]
     for options in choices.unmeasured():
         record_pace(options, Pace(0.2, 0.5))
     assert choices.unmeasured() == []

@@ -25,6 +25,9 @@ def kindText(kind: tuple[str, str]) -> str:
     texts = {
         ("unetspsr", "unetspsr_net"): _("UNetSPSR: edges and texture"),
         ("unetspsr", "residual_net"): _("Residual: plain and fast"),
+        ("arssr", "any_size_net"): _("Any voxel size: volumes, thick slices"),
+        ("srgan3d", "srgan3d_net"): _("3D SRGAN: volumes, all three axes"),
+        ("perceptual", "perceptual2d_net"): _("Perceptual: slices, x4"),
     }
     return texts.get(kind, " + ".join(kind))
 
@@ -35,6 +38,9 @@ def presetText(name: str, seconds: float | None) -> str:
         "quick-look": (_("Quick look"), _("minutes")),
         "light": (_("Light"), _("hours")),
         "unetspsr-full": (_("Full size"), _("days, with a GPU")),
+        "any-size": (_("Light"), _("hours")),
+        "srgan3d": (_("Small"), _("minutes")),
+        "perceptual-mse-nn": (_("Squared differences"), _("hours")),
     }
     title, words = texts.get(name, (name, ""))
     if seconds is not None:
