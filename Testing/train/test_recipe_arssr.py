@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
+from CBCTSuperResLib.core.errors import Cancelled, InputError, ModelError, OptionError
 from CBCTSuperResLib.core.resources import resource
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.train import run
+from CBCTSuperResLib.train import test as evaluation
 from CBCTSuperResLib.train.checkpoints import read_checkpoint
 from CBCTSuperResLib.train.export import export_run
 from CBCTSuperResLib.train.options_file import read_options
@@ -265,3 +266,22 @@ def test_the_shipped_file_of_options_has_the_originals_sizes_and_schedule():
     )
     assert (train.niter, train.ss, train.lr_G, data.batch_size, data.HR_size) == (780000, 8000, 1e-4, 15, 40)
     assert plan(options, "cpu").missing
+
+
+def test_a_model_of_any_factor_is_tested_at_a_whole_one_that_it_offers(scans, tmp_path):
+    folder = run.train(options_of(scans, tmp_path, niter=1, val_freq=9)).folder
+    values = values_of(scans, tmp_path)
+    values["path"]["pretrain_model_G"] = str(folder / "models" / "latest_G.safetensors")
+    values["datasets"] = {
+        "test_fine": {
+            "mode": "HR",
+            "dataroot_HR": str(scans / "HR"),
+            "normalization_range": [-1000, 2000],
+            "slices": [0, 18],
+        }
+    }
+    report = evaluation.test(read_options({**values, "scale": 3}, is_train=False), device="cpu")
+    (found,) = report["datasets"].values()
+    assert found["measured"] == 1 and found["means"]["psnr"] > 5 and found["means"]["psnr_cubic"] > 5
+    with pytest.raises(ModelError, match="its scale is x1-4, not 8"):
+        evaluation.test(read_options({**values, "scale": 8}, is_train=False), device="cpu")

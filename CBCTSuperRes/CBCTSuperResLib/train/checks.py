@@ -74,7 +74,7 @@ def _recipe(options: TrainingOptions) -> Findings:
         )
     if wanted == "any factor":
         for key, dataset in options.datasets.items():
-            if dataset.mode != "HR":
+            if dataset.mode != "HR" and dataset.phase != "test":
                 yield (
                     (f"datasets.{key}.mode", "model"),
                     f"datasets.{key}.mode must be HR with model {options.model}, which simulates coarse scans of many "

@@ -26,6 +26,7 @@ from ..io.volume_files import read_header, read_voxels
 from ..measure.fidelity import psnr_8bit
 from ..models.folder import SUFFIX
 from ..models.model import Model
+from ..networks.spec import NetworkSpec
 from .checks import training_device
 from .data.files import planes_of
 from .data.pictures import entries_of, has_files
@@ -37,7 +38,7 @@ from .volumes import VolumeTest, statistics_of, statistics_text, write_statistic
 if TYPE_CHECKING:
     from .options import DatasetOptions, TrainingOptions
 
-CHECKPOINTS = (".pth", ".pt", ".ckpt")
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".pkl")
 PUBLISHED = "psnr_8bit"  # the figure that the published code would state
 SMALLEST_WINDOW = 255  # narrower ones would lose grey values as whole numbers
 
@@ -113,8 +114,8 @@ def report_text(report: Mapping) -> str:
 def model_to_test(options: TrainingOptions, device: str) -> tuple[Model, list[str]]:
     """The model of `path.pretrain_model_G`, and notes for the user.
 
-    A model of ours by file or name, or a generator of SPSR or UNetSPSR (.pth). Without one, the best model of the run
-    of the options' name.
+    A model of ours by file or name, a generator of SPSR or UNetSPSR (.pth), or an ArSSR (.pkl). Without one, the best
+    model of the run of the options' name.
 
     Raises
     ------
@@ -134,13 +135,14 @@ def model_to_test(options: TrainingOptions, device: str) -> tuple[Model, list[st
         notes.append(f"path.pretrain_model_G is null: {path} is tested.")
     elif Path(given).suffix.lower() in CHECKPOINTS:
         taps = getattr(own, "taps", None)
-        model = import_checkpoint(Path(given), options.name, scale=options.scale, taps=taps)
+        scale = None if getattr(own, "kind", "slices") == "any factor" else options.scale
+        model = import_checkpoint(Path(given), options.name, scale=scale, taps=taps)
         model = Model(model.network.to(choose_device(device)), model.card)
     else:
         model = Model.load(given, device)
     spec = model.spec
     facts = {
-        "scale": (options.scale, int(spec.scale[-1]) if spec.scale else spec.scale_text),
+        "scale": (options.scale, _offered(spec, options.scale)),
         "in_nc": (getattr(own, "in_nc", 1), spec.input_channels),
     }
     wrong = [f"its {name} is {found}, not {wanted}" for name, (wanted, found) in facts.items() if found != wanted]
@@ -155,6 +157,13 @@ def model_to_test(options: TrainingOptions, device: str) -> tuple[Model, list[st
     if other:  # a model says itself what it consists of
         notes.append(f"The model has {'; '.join(other)}.")
     return model, notes
+
+
+def _offered(spec: NetworkSpec, scale: int) -> int | str:
+    """The factor that is asked for, if a model of any factor offers it; otherwise what the model offers."""
+    if spec.scale:
+        return int(spec.scale[-1])
+    return scale if all(low <= scale <= high for low, high in spec.scale_range) else spec.scale_text
 
 
 def _tested(
