@@ -125,3 +125,23 @@ def test_the_command_writes_the_table_into_the_model(small, tmp_path, capsys):
     assert Intervals.from_json(card.intervals).noise == (0.005, 0.02)
     wrong = ["models", "calibrate", str(tmp_path / "m.safetensors"), "--pair", "a.nrrd", "b.nrrd"]
     assert main(wrong) == OptionError.exit_code
+
+
+def test_the_shipped_error_bars_belong_to_lights_image_and_hold_on_a_jaw_that_nothing_was_calibrated_with():
+    from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
+    from CBCTSuperResLib.models.model import Model
+
+    bars, light = Model.load("light-bars"), Model.load("light")
+    options = Options(window=WINDOW, device="cpu", dtype="float32", blank="none", uncertainty=2)
+    width, held = WINDOW[1] - WINDOW[0], []
+    for seed in (77, 78):
+        fine, coarse = jaw_scans((8, 128, 128), 0.11, seed=seed, blank=None)
+        result = super_resolve(coarse, bars, options)
+        truth, half = fine.voxels.astype(float), 1.645 * result.error_bars["predictive deviation"].voxels
+        counts = (truth > WINDOW[0] + 0.02 * width) & (truth < WINDOW[1] - 0.02 * width)
+        counts[:, :8] = counts[:, -8:] = counts[:, :, :8] = counts[:, :, -8:] = False
+        held.append((np.abs(result.voxels - truth) <= half)[counts])
+    assert np.mean(np.concatenate(held)) == pytest.approx(0.9, abs=0.04)
+    assert np.array_equal(result.voxels, super_resolve(coarse, light, replace(options, uncertainty=0)).voxels)
+    known = Intervals.from_json(bars.card.intervals)
+    assert known.doubt(0.425, 0.02) == "" and "blur" in known.doubt(1.0, 0.02) and "noise" in known.doubt(0.425, 0.09)
