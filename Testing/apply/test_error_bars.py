@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.acquisition.phantom import cylinder
+from CBCTSuperResLib.apply.calibration import calibrate
 from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.plan import make_plan
@@ -23,6 +24,7 @@ from CBCTSuperResLib.models.intervals import GAUSSIAN, Intervals
 from CBCTSuperResLib.networks import build_network
 from helpers import make_grid
 from stub_networks import CubicTwice, stub_model
+from torch.nn import functional as F
 
 OPTIONS = Options(
     window=(0.0, 1000.0), device="cpu", dtype="float32", blank="none", uncertainty=4, back_projection="off"
@@ -178,6 +180,24 @@ def test_a_model_that_tells_nothing_shows_its_disagreement_and_says_so_where_a_m
         super_resolve(volume, model, replace(OPTIONS, warning_above=0.1))
     with pytest.raises(OptionError, match="warning_above"):
         super_resolve(volume, drawing(), replace(OPTIONS, disagreement_above=10.0))
+
+
+def test_the_halo_is_measured_of_the_log_variance_as_of_the_image():
+    """One that looks ten pixels far for its spread, and two for its image."""
+
+    class Wide(Knowing):
+        def describe(self):
+            return replace(super().describe(), context="unknown")
+
+        def encode(self, x):
+            return torch.cat((x, F.avg_pool2d(F.pad(x, (10,) * 4, mode="replicate"), 21, stride=1)), 1)
+
+        def decode(self, features, positions=None):
+            image, mean = (CubicTwice.decode(self, part)["sr"] for part in features.split(1, 1))
+            return {"sr": image, "spread": mean - 5}
+
+    narrow, wide = (calibrate(stub_model(network), device="cpu").spec.context for network in (Knowing(), Wide()))
+    assert narrow == 2 and wide >= 20
 
 
 def test_in_three_planes_nothing_is_told_and_the_disagreement_is_measured():

@@ -59,19 +59,23 @@ def calibrate(
 
 
 def smallest_halo(engine: Engine, picture: np.ndarray) -> int | None:
-    """The least context of `HALOS` whose seam stays below `TOLERANCE` of the window; None if none does."""
+    """The least context of `HALOS` whose seam stays below `TOLERANCE` of the window, in the image and, where there is
+    one, in the log-variance; None if none does.
+    """
     shape = picture.shape[-engine.spec.dimensions :]
     factors = engine.spec.scale or [min(max(2.0, lo), hi) for lo, hi in engine.spec.scale_range]
     axes = [Axis(n, 0, n, round(n * factor)) for n, factor in zip(shape, factors, strict=True)]
     (whole,) = plan_tiles(axes, None, 0)
-    expected = engine.run(picture, axes, whole)
+    names = [name for name, role in engine.spec.outputs.items() if role in ("image", "log_variance")]
+    expected = engine.run_outputs(picture, axes, whole, names)
     core = tuple(slice(n // 2 - CORE // 2, n // 2 + CORE // 2) for n in shape)
     write = tuple(axis.write(part) for axis, part in zip(axes, core, strict=True))
-    limit = max(1.0, float(np.abs(expected).max())) * TOLERANCE
+    limits = [max(1.0, float(np.abs(values).max())) * TOLERANCE for values in expected]
     for halo in HALOS:
         read = tuple(slice(max(0, part.start - halo), part.stop + halo) for part in core)
-        found = engine.run(picture, axes, Tile(core, read, write))
-        if halo >= engine.spec.decode_context and np.abs(found - expected[write]).max() <= limit:
+        found = engine.run_outputs(picture, axes, Tile(core, read, write), names)
+        seams = [float(np.abs(part - values[write]).max()) for part, values in zip(found, expected, strict=True)]
+        if halo >= engine.spec.decode_context and all(seam <= limit for seam, limit in zip(seams, limits, strict=True)):
             return halo
     return None
 
