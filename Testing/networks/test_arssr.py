@@ -234,19 +234,18 @@ def test_a_legacy_network_sees_where_in_the_volume_a_block_lies():
 
 
 def test_output_comes_in_pieces_of_bounded_size_and_is_the_same(monkeypatch):
-    network, volume = small(), np.random.default_rng(0).random((9, 10, 11), np.float32)
+    network, volume = small().double(), np.random.default_rng(0).random((9, 10, 11))
     sizes, seen = (20, 31, 23), []
     network.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel() // inputs[0].shape[-1]))
     with torch.inference_mode():
-        places = [p.float() for p in positions(volume.shape, sizes)]
-        found = []
+        places, found = positions(volume.shape, sizes), []
         for chunk in (1 << 20, 2000, 100):
             monkeypatch.setattr(module, "CHUNK", chunk)
             seen.clear()
             found.append(network(torch.from_numpy(volume)[None, None], positions=places)["sr"])
             assert max(seen) <= chunk and sum(seen) == 20 * 31 * 23
     for one in found[1:]:
-        torch.testing.assert_close(one, found[0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(one, found[0], atol=1e-12, rtol=0)
 
 
 def test_ours_is_continuous_and_shifts_with_the_volume():

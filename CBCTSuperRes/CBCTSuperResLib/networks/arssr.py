@@ -239,7 +239,7 @@ class ArSSR(nn.Module):
             found = self._decoded(channels_last, positions, told)
         else:
             sizes = (len(features), *(len(along) for along in positions), 1)
-            found = torch.empty(sizes, dtype=torch.float32, device=features.device)
+            found = features.new_empty(sizes, dtype=next(self.decoder.stage_two[self.decoder.last].parameters()).dtype)
             for piece in pieces:
                 places, known = (
                     [along[part] for along, part in zip(of, piece, strict=True)] for of in (positions, told)
