@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
@@ -49,7 +49,7 @@ NOISE = P2.noise
 USUAL_BLUR = P3.blur / 2  # of the scan's voxels
 EDGE = 160  # of the part of a case that is measured, in fine voxels
 FEWEST = 5  # coarse slices
-MEASURED = ("psnr", "ssim_3d", "thickness", "fsc")
+MEASURED = ("psnr", "ssim_3d", "fsc")
 FLAT_SHAPE = (24, 48, 48)
 LATTICE = 10.0  # times the power around it: what noise alone exceeds once in a thousand times
 
@@ -82,8 +82,9 @@ class Coarser:
 
     def scan(self, truth: np.ndarray, seed: int) -> np.ndarray:
         """The scan of a fine image whose extent is that of `part`."""
-        coarse, counts = truth, self.counts(truth.shape)
-        for axis, (count, length) in enumerate(zip(counts, truth.shape, strict=True)):
+        coarse = truth
+        for axis, length in enumerate(truth.shape):
+            count = round(length / self.factors[axis])
             factor = length / count
             if factor == 1:
                 continue
@@ -165,9 +166,11 @@ def _spline(scan: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
     return map_coordinates(scan, np.meshgrid(*places, indexing="ij"), order=order, mode="mirror").astype(np.float32)
 
 
-def grade_case(case: Case, methods: Mapping[str, Method], coarser: Coarser) -> list[dict]:
+def grade_case(
+    case: Case, methods: Mapping[str, Method], coarser: Coarser, measured: Sequence[str] = MEASURED
+) -> list[dict]:
     """The measures of all methods on one scan; none where the scan would have hardly any slices."""
-    truth = coarser.part(_middle(case.truth))
+    truth = coarser.part(case.truth)
     if coarser.counts(truth.shape)[0] < FEWEST:
         return []
     scan = coarser.scan(truth, crc32(f"{case.name} {coarser.name}".encode()))
@@ -178,7 +181,7 @@ def grade_case(case: Case, methods: Mapping[str, Method], coarser: Coarser) -> l
         image = method(scan, coarser, truth.shape)
         seconds = time.perf_counter() - start
         view = View(image, known)
-        found = {measure.name: measure.of(view) for measure in MEASURES if measure.name in MEASURED}
+        found = {measure.name: measure.of(view) for measure in MEASURES if measure.name in measured}
         energies = zip(gradient_energy(view.image), gradient_energy(truth), strict=True)
         across, *within = (mine / (true or np.nan) for mine, true in energies)
         found |= {"energy_across": across, "energy_within": float(np.mean(within)), "seconds": seconds}
@@ -226,16 +229,18 @@ def lattice_power(image: np.ndarray, factors: Sequence[float]) -> float:
     return max(found)
 
 
-def _middle(truth: np.ndarray) -> np.ndarray:
-    starts = [max(0, (n - EDGE) // 2) for n in truth.shape]
-    return np.ascontiguousarray(truth[tuple(slice(s, s + EDGE) for s in starts)], np.float32)
+def _middle(truth: np.ndarray, edge: int) -> np.ndarray:
+    starts = [max(0, (n - edge) // 2) for n in truth.shape]
+    return np.ascontiguousarray(truth[tuple(slice(s, s + edge) for s in starts)], np.float32)
 
 
-def grade(methods: Mapping[str, Method], cases: Sequence[Case], quick: bool = False) -> Iterator[list[dict]]:
+def grade(
+    methods: Mapping[str, Method], cases: Sequence[Case], quick: bool = False, measured: Sequence[str] = MEASURED
+) -> Iterator[list[dict]]:
     """A table for each case and kind of scan, then those of flat tissue."""
     for case in cases:
         for coarser in (*PZ, ALL_ALIKE, *(() if quick else OTHERS)):
-            yield grade_case(case, methods, coarser)
+            yield grade_case(case, methods, coarser, measured)
     for coarser in (*PZ, ALL_ALIKE, *OTHERS):
         yield grade_flat(methods, coarser)
 
@@ -266,6 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--planes", action="append", default=[], metavar="MODEL", help="a model of slices to compare")
     parser.add_argument("--told", action="store_true", help="each model once more, given the true blur")
     parser.add_argument("--quick", action="store_true", help="PZ and P3 only")
+    parser.add_argument("--thickness", action="store_true", help="measure the thickness of bone, too: minutes a scan")
+    parser.add_argument("--edge", type=int, default=EDGE, metavar="VOXELS", help="of the part of a case (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for all that is written")
     given = parser.parse_args(arguments)
     try:
@@ -275,7 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.told:
             methods |= {f"{name}, told": any_size(model, is_told=True) for name, model in models.items()}
         rows = []
-        for table in grade(methods, [*held_out_cases(given.public_data)], given.quick):
+        cases = [replace(case, truth=_middle(case.truth, given.edge)) for case in held_out_cases(given.public_data)]
+        measured = (*MEASURED, "thickness") if given.thickness else MEASURED
+        for table in grade(methods, cases, given.quick, measured):
             rows += table
             for row in table[:1]:
                 print(*row.values(), flush=True)
