@@ -7,14 +7,18 @@ import json
 import sys
 from pathlib import Path
 
-from ..core.errors import InputError
+from ..core.errors import InputError, OptionError
 from .terminal import Progress, add_command
 
 
 def add_training_commands(commands) -> None:
     """Declare the commands that make a model."""
     train = add_command(commands, "train", "train a model from an options file", run_train)
-    _add_options_file(train)
+    _add_options_file(train, required=False)
+    train.add_argument("--on", metavar="SCAN", help="in place of options: adapt a model to this scan of thick slices")
+    train.add_argument("--model", default="any-size", help="which model is adapted (default: %(default)s)")
+    train.add_argument("--out", type=Path, help="where the adapted model goes (default: the folder of user models)")
+    train.add_argument("--steps", type=int, default=200, help="of the adaptation (default: %(default)s)")
     train.add_argument("--dry-run", action="store_true", help="check the options and files, tell memory and time, stop")
     train.add_argument("--resume", metavar="auto|FILE", help="go on from the newest checkpoint, or from this one")
     train.add_argument(
@@ -46,8 +50,8 @@ def add_training_commands(commands) -> None:
     export.add_argument("--device", default="auto", help="where to measure the halo")
 
 
-def _add_options_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-opt", "--opt", required=True, metavar="FILE", help="options file (JSON)")
+def _add_options_file(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("-opt", "--opt", required=required, metavar="FILE", help="options file (JSON)")
     parser.add_argument(
         "--set",
         nargs="+",
@@ -61,6 +65,10 @@ def _add_options_file(parser: argparse.ArgumentParser) -> None:
 
 def run_train(parsed: argparse.Namespace) -> int:
     """`cbct-superres train`"""
+    if (parsed.on is None) is (parsed.opt is None):
+        raise OptionError("A training needs either options or a scan to adapt to.", "Give -opt FILE, or --on SCAN.")
+    if parsed.on:
+        return _adapt(parsed)
     from ..train.options_file import read_options
 
     shortcuts = {
@@ -89,6 +97,26 @@ def run_train(parsed: argparse.Namespace) -> int:
         processes=parsed.processes,
         observers=[] if parsed.quiet else [Console()],
     )
+    return 0
+
+
+def _adapt(parsed: argparse.Namespace) -> int:
+    """Adapt a model to one scan; nothing is written if it does not gain."""
+    from ..io.volume import Volume
+    from ..models.folder import user_models_folder
+    from ..models.model import Model
+    from ..train.adapt import adapt
+
+    if parsed.steps < 1:
+        raise OptionError(f"--steps is {parsed.steps}.", "Give 1 or more.")
+    name = f"{parsed.model.rpartition('/')[2].removesuffix('.safetensors')}-{Path(parsed.on).name.partition('.')[0]}"
+    out = parsed.out or user_models_folder() / f"{name}.safetensors"
+    with Progress(quiet=parsed.quiet) as progress:
+        done = adapt(Volume.read(parsed.on), Model.load(parsed.model), out.stem, parsed.steps, progress)
+    print(done.sentence)
+    if done.is_better:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        print(f"Written to {done.model.save(out)}")
     return 0
 
 
