@@ -6,8 +6,8 @@ writes rows.json and table.md. A scan of PZ x3 (or x5) has slices that are each 
 pixels as fine as the truth's, and 2 % of noise; one of P3 is blurred and halved along all axes; the other factors are
 blurred as P3's scans are, in voxels of the scan. `--planes` names a model of slices, enlarged along all axes (planes
 isotropic), whose result is averaged within and interpolated across slices to the truth's voxels where the factors
-differ from 2. The last tables are flat tissue with noise: what is left of it, and whether the lattice of the scan
-shows. Worker-side: needs torch.
+differ from 2; thick slices it refuses. The last tables are flat tissue with noise: what is left of it, and whether the
+lattice of the scan shows. Worker-side: needs torch.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ OTHERS = tuple(
         ("1 x 1 x 2.2", (2.2, 1, 1)),
     )
 )
-Method = Callable[[np.ndarray, Coarser, tuple[int, ...]], np.ndarray]
+Method = Callable[[np.ndarray, Coarser, tuple[int, ...]], np.ndarray | None]  # None: it cannot
 
 
 def linear(scan: np.ndarray, coarser: Coarser, shape: tuple[int, ...]) -> np.ndarray:
@@ -145,10 +145,13 @@ def any_size(model: Model, is_told: bool = False) -> Method:
 def three_planes(model: Model) -> Method:
     """A model of slices along all axes, x2, and from there by means and interpolation to the truth's voxels."""
 
-    def super_resolved(scan: np.ndarray, coarser: Coarser, shape: tuple[int, ...]) -> np.ndarray:
+    def super_resolved(scan: np.ndarray, coarser: Coarser, shape: tuple[int, ...]) -> np.ndarray | None:
         factors = tuple(n / m for n, m in zip(shape, scan.shape, strict=True))
         options = Options(window=(0.0, 1.0), blank="none", planes="isotropic")
-        image = super_resolve(_volume(scan, factors), model, options).voxels
+        try:
+            image = super_resolve(_volume(scan, factors), model, options).voxels
+        except SuperResError:  # slices that are much thicker than pixels are refused
+            return None
         for axis in ALL_AXES:
             if image.shape[axis] == 2 * shape[axis]:
                 image = block_mean(image, (axis,))
@@ -180,13 +183,16 @@ def grade_case(
         start = time.perf_counter()
         image = method(scan, coarser, truth.shape)
         seconds = time.perf_counter() - start
+        if image is None:
+            continue
         view = View(image, known)
         found = {measure.name: measure.of(view) for measure in MEASURES if measure.name in measured}
         energies = zip(gradient_energy(view.image), gradient_energy(truth), strict=True)
         across, *within = (mine / (true or np.nan) for mine, true in energies)
         found |= {"energy_across": across, "energy_within": float(np.mean(within)), "seconds": seconds}
         for metric, value in found.items():
-            values.setdefault(metric, {})[name] = None if np.isnan(value) else round(float(value), 3)
+            row = values.setdefault(metric, dict.fromkeys(methods))
+            row[name] = None if np.isnan(value) else round(float(value), 3)
     return [{"data": case.name, "protocol": coarser.name, "metric": metric, **row} for metric, row in values.items()]
 
 
@@ -199,6 +205,9 @@ def grade_flat(methods: Mapping[str, Method], coarser: Coarser) -> list[dict]:
     left, beyond, lattice = {}, {}, {}
     for name, method in methods.items():
         image = method(scan, coarser, outputs)
+        if image is None:
+            left[name] = beyond[name] = lattice[name] = None
+            continue
         left[name] = round(100 * float(image.std()), 2)
         beyond[name] = int(np.count_nonzero(image > midpoint))
         lattice[name] = round(lattice_power(image, coarser.factors), 1)
