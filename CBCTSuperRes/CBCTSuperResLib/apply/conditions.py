@@ -6,7 +6,8 @@ maximum in mm. It is what the user gives, or what the scan tells for sure, or wh
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,17 @@ class Conditions:
     source: str
     reason: str
     warnings: tuple[str, ...] = ()
+
+    def keeping_blur(self, kept: Sequence[bool], card: ModelCard) -> Conditions:
+        """The same, with a model told of the least blur that it knows along axes (k, j, i) that are not made finer.
+
+        Their own blur then stays, as nobody asked for more there. A blur that was given is told everywhere.
+        """
+        if self.source == "given" or "blur" not in card.spec.conditions or not any(kept):
+            return self
+        least = card.trained_blur[0] if card.trained_blur else 0.0
+        told = tuple(least if keeps else blur for keeps, blur in zip(kept, self.told_blur, strict=True))
+        return replace(self, told_blur=told, reason=f"{self.reason} Along axes that are not made finer it stays.")
 
     def to_json(self) -> dict:
         """For reports, without the warnings; blur along (i, j, k), in voxels."""

@@ -1,0 +1,44 @@
+"""Along axes that are not made finer a network of any factor is not told to undo the scanner's blur."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from CBCTSuperResLib.acquisition.phantom import FINE_BLUR, WINDOW, jaw_phantom, to_grey
+from CBCTSuperResLib.acquisition.scanner import ALL_AXES, gaussian_blur
+from CBCTSuperResLib.apply.plan import make_plan
+from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.core.volume import Grid
+from CBCTSuperResLib.io.volume import Volume
+from CBCTSuperResLib.models.card import ModelCard
+from CBCTSuperResLib.networks import build_network
+
+USUAL = 0.3
+
+
+@pytest.fixture(scope="module")
+def told():
+    """Blur that the network is told along (k, j, i), for options."""
+    field = gaussian_blur(jaw_phantom((12, 48, 48), 0.3, 904), FINE_BLUR, ALL_AXES)
+    scan = Volume(to_grey(field), Grid((48, 48, 12), (0.3, 0.3, 0.9)))
+    spec = build_network("any_size", nf=4, nb=1, conditions=("blur", "noise")).describe()
+    scanner = {"kind": "block", "blur": [0.1, USUAL, 0.8], "noise": [0.0, 0.04]}
+    card = ModelCard("any", spec, window=WINDOW, training={"data": {"degradation": scanner}})
+
+    def of(**options):
+        plan = make_plan(scan.grid, scan.voxels.dtype, card, Options(**options)).with_scan(scan)
+        return [axis.blur for axis in plan.axes], plan.conditions.reason
+
+    return of
+
+
+def test_an_axis_keeps_its_blur_unless_it_is_made_finer(told):
+    (across, *within), reason = told(scale=(1.0, 1.0, 3.0))
+    assert within == [0.1, 0.1] and "not made finer it stays" in reason
+    everywhere, reason = told(scale=(2.0, 2.0, 2.0))
+    assert everywhere[0] == across and min(everywhere[1:]) > 0.1 and "not made finer" not in reason
+
+
+def test_a_blur_that_was_given_is_told_along_all_axes(told):
+    blur, _ = told(scale=(1.0, 1.0, 3.0), scanner_blur=0.3)
+    assert np.allclose(blur, [0.3 / 2.3548 / 0.9, *[0.3 / 2.3548 / 0.3] * 2], rtol=0.01)
