@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib.acquisition.phantom import FINE_BLUR, WINDOW, jaw_phantom, to_grey
+from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_phantom, to_grey
 from CBCTSuperResLib.acquisition.scanner import ALL_AXES, gaussian_blur
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.core.options import Options
@@ -19,8 +19,8 @@ USUAL = 0.3
 @pytest.fixture(scope="module")
 def told():
     """Blur that the network is told along (k, j, i), for options."""
-    field = gaussian_blur(jaw_phantom((12, 48, 48), 0.3, 904), FINE_BLUR, ALL_AXES)
-    scan = Volume(to_grey(field), Grid((48, 48, 12), (0.3, 0.3, 0.9)))
+    field = gaussian_blur(jaw_phantom((12, 64, 64), 0.3, 904), 0.7, ALL_AXES)
+    scan = Volume(to_grey(field), Grid((64, 64, 12), (0.3, 0.3, 0.9)))
     spec = build_network("any_size", nf=4, nb=1, conditions=("blur", "noise")).describe()
     scanner = {"kind": "block", "blur": [0.1, USUAL, 0.8], "noise": [0.0, 0.04]}
     card = ModelCard("any", spec, window=WINDOW, training={"data": {"degradation": scanner}})
