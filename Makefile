@@ -24,7 +24,6 @@ bench: $(READY)
 bench-quality: $(READY)
 	$(RUN) Testing/grading light unetspsr-light --out graded $(if $(PUBLIC),--public-data "$(PUBLIC)")
 	$(RUN) Testing/grading/blur_and_noise.py light --out graded/blur-and-noise $(if $(PUBLIC),--public-data "$(PUBLIC)")
-	$(RUN) Testing/grading/thick_slices.py any-size --planes light --thickness --out graded/thick-slices $(if $(PUBLIC),--public-data "$(PUBLIC)")
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
