@@ -29,8 +29,9 @@ noise ("grey values"; `before`)
     Standard deviation about a plane in small flat pieces (8 pixels), the same before and after; median. Which pieces
     are flat is told by the neighbouring slice, whose noise is another.
 edge_width ("mm"; `before`)
-    Distance in which the strongest edges rise from 20 to 80 %, across the edge and within the slice; median. Before is
-    the scan under cubic interpolation. Smaller is sharper.
+    Distance in which the strongest edges rise from 20 to 80 %, across the edge and within the slice (within coronal
+    slices and across axial ones, where only the slices' distance has changed); median. Before is the scan under cubic
+    interpolation. Smaller is sharper.
 outside_window (share, 0 to 1)
     Voxels, blank ones apart, with grey values outside the window; there the network was not used. More than 0.5 % above
     a window that is not automatic deserve attention: they may be enamel.
@@ -167,6 +168,25 @@ def pairs_of(
         yield k, SlicePair(coarse, neighbour, result[part], weights, inside & measured, window)
 
 
+def _seen_from_the_side(
+    voxels: np.ndarray, result: np.ndarray, axes: Sequence[Axis], blanks: BlankRegion, window: Window
+) -> list[SlicePair]:
+    """Up to `SLICES` coronal slices (k, i) of a scan whose slices alone became thinner, each with what became of it."""
+    k, j, i = (slice(axis.start, axis.stop) for axis in axes)
+    masks = [blanks.mask(number) for number in range(k.start, k.stop)]
+    pairs = []
+    for row in _spread(range(j.start, j.stop)):
+        coarse, beside = (voxels[k, n, i].astype(np.float32) for n in (row, row + 1 if row + 1 < j.stop else row - 1))
+        measured = np.ones(coarse.shape, np.uint8)
+        for number, mask in enumerate(masks):
+            if mask is not None:
+                measured[number] = ~mask[row, i]
+        measured = cv2.erode(measured, np.ones((2 * MARGIN + 1,) * 2, np.uint8)) > 0
+        fine = result[:, row - j.start][None]
+        pairs.append(SlicePair(coarse, beside, fine, np.ones(1), measured, (window.lo, window.hi)))
+    return pairs
+
+
 def _spread(slices: Sequence[int]) -> list[int]:
     """Up to `SLICES` of them, evenly, none at the very ends if there are enough."""
     if len(slices) <= SLICES:
@@ -270,13 +290,17 @@ def measure(
     floor = max(noise[0] if noise else 0.0, LEAST_NOISE * window.width)
     sigma = [sd if axis.scale > 1 else 0.0 for sd, axis in zip(blur[1:], axes[1:], strict=True)]
     least = max(0.1 * window.width, 6 * floor)
-    widths = [edge_widths(pair, least) for _, pair in pairs]
+    pixel, seen = volume.spacing[1::-1], [pair for _, pair in pairs]
+    is_thinner = axes[0].scale > 1 and axes[1].scale == axes[2].scale == 1  # only across slices did edges change
+    if pairs and is_thinner:
+        pixel, seen = volume.spacing[2::-2], _seen_from_the_side(volume.voxels, result, axes, blanks, window)
+    widths = [edge_widths(pair, least, pixel=pixel, only_across_rows=is_thinner) for pair in seen]
     return Measured(
         slices=[k for k, _ in pairs],
         blur=blur,
         noise=noise,
         residual=residual([pair for _, pair in pairs], sigma, floor),
-        edge_widths=np.concatenate(widths, axis=1) * float(np.mean(volume.spacing[:2])) if widths else np.empty((2, 0)),
+        edge_widths=np.concatenate(widths, axis=1) if widths else np.empty((2, 0)),
         floor=floor,
     )
 

@@ -183,7 +183,13 @@ def residual(pairs: Sequence[SlicePair], sigma: Sequence[float], noise: float) -
     return float(np.sqrt(total / count)) if count >= FEWEST_PIXELS else None
 
 
-def edge_widths(pair: SlicePair, least_contrast: float, most: int = 300) -> np.ndarray:
+def edge_widths(
+    pair: SlicePair,
+    least_contrast: float,
+    most: int = 300,
+    pixel: tuple[float, float] = (1.0, 1.0),
+    only_across_rows: bool = False,
+) -> np.ndarray:
     """Distance in which the strongest edges rise from 20 to 80 %, before (cubic interpolation) and after.
 
     What lies outside the window counts as its nearest bound.
@@ -192,17 +198,25 @@ def edge_widths(pair: SlicePair, least_contrast: float, most: int = 300) -> np.n
     ----------
     least_contrast : float
         Edges must go over at least so many grey values.
+    pixel : (rows, columns)
+        Extent of a coarse pixel, in mm for instance.
+    only_across_rows : bool
+        Leave out edges that are crossed rather along the rows than from row to row.
 
     Returns
     -------
     ndarray, shape (2, edges)
-        In coarse pixels; only edges that are clear both before and after.
+        In units of `pixel`, across each edge; only edges that are clear both before and after.
     """
     coarse, fine = (np.clip(image, *pair.window) for image in (pair.coarse, pair.fine))
     places, normals = strongest_edges(coarse, pair.measured, most)
+    if only_across_rows:
+        across = np.abs(normals[:, 0]) > np.abs(normals[:, 1])
+        places, normals = places[across], normals[across]
     if not len(places):
         return np.empty((2, 0))
     before = profiles_across(coarse, places, normals)
     after = profiles_across(fine, places, normals, pair.scale)
     widths = np.stack([rise_distances(before, least_contrast), rise_distances(after, least_contrast)])
+    widths /= np.hypot(*(normals / pixel).T)  # a line across the edge in pixels is slanted where these are not square
     return widths[:, np.isfinite(widths).all(0)]

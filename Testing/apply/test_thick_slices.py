@@ -1,0 +1,96 @@
+"""Thick slices made thin, by a network of any factor that stands for a trained one: all that a user may ask for."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from CBCTSuperResLib import Options, Volume, super_resolve
+from CBCTSuperResLib.acquisition.phantom_files import PhantomRequest, make_phantom
+from CBCTSuperResLib.apply.file import apply_to_file
+from CBCTSuperResLib.apply.quality import measure
+from CBCTSuperResLib.apply.tiles import Axis
+from CBCTSuperResLib.core.errors import OptionError
+from CBCTSuperResLib.scan.field_of_view import find_blanks
+from CBCTSuperResLib.scan.window import Window
+from helpers import position_error_mm
+from stub_networks import interpolating_points, stub_model
+
+WINDOW = (26000.0, 46000.0)
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    """A jaw of 72 fine slices, and its scan with slices three times as thick."""
+    return make_phantom(PhantomRequest(shape=(72, 80, 80), spacing_mm=0.3, thick_slices=3, blank=None, noise=0.01))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return stub_model(interpolating_points(), window=WINDOW)
+
+
+def test_a_phantom_of_thick_slices_is_the_mean_over_their_thickness(phantom):
+    truth, fine, coarse = phantom.truth, phantom.fine, phantom.coarse
+    assert coarse.grid.size == (80, 80, 24)
+    assert coarse.spacing == pytest.approx((0.3, 0.3, 0.9))
+    assert position_error_mm(coarse.grid, truth.grid.resampled((80, 80, 24))) <= 1e-6
+    joined = fine.voxels.reshape(24, 3, 80, 80).mean(1)
+    assert np.corrcoef(joined.ravel(), coarse.voxels.ravel())[0, 1] > 0.99
+    again = make_phantom(PhantomRequest(shape=(72, 80, 80), spacing_mm=0.3, thick_slices=3, blank=None, noise=0.01))
+    assert np.array_equal(again.coarse.voxels, coarse.voxels)
+    for wrong in ({"thick_slices": 5}, {"thick_slices": 0}, {"thick_slices": 2, "planes": "isotropic"}):
+        with pytest.raises(OptionError):
+            PhantomRequest(shape=(72, 80, 80), **wrong)
+
+
+def test_edges_are_judged_from_the_side_where_only_the_distance_of_slices_has_changed(phantom):
+    """The truth as the result: within axial slices its edges are as wide as the scan's, from the side much narrower."""
+    fine, coarse = phantom.fine, phantom.coarse
+    axes = [Axis(24, 0, 24, 72), Axis(80, 0, 80, 80), Axis(80, 0, 80, 80)]
+    blanks, window = find_blanks(coarse, "none"), Window(*WINDOW)
+    found = measure(coarse, fine.voxels, axes, window, blanks, (0.8, 0.4, 0.4), True)
+    before, after = np.median(found.edge_widths, axis=1)
+    assert found.edge_widths.shape[1] >= 20 and after < 0.9 * before
+    assert 0.15 < after < 0.9
+
+
+def test_everything_that_is_done_with_slices_is_done_with_blocks(phantom, model, tmp_path):
+    scan = phantom.coarse.write(tmp_path / "thick.nrrd")
+    roi = ((10, 42), (8, 40), (4, 16))
+    options = Options(
+        output_spacing="cubic", roi=roi, window=WINDOW, blank="none", device="cpu",
+        ensemble=2, uncertainty=2, disagreement_above=500.0, sharpness=80,
+    )  # fmt: skip
+    report = apply_to_file(scan, tmp_path / "thin", model, options, as_dicom=True, patient_name="A", patient_id="1")
+    run = report["super_resolution"]
+    assert run["planes"] == "blocks" and run["scale"] == [1, 1, 3] and run["output_size"] == [32, 32, 36]
+    assert run["output_spacing_mm"] == pytest.approx([0.3, 0.3, 0.3]) and not run["back_projection"]
+    assert run["ensemble"] == 2 and run["disagreement"]["passes"] == 2
+    series = Volume.read(tmp_path / "thin")
+    assert series.voxels.shape == (36, 32, 32) and series.spacing == pytest.approx((0.3, 0.3, 0.3))
+    spread = Volume.read(tmp_path / "thin model disagreement.nrrd")
+    assert spread.voxels.shape == (36, 32, 32) and spread.voxels.max() > 0
+    figures = {figure["key"]: figure for figure in run["quality"]["figures"]}
+    assert figures["consistency"]["value"] is not None and figures["noise"]["value"] > 0
+    assert json.dumps(report)
+
+
+def test_a_part_is_the_crop_of_the_whole_and_agreement_counts_along_all_axes(phantom, model):
+    options = {"output_spacing": 0.3, "window": WINDOW, "blank": "none", "device": "cpu"}
+    whole = super_resolve(phantom.coarse, model, Options(**options))
+    part = super_resolve(phantom.coarse, model, Options(roi=((5, 60), (12, 70), (3, 20)), **options))
+    assert np.abs(part.voxels.astype(float) - whole.voxels[9:60, 12:70, 5:60]).max() <= 1
+    axes = [Axis(24, 0, 24, 72), Axis(80, 0, 80, 80), Axis(80, 0, 80, 80)]
+    blanks, window = find_blanks(phantom.coarse, "none"), Window(*WINDOW)
+    true, shifted = (
+        measure(phantom.coarse, voxels, axes, window, blanks, (0.3, 0.0, 0.0), True).residual
+        for voxels in (phantom.fine.voxels, np.roll(phantom.fine.voxels, 2, 0))
+    )
+    assert shifted > 3 * true, "a result that is displaced along k contradicts the scan"
+
+
+def test_back_projection_says_for_what_it_is_made(phantom, model):
+    with pytest.raises(OptionError, match="not yet for blocks"):
+        super_resolve(phantom.coarse, model, Options(output_spacing=0.3, back_projection="on"))
