@@ -35,6 +35,9 @@ def test_every_blur_meets_every_noise_and_correlations_only_noise():
     found = list(cells())
     assert len(found) == 6 * (1 + 3 * 4) and len(set(found)) == len(found)
     assert all(cell.noise or cell.within == cell.across == 0 for cell in found)
+    some = list(cells("some"))
+    assert len(some) == 6 * (1 + 2 * 2) and set(some) < set(found) and {cell.noise for cell in some} == {0, 0.02, 0.05}
+    assert len(list(cells("quick"))) == 2 * (1 + 4)
 
 
 def test_noise_has_the_correlations_that_the_cell_says():
@@ -55,7 +58,7 @@ def test_the_middle_of_an_object_is_measured_and_models_see_the_whole_scan(jaw):
         return np.zeros((SLICES, 128, 128), np.float32)
 
     list(grade({"model": model}, [jaw], [SHARP]))
-    assert seen == [((2 * SLICES, 160, 160), (slice(10, 30), slice(48, 112), slice(48, 112)))]
+    assert seen == [((40, 160, 160), (slice(14, 26), slice(48, 112), slice(48, 112)))]
     assert middle((10, 47, 51)) == (slice(0, 10), slice(0, 47), slice(0, 51))
 
 
@@ -69,7 +72,7 @@ def test_wiener_undoes_a_known_blur_and_stays_calm_in_noise(jaw):
 
 
 def test_a_table_says_where_a_model_loses(jaw, tmp_path):
-    truth = jaw.truth[SLICES // 2 : SLICES // 2 + SLICES, 96:224, 96:224]
+    truth = jaw.truth[14:26, 96:224, 96:224]
     models = {"truth": lambda scan, cell, part: truth, "grey": lambda scan, cell, part: 0 * truth + 0.5}
     rows = list(grade(models, [jaw], [SHARP, SOFT, Cell(0.4, 0.01, 0.0, 0.0), Cell(1.6, 0.0, 0.0, 0.0)]))
     assert as_table(rows).count("drawn jaw") == 4
