@@ -78,8 +78,8 @@ class Cell:
 def cells(which: str = "all") -> Iterator[Cell]:
     """Settings of the scanner; correlations only where there is noise.
 
-    "all" of them; "some": every blur, noise of 0, 2 and 5 %, correlated in both ways or not at all; "quick": of these
-    two blurs, and noise up to 2 %, but every correlation.
+    "all" of them; "some": every blur, noise of 0, 2 and 5 %, correlated in both ways, as scanners make it; "quick": of
+    these two blurs, and noise up to 2 %, but every correlation.
     """
     blurs, noises = {
         "all": (BLURS, NOISES),
@@ -87,10 +87,11 @@ def cells(which: str = "all") -> Iterator[Cell]:
         "quick": (BLURS[2::2], NOISES[::2]),
     }[which]
     for blur, noise, within, across in product(blurs, noises, SMOOTHS, ACROSS):
-        is_correlated = bool(within), bool(across)
-        if not noise and any(is_correlated) or (which == "some" and len(set(is_correlated)) == 2):
+        correlated = bool(within) + bool(across)
+        if correlated == 0 if which == "some" and noise else correlated > 0 and not noise:
             continue
-        yield Cell(blur, noise, within, across)
+        if not (which == "some" and correlated == 1):
+            yield Cell(blur, noise, within, across)
 
 
 def wiener(scan: np.ndarray, cell: Cell, noise: float | None = None) -> np.ndarray:
