@@ -146,6 +146,7 @@ def test_a_model_that_cannot_be_told_warns_where_the_blur_is_not_its_own(monkeyp
         estimating(monkeypatch, scanner(blur, blur))
         warnings = plan_for(model).conditions.warnings
         assert [word for text in warnings for word in ("stronger", "weaker") if word in text] == expected, blur
+        assert all("model adaptive can" in text for text in warnings)
     estimating(monkeypatch, scanner(0.9, 0.9, is_sure=False))
     assert not plan_for(model).conditions.warnings
     estimating(monkeypatch, scanner(0.9, 0.9))

@@ -87,10 +87,10 @@ def cells(which: str = "all") -> Iterator[Cell]:
         "quick": (BLURS[2::2], NOISES[::2]),
     }[which]
     for blur, noise, within, across in product(blurs, noises, SMOOTHS, ACROSS):
-        correlated = bool(within) + bool(across)
-        if correlated == 0 if which == "some" and noise else correlated > 0 and not noise:
-            continue
-        if not (which == "some" and correlated == 1):
+        is_wanted = True if noise else within == across == 0
+        if which == "some" and noise:
+            is_wanted = within > 0 and across > 0
+        if is_wanted:
             yield Cell(blur, noise, within, across)
 
 

@@ -203,7 +203,7 @@ def _blur_warnings(card: ModelCard, blur: np.ndarray, steps: np.ndarray) -> list
     what = "stay soft" if mean > usual else "be drawn too sharp, and the result may be worse than interpolation"
     return [
         f"The scanner's blur, {_text(blur, steps)}, is {'stronger' if mean > usual else 'weaker'} than what this model "
-        f"usually met ({FWHM * usual * step:.2g} mm), and it cannot be told: edges may {what}."
+        f"usually met ({FWHM * usual * step:.2g} mm), and it cannot be told: edges may {what}. The model adaptive can."
     ]
 
 
