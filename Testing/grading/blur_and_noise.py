@@ -248,7 +248,8 @@ def draw(rows: Sequence[dict], model: str, path: Path) -> None:
                 table[place] = np.mean(found) if found else np.nan
             shown = axis.imshow(table, cmap="RdBu", vmin=-4, vmax=4, origin="lower", aspect="auto")
             for (row, column), value in np.ndenumerate(table):
-                axis.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize=8)
+                colour = "white" if abs(value) > 2.2 else "black"
+                axis.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize=8, color=colour)
             axis.set_title(f"{name}: {label}", fontsize=9)
             axis.set_xticks(range(len(blurs)), [f"{b:g}" for b in blurs])
             axis.set_yticks(range(len(noises)), [f"{100 * n:g}" for n in noises])
