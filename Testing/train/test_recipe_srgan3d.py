@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.apply.file import apply_to_file
-from CBCTSuperResLib.cli import main
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
 from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.core.resources import resource
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
+from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.model import Model
+from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.train import run
 from CBCTSuperResLib.train.checkpoints import read_checkpoint
 from CBCTSuperResLib.train.data.blocks import Blocks
@@ -418,10 +420,21 @@ def test_masks_and_coarse_volumes_of_other_sizes_are_refused(model, scans, tmp_p
         test(test_options_of(scans, tmp_path, model, **pairs, dataroot_mask=str(scans / "mask" / "v0.nrrd")))
 
 
-def test_the_shipped_configuration_trains_and_is_told_what_it_lacks(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    from CBCTSuperResLib.core.resources import resource
+def test_the_shipped_configuration_needs_no_data_and_little_memory():
+    options = read_options(resource("Configurations/srgan3d.json"))
+    planned = plan(options, "cpu")
+    assert planned.missing == planned.problems == [] and planned.memory_bytes < 1e9 and options.notes == ()
+    assert planned.work.costs["G"].parameters == 91049
+    train, val = options.dataset("train"), options.dataset("val")
+    assert train.procedural_seed != val.procedural_seed and 0 < options.train.warmup_iters < options.train.niter
 
-    assert main(["train", "-opt", str(resource("Configurations/srgan3d.json")), "--dry-run"]) != 0
-    told = capsys.readouterr().out
-    assert "there is no phantoms/1/fine.nrrd" in told and "0.091 M" in told
+
+def test_a_network_of_factor_four_takes_volumes_of_a_few_voxels(tmp_path):
+    torch.manual_seed(5)
+    network = build_network("srgan3d", feature_size=2, residual_blocks=1, scale=4)
+    voxels = np.random.default_rng(0).integers(0, 900, (4, 16, 5)).astype(np.int16)
+    Volume(voxels, Grid((5, 16, 4), (0.4,) * 3)).write(tmp_path / "small.nrrd")
+    model = Model(network, ModelCard(name="x4", spec=network.describe(), window=(0.0, 1000.0)))
+    apply_to_file(tmp_path / "small.nrrd", tmp_path / "large.nrrd", model, Options(device="cpu", window=(0, 1000)))
+    large = Volume.read(tmp_path / "large.nrrd")
+    assert large.voxels.shape == (16, 64, 20) and large.grid.spacing == pytest.approx((0.1,) * 3)
