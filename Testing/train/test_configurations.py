@@ -32,7 +32,7 @@ def test_a_recipe_begins_with_the_pixel_and_branch_losses_alone(name):
     assert min(train.gan_weight, train.gradient_gan_weight, train.pixel_weight, train.pixel_branch_weight) > 0
 
 
-@pytest.mark.parametrize("name", ["light", "tutorial", "quick-look"])
+@pytest.mark.parametrize("name", ["light", "tutorial", "quick-look", "srgan3d"])
 def test_a_recipe_for_the_cpu_is_complete_in_float32(name):
     options = options_of(name)
     assert options.gpu_ids == () and options.train.precision == "float32" and options.train.deterministic
