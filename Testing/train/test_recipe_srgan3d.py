@@ -376,6 +376,14 @@ WRONG = {
     "2-D generator": (["network_G.which_model_G=residual_net", "network_G.feature_size=null"], "must be srgan3d_net"),
     "2-D judge": (["network_D.which_model_D=discriminator_unet_128"], "must be discriminator_srgan3d with srgan3d_net"),
     "small blocks": (["datasets.train.HR_size=16"], "at least 17 for discriminator_srgan3d"),
+    "no losses": (
+        ["train.pixel_weight=0", "train.gradient_difference_weight=0", "train.gan_weight=0", "train.warmup_iters=0"],
+        "all weights of losses are 0",
+    ),
+    "an empty warm-up": (
+        ["train.pixel_weight=0", "train.gradient_difference_weight=0"],
+        "warmup_iters needs pixel_weight or gradient_difference_weight above 0",
+    ),
     "labels": (["train.real_label=[1.2, 0.7]"], "real_label must be the smaller and the larger"),
     "a text": (["nn=False"], "nn must be true or false"),
 }
@@ -386,6 +394,7 @@ def test_what_does_not_fit_together_is_told(scans, tmp_path):
         with pytest.raises(OptionError) as error:
             options_of(scans, tmp_path, *changes)
         assert message in str(error.value), (what, str(error.value))
+    options_of(scans, tmp_path, pixel_weight=0, gan_weight=0)  # edges alone are something to learn
     other = values_of(scans, tmp_path)
     other |= {"model": "unetspsr", "network_G": {"which_model_G": "srgan3d_net"}, "network_D": {}, "train": {}}
     with pytest.raises(OptionError, match="must be unetspsr_net or .* with model unetspsr"):

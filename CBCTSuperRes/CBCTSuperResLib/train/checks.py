@@ -11,6 +11,7 @@ from pathlib import Path
 from ..core.errors import DependencyError, DeviceError, OptionError, SuperResError
 from ..models.folder import SUFFIX, find_model
 from ..networks import DISCRIMINATORS, NETWORKS
+from .option_values import keys_of
 from .options import DatasetOptions, TrainDatasetOptions, TrainingOptions
 from .recipes import RECIPES
 
@@ -223,13 +224,17 @@ def _losses(options: TrainingOptions) -> Findings:
             ("train.pixel_branch_weight", "network_G.which_model_G"),
             f"train.pixel_branch_weight must be 0 with {generator.which_model_G}, which has no gradient branch.",
         )
-    weights = ("pixel", "feature", "gan", "gradient_pixel", "gradient_gan", "pixel_branch")
-    if not any(getattr(train, f"{name}_weight") for name in weights):
+    of_pixels = [
+        key for key in ("pixel_weight", "pixel_branch_weight", "gradient_difference_weight") if hasattr(train, key)
+    ]
+    others = ("feature_weight", "gan_weight", "gradient_pixel_weight", "gradient_gan_weight")
+    if not any(getattr(train, key) for key in (*of_pixels, *others)):
         yield ("train.pixel_weight",), "train: all weights of losses are 0, so that there is nothing to learn."
-    if train.warmup_iters and not (train.pixel_weight or train.pixel_branch_weight):
+    if train.warmup_iters and not any(getattr(train, key) for key in of_pixels):
+        keys = [key for key in of_pixels if key in keys_of(type(train))]
         yield (
-            ("train.warmup_iters", "train.pixel_weight", "train.pixel_branch_weight"),
-            "train.warmup_iters needs pixel_weight or pixel_branch_weight above 0.",
+            ("train.warmup_iters", *(f"train.{key}" for key in keys)),
+            f"train.warmup_iters needs {' or '.join(keys)} above 0.",
         )
 
 
