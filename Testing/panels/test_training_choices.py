@@ -180,7 +180,7 @@ def test_settings_that_cannot_be_read_are_told_and_replaced_by_a_preset(choices)
 
 def test_what_there_is_to_train_on_is_summed_up(choices):
     fine, coarse = add_volume("Jaw fine"), add_volume("Jaw coarse")
-    drawn = "Training: 600 computer-drawn slices\nValidation: 12 computer-drawn slices"
+    drawn = "Training: 600 computer-drawn images\nValidation: 12 computer-drawn images"
     assert choices.learnsFrom() == drawn and choices.dataWarnings() == []
     choices.setRows(rows((fine, None, "train"), (coarse, None, "val")))
     assert choices.learnsFrom() == "Training: 1 fine scan\nValidation: 1 fine scan"

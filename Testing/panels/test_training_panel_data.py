@@ -86,7 +86,7 @@ def test_a_pair_of_volumes_is_put_into_the_table_and_goes_to_the_training(panel,
     assert ui.addLabel.isHidden() and rows(ui) == [("Jaw fine", "Jaw coarse", "Training")]
     assert panel.choices.volumes() == [(coarse, fine)] and panel.choices.validation() == []
     learned = ui.learnsFromLabel.text
-    assert "Training: 1 pair\n" in learned and "12 computer-drawn slices" in learned and ui.dataLabel.isHidden()
+    assert "Training: 1 pair\n" in learned and "12 computer-drawn images" in learned and ui.dataLabel.isHidden()
     assert ui.fineSelector.currentNode() is None
     options = panel.choices.readyOptions()
     assert options.datasets["train"].mode == "LRHR" and options.datasets["train"].procedural == 0

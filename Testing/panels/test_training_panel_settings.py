@@ -61,7 +61,7 @@ def type_into(edit, text: str) -> None:
 def test_it_begins_with_the_quick_look_which_is_ready_to_start(panel, ui):
     assert ui.kindSelector.currentText.startswith("UNetSPSR") and ui.presetSelector.currentIndex == QUICK_LOOK
     assert ui.startButton.enabled and ui.settingsProblemLabel.isHidden() and ui.problemLabel.isHidden()
-    assert ui.learnsFromLabel.text.startswith("Training: 600 computer-drawn slices")
+    assert ui.learnsFromLabel.text.startswith("Training: 600 computer-drawn images")
     options = panel.choices.readyOptions()
     assert options.train.niter == ui.iterationsBox.value == 1350
     assert [field(panel, key).text for key in ("train.lr_G", "network_G.nf")] == ["0.002", "8"]

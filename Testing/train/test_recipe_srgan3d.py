@@ -433,7 +433,7 @@ def test_the_shipped_configuration_needs_no_data_and_little_memory():
     options = read_options(resource("Configurations/srgan3d.json"))
     planned = plan(options, "cpu")
     assert planned.missing == planned.problems == [] and planned.memory_bytes < 1e9 and options.notes == ()
-    assert planned.work.costs["G"].parameters == 91049
+    assert planned.work.costs["G"].parameters == 90729
     train, val = options.dataset("train"), options.dataset("val")
     assert train.procedural_seed != val.procedural_seed and 0 < options.train.warmup_iters < options.train.niter
 

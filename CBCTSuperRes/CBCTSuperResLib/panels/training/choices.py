@@ -543,6 +543,6 @@ def _imagesText(values: Values, phase: str) -> str:
     """What the settings say of a set that has no rows."""
     drawn = value_at(values, f"datasets.{phase}.procedural") or 0
     public = value_at(values, f"datasets.{phase}.public") or []
-    parts = [_("{count} computer-drawn slices").format(count=drawn)] if drawn else []
+    parts = [_("{count} computer-drawn images").format(count=drawn)] if drawn else []
     parts += [_("public scans ({names})").format(names=", ".join(map(str, public)))] if public else []
     return ", ".join(parts) or (_("no scans yet") if phase == "train" else _("none; the best model is the latest"))

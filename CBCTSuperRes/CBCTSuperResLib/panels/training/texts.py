@@ -25,8 +25,8 @@ def kindText(kind: tuple[str, str]) -> str:
     texts = {
         ("unetspsr", "unetspsr_net"): _("UNetSPSR: edges and texture"),
         ("unetspsr", "residual_net"): _("Residual: plain and fast"),
-        ("arssr", "any_size_net"): _("Any voxel size: volumes, thick slices"),
-        ("srgan3d", "srgan3d_net"): _("3D SRGAN: volumes, all three axes"),
+        ("arssr", "any_size_net"): _("Any voxel size: volumes"),
+        ("srgan3d", "srgan3d_net"): _("3D SRGAN: volumes, x2, x4"),
         ("perceptual", "perceptual2d_net"): _("Perceptual: slices, x4"),
     }
     return texts.get(kind, " + ".join(kind))
