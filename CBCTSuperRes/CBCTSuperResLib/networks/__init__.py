@@ -30,8 +30,10 @@ from .options import (
     AnySizeOptions,
     ArSSROptions,
     NoOptions,
+    PatchDiscriminatorOptions,
     Perceptual2DOptions,
     ResidualOptions,
+    SRCycleGANOptions,
     SRGAN3DDiscriminatorOptions,
     SRGAN3DOptions,
     UNetDiscriminatorOptions,
@@ -62,6 +64,7 @@ NETWORKS: dict[str, Registered] = {
     "perceptual2d": Registered("CBCTSuperResLib.networks.perceptual2d:Perceptual2D", Perceptual2DOptions),
     "srgan3d": Registered("CBCTSuperResLib.networks.srgan3d:SRGAN3D", SRGAN3DOptions),
     "arssr": Registered("CBCTSuperResLib.networks.arssr:ArSSR", ArSSROptions),
+    "srcyclegan": Registered("CBCTSuperResLib.networks.srcyclegan:SRCycleGAN", SRCycleGANOptions),
     "any_size": Registered("CBCTSuperResLib.networks.any_size:AnySizeNet", AnySizeOptions),
 }
 DISCRIMINATORS: dict[str, Registered] = {
@@ -69,6 +72,9 @@ DISCRIMINATORS: dict[str, Registered] = {
         "CBCTSuperResLib.networks.unet_discriminator:UNetDiscriminator", UNetDiscriminatorOptions
     ),
     "discriminator_vgg_128": Registered("CBCTSuperResLib.networks.vgg:VGGDiscriminator", VGGDiscriminatorOptions),
+    "discriminator_patch": Registered(
+        "CBCTSuperResLib.networks.srcyclegan:PatchDiscriminator", PatchDiscriminatorOptions
+    ),
     "discriminator_srgan3d": Registered(
         "CBCTSuperResLib.networks.srgan3d:SRGAN3DDiscriminator", SRGAN3DDiscriminatorOptions
     ),

@@ -388,6 +388,40 @@ class AnySizeOptions:
         check_limits(self)
 
 
+@dataclass(frozen=True)
+class SRCycleGANOptions:
+    """The generators of SR-CycleGAN (networks/srcyclegan.py)."""
+
+    nf: int = option(64, "Features of the first layer.", minimum=8)
+    nb: int = option(9, "Residual blocks.", minimum=1)
+    upsampling: str = option(
+        "NN",
+        "How features double: NN, nearest and a convolution; PS, as published, a rearrangement, which may draw a "
+        "checkerboard.",
+        choices=("NN", "PS"),
+    )
+    scale: int = option(4, "Factor of enlargement within slices.", choices=SCALES, derived=True)
+
+    @property
+    def smallest_patch(self) -> int:
+        """Edge of the smallest fine patch to train with: its discriminator of coarse slices needs 24 pixels."""
+        return 24 * self.scale
+
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        check_limits(self)
+        if self.scale not in (2, 4, 8):
+            raise ValueError(f"scale is {self.scale}; this network doubles, so it must be 2, 4 or 8.")
+        if self.nf % 8:
+            raise ValueError(f"nf is {self.nf}; it is halved up to three times, so it must be a multiple of 8.")
+
+
 class DiscriminatorLimits:
     """What a discriminator asks of its images; its options inherit this and say what is otherwise.
 
@@ -437,6 +471,26 @@ class VGGDiscriminatorOptions(UNetDiscriminatorOptions):
     sizes: ClassVar[range] = range(128, 160)  # five halvings leave 4 x 4
     has_batch_norm: ClassVar[bool] = True
     gradient_padding: ClassVar[int] = 2  # as in SPSR
+
+
+@dataclass(frozen=True)
+class PatchDiscriminatorOptions(DiscriminatorLimits):
+    """The discriminators of SR-CycleGAN, which judge patches of 70 pixels (networks/srcyclegan.py)."""
+
+    nf: int = option(64, "Features of the first layer.", minimum=1)
+
+    in_nc: ClassVar[int] = 1
+    sizes: ClassVar[range] = range(24, 1 << 20)
+
+    def check(self) -> None:
+        """Refuse what is out of range.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        check_limits(self)
 
 
 @dataclass(frozen=True)

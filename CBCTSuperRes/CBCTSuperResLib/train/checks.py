@@ -148,6 +148,12 @@ def _patches(options: TrainingOptions) -> Findings:
             (f"{block}.HR_size", "scale"),
             f"{block}.HR_size must be a multiple of scale {options.scale}, not {dataset.HR_size}.",
         )
+    smallest = getattr(options.network_G.options, "smallest_patch", 0)
+    if dataset.HR_size < smallest:
+        yield (
+            (f"{block}.HR_size", "network_G.which_model_G"),
+            f"{block}.HR_size must be at least {smallest} for {options.network_G.which_model_G}, not {dataset.HR_size}.",
+        )
     if train.feature_weight and dataset.HR_size < SMALLEST_FOR_VGG19:
         yield (
             (f"{block}.HR_size", "train.feature_weight"),

@@ -205,7 +205,8 @@ class Schedule:
 
     "MultiStepLR": each group's own rate times gamma to the number of milestones that have passed; as in SPSR, the
     iteration that follows a milestone is the first with the smaller rate. "Cosine": along half a cosine, to 0 after
-    the last iteration. During `lr_warmup_iters` both also rise linearly from zero.
+    the last iteration. "Linear": constant for half of the iterations, then along a line to 0 after the last. During
+    `lr_warmup_iters` all also rise linearly from zero.
     """
 
     def __init__(self, optimizers: Mapping[str, Optimizer], train: TrainOptions) -> None:
@@ -218,6 +219,8 @@ class Schedule:
         if train.lr_scheme == "Cosine":
             done = min(1.0, max(0.0, (number - 1 - warmup) / max(1, train.niter - warmup)))
             factor = 0.5 * (1 + math.cos(math.pi * done))
+        elif train.lr_scheme == "Linear":
+            factor = min(1.0, 2 * (1 - (number - 1) / train.niter))
         else:
             factor = train.lr_gamma ** bisect_right(sorted(train.lr_steps), number - 1)
         factor *= min(1.0, number / warmup if warmup else 1.0)

@@ -13,6 +13,7 @@ from .options import (
     ArSSRTrainOptions,
     PerceptualTrainOptions,
     SeedNames,
+    SRCycleGANTrainOptions,
     SRGAN3DTrainOptions,
 )
 
@@ -79,5 +80,17 @@ RECIPES: dict[str, Registered] = {
             "scale": 4,
         },
         SRGAN3D_NAMES,
+    ),
+    "srcyclegan": Registered(
+        "CBCTSuperResLib.train.recipes.srcyclegan:SRCycleGANRecipe",
+        SRCycleGANTrainOptions,
+        "slices",
+        {
+            "network_G.which_model_G": "srcyclegan_net",
+            "network_D.which_model_D": "discriminator_patch",
+            "datasets.train.HR_size": 128,
+            "datasets.train.batch_size": 4,
+            "scale": 4,
+        },
     ),
 }

@@ -1,0 +1,178 @@
+"""The networks of SR-CycleGAN: from coarse slices of one scanner to fine ones of another, and back, without pairs.
+
+Zheng et al., "SR-CycleGAN: super-resolution of clinical CT to micro-CT level with multi-modality super-resolution
+loss", J. Med. Imaging 9(2), 2022, after Zhu et al. (CycleGAN, ICCV 2017). All of them normalise over the whole image
+(instance norm), so that an image must never be cut: the context is global.
+
+The networks compute with values from -1 to 1; in and out go units of a window, from 0 to 1, each of its own scanner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import pairwise
+from math import log2
+
+from torch import Tensor, nn
+
+from .options import PatchDiscriminatorOptions, SRCycleGANOptions
+from .spec import NetworkSpec
+
+INITIAL_SD = 0.02
+SLOPE = 0.2
+LEAST_PIXELS = 24  # of an image that the discriminator can judge
+BYTES = 4
+
+
+class SRCycleGAN(nn.Module):
+    """The enlarging generator, G: residual blocks on the coarse grid, then one doubling after the other.
+
+    Parameters
+    ----------
+    **options
+        Fields of `SRCycleGANOptions`.
+    """
+
+    minimum_size = 4  # the borders are reflected by three
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        chosen = SRCycleGANOptions(**options)
+        chosen.check()
+        self.options = asdict(chosen)
+        nf, doublings = chosen.nf, int(log2(chosen.scale))
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, nf, 7), nn.InstanceNorm2d(nf), nn.PReLU()]
+        layers += [ResidualBlock(nf) for _ in range(chosen.nb)]
+        layers += [nn.ReflectionPad2d(1), nn.Conv2d(nf, nf, 3), nn.InstanceNorm2d(nf), nn.PReLU()]
+        self._encoding = len(layers)
+        widths = [nf // 2**n for n in range(doublings + 1)]
+        for wide, narrow in pairwise(widths):
+            if chosen.upsampling == "PS":
+                norm = nn.InstanceNorm2d(2 * wide)
+                layers += [nn.Conv2d(wide, 2 * wide, 3, padding=1), norm, nn.PixelShuffle(2), nn.PReLU()]
+            else:
+                convolution = nn.Conv2d(wide, narrow, 3, padding=1)
+                layers += [nn.UpsamplingNearest2d(scale_factor=2), convolution, nn.InstanceNorm2d(narrow), nn.PReLU()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(widths[-1], 1, 7), nn.Tanh()]
+        self.model = nn.Sequential(*layers)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, 1, H, W) in units of the coarse scanner's window -> "sr" (N, 1, sH, sW) in those of the fine one's."""
+        return self.decode(self.encode(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Features on the coarse grid."""
+        return self.model[: self._encoding](2 * x - 1)
+
+    def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
+        """What `forward` returns, of what `encode` gave."""
+        return {"sr": (self.model[self._encoding :](features) + 1) / 2}
+
+    def describe(self) -> NetworkSpec:
+        """The facts that follow from the options."""
+        chosen = SRCycleGANOptions(**self.options)
+        nf, scale, doublings = chosen.nf, chosen.scale, int(log2(chosen.scale))
+        decode = 0.0  # for one coarse pixel
+        for n in range(doublings):
+            wide = nf / 2**n
+            of_one = 2 * 9 * wide * (2 * wide if chosen.upsampling == "PS" else 4 * wide / 2)
+            decode += of_one * 4**n
+        decode += scale**2 * 2 * 49 * nf / 2**doublings
+        return NetworkSpec(
+            network="srcyclegan",
+            options=self.options,
+            scale=(float(scale),) * 2,
+            context="global",
+            minimum_size=self.minimum_size,
+            domain="other",
+            encode_flops=2 * (49 * nf + 9 * nf**2 * (2 * chosen.nb + 1)),
+            encode_bytes=BYTES * 5 * nf,
+            decode_flops=decode / scale**2,
+            decode_bytes=BYTES * 4 * (2 * nf / 2 ** (doublings - 1)),
+        )
+
+
+class SRCycleGANBack(nn.Module):
+    """The way back, F: from fine slices to coarse ones of the other scanner; used in training alone.
+
+    Parameters
+    ----------
+    **options
+        Fields of `SRCycleGANOptions`; "upsampling" means nothing here.
+    """
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        chosen = SRCycleGANOptions(**options)
+        chosen.check()
+        self.options = asdict(chosen)
+        nf, halvings = chosen.nf, int(log2(chosen.scale))
+
+        def then(layer: nn.Module, width: int) -> list[nn.Module]:
+            return [layer, nn.InstanceNorm2d(width), nn.ReLU()]
+
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), *then(nn.Conv2d(1, nf, 7), nf)]
+        for narrow in (nf, 2 * nf):
+            layers += then(nn.Conv2d(narrow, 2 * narrow, 3, stride=2, padding=1), 2 * narrow)
+        layers += [ResidualBlock(4 * nf) for _ in range(chosen.nb)]
+        for wide in (4 * nf, 2 * nf):
+            up = nn.ConvTranspose2d(wide, wide // 2, 3, stride=2, padding=1, output_padding=1)
+            layers += then(up, wide // 2)
+        for n in range(halvings):
+            narrow = nf * 2**n
+            layers += then(nn.Conv2d(narrow, 2 * narrow, 3, stride=2, padding=1), 2 * narrow)
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(nf * 2**halvings, 1, 7), nn.Tanh()]
+        self.model = nn.Sequential(*layers)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, H, W) in units of the fine scanner's window -> (N, 1, H/s, W/s), rounded up, in those of the other."""
+        return (self.model(2 * x - 1) + 1) / 2
+
+
+class PatchDiscriminator(nn.Module):
+    """Says of every patch of 70 pixels whether it is real (Isola et al., CVPR 2017).
+
+    Parameters
+    ----------
+    **options
+        Fields of `PatchDiscriminatorOptions`.
+    """
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        chosen = PatchDiscriminatorOptions(**options)
+        self.options = asdict(chosen)
+        nf = chosen.nf
+        layers: list[nn.Module] = [nn.Conv2d(1, nf, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+        for n, stride in enumerate((2, 2, 1)):
+            width = nf * 2 ** (n + 1)
+            layers += [nn.Conv2d(width // 2, width, 4, stride=stride, padding=1), nn.InstanceNorm2d(width)]
+            layers.append(nn.LeakyReLU(SLOPE))
+        layers.append(nn.Conv2d(8 * nf, 1, 4, padding=1))
+        self.model = nn.Sequential(*layers)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, H, W), at least `LEAST_PIXELS` high and wide, in units of a window -> (N, 1, about H/8, about W/8)."""
+        return self.model(2 * x - 1)
+
+
+class ResidualBlock(nn.Module):
+    """x + norm(conv(relu(norm(conv x)))), with reflected borders."""
+
+    def __init__(self, nf: int) -> None:
+        super().__init__()
+        layers = [nn.ReflectionPad2d(1), nn.Conv2d(nf, nf, 3), nn.InstanceNorm2d(nf)]
+        again = [nn.ReflectionPad2d(1), nn.Conv2d(nf, nf, 3), nn.InstanceNorm2d(nf)]
+        self.conv_block = nn.Sequential(*layers, nn.ReLU(), *again)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, INITIAL_SD)
+        nn.init.zeros_(module.bias)

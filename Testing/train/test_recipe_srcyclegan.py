@@ -1,0 +1,197 @@
+"""The recipe of SR-CycleGAN: the published losses to the digits, unpaired data, going on where it stopped, applying."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from CBCTSuperResLib import Options, super_resolve
+from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
+from CBCTSuperResLib.models.model import Model
+from CBCTSuperResLib.networks import build_network
+from CBCTSuperResLib.networks.srcyclegan import SRCycleGANBack
+from CBCTSuperResLib.train import run
+from CBCTSuperResLib.train.checkpoints import read_checkpoint
+from CBCTSuperResLib.train.export import export_run
+from CBCTSuperResLib.train.loop import Schedule
+from CBCTSuperResLib.train.options_file import read_options
+from CBCTSuperResLib.train.ranks import Processes
+from CBCTSuperResLib.train.recipes.recipe import build_recipe
+from CBCTSuperResLib.train.recipes.srcyclegan import ImagePool, ssim
+from CBCTSuperResLib.train.step import Precision, Steps
+from fixtures_spsr import unit
+from fixtures_srcyclegan import fill
+from scans import make_scan
+from tiny_runs import same_payload
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(run, "standard_observers", lambda options: [])
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory):
+    """Coarse slices of 8 bit, fine ones of 16 bit, which have nothing to do with each other."""
+    root = tmp_path_factory.mktemp("slices")
+    for kind, edge, count, scale, dtype in (("A", 40, 3, 255, np.uint8), ("B", 120, 2, 40000, np.uint16)):
+        (root / kind).mkdir()
+        for number in range(count):
+            image = cv2.GaussianBlur(np.random.default_rng([edge, number]).random((edge, edge)), (0, 0), 3)
+            image = (image - image.min()) / (image.max() - image.min()) * scale
+            cv2.imwrite(str(root / kind / f"{number}.png"), image.astype(dtype))
+    return root
+
+
+def options_of(slices, root, scale=2, train=None, **dataset):
+    data = {"HR_size": 24 * scale, "batch_size": 2, "n_workers": 0, "mode": "LRHR"}
+    roots = {"dataroot_LR": str(slices / "A"), "dataroot_HR": str(slices / "B")}
+    return read_options(
+        {
+            "name": "tiny",
+            "use_tb_logger": False,
+            "model": "srcyclegan",
+            "scale": scale,
+            "gpu_ids": [],
+            "datasets": {
+                "train": {**data, **roots, **dataset},
+                "val": {"mode": "HR", "dataroot_HR": str(slices / "B")},
+            },
+            "path": {"root": str(root)},
+            "network_G": {"nf": 8, "nb": 1},
+            "network_D": {"nf": 4},
+            "train": {"niter": 4, "val_freq": 2, "ema_decay": 0.9, "manual_seed": 3, "pool_size": 3, **(train or {})},
+            "logger": {"print_freq": 1, "save_checkpoint_freq": 2, "val_images": 1},
+        }
+    )
+
+
+def checkpoint(folder, step: int) -> dict:
+    payload = read_checkpoint(folder / "training_state" / f"{step}.state")
+    payload["options"]["path"].pop("root")
+    return payload
+
+
+@pytest.fixture(scope="module")
+def finished(slices, tmp_path_factory):
+    """A run to its end, and another that was stopped and went on."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "standard_observers", lambda options: [])
+        whole = run.train(options_of(slices, root / "whole"))
+        asked, stopped = iter(range(9)), options_of(slices, root / "stopped")
+        with pytest.raises(Cancelled, match="after step 3 of 4"):
+            run.train(stopped, cancelled=lambda: next(asked) >= 3)
+        torch.manual_seed(99)
+        return whole, run.train(stopped, resume="auto")
+
+
+def test_a_training_goes_on_bit_for_bit_where_it_was_stopped_pools_included(finished):
+    whole, resumed = finished
+    assert same_payload(checkpoint(resumed.folder, 4), checkpoint(whole.folder, 4))
+    (pools,) = checkpoint(whole.folder, 4)["recipe"]
+    assert {role: len(images) for role, images in pools.items()} == {"D_A": 3, "D_B": 3}
+    assert resumed.results == whole.results and whole.results["latest"]["psnr_cubic"] > 10
+
+
+def test_pictures_show_both_ways_and_back(finished):
+    folder = finished[0].folder / "val_images"
+    for name in ("coarse 1", "fine 1"):
+        picture = cv2.imread(str(folder / name / f"{name}_4.png"), cv2.IMREAD_GRAYSCALE)
+        assert picture is not None and picture.shape[1] >= 3 * 48 and picture.std() > 5
+
+
+def test_the_enlarging_generator_is_exported_with_both_windows_and_makes_the_other_scanners_grey_values(
+    finished, tmp_path
+):
+    model = Model.load(export_run(finished[0].folder, tmp_path / "m.safetensors", device="cpu"))
+    card = model.card
+    assert card.spec.domain == "other" and card.spec.context == "global" and card.training["losses"]["down"] == 1
+    assert 0 <= card.window[0] < card.window[1] <= 255 and 30000 < card.output_window[1] <= 40000
+    assert "invent" in card.limits
+    scan = make_scan((3, 20, 24))
+    result = super_resolve(scan, model, Options(window="auto", dtype="uint16"))
+    assert result.voxels.shape == (3, 40, 48)
+    assert card.output_window[0] <= np.median(result.voxels) <= card.output_window[1]
+
+
+def test_one_batch_and_three_updates_give_the_published_terms(slices, tmp_path):
+    train = {"as_published": True, "pool_size": 0, "lr_G": 1e-3, "lr_D": 1e-3, "ema_decay": None}
+    options = options_of(slices, tmp_path, 8, train, HR_size=256)
+    recipe = build_recipe(options)
+    networks = {
+        "G": fill(build_network("srcyclegan", nf=8, scale=8, upsampling="PS"), "G_A."),
+        "F": fill(SRCycleGANBack(nf=8, scale=8), "G_B."),
+        "D_A": fill(build_network("discriminator_patch", nf=8), "D_A."),
+        "D_B": fill(build_network("discriminator_patch", nf=8), "D_B."),
+    }
+    for network in networks.values():
+        network.train()
+    optimizers = recipe.optimizers(networks)
+    steps = Steps(recipe.step, networks, optimizers, Precision("float32", torch.device("cpu")), Processes())
+    batch = {"LR": torch.from_numpy(unit((2, 1, 32, 32), 81)), "HR": torch.from_numpy(unit((2, 1, 256, 256), 82))}
+    names = ("gan_fine", "gan_coarse", "cycle_coarse", "cycle_fine", "identity_fine", "identity_coarse", "down", "up")
+    columns = [f"l_g_{name}" for name in (*names, "ssim_clinical", "ssim_micro", "total")] + ["l_d_fine", "l_d_coarse"]
+    for number, expected in enumerate(
+        [
+            (1.2640506, 0.27389806, 0.62293296, 0.62293748, 0.10623415, 0.011604375, 0.54198171, 0.62435668, 0.98763833,
+             0.99436357, 6.0499979, 0.81709718, 0.46957253),
+            (0.60397183, 0.22402173, 0.62244319, 0.62108505, 0.10587609, 0.011837857, 0.54021265, 0.67590601,
+             0.98750773, 0.99507737, 5.3879395, 0.51609154, 0.75318361),
+            (0.31939255, 0.74679213, 0.59098609, 0.61941844, 0.10549338, 0.011953848, 0.53829076, 0.69703744,
+             0.98761019, 0.99467134, 5.6116462, 0.44347576, 0.26653928),
+        ],
+        start=1,
+    ):  # fmt: skip
+        logs = steps.make(number, [batch])
+        assert [float(logs[name]) for name in columns] == pytest.approx(expected, rel=2e-7, abs=1e-7), number
+    found = networks["G"].state_dict()["model.1.weight"].flatten()[:3].tolist()
+    assert found == pytest.approx([-0.21655368, 0.17921109, -0.16102917], abs=1e-7)
+    found = networks["D_A"].state_dict()["model.0.weight"].flatten()[:3].tolist()
+    assert found == pytest.approx([-0.14856616, -0.030964338, 0.18396976], abs=1e-7)
+
+
+def test_ssim_is_the_published_one():
+    a = torch.from_numpy(unit((2, 1, 24, 20), 73)) * 2 - 1
+    b = torch.clamp(a + (torch.from_numpy(unit((2, 1, 24, 20), 74)) - 0.5) / 2, -1, 1)
+    assert float(ssim(a, b)) == pytest.approx(0.79536899, abs=5e-9)
+    assert float(ssim(a[:, :, :7, :5], b[:, :, :7, :5])) == pytest.approx(0.81721735, abs=5e-9)
+
+
+def test_the_pool_gives_back_each_image_once_and_later(monkeypatch):
+    torch.manual_seed(0)
+    pool, seen = ImagePool(4), []
+    for number in range(200):
+        (image,) = pool.exchanged(torch.full((1, 1, 2, 2), float(number)))
+        seen.append(number - int(image[0, 0, 0]))
+    assert seen[:4] == [0, 0, 0, 0] and len(pool.images) == 4
+    assert 0.35 < np.mean([age > 0 for age in seen]) < 0.6
+    assert torch.equal(ImagePool(0).exchanged(torch.ones(2, 1, 2, 2)), torch.ones(2, 1, 2, 2))
+
+
+def test_the_learning_rate_stays_for_half_of_the_training_and_then_falls_to_nothing(slices, tmp_path):
+    options = options_of(slices, tmp_path, train={"niter": 100})
+    optimizers = build_recipe(options).optimizers(build_recipe(options).build())
+    schedule, rates = Schedule(optimizers, options.train), []
+    for number in range(1, 101):
+        schedule.set(number)
+        rates.append(schedule.rate("G"))
+    assert rates[0] == rates[50] == 2e-4 and rates[75] == pytest.approx(1e-4) and 0 < rates[99] < 5e-6
+
+
+def test_data_that_will_not_do_are_refused_in_words(slices, tmp_path):
+    with pytest.raises(OptionError, match="HR_size must be at least 48"):
+        options_of(slices, tmp_path, 2, None, HR_size=32)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    cv2.imwrite(str(flat / "0.png"), np.full((64, 64), 7, np.uint8))
+    with pytest.raises(InputError, match="all of one grey value"):
+        build_recipe(options_of(slices, tmp_path, dataroot_LR=str(flat))).open_source()
+    colours = tmp_path / "colours"
+    colours.mkdir()
+    cv2.imwrite(str(colours / "0.png"), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="colour"):
+        build_recipe(options_of(slices, tmp_path, dataroot_LR=str(colours))).open_source()
