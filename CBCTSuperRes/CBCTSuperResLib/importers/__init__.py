@@ -15,7 +15,7 @@ from ..core.digest import file_sha256
 from ..core.errors import ModelError
 from ..models.card import ModelCard
 from ..models.model import Model, refuse_non_finite
-from . import arssr, rrdb, spsr
+from . import arssr, rrdb, spsr, srcyclegan
 from .checkpoint import read_checkpoint
 from .rrdb import TrunkReport, import_rrdb_trunk
 
@@ -25,6 +25,9 @@ LIMITS = (
     "Imported weights of unknown training: not tested on any scan by this program. "
     "Compare with interpolation before trusting detail."
 )
+
+
+LAYOUTS = {"SPSR": spsr, "ArSSR": arssr, "SR-CycleGAN": srcyclegan}
 
 
 def import_checkpoint(
@@ -37,7 +40,9 @@ def import_checkpoint(
     title: str = "",
     licence: str = "unknown",
 ) -> Model:
-    """Read the weights of a UNetSPSR or SPSR generator, or of an ArSSR (.pth, .pt, .ckpt, .pkl, .safetensors).
+    """Read weights of a UNetSPSR or SPSR generator, an ArSSR, or SR-CycleGAN's enlarging generator.
+
+    Files are .pth, .pt, .ckpt, .pkl or .safetensors.
 
     What they are is told by the names of the tensors; nothing in the file is executed.
 
@@ -60,9 +65,8 @@ def import_checkpoint(
     Returns
     -------
     Model
-        Not saved yet, without a calibrated halo: SPSR runs on whole slices, ArSSR in blocks whose halo is all that it
-        can see. `card.training["notes"]` tells what was
-        noticed in the file.
+        Not saved yet, without a calibrated halo: SPSR and SR-CycleGAN run on whole slices, ArSSR in blocks whose halo
+        is all that it can see. `card.training["notes"]` tells what was noticed in the file.
 
     Raises
     ------
@@ -73,7 +77,8 @@ def import_checkpoint(
     path = Path(path)
     checkpoint = read_checkpoint(path)
     tensors = checkpoint.tensors
-    if not (spsr.detect(tensors) or arssr.detect(tensors)):
+    layout = next((name for name, module in LAYOUTS.items() if module.detect(tensors)), None)
+    if layout is None:
         known = rrdb.recognise(tensors)
         if known:
             raise ModelError(
@@ -85,12 +90,14 @@ def import_checkpoint(
             f"The tensors in {path} belong to no network that can be imported: {names}, ...", "Choose another file."
         )
     refuse_non_finite(tensors, path)
-    if spsr.detect(tensors):
-        layout, (network, notes) = "SPSR", spsr.build(tensors, scale, taps)
+    if layout == "SPSR":
+        network, notes = spsr.build(tensors, scale, taps)
     elif scale or taps:
-        raise ModelError(f"{path} is an ArSSR, which has neither taps nor a fixed scale.", "Leave both out.")
+        raise ModelError(
+            f"{path} is of the layout {layout}, which has neither taps nor a fixed scale to name.", "Leave both out."
+        )
     else:
-        layout, (network, notes) = "ArSSR", arssr.build(tensors)
+        network, notes = LAYOUTS[layout].build(tensors)
     notes = [*checkpoint.notes, *notes]
     for note in notes:
         logging.getLogger(__name__).warning("%s: %s", path.name, note)
@@ -101,6 +108,7 @@ def import_checkpoint(
         licence=licence,
         spec=network.describe(),
         window=None if window is None else (float(window[0]), float(window[1])),
+        output_window=srcyclegan.FINE_WINDOW if layout == "SR-CycleGAN" else None,
         training={
             "data": "unknown",
             "imported_from": path.name,
@@ -114,13 +122,14 @@ def import_checkpoint(
 
 
 def export_checkpoint(model: Model, path: str | Path) -> Path:
-    """Write a model as a file that the program reads which its network comes from: SPSR and UNetSPSR, or ArSSR.
+    """Write a model as a file that the program reads which its network comes from: SPSR and UNetSPSR, ArSSR or
+    SR-CycleGAN.
 
     Raises
     ------
     ModelError
-        If the network is of neither, or that program could not compute it.
+        If the network is of none of these, or that program could not compute it.
     OutputError
         If the file cannot be written.
     """
-    return (arssr if model.spec.network == "arssr" else spsr).export_checkpoint(model, path)
+    return {"arssr": arssr, "srcyclegan": srcyclegan}.get(model.spec.network, spsr).export_checkpoint(model, path)

@@ -152,7 +152,8 @@ def _patches(options: TrainingOptions) -> Findings:
     if dataset.HR_size < smallest:
         yield (
             (f"{block}.HR_size", "network_G.which_model_G"),
-            f"{block}.HR_size must be at least {smallest} for {options.network_G.which_model_G}, not {dataset.HR_size}.",
+            f"{block}.HR_size must be at least {smallest} for {options.network_G.which_model_G}, not "
+            f"{dataset.HR_size}.",
         )
     if train.feature_weight and dataset.HR_size < SMALLEST_FOR_VGG19:
         yield (

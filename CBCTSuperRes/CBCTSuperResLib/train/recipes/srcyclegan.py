@@ -101,10 +101,11 @@ class SRCycleGANRecipe(Recipe):
         dataset = self._options.dataset("val")
         if dataset is None:
             return None
-        if dataset.normalization_range is None and self._train.fine_range:
-            dataset = replace(dataset, normalization_range=self._train.fine_range)
-        images = open_images(dataset, self._options)
-        return CycleValidator(self._options, images, self.open_source())
+        source = self.open_source()
+        if dataset.normalization_range is None:
+            fine = source.output_window
+            dataset = replace(dataset, normalization_range=(fine.lo, fine.hi))
+        return CycleValidator(self._options, open_images(dataset, self._options), source)
 
     def example_batch(self, images: int) -> Batch:
         """Noise of the size of the patches."""
