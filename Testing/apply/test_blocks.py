@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.speed import record_speed, relative_cost
+from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from helpers import make_grid
 from stub_networks import PointNet, interpolating_points, register, stub_model
+from torch import nn
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +96,35 @@ def test_the_bands_of_a_block_share_its_features_and_join_without_seams(monkeypa
     monkeypatch.setattr(planning, "BLOCK_MEMORY", 1.0)
     cut = super_resolve(volume, stub_model(network), options)
     assert cut.report["pieces"] > pieces and np.abs(cut.voxels - whole.voxels).max() <= 1e-5 * 1000
+
+
+class Dropping(PointNet):
+    """Draws features anew."""
+
+    stochastic_layers = ("dropout",)
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout3d(0.5)
+
+    def describe(self):
+        return replace(super().describe(), stochastic=True)
+
+    def encode(self, x):
+        return self.dropout(super().encode(x))
+
+
+def test_a_draw_does_not_get_the_features_of_the_result():
+    network = Dropping()
+    network.load_state_dict(interpolating_points().state_dict())
+    engine, picture = Engine(network, network.describe(), "cpu"), np.random.default_rng(0).random((6, 7, 8), np.float32)
+    axes = [Axis(n, 0, n, 2 * n) for n in picture.shape]
+    (whole,) = plan_tiles(axes, None, 0)
+    still, again = (engine.run(picture, axes, whole) for _ in range(2))
+    with engine.one_pass(draw=3):
+        drawn = engine.run(picture, axes, whole)
+    assert np.array_equal(still, again) and np.abs(drawn - still).max() > 0.1
+    assert np.array_equal(engine.run(picture, axes, whole), still)
 
 
 def test_the_time_at_other_factors_is_reckoned_from_what_was_measured_at_some():

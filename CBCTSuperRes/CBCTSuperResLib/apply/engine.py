@@ -235,13 +235,14 @@ class Engine:
         self, network: nn.Module, image: np.ndarray, tile: Tile, conditions: dict[str, Tensor], precision: str
     ) -> Tensor:
         """What `encode` gives for a tile. The bands of a block follow each other and share theirs, see `Plan.band`."""
-        if self._kept and self._kept[0] is image and self._kept[1:3] == (tile.read, precision):
+        is_shared = self.spec.dimensions == 3 and self._symmetries == (AS_IT_IS,) and self._draw is None
+        if is_shared and self._kept and self._kept[0] is image and self._kept[1:3] == (tile.read, precision):
             return self._kept[3]
         self._kept = None  # its memory is given back first
         x = self._to_device(image[(..., *tile.read)], DTYPES[precision])
         with self._drawn(network, 0):
             features = network.encode(x, conditions) if conditions else network.encode(x)
-        if self.spec.dimensions == 3 and self._symmetries == (AS_IT_IS,) and self._draw is None:
+        if is_shared:
             self._kept = image, tile.read, precision, features
         return features
 
