@@ -17,7 +17,6 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from CBCTSuperResLib import batch as script
-from CBCTSuperResLib.apply.report import identity
 from CBCTSuperResLib.cli import batch
 from CBCTSuperResLib.cli import main as command
 from CBCTSuperResLib.cli.apply import options_from_arguments
@@ -31,11 +30,12 @@ from CBCTSuperResLib.core.errors import (
     SuperResError,
 )
 from CBCTSuperResLib.core.options import Options
-from CBCTSuperResLib.io.folders import find_scans, report_path
+from CBCTSuperResLib.io.folders import find_scans
 from CBCTSuperResLib.jobs import queue as queue_file
 from CBCTSuperResLib.jobs import worker
 from CBCTSuperResLib.models.card import read_card
 from dicom_files import PIXEL, write_slices
+from fake_jobs import FakeWorker
 from scans import make_scan
 
 SCRIPT = Path(script.__file__)
@@ -48,39 +48,6 @@ __file__ = script
 exec(open(script, encoding="utf-8").read(), globals())
 """
 """Slicer executes the text of the file in its main namespace, with the script's folder first on the path."""
-
-
-class FakeWorker:
-    """Writes an output and its report at once; fails for scans whose name says so."""
-
-    jobs: list[dict] = []
-
-    def __init__(self, job, worker=None):
-        self.job, self.isFinished, self.fraction, self.message, self.remaining = job, False, 0.0, "", None
-        self.warnings, self.error = [], None
-        FakeWorker.jobs.append(job)
-
-    def start(self):
-        return self
-
-    def poll(self):
-        self.isFinished = True
-        if "bad" in Path(self.job["input"]).name:
-            self.error = InputError("It is bad.", "Choose another.")
-            return
-        target = Path(self.job["output"])
-        target.write_bytes(b"result")
-        report = {
-            "input": identity(self.job["input"]),
-            "output": identity(target),
-            "options": self.job["options"],
-            "reading": {"spacing": self.job["spacing"], "series": self.job["series"]},
-            "super_resolution": {"model_sha256": read_card(self.job["model"]).weights_sha256},
-        }
-        report_path(target).write_text(json.dumps(report), encoding="utf-8")
-
-    def close(self):
-        self.isFinished = True
 
 
 @pytest.fixture
@@ -252,7 +219,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_goes_on(scans, tiny_mod
         real_poll()
 
     queue.poll = poll
-    batch.follow(queue, asked)
+    batch.follow(queue, asked, "  Cancelling; what is done stays.", batch.LiveTable(1, 1))
     assert SlowWorker.closed and looks == [True] * 4 and queue.items[0].state is batch.State.CANCELLED
     assert capsys.readouterr().out.splitlines()[:2] == [
         "  Cancelling; what is done stays.",
@@ -484,7 +451,7 @@ def test_a_folder_for_results_that_cannot_be_made_is_said_in_words(scans, tiny_m
 def test_several_workers_share_the_cores_as_memory_allows_and_it_is_said_before(monkeypatch, tiny_model):
     card = read_card(tiny_model)
     tasks = [batch.FileTask(Path(f"{n}.nrrd"), Path(f"{n} SR.nrrd"), card, Options()) for n in range(9)]
-    monkeypatch.setattr(batch, "_cores", lambda: 8)
+    monkeypatch.setattr(batch, "usable_cores", lambda: 8)
     monkeypatch.setattr(batch, "count_gpus", lambda: 0)
     monkeypatch.setattr(batch, "available_memory", lambda: int(10e9))
     for need, wanted, number, threads, words in [

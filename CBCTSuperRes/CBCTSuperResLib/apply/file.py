@@ -292,10 +292,15 @@ def _check_output(path: Path, grid: Grid, dtype: np.dtype, source: Path, as_dico
         check_output(path, grid, dtype, source=source)
 
 
+def output_lock(output_path: Path) -> FileLock:
+    """What whoever writes an output holds."""
+    return FileLock(output_path.with_name(f".{output_path.name}.lock"))
+
+
 @contextmanager
 def _sole_writer(output_path: Path) -> Iterator[None]:
     """Hold the output's lock, which also proves that its folder can be written."""
-    lock = FileLock(output_path.with_name(f".{output_path.name}.lock"))
+    lock = output_lock(output_path)
     try:
         free = lock.acquire()
     except OSError as error:

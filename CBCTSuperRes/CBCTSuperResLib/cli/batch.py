@@ -3,7 +3,8 @@
 The processes that compute stay for the whole batch and keep the model; a scan that fails, or takes its process along,
 does not hinder the others. Each result gets a report beside it (`<result>.json`); a table of all is printed at the end,
 and a page with pictures, `summary.html`, lies in the folder of the results. Ctrl-C, or SIGTERM, cancels the scans that
-are being computed and begins no other; what is done stays. A second one does not wait for the workers to stop.
+are being computed and begins no other; what is done stays. A second one does not wait for the workers to stop. On a
+cluster (`--cluster`) the first one lets them be finished, and the second one cancels them.
 
 Exit code: 0 if every scan was done or skipped; otherwise that of the first failure (2 options, 3 input, 4 model,
 5 memory or disk, 6 device, 7 output, 8 missing packages, 130 cancelled, 1 anything else).
@@ -12,7 +13,6 @@ Exit code: 0 if every scan was done or skipped; otherwise that of the first fail
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import shutil
@@ -29,8 +29,11 @@ from ..core.errors import Cancelled, OptionError, OutputError, SuperResError, pr
 from ..core.gpus import count_gpus
 from ..core.memory import available_memory, readable
 from ..core.options import Options
+from ..core.processes import usable_cores
 from ..core.progress import duration_text
 from ..io.folders import find_scans, told
+from ..jobs.cluster import LOCAL, LOCAL_PREFIX, MOST_JOBS, Cluster
+from ..jobs.cluster_queue import ClusterQueue
 from ..jobs.job import Job
 from ..jobs.pool import PoolWorker
 from ..jobs.queue import FileTask, Item, Queue, State, make_folder, target_in
@@ -97,6 +100,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only the I-th of N shares of the scans, for job arrays of a cluster",
     )
     many.add_argument(
+        "--cluster",
+        metavar="PLACE",
+        help="compute on Dask workers (extra package: cbct-superres[cluster]): local, local:N, slurm, pbs, lsf, sge, "
+        "FILE.yaml with options of dask-jobqueue, or tcp://HOST:PORT of a scheduler",
+    )
+    many.add_argument(
         "--print-sbatch",
         type=int,
         metavar="N",
@@ -127,17 +136,64 @@ def run(parsed: argparse.Namespace) -> int:
         print(f"Share {share} of {count}: {len(tasks)} scans", flush=True)
     alone = _alone_in(parsed.output_folder) if parsed.output_folder and not parsed.array else nullcontext()
     with alone, interrupts() as asked:
-        queue = Queue([Item(task.source, task) for task in tasks])
-        workers, why = choose_workers(tasks, parsed.workers)
-        if why:
-            print(why, flush=True)
-        queue.begin(queue.items, parsed.skip_existing, workers)
-        follow(queue, asked, len(workers))
-        print(table(queue.items), flush=True)
+        items = [Item(task.source, task) for task in tasks]
+        if parsed.cluster:
+            compute_on_cluster(items, parsed, asked)
+        else:
+            compute_here(items, parsed, asked)
+        print(table(items), flush=True)
         if parsed.output_folder and not parsed.array:
-            print(f"Pictures and figures of all: {write_summary(queue.items, parsed.output_folder / PAGE)}", flush=True)
-    spared = any(item.state is State.CANCELLED for item in queue.items)
-    return next((item.error.exit_code for item in queue.items if item.error), Cancelled.exit_code if spared else 0)
+            print(f"Pictures and figures of all: {write_summary(items, parsed.output_folder / PAGE)}", flush=True)
+    spared = any(item.state is State.CANCELLED for item in items)
+    return next((item.error.exit_code for item in items if item.error), Cancelled.exit_code if spared else 0)
+
+
+def compute_here(items: Sequence[Item], parsed: argparse.Namespace, asked: list[int]) -> None:
+    """Compute on this machine, until all is done or cancelled."""
+    queue = Queue(items)
+    workers, why = choose_workers([item.task for item in items], parsed.workers)
+    if why:
+        print(why, flush=True)
+    queue.begin(queue.items, parsed.skip_existing, workers)
+    follow(queue, asked, "  Cancelling; what is done stays.", LiveTable(len(items), len(workers)))
+
+
+def compute_on_cluster(items: Sequence[Item], parsed: argparse.Namespace, asked: list[int]) -> None:
+    """Compute on Dask's workers, until all is done or cancelled.
+
+    Raises
+    ------
+    SuperResError
+        If there are none, or none that can take part.
+    """
+    place = parsed.cluster
+    if parsed.array:
+        raise OptionError("--array and --cluster are two ways to share the work.", "Say one of them.")
+    if parsed.workers and ("://" in place or place.startswith(LOCAL_PREFIX)):
+        raise OptionError(f"--workers does not change how many --cluster {place} has.", "Leave it out.")
+    if re.fullmatch("cuda:[1-9].*", parsed.device):
+        raise OptionError(f"--device is {parsed.device}, and workers see one GPU each.", "Say --device cuda.")
+    if place == LOCAL:
+        place = f"{LOCAL_PREFIX}{_local_workers([item.task for item in items], parsed.workers)}"
+    live = LiveTable(len(items), len(items))
+    with Cluster(place, min(len(items), parsed.workers or MOST_JOBS)) as cluster:
+        live.say(f"Dashboard: {cluster.dashboard}")
+        queue = ClusterQueue(items, cluster, live.say)
+        with queue.begun(parsed.skip_existing):
+            drain = "  No other scan is begun; those that are being computed are finished. Again: cancel them, too."
+            follow(queue, asked, drain, live)
+
+
+def _local_workers(tasks: Sequence[FileTask], wanted: int | None) -> int:
+    """How many Dask workers this machine carries: one a GPU, or as many as a batch without Dask would have."""
+    if wanted is None and tasks[0].options.device != "cpu" and count_gpus():
+        return count_gpus()
+    workers, why = choose_workers(tasks, wanted)
+    for worker in workers:
+        worker.close()
+    if why:
+        print(why, flush=True)
+    return len(workers)
 
 
 def chosen_card(model: str | None, options: Options) -> ModelCard | None:
@@ -192,7 +248,7 @@ def choose_workers(tasks: Sequence[FileTask], wanted: int | None) -> tuple[list[
     Every worker but a single one computes with its share of the cores. What a scan needs is asked of the first worker,
     because no header is read here.
     """
-    first, cores = PoolWorker(), _cores()
+    first, cores = PoolWorker(), usable_cores()
     if len(tasks) < 2 or wanted == 1:
         return [first], ""
     if wanted is None and tasks[0].options.device != "cpu" and count_gpus():
@@ -226,13 +282,6 @@ def _most_memory(tasks: Sequence[FileTask], worker: PoolWorker) -> int | None:
     finally:
         job.close()
     return max((need for need in needs if need), default=None)
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -313,13 +362,18 @@ def interrupts() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def follow(queue: Queue, asked: list[int], workers: int = 1) -> None:
-    """Poll a queue until it has ended, and print what becomes of its items; see `interrupts`."""
-    live = LiveTable(len(queue.items), workers)
+def follow(queue: Queue | ClusterQueue, asked: list[int], cancelling: str, live: LiveTable) -> None:
+    """Poll a queue until it has ended, and print what becomes of its items; see `interrupts`.
+
+    Parameters
+    ----------
+    cancelling : str
+        What is said when the first signal has come; from the second one on the queue is closed.
+    """
     told = {item: item.state for item in queue.items}
     while queue.isBusy:
         if asked and not queue.isCancelling:
-            live.say("  Cancelling; what is done stays.")
+            live.say(cancelling)
             queue.cancel()
         if len(asked) > 1:
             queue.close()

@@ -28,6 +28,14 @@ def python_executable() -> str:
     return shutil.which("PythonSlicer") or sys.executable
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
 def start_in_own_group(command: list[str], log: Path) -> subprocess.Popen:
     """Start a command in the library's folder; a launcher and its child can then be killed together.
 
