@@ -28,6 +28,7 @@ def kindText(kind: tuple[str, str]) -> str:
         ("arssr", "any_size_net"): _("Any voxel size: volumes"),
         ("srgan3d", "srgan3d_net"): _("3D SRGAN: volumes, x2, x4"),
         ("perceptual", "perceptual2d_net"): _("Perceptual: slices, x4"),
+        ("srcyclegan", "srcyclegan_net"): _("SR-CycleGAN: unpaired, x4"),
     }
     return texts.get(kind, " + ".join(kind))
 
