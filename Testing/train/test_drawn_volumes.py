@@ -12,7 +12,7 @@ from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.train import run
 from CBCTSuperResLib.train.data import drawn_volumes as drawings
 from CBCTSuperResLib.train.data import public
-from CBCTSuperResLib.train.data.blocks import BlockScan, SimulatedBlocks, UnitVolume
+from CBCTSuperResLib.train.data.blocks import Blocks, BlockScan, SimulatedBlocks, UnitVolume
 from CBCTSuperResLib.train.data.patches import Augmentation
 from CBCTSuperResLib.train.export import export_run
 from CBCTSuperResLib.train.options_file import read_options
@@ -99,7 +99,7 @@ def test_a_block_may_have_fewer_slices_than_rows_and_its_targets_lie_in_it():
     # values that say where they are: of a scan without noise the coarse values are their means
     ramp = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None] / 40, (40, 40, 40))
     scan = BlockScan(FACTORS, blur=(0.0, 0.0), noise=(0.0, 0.0), mix=(1, 0, 0, 0))
-    blocks = SimulatedBlocks([UnitVolume("ramp", ramp, None)], 8, scan, Augmentation(), targets=9, slices=5)
+    blocks = SimulatedBlocks([UnitVolume("ramp", ramp, None)], Blocks((5, 8, 8)), scan, Augmentation(), targets=9)
     for seed in range(5):
         sample = blocks.sample(0, np.random.default_rng(seed))
         assert sample["LR"].shape == (1, 5, 8, 8) and sample["HR"].shape == (1, 5, 5, 5)
