@@ -362,3 +362,42 @@ def test_clusters_that_cannot_be_are_refused_in_words(scans, tiny_model, tmp_pat
     assert main([*given, "--cluster", "local:2"]) == DependencyError.exit_code
     assert 'pip install "cbct-superres[cluster]"' in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == []
+
+
+def test_a_scheduler_that_is_started_again_costs_what_was_being_computed(scans, tiny_model, tmp_path, monkeypatch):
+    """Scheduler and worker are threads of this process; the scans are done by a job that waits for the restart."""
+    from distributed import LocalCluster
+
+    restarted = threading.Event()
+
+    class WaitingJob(FakeWorker):
+        def poll(self):
+            if restarted.is_set() or len(FakeWorker.jobs) == 1:
+                super().poll()
+
+        def cancel(self):
+            self.isFinished, self.error = True, Cancelled()
+
+    monkeypatch.setattr(queue_file, "Job", WaitingJob)
+    monkeypatch.setattr(FakeWorker, "jobs", [])
+    monkeypatch.setattr(cluster_worker, "_bench", cluster_worker._Bench())
+    local = {"n_workers": 1, "processes": False, "threads_per_worker": 1, "dashboard_address": None}
+    local |= {"protocol": "tcp://", "host": "127.0.0.1"}
+    items, said = items_of(scans, tmp_path / "out", tiny_model)[:3], []
+    first = LocalCluster(**local, silence_logs=50)
+    address, second = first.scheduler_address, None
+    try:
+        with cluster.Cluster(address) as found:
+            queue = ClusterQueue(items, found, said.append)
+            with queue.begun(skip=False):
+                poll_until(queue, lambda: len(FakeWorker.jobs) == 2)
+                threading.Timer(0.5, restarted.set).start()  # Dask waits for what its worker is doing
+                first.close()
+                second = LocalCluster(**local, scheduler_port=int(address.rpartition(":")[2]), silence_logs=50)
+                poll_until(queue, lambda: not queue.isBusy)
+    finally:
+        for one in (first, second):
+            if one is not None:
+                one.close()
+    assert [(item.state, item.error) for item in items] == [(State.DONE, None)] * 3
+    assert any("The scheduler was lost." in text for text in said)
