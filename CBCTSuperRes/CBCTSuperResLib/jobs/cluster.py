@@ -136,16 +136,17 @@ class Cluster:
         self._require("dask_jobqueue")
         import dask_jobqueue
 
-        with dask.config.set(configuration):
-            try:
-                # One scan at a time has a worker of its own, with all cores of its job.
-                processes = {"processes": 1} if dask.config.get(f"jobqueue.{kind}.processes", None) is None else {}
-                workers = getattr(dask_jobqueue, SCHEDULERS[kind])(**processes)
-            except (ValueError, TypeError) as error:
-                raise OptionError(
-                    f"dask-jobqueue refuses the configuration of {kind}: {error}.",
-                    "Give cores, memory and the like in a file, see cluster.md in the documentation.",
-                ) from error
+        # For good, because jobs are asked for later, too; importing dask-jobqueue has set its defaults.
+        dask.config.update(dask.config.config, configuration)
+        # A scan has a worker of its own, with all cores of its job.
+        processes = {"processes": 1} if dask.config.get(f"jobqueue.{kind}.processes", None) is None else {}
+        try:
+            workers = getattr(dask_jobqueue, SCHEDULERS[kind])(**processes)
+        except (ValueError, TypeError) as error:
+            raise OptionError(
+                f"dask-jobqueue refuses the configuration of {kind}: {error}.",
+                "Give cores, memory and the like in a file, see cluster.md in the documentation.",
+            ) from error
         command = workers.job_cls.submit_command.split()[0]
         if not shutil.which(command):
             workers.close()
