@@ -55,7 +55,7 @@ class FakeWorker:
 def workers(panel, monkeypatch):
     made = []
 
-    def make(job):
+    def make(job, worker=None):
         made.append(FakeWorker(job))
         return made[-1]
 
