@@ -79,6 +79,10 @@ def as_now(values: dict) -> dict:
         if name.startswith("test"):
             dataset.pop("clip_lr", None)
         dataset["procedural_set"] = 1
+        dataset["dataroot_mask"] = None
+        if name == "train":
+            dataset |= {"block_size": None, "block_step": None}
+    values["path"]["log_dir"] = None
     network = values["network_G"]
     network["taps"] = network.pop("branch_taps", None)
     network["conditions"] = []
