@@ -46,7 +46,8 @@ def request_of(tiny_model):
         visible = [(0, n) for n in SHAPE[::-1]]
         visible[normal] = (index, index + 1)
         focus = (20, 20, 2) if normal == 2 else (20, index, 2)
-        return PreviewRequest(str(tiny_model), Options(window=window, device="cpu"), normal, tuple(visible), focus)
+        options = Options(window=window, device="cpu", precision="fp32")
+        return PreviewRequest(str(tiny_model), options, normal, tuple(visible), focus)
 
     return make
 

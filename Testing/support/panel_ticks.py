@@ -19,7 +19,7 @@ class ReadyResult:
     It can take the place of `scene.logic.Job`.
     """
 
-    def __init__(self, job, folder, keep_files):
+    def __init__(self, job, folder, keep_files, worker=None):
         self.files, self.input, self.output = folder, Path(job["input"]), job["output"]
         self.fraction, self.message, self.remaining, self.warnings, self.error = 0.5, "Network", 3.0, [], None
         self.hasStarted = self.isFinished = False

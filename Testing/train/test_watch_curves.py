@@ -278,7 +278,7 @@ def test_the_console_shows_losses_remaining_time_validation_and_the_end(folder, 
 
 def test_every_run_has_a_log_and_curves_and_tensorboard_where_it_is_wanted(folder):
     for wanted in (True, False):
-        options = SimpleNamespace(use_tb_logger=wanted, path=SimpleNamespace(root=str(folder)))
+        options = SimpleNamespace(use_tb_logger=wanted, path=SimpleNamespace(root=str(folder), log_dir=None))
         kinds = [type(observer) for observer in standard_observers(options)]
         assert kinds[:3] == [TrainLog, CurvesCsv, CurvesPicture] and (TensorBoard in kinds) is wanted
 
