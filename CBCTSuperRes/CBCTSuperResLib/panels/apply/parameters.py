@@ -35,9 +35,9 @@ class VoxelSize(Enum):
     @staticmethod
     def label(size: "VoxelSize") -> str:
         words = {
-            VoxelSize.usual: _("As the model makes them"),
-            VoxelSize.cubic: _("Cubic, as fine as the finest axis"),
-            VoxelSize.custom: _("As given below (mm)"),
+            VoxelSize.usual: _("The model's own"),
+            VoxelSize.cubic: _("Cubic (finest axis)"),
+            VoxelSize.custom: _("Given below (mm)"),
         }
         return words[size]
 
