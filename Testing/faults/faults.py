@@ -221,8 +221,11 @@ def poisoned_batch(folder: Path, count: int) -> tuple[str, list[str]]:
     poison.mkdir()
     (poison / "sitecustomize.py").write_text(
         "import os, signal, sys\n"
-        "if 'CBCTSuperResLib.jobs.worker' in sys.orig_argv and 'scan001.nrrd' in open(sys.orig_argv[-1]).read():\n"
-        "    os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "def poisoned(event, arguments):\n"
+        "    if event == 'open' and str(arguments[0]).endswith('scan001.nrrd'):\n"
+        "        os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "if 'CBCTSuperResLib.jobs.worker' in sys.orig_argv:\n"
+        "    sys.addaudithook(poisoned)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(poison), str(LIBRARY)])}
     command = [
