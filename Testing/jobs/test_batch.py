@@ -479,7 +479,6 @@ def test_shares_of_a_job_array_cover_every_scan_once_and_slurms_script_runs_them
     scans, tiny_model, tmp_path, fake_workers, capsys, monkeypatch
 ):
     given = ["batch", str(scans), "--output-folder", str(tmp_path / "out"), "--model", str(tiny_model)]
-    monkeypatch.setattr(sys, "argv", ["cbct-superres", *given, "--print-sbatch", "2"])
     assert command([*given, "--print-sbatch", "2"]) == 0 and not fake_workers
     printed = capsys.readouterr().out
     assert "#SBATCH --array=1-2" in printed and "--print-sbatch" not in printed

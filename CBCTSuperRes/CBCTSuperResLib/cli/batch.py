@@ -302,14 +302,13 @@ def slurm_script(parsed: argparse.Namespace, scans: int) -> str:
     jobs = parsed.print_sbatch
     if not 1 <= jobs <= scans:
         raise OptionError(f"{scans} scans cannot be shared among {jobs} jobs.", f"Give 1 to {scans}.")
-    given, words = list(sys.argv[1:]), []
+    given, words = list(parsed.words), []
     while given:
         word = given.pop(0)
         if word == "--print-sbatch":
             given.pop(0)
         elif not word.startswith("--print-sbatch="):
             words.append(word)
-    words = [word for word in words if word != "--"]
     command = "cbct-superres" if words[:1] == ["batch"] else "python -m CBCTSuperResLib.batch"
     return f"""#!/bin/bash
 #SBATCH --job-name=cbct-superres

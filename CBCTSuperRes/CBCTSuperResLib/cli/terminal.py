@@ -20,7 +20,16 @@ def add_command(commands, name: str, text: str, run: Callable | None = None) -> 
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that takes `--scale 1 1 3.3` as well as `--scale 1,1,3.3`, and `--scale 2`; see `with_triples`."""
+    """A parser that takes `--scale 1 1 3.3` as well as `--scale 1,1,3.3`, and `--scale 2`; see `with_triples`.
+
+    What it parsed is kept as `words` beside the arguments.
+    """
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
+        words = list(sys.argv[1:] if args is None else args)
+        parsed = super().parse_args(words, namespace)
+        parsed.words = words
+        return parsed
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace=None) -> tuple[argparse.Namespace, list]:
         return super().parse_known_args(with_triples(sys.argv[1:] if args is None else args), namespace)
