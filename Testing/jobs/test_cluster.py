@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,10 +86,15 @@ def test_two_of_three_workers_are_killed_and_every_scan_is_done_once_with_the_bi
     pids = three_workers.client.run(os.getpid)
     assert len(pids) == 3 and os.getpid() not in pids.values()
     with queue.begun(skip=False):
-        poll_until(queue, lambda: sum(item.message != "" for item in items) == 3)
-        assert sorted(item.state.value for item in items) == ["running"] * 3 + ["waiting"] * 4
-        for pid in list(pids.values())[:2]:
-            os.kill(pid, signal.SIGKILL)
+        with ExitStack() as stack:  # while their outputs are locked, all three workers are in the middle of a scan
+            for item in items:
+                lock = output_lock(item.task.target)
+                assert lock.acquire()
+                stack.callback(lock.release)
+            poll_until(queue, lambda: sum(item.message == "Another process is writing it" for item in items) == 3)
+            assert sorted(item.state.value for item in items) == ["running"] * 3 + ["waiting"] * 4
+            for pid in list(pids.values())[:2]:
+                os.kill(pid, signal.SIGKILL)
         poll_until(queue, lambda: not queue.isBusy)
     assert [(item.state, item.error) for item in items] == [(State.DONE, None)] * 7
     assert sum("has gone" in text for text in said) == 2

@@ -54,7 +54,10 @@ def train(job, events, stop):
         if step % 5 == 0:
             measures = {{"psnr": 30.0 + step, "psnr_cubic": 31.0}}
             table.put(step, {{"val_" + name: value for name, value in measures.items()}})
-            run.send("validated", step=step, values=measures, picture=str(folder / f"{{step}}.png"))
+            picture = folder / "val_images" / "a slice" / f"a slice_{{step}}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.touch()
+            run.send("validated", step=step, values=measures, picture=str(picture))
             run.send("saved", step=step, path="x")
         if stop():
             tell("stopped", step)
