@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib import Options, Volume, super_resolve
-from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply import tile_sizes
 from CBCTSuperResLib.apply.calibration import calibrate
 from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.plan import make_plan
@@ -94,7 +94,7 @@ def test_an_identity_of_any_scale_gives_the_cubic_interpolation_also_outside_the
 def test_blocks_join_without_seams(monkeypatch, network, scale):
     volume, options = noise((40, 19, 37)), Options(scale=scale, window=(0, 1000), blank="none")
     whole = super_resolve(volume, model_of(network), options)
-    monkeypatch.setattr(planning, "BLOCK_MEMORY", 1.0)
+    monkeypatch.setattr(tile_sizes, "BLOCK_MEMORY", 1.0)
     cut = super_resolve(volume, model_of(network), options)
     assert whole.report["pieces"] == 1 and cut.report["pieces"] == 3 * 2 * 3
     assert np.abs(cut.voxels - whole.voxels).max() <= 1e-5 * 1000

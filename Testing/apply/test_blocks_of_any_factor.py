@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
-from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply import tile_sizes
 from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.speed import record_speed, relative_cost
@@ -51,7 +51,7 @@ def noise(shape=(20, 17, 34)) -> Volume:
     ],
 )
 def test_hardly_more_than_the_scan_is_computed_within_four_gigabytes(context, size, spacing, options, monkeypatch):
-    monkeypatch.setattr(planning, "available_memory", lambda: 64e9)
+    monkeypatch.setattr(tile_sizes, "available_memory", lambda: 64e9)
     plan = make_plan(Grid(size, spacing), np.dtype("int16"), typical_card(context), Options(**options))
     assert plan.network_voxels <= 1.3 * np.prod(size)
     assert plan.memory_bytes - plan.output_bytes - 2 * np.prod(size) <= 4e9
@@ -64,7 +64,7 @@ def test_hardly_more_than_the_scan_is_computed_within_four_gigabytes(context, si
 def test_where_memory_is_short_blocks_are_smaller(monkeypatch):
     grid, plans = Grid((400, 400, 400), (0.2, 0.2, 0.2)), []
     for free in (64e9, 3e9, 1e9):
-        monkeypatch.setattr(planning, "available_memory", lambda free=free: free)
+        monkeypatch.setattr(tile_sizes, "available_memory", lambda free=free: free)
         plans.append(make_plan(grid, np.dtype("int16"), typical_card(10), Options(scale=2.0)))
     working = [plan.memory_bytes - plan.output_bytes for plan in plans]
     assert working[0] > working[1] > working[2] and plans[0].network_voxels < plans[2].network_voxels
@@ -86,14 +86,14 @@ def test_the_bands_of_a_block_share_its_features_and_join_without_seams(monkeypa
     network.load_state_dict(interpolating_points().state_dict())
     options = Options(window=(0, 1000), blank="none", device="cpu", **options)
     whole = super_resolve(volume, stub_model(network), options)
-    monkeypatch.setattr(planning, "BAND_VOXELS", 8_000)
+    monkeypatch.setattr(tile_sizes, "BAND_VOXELS", 8_000)
     Counted.encoded = 0
     banded = super_resolve(volume, stub_model(network), options)
     assert np.abs(banded.voxels - whole.voxels).max() <= 1e-5 * 1000
     assert Counted.encoded == volume.voxels.size * options.ensemble
     pieces = banded.report["pieces"]
     assert pieces > 3 if options.ensemble == 1 else pieces == 1
-    monkeypatch.setattr(planning, "BLOCK_MEMORY", 1.0)
+    monkeypatch.setattr(tile_sizes, "BLOCK_MEMORY", 1.0)
     cut = super_resolve(volume, stub_model(network), options)
     assert cut.report["pieces"] > pieces and np.abs(cut.voxels - whole.voxels).max() <= 1e-5 * 1000
 

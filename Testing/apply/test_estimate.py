@@ -17,7 +17,8 @@ from CBCTSuperResLib import (
 )
 from CBCTSuperResLib.apply import plan as planning
 from CBCTSuperResLib.apply.engine import Engine
-from CBCTSuperResLib.apply.plan import make_plan, result_name, scales
+from CBCTSuperResLib.apply.factors import result_name, scales
+from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.core.errors import InputError, OptionError, ResourceError
 from CBCTSuperResLib.models.card import ModelCard

@@ -19,7 +19,7 @@ from CBCTSuperResLib.acquisition.scanner import (
     P3,
     gaussian_blur,
 )
-from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply import tile_sizes
 from CBCTSuperResLib.apply.fusion import REACH, PlaneFusion, plane_kernels
 from CBCTSuperResLib.apply.tiles import Axis
 from CBCTSuperResLib.core.errors import InputError
@@ -133,7 +133,7 @@ def test_noise_is_not_subtracted_more_than_once():
 def test_blocks_change_nothing(monkeypatch, truth):
     coarse = P3.degrade(truth)[:17, :9, :34]
     whole = run(coarse, stub_model(Sharpened()), "isotropic")
-    monkeypatch.setattr(planning, "FUSION_MEMORY", 1.0)
+    monkeypatch.setattr(tile_sizes, "FUSION_MEMORY", 1.0)
     cut = run(coarse, stub_model(Sharpened()), "isotropic")
     assert whole.report["pieces"] == 1 and cut.report["pieces"] == 2 * 1 * 3
     assert np.abs(cut.voxels - whole.voxels).max() <= 1e-5 * 1000
@@ -148,7 +148,7 @@ def test_a_roi_is_the_crop_of_the_full_result(truth):
 
 
 def test_a_model_of_unknown_halo_is_not_cut_into_blocks(monkeypatch, truth):
-    monkeypatch.setattr(planning, "FUSION_MEMORY", 1.0)
+    monkeypatch.setattr(tile_sizes, "FUSION_MEMORY", 1.0)
     result = run(P3.degrade(truth)[:20, :9, :10], tiny_model("unknown"), "isotropic")
     assert result.report["pieces"] == 1
 

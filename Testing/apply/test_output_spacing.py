@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
-from CBCTSuperResLib.apply.plan import chosen_because, make_plan, result_name, scales
+from CBCTSuperResLib.apply.factors import chosen_because, result_name, scales
+from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.core.errors import OptionError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.models.card import ModelCard, read_card

@@ -16,7 +16,7 @@ from ..core.devices import DTYPES, bfloat16_pays, choose_device, free_memory, is
 from ..core.errors import Cancelled, ModelError, ResourceError
 from ..core.memory import readable
 from ..networks.spec import NetworkSpec
-from .plan import BLOCK_MEMORY
+from .tile_sizes import BLOCK_MEMORY
 from .tiles import AS_IT_IS, Axis, Box, Context, Symmetry, Tile, on_whole_cells, plan_tiles, shift, symmetries
 
 log = logging.getLogger(__name__)

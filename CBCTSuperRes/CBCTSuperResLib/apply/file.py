@@ -28,7 +28,8 @@ from ..io.volume import Volume
 from ..io.write import check_output, write_into
 from ..models.folder import default_model
 from ..scan.window import Window
-from .plan import DISAGREEMENT, MASK, PREDICTIVE, WARNING_MASK, chosen_because, make_plan
+from .factors import chosen_because
+from .plan import DISAGREEMENT, MASK, PREDICTIVE, WARNING_MASK, make_plan
 from .report import facts_of, reading_facts, versions
 
 if TYPE_CHECKING:

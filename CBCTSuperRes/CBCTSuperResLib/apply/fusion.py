@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .plan import FUSION_REACH as REACH
+from .tile_sizes import FUSION_REACH as REACH
 
 SELECTIVITY = 3.0
 BLEND = 0.03

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import prod
 from pathlib import Path
 
@@ -18,42 +17,29 @@ import numpy as np
 
 from ..acquisition.estimate import EstimatedAcquisition, estimate, finest_spacing_mm
 from ..core.errors import InputError, OptionError, ResourceError
-from ..core.interpolate import REACH as CUBIC_REACH
 from ..core.memory import available_memory, readable
-from ..core.options import CUBIC, WARNING, Options, Ranges
+from ..core.options import WARNING, Options, Ranges
 from ..core.volume import Grid, scaled_size
 from ..io.checks import check_voxels
 from ..io.volume import Volume
 from ..models.card import ModelCard, factors_text
-from ..models.folder import DEFAULT_MODEL
 from ..scan.blank_region import BlankRegion
 from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import WindowChoice, choose_window
 from .conditions import Conditions, conditions_of, usual_conditions
 from .consistency import reach
+from .factors import scales
 from .speed import known_speed, relative_cost
-from .tiles import Axis, Context, Tile, cores, plan_tiles
+from .tile_sizes import context_of, cut, voxels_of_a_pass, working_memory
+from .tiles import Axis, Context, Tile, plan_tiles
 
 PROGRAM_MEMORY = 0.6e9
 GUESSED_FLOPS_PER_CORE = 30e9
 LARGEST_SPACING_RATIO = 1.5
 NEAR = 1.25  # slices so many pixels apart still help each other: measured on drawn trabecular bone
-FUSION_REACH = 12  # voxels of the result on either side that the filters joining three planes look at
-BLOCK_MEMORY = 3.2e9  # what a block may take, from reading to writing
-BAND_VOXELS = 1.2e7  # of the result that are enlarged and finished at a time; the bands of a block share its features
-FUSION_MEMORY = 1.5e9
-FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a band: result, excess and their parts
-FLOATS_OF_PASSES = 4  # the same besides, where several passes are joined
-FLOATS_OF_FUSION = 10  # with three planes and their spectra
-FLOATS_OF_MAP = 3  # besides, where the model's disagreement or its error bars are measured
 DISAGREEMENT, MASK = "model disagreement", "model disagreement mask"
 PREDICTIVE, INTRINSIC, PARAMETER = "predictive deviation", "intrinsic deviation", "parameter deviation"
 WARNING_MASK = "warning mask"
-MOST_FOR_TILES = 1.2e9
-MOST_FOR_FUSION = 2.0e9
-BYTES_OF_BLOCKS = 40
-MOST_CUTS = 24  # along an axis
-SMALLEST_BLOCK = 16  # voxels along the edge of a core
 SMALLER = "Choose an ROI, larger output voxels, planes axial, or a smaller output type such as int16."
 
 
@@ -245,7 +231,7 @@ class Plan:
             around if around.halo is None or axis == 0 else replace(around, halo=around.halo + more)
             for axis, around in enumerate(self.context)
         ]
-        seen = _voxels_of_a_pass(self.scan_grid, self.roi, self.scales, self.way, self.edges, context)
+        seen = voxels_of_a_pass(self.scan_grid, self.roi, self.scales, self.way, self.edges, context)
         return replace(self, context=tuple(context), network_voxels=self.passes * seen, back_projection=True)
 
     def within(self, part: Ranges) -> Plan:
@@ -256,7 +242,7 @@ class Plan:
         part : three pairs of int
             Half-open, along (i, j, k) of the scan, within the ROI. Nothing is judged of a part.
         """
-        seen = _voxels_of_a_pass(self.scan_grid, part, self.scales, self.way, self.edges, self.context)
+        seen = voxels_of_a_pass(self.scan_grid, part, self.scales, self.way, self.edges, self.context)
         return replace(self, part=part, network_voxels=self.passes * seen)
 
     def check_memory(self) -> None:
@@ -344,14 +330,14 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
     result = cropped.resampled(scaled_size(cropped.size, factors))
     result_dtype = np.dtype(options.dtype).newbyteorder("=") if options.dtype else dtype
 
-    context = _context(card, factors, way)
+    context = context_of(card, factors, way)
     output_bytes = prod(result.size) * result_dtype.itemsize
     maps = planned_maps(card, options)
     map_bytes = prod(result.size) * 4 * len(maps)
     passes = _passes(options, maps)
-    edges, band, of_block = _cut(grid, roi, card, factors, way, context, passes, bool(maps))
-    working = of_block or _working_memory(grid, roi, card, factors, way, context, passes)
-    network_voxels = passes * _voxels_of_a_pass(grid, roi, factors, way, edges, context)
+    edges, band, of_block = cut(grid, roi, card, factors, way, context, passes, bool(maps))
+    working = of_block or working_memory(grid, roi, card, factors, way, context, passes)
+    network_voxels = passes * voxels_of_a_pass(grid, roi, factors, way, edges, context)
     speed = known_speed(card, options.device)
     operations = max(spec.flops_per_voxel(factors[: spec.dimensions]), 1e4)
     guess = GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1) / operations
@@ -420,90 +406,11 @@ def _passes(options: Options, maps: Sequence[str]) -> int:
     return options.ensemble + (options.uncertainty if PARAMETER in maps or DISAGREEMENT in maps else 0)
 
 
-def scales(card: ModelCard, options: Options, spacing: Sequence[float] | None = None) -> tuple[float, float, float]:
-    """Factors along (i, j, k) that a model and the options mean together.
-
-    Parameters
-    ----------
-    spacing : (i, j, k), optional
-        Of the scan, in mm; it must be known where the options ask for an output spacing.
-
-    Raises
-    ------
-    OptionError
-        If the model does not offer the factors that are asked for.
-    """
-    found = card.offered(options.factors(spacing), options.planes)
-    if found is None:
-        raise _not_offered(card, options, spacing)
-    if options.output_spacing is not None and max(found) == 1:
-        raise OptionError(
-            f"The scan's voxels are {_sizes_text(spacing)} mm already: nothing would become finer.",
-            "Ask for smaller voxels. To move the same values to another grid, use resampling.",
-        )
-    return found
-
-
-def _not_offered(card: ModelCard, options: Options, spacing: Sequence[float] | None) -> OptionError:
-    """Why a model cannot make what is asked of it, and what it can."""
-    asked, offered = options.factors(spacing), card.factors(options.planes)
-    is_across = isinstance(asked, tuple) and asked[2] != 1 and offered[2] == (1.0, 1.0)
-    asked = np.broadcast_to(asked, 3)
-    by_size = options.output_spacing is not None
-    text = factors_text(asked) + (f" for voxels of {_sizes_text(np.divide(spacing, asked))} mm" if by_size else "")
-    if card.spec.scale:
-        kind = "slices by" if offered[2] == (1.0, 1.0) else "by"
-        able = factors_text([factor for factor, _ in offered])
-        what = f"The model {card.name} enlarges {kind} {able}, not by {text}."
-    else:
-        lowest, highest = (factors_text(row) for row in zip(*offered, strict=True))
-        what = f"The model {card.name} offers factors from {lowest} to {highest}, not {text}."
-    advice = "Leave the factor out, or choose another model."
-    if by_size:
-        ends = [_sizes_text(np.divide(spacing, row)) for row in zip(*offered, strict=True)]
-        can = ends[0] if ends[0] == ends[1] else f"{ends[1]} to {ends[0]}"
-        advice = f"Ask for {can} mm, or choose another model."
-    if asked.min() < 1:
-        advice += " Below 1, voxels become larger, which needs no model: use resampling."
-    elif is_across:
-        advice += " This one leaves the slices' distance as it is; one of any voxel size does not."
-    return OptionError(what, advice)
-
-
-def chosen_because(card: ModelCard, options: Options, spacing: Sequence[float]) -> str:
-    """Why a model was taken that is not the usual default, in words; "" for the default. See `default_model`."""
-    if card.name == DEFAULT_MODEL:
-        return ""
-    factors = factors_text(scales(card, options, spacing))
-    return f"The model {card.name} was taken because {DEFAULT_MODEL} does not enlarge by {factors}."
-
-
 def spacing_suspicion(grid: Grid) -> str:
     """A sentence if the voxel size looks as if it had been lost on the way; "" otherwise."""
     if not np.allclose(grid.spacing, 1.0, atol=1e-6):
         return ""
     return "The spacing is exactly 1 x 1 x 1 mm, as in files that have lost theirs: set it in the module Volumes."
-
-
-def result_name(name: str, card: ModelCard | None, options: Options) -> str:
-    """What the result of a scan is called.
-
-    "<scan> SR x2", or "<scan> SR 1x1x2.2" where the axes differ; "<scan> SR 0.2 mm" or "<scan> SR cubic" where voxels
-    of a size are asked for, with which the model need not be known yet.
-    """
-    size = options.output_spacing
-    if size == CUBIC:
-        return f"{name} SR {CUBIC}"
-    if size is not None:
-        return f"{name} SR {_sizes_text(np.broadcast_to(size, 3), 'x')} mm"
-    text = factors_text(scales(card, options), "x", ".3g")
-    return f"{name} SR {text}" if "x" in text else f"{name} SR x{text}"
-
-
-def _sizes_text(sizes: Sequence[float], between: str = " x ") -> str:
-    """ "0.3 x 0.3 x 1.5", or "0.3" where all are alike."""
-    texts = [f"{size:.4g}" for size in sizes]
-    return texts[0] if len(set(texts)) == 1 else between.join(texts)
 
 
 def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None:
@@ -522,137 +429,9 @@ def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None
         )
 
 
-def _context(card: ModelCard, factors: tuple[float, float, float], way: str) -> tuple[Context, Context, Context]:
-    """What must be read around a piece along (k, j, i)."""
-    spec = card.spec
-    more = -(-FUSION_REACH // int(factors[0])) if way == "planes" else 0
-    halo = more + max(spec.context, spec.decode_context, CUBIC_REACH + spec.slices) if spec.can_be_cut else None
-    around = Context(halo, spec.multiple, spec.minimum_size) if spec.can_be_cut else Context(None)
-    return (Context(), around, around) if way == "slices" else (around,) * 3
-
-
-def _cut(
-    grid: Grid,
-    roi: Ranges,
-    card: ModelCard,
-    factors: tuple[float, float, float],
-    way: str,
-    context: tuple[Context, Context, Context],
-    passes: int,
-    has_map: bool,
-) -> tuple[tuple[int | None, int | None, int | None], int | None, int | None]:
-    """Largest extents of a piece along (k, j, i), of a band of it along k, and the bytes that a block takes.
-
-    Of all cuts whose pieces fit into `BLOCK_MEMORY`, blocks are cut by that with which the network sees the fewest
-    voxels: what is read around a piece is computed for nothing.
-    """
-    if way == "slices":
-        return (1, None, None), None, None
-    if not card.spec.can_be_cut:
-        return (None,) * 3, None, None
-    if way == "planes":
-        floats = FLOATS_OF_FUSION + FLOATS_OF_MAP * has_map
-        whole = int((FUSION_MEMORY / (4 * floats * prod(factors))) ** (1 / 3))
-        more = -(-FUSION_REACH // int(factors[0]))
-        return (max(SMALLEST_BLOCK, whole - 2 * more),) * 3, None, None
-    cuts = [
-        _cuts(length, start, stop, around)
-        for length, (start, stop), around in zip(grid.size[::-1], roi[::-1], context, strict=True)
-    ]
-    core, read, seen = (np.meshgrid(*(cut[n] for cut in cuts), indexing="ij", sparse=True) for n in range(3))
-    needed = _memory_of_a_block(card, factors, core, read, passes, has_map)
-    fits = needed <= min(BLOCK_MEMORY, max(available_memory() / 2, BLOCK_MEMORY / 8))
-    cost = np.where(fits, prod(seen), np.inf) if fits.any() else needed
-    best = np.unravel_index(np.argmin(cost), cost.shape)
-    edges = tuple(int(cut[0][n]) for cut, n in zip(cuts, best, strict=True))
-    of_slice = prod(edges[1:]) * prod(factors)
-    return edges, None if passes > 1 else max(1, int(BAND_VOXELS / of_slice)), int(needed[best])
-
-
-@lru_cache
-def _cuts(length: int, start: int, stop: int, around: Context) -> np.ndarray:
-    """Of a region in one, two, ... parts: largest core, largest reading, and the sum of all readings; (3, cuts)."""
-    found = []
-    for count in range(1, min(MOST_CUTS, max(1, -(-(stop - start) // SMALLEST_BLOCK))) + 1):
-        edge = -(-(stop - start) // count)
-        parts = [around.reading(core, slice(0, length)) for core in cores(slice(start, stop), edge)]
-        reads = [part.stop - part.start for part in parts]
-        found.append((edge, max(reads), sum(reads)))
-    return np.array(found, float).T
-
-
-def _memory_of_a_block(
-    card: ModelCard, factors: tuple[float, float, float], core: Sequence, read: Sequence, passes: int, has_map: bool
-) -> np.ndarray:
-    """Bytes that a block takes at the peak: encoded, or decoded while its features are still there.
-
-    `core` and `read` are its extents along (k, j, i), numbers or arrays.
-    """
-    spec, enlarged = card.spec, prod(factors)
-    encode, outputs = prod(read) * spec.encode_bytes, prod(core) * enlarged
-    decode = np.minimum(outputs * spec.decode_bytes, MOST_FOR_TILES)
-    if passes == 1:
-        outputs = np.minimum(outputs, np.maximum(BAND_VOXELS, core[1] * core[2] * enlarged))
-    floats = FLOATS_OF_BLOCKS + FLOATS_OF_PASSES * (passes > 1) + FLOATS_OF_MAP * has_map
-    return np.maximum(encode, encode / 2 + decode) + 4 * floats * outputs
-
-
 def _may_project(card: ModelCard, factors: tuple[float, float, float], way: str) -> bool:
     """Whether results can be compared with their scan slice by slice."""
     return way == "slices" and card.spec.domain == "same" and all(f == int(f) for f in factors[:2])
-
-
-def _voxels_of_a_pass(
-    grid: Grid,
-    roi: Ranges,
-    factors: tuple[float, float, float],
-    way: str,
-    edges: tuple[int | None, int | None, int | None],
-    context: tuple[Context, Context, Context],
-) -> int:
-    """Voxels that the network sees when it sees everything once: what all pieces read together.
-
-    Of three planes, each sees what a piece reads in its plane, in those slices across it that the fusion looks at.
-    """
-    read, across = [], []  # along (k, j, i); `across` is asked for where pieces have surroundings along all axes
-    for length, (start, stop), edge, around in zip(grid.size[::-1], roi[::-1], edges, context, strict=True):
-        if around == Context():  # nothing but the pieces themselves
-            read.append(stop - start)
-            continue
-        pieces = plan_tiles([Axis(length, start, stop, stop - start)], edge, around)
-        read.append(sum(part.stop - part.start for piece in pieces for part in piece.read))
-        reach = -(-FUSION_REACH // int(factors[0])) + CUBIC_REACH
-        seen = [(max(0, part.start - reach), min(length, part.stop + reach)) for piece in pieces for part in piece.core]
-        across.append(sum(end - begin for begin, end in seen))
-    if way != "planes":
-        return prod(read)
-    return sum(prod(across[axis] if axis == normal else read[axis] for axis in range(3)) for normal in range(3))
-
-
-def _working_memory(
-    grid: Grid,
-    roi: Ranges,
-    card: ModelCard,
-    factors: tuple[float, float, float],
-    way: str,
-    context: tuple[Context, Context, Context],
-    passes: int,
-) -> int:
-    """One tile or block, and a few slices of the result; a network that cannot be cut takes everything at once."""
-    spec = card.spec
-    read = [
-        around.reading(slice(*part), slice(0, n)) for around, part, n in zip(context[::-1], roi, grid.size, strict=True)
-    ]
-    i, j, k = (part.stop - part.start for part in read)
-    piece = i * j * (k if way == "blocks" else 1)
-    encode = piece * spec.encode_bytes
-    decode = piece * spec.decode_bytes * prod(factors[: spec.dimensions])
-    tile = min(encode + decode, MOST_FOR_TILES) if spec.can_be_cut else encode + min(decode, MOST_FOR_TILES)
-    slices = (8 if passes == 1 and way != "planes" else 14) * 4 * i * j * factors[0] * factors[1]
-    if way == "slices":
-        return int(tile + slices)
-    whole = i * j * k * prod(factors) * BYTES_OF_BLOCKS
-    return int(tile + slices + (min(MOST_FOR_FUSION, whole) if spec.can_be_cut else whole))
 
 
 def _warnings(grid: Grid, card: ModelCard, way: str, factors: tuple[float, float, float]) -> list[str]:

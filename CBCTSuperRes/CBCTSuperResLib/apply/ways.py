@@ -21,7 +21,8 @@ from ..core.interpolate import REACH as CUBIC_REACH
 from ..core.interpolate import cubic
 from .engine import Engine
 from .fusion import PlaneFusion
-from .plan import FUSION_REACH, Plan
+from .plan import Plan
+from .tile_sizes import FUSION_REACH
 from .tiles import (
     Axis,
     Box,

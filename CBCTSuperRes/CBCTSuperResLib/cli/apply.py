@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from ..apply.plan import chosen_because, make_plan
+from ..apply.factors import chosen_because
+from ..apply.plan import make_plan
 from ..apply.speed import record_speed
 from ..core.errors import OptionError
 from ..core.memory import available_memory, readable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ..apply.plan import result_name
+from ..apply.factors import result_name
 from ..apply.report import identity, reading_facts
 from ..core.errors import Cancelled, OutputError, SuperResError, explained
 from ..core.options import Options

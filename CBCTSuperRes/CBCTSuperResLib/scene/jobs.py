@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..apply.factors import result_name
 from ..apply.file import path_beside
-from ..apply.plan import DISAGREEMENT, planned_maps, result_name
+from ..apply.plan import DISAGREEMENT, planned_maps
 from ..core.errors import Cancelled, ResourceError, SuperResError, explained
 from ..core.options import Options
 from ..io.exchange import read_exchange, remove_pieces, write_slabs

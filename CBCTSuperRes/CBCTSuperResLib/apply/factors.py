@@ -1,0 +1,91 @@
+"""The factors by which the axes become finer: what is asked, what a model offers, and what the result is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..core.errors import OptionError
+from ..core.options import CUBIC, Options
+from ..models.card import ModelCard, factors_text
+from ..models.folder import DEFAULT_MODEL
+
+
+def scales(card: ModelCard, options: Options, spacing: Sequence[float] | None = None) -> tuple[float, float, float]:
+    """Factors along (i, j, k) that a model and the options mean together.
+
+    Parameters
+    ----------
+    spacing : (i, j, k), optional
+        Of the scan, in mm; it must be known where the options ask for an output spacing.
+
+    Raises
+    ------
+    OptionError
+        If the model does not offer the factors that are asked for.
+    """
+    found = card.offered(options.factors(spacing), options.planes)
+    if found is None:
+        raise _not_offered(card, options, spacing)
+    if options.output_spacing is not None and max(found) == 1:
+        raise OptionError(
+            f"The scan's voxels are {_sizes_text(spacing)} mm already: nothing would become finer.",
+            "Ask for smaller voxels. To move the same values to another grid, use resampling.",
+        )
+    return found
+
+
+def _not_offered(card: ModelCard, options: Options, spacing: Sequence[float] | None) -> OptionError:
+    """Why a model cannot make what is asked of it, and what it can."""
+    asked, offered = options.factors(spacing), card.factors(options.planes)
+    is_across = isinstance(asked, tuple) and asked[2] != 1 and offered[2] == (1.0, 1.0)
+    asked = np.broadcast_to(asked, 3)
+    by_size = options.output_spacing is not None
+    text = factors_text(asked) + (f" for voxels of {_sizes_text(np.divide(spacing, asked))} mm" if by_size else "")
+    if card.spec.scale:
+        kind = "slices by" if offered[2] == (1.0, 1.0) else "by"
+        able = factors_text([factor for factor, _ in offered])
+        what = f"The model {card.name} enlarges {kind} {able}, not by {text}."
+    else:
+        lowest, highest = (factors_text(row) for row in zip(*offered, strict=True))
+        what = f"The model {card.name} offers factors from {lowest} to {highest}, not {text}."
+    advice = "Leave the factor out, or choose another model."
+    if by_size:
+        ends = [_sizes_text(np.divide(spacing, row)) for row in zip(*offered, strict=True)]
+        can = ends[0] if ends[0] == ends[1] else f"{ends[1]} to {ends[0]}"
+        advice = f"Ask for {can} mm, or choose another model."
+    if asked.min() < 1:
+        advice += " Below 1, voxels become larger, which needs no model: use resampling."
+    elif is_across:
+        advice += " This one leaves the slices' distance as it is; one of any voxel size does not."
+    return OptionError(what, advice)
+
+
+def chosen_because(card: ModelCard, options: Options, spacing: Sequence[float]) -> str:
+    """Why a model was taken that is not the usual default, in words; "" for the default. See `default_model`."""
+    if card.name == DEFAULT_MODEL:
+        return ""
+    factors = factors_text(scales(card, options, spacing))
+    return f"The model {card.name} was taken because {DEFAULT_MODEL} does not enlarge by {factors}."
+
+
+def result_name(name: str, card: ModelCard | None, options: Options) -> str:
+    """What the result of a scan is called.
+
+    "<scan> SR x2", or "<scan> SR 1x1x2.2" where the axes differ; "<scan> SR 0.2 mm" or "<scan> SR cubic" where voxels
+    of a size are asked for, with which the model need not be known yet.
+    """
+    size = options.output_spacing
+    if size == CUBIC:
+        return f"{name} SR {CUBIC}"
+    if size is not None:
+        return f"{name} SR {_sizes_text(np.broadcast_to(size, 3), 'x')} mm"
+    text = factors_text(scales(card, options), "x", ".3g")
+    return f"{name} SR {text}" if "x" in text else f"{name} SR x{text}"
+
+
+def _sizes_text(sizes: Sequence[float], between: str = " x ") -> str:
+    """ "0.3 x 0.3 x 1.5", or "0.3" where all are alike."""
+    texts = [f"{size:.4g}" for size in sizes]
+    return texts[0] if len(set(texts)) == 1 else between.join(texts)
