@@ -123,6 +123,25 @@ def test_what_a_network_may_be_told_is_what_was_done():
         assert found == pytest.approx(blur, rel=0.05)
 
 
+def test_what_a_network_is_told_may_be_as_far_off_as_estimates_are_and_no_image_changes():
+    flat = np.full((1, 44, 44), 0.5, np.float32)
+    plain = {**STILL, "blur": (1.0, 1.0), "noise": (0.02, 0.02)}
+    off = {"told_blur_error": (-0.4, 0.2), "told_noise_error": 0.3, "told_texture": (0.03, 0.03)}
+    right, wrong, textured = (
+        [Degradation(2, **{**plain, **more})(flat, np.random.default_rng(seed)) for seed in range(200)]
+        for more in ({}, off, {**off, "told_noise_error": 0.0, "told_texture_share": 1.0})
+    )
+    for one, *others in zip(right, wrong, textured, strict=True):
+        assert all(np.array_equal(one[role], other[role]) for other in others for role in ("LR", "HR"))
+        assert one["blur"] == pytest.approx(0.5) and one["noise"] == pytest.approx(0.02)
+    blurs = np.array([told["blur"] for told in wrong])
+    assert 0.3 <= blurs.min() < 0.32 and 0.58 < blurs.max() <= 0.6
+    assert np.array_equal(blurs[:, 0], blurs[:, 1])  # an estimate errs alike along both axes
+    logarithms = np.log([float(told["noise"][0]) / 0.02 for told in wrong])
+    assert abs(logarithms.mean()) < 0.06 and logarithms.std() == pytest.approx(0.3, rel=0.2)
+    assert all(told["noise"] == pytest.approx(np.hypot(0.02, 0.03)) for told in textured)
+
+
 def test_noise_of_a_filtered_back_projection_has_no_slow_part():
     flat = np.full((1, 212, 212), 0.5, np.float32)
     slow = []

@@ -122,6 +122,14 @@ class Degradation:
     sharpen : float
         Strength of an unsharp mask on the truth, as Real-ESRGAN trains with: whoever is not sure of an edge draws it
         softer than it is, and a truth that is as much too sharp makes up for it.
+    told_blur_error : (low, high)
+        How far the blur that a network is told is off, in fine pixels: what Apply tells is an estimate, and rather too
+        little than too much. Who was always told the truth believes an estimate to the last digit.
+    told_noise_error : float
+        The same for the noise: standard deviation of the natural logarithm of what is told over what is true.
+    told_texture : (low, high), told_texture_share : float
+        Standard deviation of texture that is taken for noise, in units of the window: for a share of images the noise
+        that is told has as much more of it, as squares.
     """
 
     scale: int = 2
@@ -141,6 +149,10 @@ class Degradation:
     across: tuple[float, float] = (0.2, 0.8)
     across_share: float = 0.0
     sharpen: float = 0.0
+    told_blur_error: tuple[float, float] = (0.0, 0.0)
+    told_noise_error: float = 0.0
+    told_texture: tuple[float, float] = (0.0, 0.02)
+    told_texture_share: float = 0.0
 
     @staticmethod
     def from_json(values: dict, scale: int) -> Degradation:
@@ -177,7 +189,8 @@ class Degradation:
         -------
         dict of ndarray of float32
             "LR" (C, h, w) and "HR" (C, s h, s w), both clipped to [0, 1]; "blur" (2,), the standard deviation along
-            rows and columns in coarse pixels; "noise" (1,), that of the noise in units of the window.
+            rows and columns in coarse pixels; "noise" (1,), that of the noise in units of the window; both as a
+            network is told them.
         """
         fine = self._grainy(fine, rng)
         inner = slice(self.margin, fine.shape[-2] - self.margin), slice(self.margin, fine.shape[-1] - self.margin)
@@ -188,12 +201,23 @@ class Degradation:
         coarse = np.clip(coarse + noise, 0, 1)
         if self.quantised_share and rng.random() < self.quantised_share:
             coarse = np.round(coarse * np.float32(255)) / np.float32(255)
+        blur, sd = self._told(np.array(blur), sd, rng)
         return {
             "LR": coarse,
             "HR": np.clip(self._sharpened(fine)[(slice(None), *inner)], 0, 1),
-            "blur": np.array(blur, np.float32),
+            "blur": blur.astype(np.float32),
             "noise": np.array([sd], np.float32),
         }
+
+    def _told(self, blur: np.ndarray, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """Blur in coarse pixels and noise as far off as estimates are; drawn last, so that no image depends on it."""
+        if any(self.told_blur_error):
+            blur = np.maximum(blur + rng.uniform(*self.told_blur_error) / 2, 0)
+        if self.told_noise_error:
+            noise *= np.exp(rng.normal(0, self.told_noise_error))
+        if self.told_texture_share and rng.random() < self.told_texture_share:
+            noise = np.hypot(noise, rng.uniform(*self.told_texture))
+        return blur, float(noise)
 
     def _sharpened(self, fine: np.ndarray) -> np.ndarray:
         if self.sharpen == 0:
@@ -257,5 +281,7 @@ def _check(name: str, value: object, default: float | tuple) -> None:
     if len(numbers) not in wanted or not usable or sorted(numbers) != numbers:
         form = f"{' or '.join(map(str, sorted(set(wanted))))} ascending numbers" if wanted[0] > 1 else "a number"
         raise OptionError(f"degradation_options.{name} is {value!r}.", f"Give {form}, for instance {default}.")
+    if name == "told_blur_error":
+        return  # the one that may be negative
     if name in ("blur", "noise_smooth", "grain_smooth", "anisotropy") and numbers[0] <= 0 or numbers[0] < 0:
         raise OptionError(f"degradation_options.{name} is {value!r}.", "It must be positive.")
