@@ -92,7 +92,20 @@ def test_a_scan_that_is_not_sure_is_taken_for_a_usual_one(monkeypatch):
     cautious = np.sqrt(0.5**2 - CAUTION**2)
     assert told(super_resolve(scan(), model, PLAIN)) == pytest.approx((cautious - 0.02,) * 2, abs=1e-5)
     conditions = plan_for(model).conditions
-    assert conditions.source == "usual" and "only 9 edges" in conditions.reason and not conditions.warnings
+    assert conditions.source == "usual" and "only 9 edges" in conditions.reason
+
+
+def test_a_blur_that_is_not_sure_is_warned_of_where_edges_look_unlike_the_one_that_is_taken(monkeypatch):
+    for network in (Told(), Sharpened()):
+        model = stub_model(network, training=TRAINING)  # its usual blur: 0.5 voxels
+        for blur, word in ((0.8, "has more, edges may stay soft"), (0.2, "has less, edges may be drawn too sharp")):
+            estimating(monkeypatch, scanner(blur, blur, is_sure=False))
+            (warning,) = plan_for(model).conditions.warnings
+            assert f"look like {blur * FWHM * 0.225:.2g} mm, and {0.5 * FWHM * 0.225:.2g} mm is taken" in warning
+            assert word in warning
+        for found in (scanner(0.6, 0.6, is_sure=False), scanner(None, None, is_sure=False)):
+            estimating(monkeypatch, found)
+            assert not plan_for(model).conditions.warnings
 
 
 def test_nothing_is_held_back_where_the_scan_tells_how_soft_its_objects_are(monkeypatch):
@@ -147,10 +160,9 @@ def test_a_model_that_cannot_be_told_warns_where_the_blur_is_not_its_own(monkeyp
         warnings = plan_for(model).conditions.warnings
         assert [word for text in warnings for word in ("stronger", "weaker") if word in text] == expected, blur
         assert all("model adaptive can" in text for text in warnings)
-    estimating(monkeypatch, scanner(0.9, 0.9, is_sure=False))
-    assert not plan_for(model).conditions.warnings
-    estimating(monkeypatch, scanner(0.9, 0.9))
-    assert not plan_for(stub_model(Sharpened())).conditions.warnings  # nobody knows what it learned from
+    for is_sure in (True, False):
+        estimating(monkeypatch, scanner(0.9, 0.9, is_sure=is_sure))
+        assert not plan_for(stub_model(Sharpened())).conditions.warnings  # nobody knows what it learned from
 
 
 def test_a_sharpening_kernel_is_warned_of(monkeypatch):

@@ -19,6 +19,7 @@ DEPTH = 4  # slices of a piece, if there are as many
 FLAT_SHARE, LOWEST_SHARE = 0.3, 0.3  # of the pieces by their slow part; of these by their variance
 FEWEST, MOST = 24, 1200
 LOWEST = {0.05: -1.645, 0.1: -1.282, 0.2: -0.842}  # quantiles of variances, and of the normal distribution
+SHARED_BY_ALL = 0.11  # times c (1 - c^2): how much less neighbours share in the lowest pieces than in all; measured
 CORRELATIONS = np.linspace(0, 0.9, 46)
 
 
@@ -67,11 +68,12 @@ def noise_of_pieces(pieces: np.ndarray) -> NoiseLevel | None:
     low = rest[lowest]
     seen = (_median_correlation(low[..., :-1], low[..., 1:]) + _median_correlation(low[:, :, :-1], low[:, :, 1:])) / 2
     kept, freedom, left = _of_surfaces()
-    in_plane, kept, freedom = (float(np.interp(seen, left, of)) for of in (CORRELATIONS, kept, freedom))
+    in_plane = _of_all(float(np.interp(seen, left, CORRELATIONS)))
+    kept, freedom = (float(np.interp(in_plane, CORRELATIONS, of)) for of in (kept, freedom))
     across, differences = 0.0, None
     if slices > 1:
         fine = low[:, :, :, 1:-1] - 0.5 * (low[:, :, :, 2:] + low[:, :, :, :-2])  # of noise, hardly of anatomy
-        across = _median_correlation(fine[:, :-1], fine[:, 1:])
+        across = _of_all(_median_correlation(fine[:, :-1], fine[:, 1:]))
         if across < 0.95:
             differences = (np.diff(rest, axis=1) ** 2).mean((1, 2, 3)) / (2 * (1 - across))
     found = []
@@ -83,6 +85,11 @@ def noise_of_pieces(pieces: np.ndarray) -> NoiseLevel | None:
         found.append(float(np.sqrt(level / kept)))
     error = np.hypot(np.ptp(found) / 2, found[1] / np.sqrt(2 * freedom * max(1, 0.1 * count)))
     return NoiseLevel(found[1], float(error), in_plane, float(across), flat[lowest])
+
+
+def _of_all(correlation: float) -> float:
+    """Of neighbours in all pieces, from that in the lowest: where much is shared by chance, variances are large."""
+    return correlation + SHARED_BY_ALL * correlation * (1 - correlation**2)
 
 
 def _without_surface(pieces: np.ndarray) -> np.ndarray:

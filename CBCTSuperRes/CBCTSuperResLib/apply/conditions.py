@@ -131,9 +131,7 @@ def conditions_of(
         reason += f" The model learned from {shares[0]:.2g} to {shares[1]:.2g} mm (in voxels of this size)."
     if card.strongest_noise is not None:
         told_noise = min(noise, card.strongest_noise)
-    warnings = []
-    if source != "usual":
-        warnings += _blur_warnings(card, blur, steps)
+    warnings = _doubt(card, scanner, blur, steps) if source == "usual" else _blur_warnings(card, blur, steps)
     if card.strongest_noise is not None and scanner.noise and noise > MORE_NOISE * card.strongest_noise:
         warnings.append(
             f"The scan's noise, {100 * noise:.2g} % of the window, is stronger than what the model learned from (up to "
@@ -177,6 +175,23 @@ def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -
     in_mm = (rows * steps[1] + columns * steps[2]) / 2
     like_in_plane = in_mm / steps[0] if steps[0] <= NEAR * steps[1:].max() else usual
     return np.array([across.sd if across.is_sure else like_in_plane, rows, columns])
+
+
+def _doubt(card: ModelCard, scanner: EstimatedAcquisition, usual: np.ndarray, steps: np.ndarray) -> list[str]:
+    """What to say where edges look unlike the usual blur that is taken because the scan does not tell for sure."""
+    widths = [axis.sd for axis in scanner.blur[1:] if axis.sd is not None]
+    if not widths or not card.trained_blur:
+        return []
+    seen, taken = float(np.mean(widths)), float(usual[1:].mean())
+    if abs(seen - taken) <= MUCH:
+        return []
+    than, what = ("more", "stay soft") if seen > taken else ("less", "be drawn too sharp")
+    in_mm = FWHM * float(steps[1:].mean())
+    return [
+        f"The scanner's blur is not sure: the scan's edges look like {seen * in_mm:.2g} mm, and {taken * in_mm:.2g} mm "
+        f"is taken, which the model usually meets. If the scanner has {than}, edges may {what}: give its blur if you "
+        "know it."
+    ]
 
 
 def _blur_warnings(card: ModelCard, blur: np.ndarray, steps: np.ndarray) -> list[str]:
