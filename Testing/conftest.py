@@ -44,12 +44,12 @@ def _one_torch_thread():
 def _float32():
     """The same arithmetic on every processor; tests of bfloat16 say so themselves."""
     try:
-        from CBCTSuperResLib.apply import engine
+        from CBCTSuperResLib.apply.engines import pytorch
     except ImportError:  # without torch there is no arithmetic
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "bfloat16_pays", lambda: False)
+        patch.setattr(pytorch, "bfloat16_pays", lambda: False)
         yield
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from CBCTSuperResLib.apply import engine as engine_file
+from CBCTSuperResLib.apply.engines import pytorch
 from CBCTSuperResLib.apply.engine import SMALLEST_TILE, Engine
 from CBCTSuperResLib.apply.tiles import Axis, Tile, plan_tiles
 from CBCTSuperResLib.core import devices
@@ -315,7 +315,7 @@ class CoarseInBfloat16(CubicTwice):
 
 
 def test_a_processor_with_bfloat16_takes_it_where_it_rounds_far_less_than_the_noise_of_the_scan(image, monkeypatch):
-    monkeypatch.setattr(engine_file, "bfloat16_pays", lambda: True)
+    monkeypatch.setattr(pytorch, "bfloat16_pays", lambda: True)
     expected = enlarged(Engine(CubicTwice(), CubicTwice().describe(), "cpu"), image)
     for error, noise, chosen, why in [
         (2e-3, 0.02, "bf16", "dB."),
@@ -339,10 +339,10 @@ def test_bfloat16_that_is_emulated_does_not_pay(monkeypatch):
 
 def test_bfloat16_that_is_not_there_or_not_wanted_is_not_taken(image, monkeypatch):
     network, spec = CoarseInBfloat16(1e-3), CubicTwice().describe()
-    monkeypatch.setattr(engine_file, "bfloat16_pays", lambda: True)
+    monkeypatch.setattr(pytorch, "bfloat16_pays", lambda: True)
     asked = Engine(network, spec, "cpu", "fp32", scan_noise=0.02)
     noiseless = Engine(network, spec, "cpu")
-    monkeypatch.setattr(engine_file, "bfloat16_pays", lambda: False)
+    monkeypatch.setattr(pytorch, "bfloat16_pays", lambda: False)
     absent = Engine(network, spec, "cpu", scan_noise=0.02)
     for engine in (asked, noiseless, absent):
         enlarged(engine, image)

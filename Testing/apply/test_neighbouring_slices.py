@@ -14,7 +14,8 @@ from CBCTSuperResLib.apply.ways import slab_around
 from CBCTSuperResLib.core.errors import InputError, ModelError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
-from CBCTSuperResLib.models.model import Model, probe
+from CBCTSuperResLib.models.model import Model
+from CBCTSuperResLib.models.self_check import probe
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.networks.blocks import gradient_map
 from CBCTSuperResLib.networks.spec import NetworkSpec
@@ -204,7 +205,7 @@ def test_a_card_of_other_slices_than_its_network_is_refused(tmp_path):
     path = model.save(tmp_path / "m.safetensors")
     wrong = replace(Model.load(path).card, spec=replace(model.spec, slices=1))
     with pytest.raises(ModelError, match="slices"):
-        from CBCTSuperResLib.models.model import network_of
+        from CBCTSuperResLib.models.weights import network_of
 
         network_of(wrong)
 

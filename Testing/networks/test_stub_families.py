@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from CBCTSuperResLib.models.model import Model, describe_outputs
+from CBCTSuperResLib.models.model import Model
+from CBCTSuperResLib.models.weights import describe_outputs
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from stub_networks import FAMILIES, register, stub_model

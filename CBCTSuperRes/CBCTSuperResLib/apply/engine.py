@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import ceil, prod
+from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from ..core.devices import DTYPES, bfloat16_pays, choose_device, free_memory, is_out_of_memory, rounding
 from ..core.errors import Cancelled, ModelError, ResourceError
 from ..core.memory import readable
 from ..networks.spec import NetworkSpec
 from .tile_sizes import BLOCK_MEMORY
 from .tiles import AS_IT_IS, Axis, Box, Context, Symmetry, Tile, on_whole_cells, plan_tiles, shift, symmetries
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .engines.graphs import GraphNetwork
+    from .engines.pytorch import TorchNetwork
+
 log = logging.getLogger(__name__)
 
 TILE_MEMORY = {"cpu": 1.1e9, "cuda": 6e9}
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of a tensor's axes
 SMALLEST_TILE = 16
 CPU_PART = 256  # larger parts of the enlarged image live in memory that the system must clear anew each time
 EQUAL_PSNR = {"fp16": 60.0, "bf16": 50.0}  # dB of the window
@@ -32,7 +34,7 @@ FLAT = 0.02  # standard deviation below which a tile says nothing about precisio
 
 
 class Engine:
-    """One network, ready to run on one device.
+    """One network, ready to run on one device, by PyTorch or another of the `engines`.
 
     >>> engine = Engine(model.network, model.card.spec, device="auto")
     >>> axes = [Axis(length=400, start=0, stop=400, outputs=800)] * 2
@@ -41,8 +43,8 @@ class Engine:
 
     Parameters
     ----------
-    network : torch.nn.Module
-        As networks/__init__.py says. Stays untouched; the engine works with copies.
+    network : torch.nn.Module, or a network on an engine
+        As networks/__init__.py or engines/__init__.py says. Stays untouched.
     spec : NetworkSpec
         With the calibrated context, if there is one.
     device, precision, tile, ensemble : see `Options`
@@ -65,7 +67,7 @@ class Engine:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | TorchNetwork | GraphNetwork,
         spec: NetworkSpec,
         device: str = "auto",
         precision: str = "auto",
@@ -84,7 +86,13 @@ class Engine:
                 else "Leave the tile size open, or calibrate the model: cbct-superres models calibrate MODEL.",
             )
         self.spec = spec
-        self.device = choose_device(device)
+        self._cancelled = cancelled or (lambda: False)
+        if not hasattr(network, "run_tile"):
+            from .engines.pytorch import TorchNetwork
+
+            network = TorchNetwork(network, spec, device, self._cancelled)
+        self._network = network
+        self._exact: TorchNetwork | None = None  # what another engine is yet to be compared with
         self.precision = "fp32" if precision == "auto" else precision
         self.tile = tile
         self.noise = noise
@@ -92,20 +100,23 @@ class Engine:
         self.after_run: Callable[[int], None] = lambda runs: None
         self._runs = 0
         self._scan_noise = scan_noise
-        self._candidate: str | None = None  # a precision that is yet to be compared with fp32
-        if precision == "auto" and self.device.type == "cuda":
-            self._candidate = "fp16"
-        elif precision == "auto" and scan_noise > 0 and bfloat16_pays():
-            self._candidate = "bf16"
+        # A precision that is yet to be compared with fp32.
+        self._candidate = network.quicker_precision(scan_noise) if precision == "auto" else None
         self._symmetries = symmetries(ensemble, spec.dimensions)
         self._draw: int | None = None
-        self._network = network
-        self._copies: dict[torch.dtype, nn.Module] = {}
-        self._cancelled = cancelled or (lambda: False)
-        usual = TILE_MEMORY[self.device.type]
+        usual = TILE_MEMORY[network.device_type]
         most = max(usual, BLOCK_MEMORY) if spec.dimensions == 3 else usual
-        self._budget = min(most, free_memory(self.device) * 0.6)
-        self._kept: tuple[np.ndarray, Box, str, Tensor] | None = None
+        self._budget = min(most, network.free_memory() * 0.6)
+
+    @property
+    def engine_text(self) -> str:
+        """Name and version of what computes, for the report."""
+        return f"{self._network.engine} {self._network.version}"
+
+    @property
+    def device_text(self) -> str:
+        """Where it computes, for the report."""
+        return self._network.device_text
 
     @property
     def ensemble(self) -> int:
@@ -179,7 +190,7 @@ class Engine:
             try:
                 result = self._run_tiles(image, axes, whole, names)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if not self._network.is_out_of_memory(error):
                     raise
                 self._take_smaller_tiles(error, axes, whole)
             else:
@@ -187,7 +198,6 @@ class Engine:
                 self.after_run(self._runs)
                 return result
 
-    @torch.inference_mode()
     def _run_tiles(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile, names: Sequence[str]) -> np.ndarray:
         result = np.empty((len(names), *(part.stop - part.start for part in whole.write)), np.float32)
         tiles = self._encode_tiles(axes, whole)
@@ -216,111 +226,13 @@ class Engine:
     def _run_tile(
         self, image: np.ndarray, tile: Tile, axes: Sequence[Axis], names: Sequence[str], precision: str
     ) -> list[tuple[Box, np.ndarray]]:
-        """What `decode` gives for the parts of one tile, and where it belongs."""
-        network, dtype = self._copy_for(DTYPES[precision]), DTYPES[precision]
-        known = {"blur": [axis.blur for axis in axes], "noise": [self.noise]}
-        conditions = {
-            name: torch.tensor([known[name]], dtype=dtype, device=self.device) for name in self.spec.conditions
-        }
-        with rounding(precision):
-            features = self._features_of(network, image, tile, conditions, precision)
-            parts = []
-            for part in self._decode_tiles(axes, tile):
-                piece = features[(..., *shift(part.read, tile.read))]
-                with self._drawn(network, 1):
-                    parts.append((part.write, self._decode(network, piece, part, axes, names)))
-        return parts
+        """What the network gives for the parts of one tile, and where it belongs.
 
-    def _features_of(
-        self, network: nn.Module, image: np.ndarray, tile: Tile, conditions: dict[str, Tensor], precision: str
-    ) -> Tensor:
-        """What `encode` gives for a tile. The bands of a block follow each other and share theirs, see `Plan.band`."""
+        The bands of a block follow each other and share what was computed on its grid, see `Plan.band`.
+        """
         is_shared = self.spec.dimensions == 3 and self._symmetries == (AS_IT_IS,) and self._draw is None
-        if is_shared and self._kept and self._kept[0] is image and self._kept[1:3] == (tile.read, precision):
-            return self._kept[3]
-        self._kept = None  # its memory is given back first
-        x = self._to_device(image[(..., *tile.read)], DTYPES[precision])
-        with self._drawn(network, 0):
-            features = network.encode(x, conditions) if conditions else network.encode(x)
-        if is_shared:
-            self._kept = image, tile.read, precision, features
-        return features
-
-    def _decode(
-        self, network: nn.Module, features: Tensor, part: Tile, axes: Sequence[Axis], names: Sequence[str]
-    ) -> np.ndarray:
-        if self.spec.scale is None:
-            positions = [
-                torch.as_tensor(axis.positions(write) - read.start, dtype=torch.float32, device=self.device)
-                for axis, write, read in zip(axes, part.write, part.read, strict=True)
-            ]
-            places = [
-                (axis.before + read.start, axis.before + axis.length + axis.after)
-                for axis, read in zip(axes, part.read, strict=True)
-            ]
-            told = (positions, places) if self.spec.absolute else (positions,)
-            found, inner = network.decode(features, *told), ()
-        else:
-            found = network.decode(features)
-            inner = tuple(
-                slice(core.start * int(factor), core.stop * int(factor))
-                for core, factor in zip(shift(part.core, part.read), self.spec.scale, strict=True)
-            )
-        values = [found[name][(0, slice(None), *inner)] for name in names]
-        grey = [value[0] if len(value) == 1 else value.float().mean(0) for value in values]
-        arrays = [value.float().cpu().numpy() for value in grey]
-        return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
-
-    def _to_device(self, image: np.ndarray, dtype: torch.dtype) -> Tensor:
-        """(1, channels, *spatial); its ends are repeated until the network accepts the size, which is never kept."""
-        x = torch.from_numpy(np.ascontiguousarray(image))[None]
-        x = x if self.spec.slices else x[None]
-        for axis in range(2, x.ndim):
-            length = x.shape[axis]
-            missing = ceil(max(self.spec.minimum_size, length) / self.spec.multiple) * self.spec.multiple - length
-            if missing:
-                end = x.narrow(axis, length - 1, 1)
-                x = torch.cat((x, end.expand(*[missing if n == axis else -1 for n in range(x.ndim)])), axis)
-        x = x.expand(-1, self.spec.input_channels, *[-1] * self.spec.dimensions)
-        return x.to(self.device, dtype).contiguous(memory_format=CHANNELS_LAST[x.ndim])
-
-    def _copy_for(self, dtype: torch.dtype) -> nn.Module:
-        """A copy of the network for this device and type; made once."""
-        if dtype not in self._copies:
-            network = copy.deepcopy(self._network).eval().requires_grad_(False)
-            network.to(self.device, dtype)
-            for weights in network.parameters():
-                if weights.ndim in CHANNELS_LAST:  # a network of blocks may have layers of slices
-                    weights.data = weights.data.contiguous(memory_format=CHANNELS_LAST[weights.ndim])
-            for name in getattr(network, "full_precision", ()):
-                network.get_submodule(name).float().register_forward_pre_hook(_float_input)
-            for module in network.modules():
-                module.register_forward_pre_hook(self._stop_if_cancelled)
-            if hasattr(network, "prepare_for_inference"):
-                network.prepare_for_inference(self.device)
-            self._copies[dtype] = network
-        return self._copies[dtype]
-
-    def _stop_if_cancelled(self, module: nn.Module, inputs: tuple) -> None:
-        if self._cancelled():
-            raise Cancelled
-
-    @contextmanager
-    def _drawn(self, network: nn.Module, half: int) -> Iterator[None]:
-        """Stochastic layers as the present draw has them, alike in all tiles; the program's random state stays."""
-        if self._draw is None:
-            yield
-            return
-        layers = [network.get_submodule(name) for name in network.stochastic_layers]
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(2 * self._draw + half)
-            for layer in layers:
-                layer.train()
-            try:
-                yield
-            finally:
-                for layer in layers:
-                    layer.eval()
+        parts = self._decode_tiles(axes, tile)
+        return self._network.run_tile(image, tile, parts, axes, names, precision, self.noise, self._draw, is_shared)
 
     def _measured_precision(self, candidate: str, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> str:
         """fp16, or bf16, if it gives the same picture of a part of the tile as fp32 does; otherwise fp32."""
@@ -333,7 +245,7 @@ class Engine:
             try:
                 found = self._run_tile(image, part, axes, ("sr",), precision)
             except RuntimeError as error:
-                if precision == "fp32" or is_out_of_memory(error):
+                if precision == "fp32" or self._network.is_out_of_memory(error):
                     raise
                 self._note(f"Precision fp32: this model has no {candidate} here.")
                 return "fp32"
@@ -353,7 +265,7 @@ class Engine:
         spec = self.spec
         if not spec.can_be_cut:
             return plan_tiles(axes, None, Context(None), within=whole)
-        edge = None if self.tile == 0 else self.tile or self._edge_if_needed(whole, spec.encode_bytes, spec.context)
+        edge = None if self.tile == 0 else self.tile or self._edge_if_needed(whole, self._encode_bytes(axes), spec.context)
         if edge is None and spec.dimensions == 3:  # all that may be read, which the next band will be given, too
             return [whole]
         return plan_tiles(axes, edge, self._context, within=whole)
@@ -364,10 +276,12 @@ class Engine:
         return Context(max(self.spec.context, self.spec.decode_context), self.spec.multiple, self.spec.minimum_size)
 
     def _decode_tiles(self, axes: Sequence[Axis], tile: Tile) -> list[Tile]:
+        if not self._network.decodes_apart:
+            return [tile]
         (needed,) = plan_tiles(axes, None, self.spec.decode_context, within=tile)
-        most = min(self._budget, TILE_MEMORY[self.device.type])
+        most = min(self._budget, TILE_MEMORY[self._network.device_type])
         edge = self._edge_if_needed(needed, self._decode_bytes(axes), self.spec.decode_context, most)
-        if self.device.type == "cpu":
+        if self._network.device_type == "cpu":
             edge = min(edge or CPU_PART, CPU_PART)
         return plan_tiles(axes, edge, self.spec.decode_context, within=tile)
 
@@ -385,6 +299,10 @@ class Engine:
     def _rounded(self, float32_bytes: float) -> float:
         return float32_bytes / 2 if self.precision in ("bf16", "fp16") else float32_bytes
 
+    def _encode_bytes(self, axes: Sequence[Axis]) -> float:
+        """Memory of a tile for one input voxel; with that of `decode`, where it is not computed apart."""
+        return self.spec.encode_bytes + (0.0 if self._network.decodes_apart else self._decode_bytes(axes))
+
     def _decode_bytes(self, axes: Sequence[Axis]) -> float:
         """Memory of `decode` for one input voxel."""
         return self.spec.decode_bytes * prod(axis.scale for axis in axes)
@@ -396,22 +314,19 @@ class Engine:
 
     def _take_smaller_tiles(self, error: BaseException, axes: Sequence[Axis], whole: Tile) -> None:
         """Halve what the next tiles may need, starting from what those that failed needed."""
-        self._copies.clear()
-        self._kept = None
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._network.release()
         failed = self._largest_pieces(axes, whole)
         may_cut = self.spec.can_be_cut and self.tile != 0
-        encode_need = self._need(failed[0], self.spec.encode_bytes) if may_cut else 0.0
+        encode_need = self._need(failed[0], self._encode_bytes(axes)) if may_cut else 0.0
         decode_need = self._need(failed[1], self._decode_bytes(axes))
         self._budget = min(self._budget, max(encode_need, decode_need)) / 2
         self.tile = self.tile and max(SMALLEST_TILE, self.tile // 2)
         if self._largest_pieces(axes, whole) == failed:
             raise ResourceError(
-                f"The memory of {self.device} is not enough for this model.",
+                f"The memory of {self._network.device} is not enough for this model.",
                 "Close other programs, choose an ROI, a lighter model, or --device cpu.",
             ) from error
-        self._note(f"Memory ran out on {self.device}; tiles now take at most {readable(self._budget)}.")
+        self._note(f"Memory ran out on {self._network.device}; tiles now take at most {readable(self._budget)}.")
 
     def _note(self, text: str) -> None:
         log.info(text)
@@ -425,6 +340,3 @@ def _size(tile: Tile) -> int:
 def _are_finite(parts: list[tuple[Box, np.ndarray]]) -> bool:
     return all(np.isfinite(values).all() for _, values in parts)
 
-
-def _float_input(module: nn.Module, inputs: tuple) -> tuple:
-    return tuple(x.float() for x in inputs)

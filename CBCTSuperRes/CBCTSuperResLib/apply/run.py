@@ -16,7 +16,6 @@ from itertools import zip_longest
 import cv2
 import numpy as np
 
-from ..core.devices import describe_device
 from ..core.memory import memory_for
 from ..core.options import Options
 from ..core.progress import Report
@@ -189,7 +188,8 @@ def super_resolve(
     progress(0.99, "Measuring the result")
     report = make_report(
         plan,
-        device=describe_device(engine.device),
+        engine=engine.engine_text,
+        device=engine.device_text,
         precision=engine.precision,
         tile=engine.tile,
         pieces=len(tiles),

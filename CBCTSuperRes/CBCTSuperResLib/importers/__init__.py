@@ -14,7 +14,8 @@ from pathlib import Path
 from ..core.digest import file_sha256
 from ..core.errors import ModelError
 from ..models.card import ModelCard
-from ..models.model import Model, refuse_non_finite
+from ..models.model import Model
+from ..models.weights import refuse_non_finite
 from . import arssr, rrdb, spsr, srcyclegan
 from .checkpoint import read_checkpoint
 from .rrdb import TrunkReport, import_rrdb_trunk

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..core.atomic import replacing
 from ..core.errors import ModelError
-from ..models.model import Model, misfit
+from ..models.model import Model
+from ..models.weights import misfit
 from ..networks import build_network
 
 SIGN = "decoder.stage_one.0.weight"

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ..core.atomic import replacing
 from ..core.errors import ModelError
-from ..models.model import Model, misfit
+from ..models.model import Model
+from ..models.weights import misfit
 from ..networks import build_network
 
 SIGNS = ("f_HR_conv1.0.weight", "b_fea_conv.0.weight", "HR_conv0_new.0.weight", "get_g_nopadding.weight_h")

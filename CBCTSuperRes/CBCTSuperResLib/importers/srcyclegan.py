@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..core.atomic import replacing
 from ..core.errors import ModelError
-from ..models.model import Model, misfit
+from ..models.model import Model
+from ..models.weights import misfit
 from ..networks import build_network
 
 FIRST, SIGN, BLOCK = "model.1.weight", "model.3.weight", r"model\.(\d+)\.conv_block\.1\.weight"

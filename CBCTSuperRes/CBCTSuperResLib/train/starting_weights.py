@@ -14,11 +14,8 @@ from ..importers.checkpoint import read_checkpoint
 from ..models.card import CARD_KEY
 from ..models.folder import SUFFIX
 from ..models.header import read_header
-from ..models.model import (
-    Model,
-    misfit,
-    refuse_non_finite,
-)
+from ..models.model import Model
+from ..models.weights import misfit, refuse_non_finite
 from .validation import undisturbed
 
 
