@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; choose it with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q -c constraints.txt torch
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[slicer,pictures,training,cluster,test,dev]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[slicer,pictures,training,cluster,fast,test,dev]'
 	touch $(READY)
 
 clean:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from CBCTSuperResLib.apply.engines import pytorch
 from CBCTSuperResLib.apply.engine import SMALLEST_TILE, Engine
+from CBCTSuperResLib.apply.engines import pytorch
 from CBCTSuperResLib.apply.tiles import Axis, Tile, plan_tiles
 from CBCTSuperResLib.core import devices
 from CBCTSuperResLib.core.devices import choose_device, is_out_of_memory, rounding

@@ -265,7 +265,8 @@ class Engine:
         spec = self.spec
         if not spec.can_be_cut:
             return plan_tiles(axes, None, Context(None), within=whole)
-        edge = None if self.tile == 0 else self.tile or self._edge_if_needed(whole, self._encode_bytes(axes), spec.context)
+        most = self._edge_if_needed(whole, self._encode_bytes(axes), spec.context)
+        edge = None if self.tile == 0 else self.tile or most
         if edge is None and spec.dimensions == 3:  # all that may be read, which the next band will be given, too
             return [whole]
         return plan_tiles(axes, edge, self._context, within=whole)

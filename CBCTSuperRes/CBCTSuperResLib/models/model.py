@@ -111,7 +111,7 @@ class Model:
         import torch
 
         from .. import __version__
-        from .weights import LARGEST_HALF, STORED, described, describe_outputs, refuse_non_finite
+        from .weights import LARGEST_HALF, STORED, describe_outputs, described, refuse_non_finite
 
         path = Path(path)
         weights = self._weights()

@@ -74,7 +74,7 @@ class GraphNetwork(ABC):
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError)
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027
         """Nothing is kept from one tile to the next."""
 
     def problems(self, card: ModelCard) -> list[str]:
