@@ -66,7 +66,7 @@ def test_everything_that_is_done_with_slices_is_done_with_blocks(phantom, model,
     report = apply_to_file(scan, tmp_path / "thin", model, options, as_dicom=True, patient_name="A", patient_id="1")
     run = report["super_resolution"]
     assert run["planes"] == "blocks" and run["scale"] == [1, 1, 3] and run["output_size"] == [32, 32, 36]
-    assert run["output_spacing_mm"] == pytest.approx([0.3, 0.3, 0.3]) and not run["back_projection"]
+    assert run["output_spacing_mm"] == pytest.approx([0.3, 0.3, 0.3]) and run["back_projection"]
     assert run["ensemble"] == 2 and run["disagreement"]["passes"] == 2
     series = Volume.read(tmp_path / "thin")
     assert series.voxels.shape == (36, 32, 32) and series.spacing == pytest.approx((0.3, 0.3, 0.3))
@@ -89,8 +89,3 @@ def test_a_part_is_the_crop_of_the_whole_and_agreement_counts_along_all_axes(pha
         for voxels in (phantom.fine.voxels, np.roll(phantom.fine.voxels, 2, 0))
     )
     assert shifted > 3 * true, "a result that is displaced along k contradicts the scan"
-
-
-def test_back_projection_says_for_what_it_is_made(phantom, model):
-    with pytest.raises(OptionError, match="not yet for blocks"):
-        super_resolve(phantom.coarse, model, Options(output_spacing=0.3, back_projection="on"))

@@ -27,7 +27,9 @@ LOCAL = 1.0  # input pixels: standard deviation of the local means
 DEVIATIONS = 3.0  # of the noise, within which scan and result agree
 TRUNCATE = 4.0
 WHITE = 1 / (4 * pi)  # square of the Gaussian whose smoothing white noise of pixels amounts to, in pixels squared
-
+BLOCK_ITERATIONS = 2  # what is around a block must be computed for each
+BLUR_REACH = 3.5  # standard deviations of the scanner's blur, for blocks
+LOCAL_REACH = 3  # voxels on either side, of the local means in blocks
 
 LEAST_NOISE = 1e-4  # of the window: below it a scan has as good as none
 
@@ -167,8 +169,8 @@ class Consistency:
         for _ in range(ITERATIONS):
             missing = self._missing(fine, scan, judged)
             local = _blurred(missing, self._around)
-            returned = _beyond(local, DEVIATIONS * self._local_noise)
-            returned += _beyond(missing - local, DEVIATIONS * self._noise)
+            returned = beyond(local, DEVIATIONS * self._local_noise)
+            returned += beyond(missing - local, DEVIATIONS * self._noise)
             fine += enlarge_slice(returned, fine.shape)
         return fine
 
@@ -202,6 +204,24 @@ def reach(factors: Sequence[int], blur: Sequence[float], smooth: float = 0.0) ->
     return ITERATIONS * (blurred + int(TRUNCATE * LOCAL + 0.5) + CUBIC_REACH) + blurred
 
 
+def reach_of_blocks(axes: Sequence[Axis], blur: Sequence[float], smooth: float = 0.0) -> int:
+    """Voxels of the scan around a block that its correction depends on; see `block_consistency`."""
+    widest = max(widths_of_blocks(axes, blur, smooth))
+    scanned = ceil(BLUR_REACH * widest)
+    return scanned + BLOCK_ITERATIONS * (scanned + CUBIC_REACH + LOCAL_REACH) + CUBIC_REACH
+
+
+def widths_of_blocks(axes: Sequence[Axis], blur: Sequence[float], smooth: float = 0.0) -> list[float]:
+    """What a result of blocks is blurred with along (k, j, i), in voxels of the scan, to be compared with it.
+
+    Along axes that are not made finer the result keeps the scanner's blur, and only what smoothed the scan is left.
+    """
+    smoothed = (0.0, smooth, smooth)
+    return [
+        hypot(width if axis.scale > 1 else 0.0, more) for axis, width, more in zip(axes, blur, smoothed, strict=True)
+    ]
+
+
 def _kernels(factors: Sequence[int], blur: Sequence[float], smooth: float) -> list[np.ndarray]:
     """The scanner's blur along rows and columns, on the result's grid."""
     widths = [hypot(width, smooth) * factor for width, factor in zip(blur, factors, strict=True)]
@@ -215,6 +235,6 @@ def _blurred(image: np.ndarray, kernels: Sequence[np.ndarray]) -> np.ndarray:
     return cv2.sepFilter2D(image, cv2.CV_32F, columns, rows, borderType=cv2.BORDER_REFLECT)
 
 
-def _beyond(values: np.ndarray, limit: float) -> np.ndarray:
+def beyond(values: np.ndarray, limit: float) -> np.ndarray:
     """What values exceed a limit by, on either side (soft thresholding)."""
     return values - np.clip(values, -np.float32(limit), np.float32(limit))

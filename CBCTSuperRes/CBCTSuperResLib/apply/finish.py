@@ -91,6 +91,20 @@ class Finisher:
                 values = self._grey_values(estimate[place, rows], outside, place, rows)
                 self._store(target[place, rows], values, None if blank is None else blank[rows])
 
+    def add(self, tile: Tile, change: np.ndarray) -> None:
+        """Add to a tile that is written, in units of the window; what is beyond the range stays where it is."""
+        target, change = self._output[tile.write], self._sharpness * self._window.width * change
+        places = self._axes[0].positions(tile.write[0])
+        in_plane = [axis.positions(part) for axis, part in zip(self._axes[1:], tile.write[1:], strict=True)]
+        for place in np.flatnonzero(change.any((1, 2))):
+            there = target[place].astype(self._type)
+            lowest, highest = (
+                limit(there, bound)
+                for limit, bound in zip((np.minimum, np.maximum), self._range.within(0.0, 0.0), strict=True)
+            )
+            values = np.clip(there + change[place].astype(self._type), lowest, highest)
+            self._store(target[place], values, self._blanks.fine_mask(float(places[place]), *in_plane))
+
     def write_blank(self, tile: Tile) -> None:
         """Write one tile in which nothing was measured."""
         self._output[tile.write] = self._blank_value

@@ -27,10 +27,10 @@ from ..scan.blank_region import BlankRegion
 from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import WindowChoice, choose_window
 from .conditions import Conditions, conditions_of, usual_conditions
-from .consistency import reach
+from .consistency import reach, reach_of_blocks
 from .factors import scales
 from .speed import known_speed, relative_cost
-from .tile_sizes import context_of, cut, voxels_of_a_pass, working_memory
+from .tile_sizes import agreement_memory, context_of, cut, voxels_of_a_pass, working_memory
 from .tiles import Axis, Context, Tile, plan_tiles
 
 PROGRAM_MEMORY = 0.6e9
@@ -96,6 +96,8 @@ class Plan:
         What the model is told and the result is judged by; before `with_scan`, what the model usually meets.
     back_projection : bool
         Whether what contradicts the scan is taken back; known with the scan.
+    surroundings : int
+        Voxels of the scan around what is wanted that blocks are computed for besides, for the sake of that.
     part : three pairs of int, or None
         What of the ROI is computed now; None for all of it. See `within`.
     """
@@ -126,6 +128,7 @@ class Plan:
     scanner: EstimatedAcquisition | None = None
     conditions: Conditions | None = None
     back_projection: bool = False
+    surroundings: int = 0
     maps: tuple[str, ...] = ()
     part: Ranges | None = None
 
@@ -155,17 +158,40 @@ class Plan:
         ][::-1]
 
     @property
+    def computed(self) -> Ranges:
+        """What of the scan is computed, along (i, j, k): the ROI, or the part of it that is wanted.
+
+        Blocks that must not contradict the scan are corrected for what is around, too: so much more is computed.
+        """
+        wanted = self.part or self.roi
+        if not self.surroundings:
+            return wanted
+        return tuple(
+            (max(0, start - self.surroundings), min(n, stop + self.surroundings))
+            if factor == int(factor)
+            else (start, stop)
+            for (start, stop), n, factor in zip(wanted, self.scan_grid.size, self.scales, strict=True)
+        )
+
+    @property
+    def computed_axes(self) -> list[Axis]:
+        """As `axes`, of a region that holds the ROI and all that is computed."""
+        return [
+            axis.widened(min(axis.start, start), max(axis.stop, stop))
+            for axis, (start, stop) in zip(self.axes, self.computed[::-1], strict=True)
+        ]
+
+    @property
     def tiles(self) -> list[Tile]:
-        """The pieces in which the volume is computed, along (k, j, i)."""
-        within = None
-        if self.part is not None:
-            core, read = (tuple(slice(*ends) for ends in box[::-1]) for box in (self.part, self._everything))
-            within = Tile(core, read, tuple(axis.write(part) for axis, part in zip(self.axes, core, strict=True)))
-        pieces = plan_tiles(self.axes, self.edges, self.context, within)
+        """The pieces in which the volume is computed, along (k, j, i), of `computed_axes`."""
+        axes = self.computed_axes
+        core, read = (tuple(slice(*ends) for ends in box[::-1]) for box in (self.computed, self._everything))
+        within = Tile(core, read, tuple(axis.write(part) for axis, part in zip(axes, core, strict=True)))
+        pieces = plan_tiles(axes, self.edges, self.context, within)
         if self.band is None:
             return pieces
         cut = (self.band, None, None), (Context(None),) * 3
-        return [band for piece in pieces for band in plan_tiles(self.axes, *cut, within=piece)]
+        return [band for piece in pieces for band in plan_tiles(axes, *cut, within=piece)]
 
     @property
     def _everything(self) -> Ranges:
@@ -226,13 +252,20 @@ class Plan:
         is_sure = conditions.source != "usual" and not self.scanner.is_sharpened
         if wanted == "off" or (wanted == "auto" and not (is_sure and _may_project(self.card, self.scales, self.way))):
             return self
+        if self.way == "blocks":
+            more = reach_of_blocks(self.axes, conditions.cautious_blur, self.smooth)
+            return replace(self, back_projection=True, surroundings=more)._counted()
         more = reach([int(factor) for factor in self.scales[1::-1]], conditions.cautious_blur[1:], self.smooth)
         context = [
             around if around.halo is None or axis == 0 else replace(around, halo=around.halo + more)
             for axis, around in enumerate(self.context)
         ]
-        seen = voxels_of_a_pass(self.scan_grid, self.roi, self.scales, self.way, self.edges, context)
-        return replace(self, context=tuple(context), network_voxels=self.passes * seen, back_projection=True)
+        return replace(self, context=tuple(context), back_projection=True)._counted()
+
+    def _counted(self) -> Plan:
+        """This plan with the voxels that the network sees."""
+        seen = voxels_of_a_pass(self.scan_grid, self.computed, self.scales, self.way, self.edges, self.context)
+        return replace(self, network_voxels=self.passes * seen)
 
     def within(self, part: Ranges) -> Plan:
         """The plan for a part of the same result: on its grid, in its memory, as it is there.
@@ -242,8 +275,7 @@ class Plan:
         part : three pairs of int
             Half-open, along (i, j, k) of the scan, within the ROI. Nothing is judged of a part.
         """
-        seen = voxels_of_a_pass(self.scan_grid, part, self.scales, self.way, self.edges, self.context)
-        return replace(self, part=part, network_voxels=self.passes * seen)
+        return replace(self, part=part)._counted()
 
     def check_memory(self) -> None:
         """Refuse, with the numbers, a run whose result would not fit into memory; the scan is there already.
@@ -315,9 +347,9 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
 
     if options.back_projection == "on" and not _may_project(card, factors, way):
         raise OptionError(
-            "Back-projection is made for slices that are enlarged by whole factors, in the scan's own grey values; "
-            "not yet for blocks, nor for three planes.",
-            "Choose planes axial and a model of whole factors, or leave back_projection on auto.",
+            "Back-projection is made for blocks, and for slices that are enlarged by whole factors, in the scan's own "
+            "grey values; not for three planes.",
+            "Choose planes axial, or leave back_projection on auto.",
         )
     roi = options.roi or tuple((0, n) for n in grid.size)
     for name, (start, stop), n in zip("ijk", roi, grid.size, strict=True):
@@ -337,6 +369,8 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
     passes = _passes(options, maps)
     edges, band, of_block = cut(grid, roi, card, factors, way, context, passes, bool(maps))
     working = of_block or working_memory(grid, roi, card, factors, way, context, passes)
+    if way == "blocks":
+        working += int(agreement_memory(roi))
     network_voxels = passes * voxels_of_a_pass(grid, roi, factors, way, edges, context)
     speed = known_speed(card, options.device)
     operations = max(spec.flops_per_voxel(factors[: spec.dimensions]), 1e4)
@@ -430,8 +464,9 @@ def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None
 
 
 def _may_project(card: ModelCard, factors: tuple[float, float, float], way: str) -> bool:
-    """Whether results can be compared with their scan slice by slice."""
-    return way == "slices" and card.spec.domain == "same" and all(f == int(f) for f in factors[:2])
+    """Whether results can be compared with their scan slice by slice, or block by block."""
+    is_whole = way == "slices" and all(f == int(f) for f in factors[:2])
+    return card.spec.domain == "same" and (is_whole or way == "blocks")
 
 
 def _warnings(grid: Grid, card: ModelCard, way: str, factors: tuple[float, float, float]) -> list[str]:

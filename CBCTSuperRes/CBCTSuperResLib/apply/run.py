@@ -24,6 +24,7 @@ from ..models.model import Model
 from ..scan.blank_filling import BlankFiller
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
+from .block_consistency import BlockConsistency
 from .consistency import LEAST_NOISE, Consistency
 from .engine import Engine
 from .error_bars import ErrorBars
@@ -33,7 +34,7 @@ from .plan import DISAGREEMENT, SMALLER, Plan, make_plan
 from .prepare import Preparation, Prepared
 from .quality import agreement_figure, card_of_failure, disagreement_figure, error_bars_figure, quality_card
 from .report import make_report
-from .tiles import Axis, Tile
+from .tiles import Axis, Box, Tile, shift
 from .ways import choose_way
 
 MOST_CORRELATION = 0.95  # of neighbouring voxels' noise; more is no noise
@@ -146,17 +147,22 @@ def super_resolve(
             *(maps[DISAGREEMENT], shape, axes, way, engine, options.uncertainty, noise),
             *(output_window or window, blanks, sharpness),
         )
-    keep = _consistency(plan) if plan.back_projection else None
-    pieces, tiles = plan.tiles, []
+    keep = ledger = None
+    if plan.back_projection and plan.way == "blocks":
+        ledger = _block_consistency(plan)
+    elif plan.back_projection:
+        keep = _consistency(plan)
+    pieces, tiles, computed_axes = plan.tiles, [], plan.computed_axes
     for tile in pieces:
-        if not _is_blank(blanks, axes, tile):
+        if not _is_blank(blanks, computed_axes, tile):
             tiles.append(tile)
             continue
-        finisher.write_blank(tile)
-        for beside in filter(None, (disagreement, bars)):
-            beside.write_blank(tile)
+        own, _ = _wanted(plan, tile)
+        if own:
+            for target in filter(None, (finisher, disagreement, bars)):
+                target.write_blank(own)
 
-    total = sum(way.runs(tile, axes) for tile in tiles) * plan.passes
+    total = sum(way.runs(tile, computed_axes) for tile in tiles) * plan.passes
     engine.after_run = lambda done: progress(0.99 * (done / total), f"Network: {done} of {total}")
     computing = memory_for("computing slices or blocks", "Close other programs, or choose an ROI or planes axial.")
     with computing, _one_opencv_thread(), ThreadPoolExecutor(max_workers=2) as pool:
@@ -166,13 +172,20 @@ def super_resolve(
         for tile, following in zip_longest(tiles, tiles[1:]):
             prepared: Prepared = upcoming.result()
             upcoming = following and pool.submit(preparation.box, following.read)
-            wide, wide_axes = keep.widened(tile, axes) if keep else (tile, axes)
+            wide, wide_axes = keep.widened(tile, axes) if keep else (tile, computed_axes)
             if bars:
                 enlarged, *spread = way.outputs(engine, prepared.slab, wide, wide_axes, names)
             else:
                 enlarged = way.enlarge(engine, prepared.slab, wide, wide_axes)
             if finishing:
                 finishing.result()
+            if ledger:
+                ledger.add(tile, enlarged)
+                tile, crop = _wanted(plan, tile)
+                if not tile:
+                    continue
+                enlarged = enlarged[crop]
+                spread = [part[crop] for part in spread] if bars else None
             finishing = pool.submit(_finish, finisher, keep, enlarged, wide, tile, prepared)
             if disagreement:
                 disagreement.measure(tile, prepared, keep.part_of(enlarged, wide, tile) if keep else enlarged)
@@ -181,6 +194,12 @@ def super_resolve(
                 bars.measure(tile, prepared, own[0] if own else None)
         if finishing:
             finishing.result()
+        if ledger:
+            ledger.find(preparation.box, cancelled or (lambda: False))
+            for tile in tiles:
+                change, (own, crop) = ledger.change(tile.write), _wanted(plan, tile)
+                if own and change is not None:
+                    finisher.add(own, change[crop])
     if disagreement:
         disagreement.finish()
     computed = time.perf_counter()
@@ -200,9 +219,10 @@ def super_resolve(
         return Result(output, plan.grid, volume.padding_value, report)
     try:
         report["quality"] = quality_card(volume, output, axes, plan.choice, blanks, plan.card, plan.conditions)
-        if keep:
-            report["agreement"] = keep.agreement.to_json()
-            report["quality"]["figures"].append(agreement_figure(keep.agreement))
+        if plan.back_projection:
+            agreement = (keep or ledger).agreement
+            report["agreement"] = agreement.to_json()
+            report["quality"]["figures"].append(agreement_figure(agreement))
         if disagreement:
             report["disagreement"] = disagreement.summary(options.disagreement_above)
             report["quality"]["figures"].append(disagreement_figure(report["disagreement"], output_window or window))
@@ -229,6 +249,30 @@ def _consistency(plan: Plan) -> Consistency:
         min(max(noise.in_plane, 0.0), MOST_CORRELATION) if noise else 0.0,
         plan.smooth,
     )
+
+
+def _block_consistency(plan: Plan) -> BlockConsistency:
+    """What keeps a result of blocks from contradicting the scan."""
+    noise, conditions = plan.scanner.noise, plan.conditions
+    told = (noise.across, noise.in_plane, noise.in_plane) if noise else (0.0, 0.0, 0.0)
+    correlation = [min(max(rho, 0.0), MOST_CORRELATION) for rho in told]
+    return BlockConsistency(
+        plan.computed_axes, conditions.cautious_blur, max(conditions.noise, LEAST_NOISE), correlation, plan.smooth
+    )
+
+
+def _wanted(plan: Plan, tile: Tile) -> tuple[Tile | None, Box]:
+    """What of a tile belongs to the result, None if nothing does, and where that lies in the network's image of it."""
+    wanted = tuple(slice(*ends) for ends in (plan.part or plan.roi)[::-1])
+    core = tuple(
+        slice(max(mine.start, ends.start), min(mine.stop, ends.stop))
+        for mine, ends in zip(tile.core, wanted, strict=True)
+    )
+    if any(part.start >= part.stop for part in core):
+        return None, ()
+    made = tuple(axis.write(part) for axis, part in zip(plan.computed_axes, core, strict=True))
+    own = tuple(axis.write(part) for axis, part in zip(plan.axes, core, strict=True))
+    return Tile(core, tile.read, own), shift(made, tile.write)
 
 
 def _finish(

@@ -19,8 +19,8 @@ from ..models.card import ModelCard
 from .tiles import Axis, Context, cores, plan_tiles
 
 FUSION_REACH = 12  # voxels of the result on either side that the filters joining three planes look at
-BLOCK_MEMORY = 3.2e9  # what a block may take, from reading to writing
-BAND_VOXELS = 1.2e7  # of the result that are enlarged and finished at a time; the bands of a block share its features
+BLOCK_MEMORY = 3.4e9  # what a block may take, from reading to writing
+BAND_VOXELS = 6e6  # of the result that are enlarged and finished at a time; the bands of a block share its features
 FUSION_MEMORY = 1.5e9
 FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a band: result, excess and their parts
 FLOATS_OF_PASSES = 4  # the same besides, where several passes are joined
@@ -29,6 +29,9 @@ FLOATS_OF_MAP = 3  # besides, where the model's disagreement or its error bars a
 MOST_FOR_TILES = 1.2e9
 MOST_FOR_FUSION = 2.0e9
 BYTES_OF_BLOCKS = 40
+BYTES_OF_AGREEMENT = (
+    6  # for each voxel of the scan, with whose simulation the blocks are compared: its sum, what is seen
+)
 MOST_CUTS = 24  # along an axis
 SMALLEST_BLOCK = 16  # voxels along the edge of a core
 
@@ -72,12 +75,18 @@ def cut(
     ]
     core, read, seen = (np.meshgrid(*(cut[n] for cut in cuts), indexing="ij", sparse=True) for n in range(3))
     needed = _memory_of_a_block(card, factors, core, read, passes, has_map)
-    fits = needed <= min(BLOCK_MEMORY, max(available_memory() / 2, BLOCK_MEMORY / 8))
+    most = max(BLOCK_MEMORY - agreement_memory(roi), BLOCK_MEMORY / 2)
+    fits = needed <= min(most, max(available_memory() / 2, BLOCK_MEMORY / 8))
     cost = np.where(fits, prod(seen), np.inf) if fits.any() else needed
     best = np.unravel_index(np.argmin(cost), cost.shape)
     edges = tuple(int(cut[0][n]) for cut, n in zip(cuts, best, strict=True))
     of_slice = prod(edges[1:]) * prod(factors)
     return edges, None if passes > 1 else max(1, int(BAND_VOXELS / of_slice)), int(needed[best])
+
+
+def agreement_memory(roi: Ranges) -> float:
+    """Bytes that a result of blocks takes besides while it is compared with its scan."""
+    return BYTES_OF_AGREEMENT * prod(stop - start for start, stop in roi)
 
 
 @lru_cache

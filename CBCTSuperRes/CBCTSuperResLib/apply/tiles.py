@@ -74,6 +74,11 @@ class Axis:
         before, after = self.before + read.start, self.after + self.length - read.stop
         return replace(self, length=read.stop - read.start, start=start, stop=stop, before=before, after=after)
 
+    def widened(self, start: int, stop: int) -> Axis:
+        """The same axis for a wider region, whose output voxels go on as those of this one; the factor is whole."""
+        outputs = round(self.scale * (stop - start))
+        return replace(self, start=start, stop=stop, outputs=outputs)
+
     def mirror(self) -> Axis:
         """The same axis for the mirrored array."""
         start, stop = self.length - self.stop, self.length - self.start
