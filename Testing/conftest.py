@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +53,18 @@ def _float32():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pytorch, "bfloat16_pays", lambda: False)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _temporary_files(tmp_path_factory):
+    """A folder, gone with the session, for what fakes and killed processes leave behind."""
+    tmp_path_factory.getbasetemp()
+    multiprocessing.util.get_temp_dir()  # it is removed at exit, and must then be there
+    with tempfile.TemporaryDirectory(prefix="tests-", ignore_cleanup_errors=True) as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", folder)
+            patch.setattr(tempfile, "tempdir", folder)
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -177,6 +177,6 @@ def test_a_terminated_command_leaves_nothing_behind_and_says_so(scan, model, tmp
         seen += piece
     process.terminate()
     rest = process.stderr.read()
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=240) == 130
     assert b"Cancelled" in rest
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["big.nrrd"]

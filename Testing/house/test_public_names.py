@@ -278,7 +278,7 @@ def test_a_stopped_training_ends_with_130_and_has_saved_its_state(tmp_path, monk
     run = tmp_path / "experiments" / "old_options"
 
     def stop() -> None:
-        curves, end = run / "curves.csv", time.monotonic() + 60
+        curves, end = run / "curves.csv", time.monotonic() + 240
         while time.monotonic() < end and not (curves.exists() and len(curves.read_bytes().splitlines()) > 1):
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)

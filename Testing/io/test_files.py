@@ -297,7 +297,7 @@ except OutputError as error:
 def test_a_disk_that_fills_up_while_writing_leaves_nothing(folder):
     paths = [str(Path(__file__).parents[1] / "support"), str(Path(images.__file__).parents[2])]
     script = FILL_THE_DISK.format(paths=paths, folder=str(folder))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Writing") == 10
     assert _entries(folder) == []

@@ -188,7 +188,7 @@ def test_closing_lets_a_worker_that_is_not_detached_stop_by_itself(make_job):
     pid = job._worker["pid"]
     job.close()
     assert job.isFinished and isinstance(job.error, Cancelled)
-    job._process.wait(20)
+    job._process.wait(120)
     assert not exists(pid)
 
 
@@ -202,7 +202,7 @@ def test_closing_lets_a_detached_worker_go_on(make_job):
     before = seen.fraction
     wait_until(lambda: seen.poll() and seen.fraction > before)
     seen.cancel()
-    job._process.wait(20)
+    job._process.wait(120)
     run_to_end(seen)
     assert "Stopped after" in seen.error.what
 
@@ -235,7 +235,7 @@ def test_only_a_detached_worker_goes_on_when_its_parent_is_killed(tmp_path, scri
 def test_a_parent_that_ends_lets_its_worker_stop_gently(tmp_path, script):
     folder = tmp_path / "job"
     command = [sys.executable, "-c", textwrap.dedent(PARENT), str(folder), str(script), "exit"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     wait_until(lambda: not exists(int(done.stdout)))
     if folder.exists():  # it stopped because it was asked to, before it noticed that its parent had gone
         events = [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -21,7 +21,7 @@ TRAIN_ON_DRAWN = {"mode": "HR", "procedural": 4, "batch_size": 1}
 
 def run(job: dict) -> Job:
     worker = Job(job).start()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not worker.isFinished:
         assert time.monotonic() < end, "it did not end in time"
         worker.poll()

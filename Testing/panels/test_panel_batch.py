@@ -261,7 +261,7 @@ def test_volumes_and_files_really_computed(application, panel, dialogs, scan_fil
     panel.ui.batchVolumesButton.click()
     panel.ui.batchFolderEdit.currentPath = str(tmp_path / "Ergebnisse ä")
     panel.ui.batchStartButton.click()
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240
     while panel.batch.isBusy:
         assert time.monotonic() < end
         application.qapp.processEvents()

@@ -314,7 +314,7 @@ def test_a_kept_training_is_found_when_slicer_opens_again(application, training_
     found.ui.keepTrainingBox.click()
     assert not found.run.job.isDetached
     again.cleanup()
-    process.wait(20)
+    process.wait(120)
     assert read_run(folder).state == "stopped"
 
 
@@ -323,7 +323,7 @@ def test_a_training_that_is_not_kept_stops_cleanly_with_slicer(training_widget, 
     start(panel, wait)
     process = panel.run.job._process
     training_widget.cleanup()
-    process.wait(20)
+    process.wait(120)
     assert read_run(folder).state == "stopped"
 
 
@@ -333,7 +333,7 @@ def test_what_became_of_a_kept_training_is_told(application, training_widget, op
     panel.ui.keepTrainingBox.click()
     process, folder = panel.run.job._process, folder_of(panel)
     training_widget.cleanup()
-    process.wait(20)
+    process.wait(120)
     again = open_again()
     tick_until(application, again.panel, lambda: again.panel.run.job is None)
     assert again.panel.ui.trainingLabel.text.startswith("Lauf 1 is finished.")
@@ -353,7 +353,7 @@ def test_a_training_from_a_terminal_is_watched_but_not_stopped(application, trai
     assert panel.run.job.isElsewhere and not panel.ui.startButton.enabled
     assert "outside of Slicer" in panel.ui.startButton.toolTip and not panel.ui.keepTrainingBox.enabled
     processes.kill_group(process.pid)
-    process.wait(20)
+    process.wait(120)
     wait(lambda: panel.run.job is None)
     assert panel.ui.startButton.enabled and "Resume the run" in panel.ui.trainingLabel.text
 

@@ -310,7 +310,7 @@ def test_options_and_arguments_need_nothing_that_a_bare_slicer_lacks():
         "import CBCTSuperResLib.prepare, CBCTSuperResLib.cli.prepare\n"
     )
     library = Path(__file__).resolve().parents[2] / "CBCTSuperRes"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=library, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=library, timeout=240)
 
 
 def test_a_real_tooth_is_registered_to_a_moved_and_degraded_copy(shared_data, tmp_path):

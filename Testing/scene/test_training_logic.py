@@ -77,11 +77,11 @@ def logic():
     for job in made:
         if not job.isFinished or job.isDetached:
             processes.kill_group(job._process.pid)
-            job._process.wait(20)
+            job._process.wait(120)
         shutil.rmtree(job.files, ignore_errors=True)
 
 
-def poll_until(job, condition, seconds: float = 30.0) -> None:
+def poll_until(job, condition, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end and not (job.isFinished and job.error), job.error
@@ -89,7 +89,7 @@ def poll_until(job, condition, seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def run_to_end(job, seconds: float = 60.0):
+def run_to_end(job, seconds: float = 240.0):
     end = time.monotonic() + seconds
     while not job.isFinished:
         assert time.monotonic() < end, "it did not end in time"
@@ -163,7 +163,7 @@ def test_a_training_that_is_let_go_of_stops_by_itself(quick, logic, values):
     job = logic.start(values)
     poll_until(job, lambda: job.step > 2)
     job.close()
-    job._process.wait(20)
+    job._process.wait(120)
     (run,) = logic.runs(values["path"]["root"])
     assert run.state == "stopped"
 

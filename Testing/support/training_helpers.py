@@ -26,7 +26,7 @@ def choose_drawn_slices(panel, name="Lauf 1", **train) -> None:
     panel.parameters.runName = name
 
 
-def tick_until(application, panel, condition, seconds: float = 60.0) -> None:
+def tick_until(application, panel, condition, seconds: float = 240.0) -> None:
     """Let the application run, its timers included, until something is the case."""
     end = time.monotonic() + seconds
     while not condition():

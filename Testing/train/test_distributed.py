@@ -202,7 +202,7 @@ def test_torchrun_can_be_used_directly_and_ends_on_sigterm_with_everything_saved
         while not list(states.glob("*.state")) and process.poll() is None:
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        output = process.communicate(timeout=60)[0].decode()
+        output = process.communicate(timeout=240)[0].decode()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
