@@ -60,11 +60,11 @@ def _temporary_files(tmp_path_factory):
     """A folder, gone with the session, for what fakes and killed processes leave behind."""
     tmp_path_factory.getbasetemp()
     multiprocessing.util.get_temp_dir()  # it is removed at exit, and must then be there
-    with tempfile.TemporaryDirectory(prefix="tests-", ignore_cleanup_errors=True) as folder:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TMPDIR", folder)
-            patch.setattr(tempfile, "tempdir", folder)
-            yield
+    place = tempfile.TemporaryDirectory(prefix="tests-", ignore_cleanup_errors=True)
+    with place as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")
