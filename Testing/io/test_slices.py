@@ -128,6 +128,16 @@ def test_neighbours_with_the_same_pixels_are_told(tmp_path):
     assert read_volume(folder, spacing=SPACING).report == {}
 
 
+def test_numbers_that_go_up_in_larger_steps_are_told(tmp_path):
+    for names, words in (
+        ([f"s{k:03d}" for k in range(1, 12, 2)], r"steps of 2 \(s001.tif, s003.tif\)"),
+        ([f"s{k}" for k in range(60, 0, -10)], "steps of 10"),
+        ([f"2024 {k}" for k in range(6)], None),
+    ):
+        report = read_volume(slices(tmp_path / names[0], names), spacing=SPACING).report
+        assert (report == {}) if words is None else re.search(words, report["warnings"][0])
+
+
 def test_every_layout_of_tiff_gives_the_pixels(tmp_path):
     stack = np.stack([np.add.outer(np.arange(40), np.arange(48)) * 3 + k for k in range(4)]).astype(np.uint16)
     for number, options in enumerate(

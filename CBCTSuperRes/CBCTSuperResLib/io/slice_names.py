@@ -76,6 +76,19 @@ def ordered(files: Sequence[Path]) -> list[Path]:
     raise _disorder(files)
 
 
+def skipping(files: Sequence[Path]) -> str:
+    """A sentence if the whole numbers of ordered slices go up in larger steps than 1; "" otherwise."""
+    numbering = _numbering(files, WAYS[0]) if len(files) > 2 else None
+    for place in numbering.varying if numbering else ():
+        steps = np.abs(np.diff(numbering.values(place)))
+        if steps[0] > 1 and (steps == steps[0]).all():
+            return (
+                f"The numbers of the slices go up in steps of {steps[0]:g} ({files[0].name}, {files[1].name}): if those "
+                "between were left out, the distance of the slices is as much larger."
+            )
+    return ""
+
+
 def _numbering(files: Sequence[Path], way: str) -> _Numbering | None:
     """The numbers in names that are alike but for them; None if the names are not."""
     rows = [re.split(f"({way})", path.stem.casefold()) for path in files]

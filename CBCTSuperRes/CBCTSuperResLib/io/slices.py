@@ -12,7 +12,7 @@ from ..core.errors import InputError
 from .checks import check_size
 from .headers import PictureFacts
 from .slice_files import read_facts, read_pixels
-from .slice_names import ordered
+from .slice_names import ordered, skipping
 
 NEEDS_SPACING = (
     "Image slices do not record their distance.",
@@ -61,10 +61,11 @@ class Slices:
             voxels[k] = read_pixels(facts)[0]
             if k and np.array_equal(voxels[k], voxels[k - 1]) and voxels[k].min() < voxels[k].max():
                 doubles.append(f"{self.files[k - 1].path.name} and {facts.path.name}")
+        notes = list(filter(None, [skipping([facts.path for facts in self.files])]))
         if doubles:
             more = f", and {len(doubles) - 1} more such pairs" if len(doubles) > 1 else ""
-            return voxels, [f"{doubles[0]} hold the same pixels{more}: is one of them a copy?"]
-        return voxels, []
+            notes.append(f"{doubles[0]} hold the same pixels{more}: is one of them a copy?")
+        return voxels, notes
 
 
 def examine(files: Sequence[Path]) -> Slices:
