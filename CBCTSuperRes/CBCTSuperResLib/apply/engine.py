@@ -340,4 +340,3 @@ def _size(tile: Tile) -> int:
 
 def _are_finite(parts: list[tuple[Box, np.ndarray]]) -> bool:
     return all(np.isfinite(values).all() for _, values in parts)
-

@@ -83,8 +83,8 @@ def skipping(files: Sequence[Path]) -> str:
         steps = np.abs(np.diff(numbering.values(place)))
         if steps[0] > 1 and (steps == steps[0]).all():
             return (
-                f"The numbers of the slices go up in steps of {steps[0]:g} ({files[0].name}, {files[1].name}): if those "
-                "between were left out, the distance of the slices is as much larger."
+                f"The numbers of the slices go up in steps of {steps[0]:g} ({files[0].name}, {files[1].name}): if the "
+                "slices between were left out, their distance is as much larger."
             )
     return ""
 
