@@ -2,12 +2,14 @@
 
     python Testing/grading/thick_slices.py MODEL [NAME=FILE ...] --public-data FOLDER --out FOLDER [--planes light]
 
-writes rows.json and table.md. A scan of PZ x3 (or x5) has slices that are each the mean of three (five) fine ones,
-pixels as fine as the truth's, and 2 % of noise; one of P3 is blurred and halved along all axes; the other factors are
-blurred as P3's scans are, in voxels of the scan. `--planes` names a model of slices, enlarged along all axes (planes
-isotropic), whose result is averaged within and interpolated across slices to the truth's voxels where the factors
-differ from 2; thick slices it refuses. The last tables are flat tissue with noise: what is left of it, and whether the
-lattice of the scan shows. Worker-side: needs torch.
+writes rows.json and table.md; with --into-card a model file with the rows in its card. `make bench-quality` runs it.
+
+A scan of PZ x3 (or x5) has slices that are each the mean of three (five) fine ones, pixels as fine as the truth's, and
+2 % of noise; one of P3 is blurred and halved along all axes; the other factors are blurred as P3's scans are, in voxels
+of the scan. `--planes` names a model of slices, enlarged along all axes (planes isotropic), whose result is averaged
+within and interpolated across slices to the truth's voxels where the factors differ from 2; thick slices it refuses.
+The last tables are flat tissue with noise: what is left of it, and whether the lattice of the scan, or a pattern of
+every second voxel, shows. Worker-side: needs torch.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from CBCTSuperResLib.train.data.blocks import scan_weights
 
 from grading.cases import Case, held_out_cases
 from grading.grading import named_models
+from grading.tables import with_results
 
 NOISE = P2.noise
 USUAL_BLUR = P3.blur / 2  # of the scan's voxels
@@ -222,18 +225,16 @@ def lattice_power(image: np.ndarray, factors: Sequence[float]) -> float:
     """Power of the mean profiles at the scan's own frequencies, once and half per voxel, over that around them.
 
     Noise alone has ratios around 1; a pattern that repeats in every voxel, or every second, stands out. The largest of
-    all axes that are enlarged; 0 where no axis is.
+    all axes; of those that are not enlarged, a voxel has no room for a pattern of its own, but every second has.
     """
     found = [0.0]
     for axis, factor in enumerate(factors):
-        if factor == 1:
-            continue
         profile = image.mean(tuple(n for n in range(3) if n != axis), dtype=np.float64)
         power = np.abs(np.fft.rfft((profile - profile.mean()) * np.hanning(len(profile)))) ** 2
         for frequency in (1 / factor, 0.5 / factor):
             place = round(frequency * len(profile))
             around = [n for n in range(place - 8, place + 9) if abs(n - place) > 2 and 2 < n < len(power)]
-            if place < len(power) - 1 and len(around) > 4:
+            if place < len(power) and len(around) > 4:
                 found.append(float(power[place - 1 : place + 2].max() / np.median(power[around])))
     return max(found)
 
@@ -283,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--thickness", action="store_true", help="measure the thickness of bone, too: minutes a scan")
     parser.add_argument("--edge", type=int, default=EDGE, metavar="VOXELS", help="of the part of a case (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for all that is written")
+    parser.add_argument("--into-card", type=Path, metavar="FILE", help="write the first model here, with the rows")
     given = parser.parse_args(arguments)
     try:
         models = named_models(given.models)
@@ -304,6 +306,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_text(given.out / "rows.json", json.dumps(rows, indent=1) + "\n")
     metrics = dict.fromkeys(row["metric"] for row in rows)
     write_text(given.out / "table.md", "\n\n".join(f"{m}\n\n{as_table(rows, m)}" for m in metrics) + "\n")
+    if given.into_card:
+        first = next(iter(models))
+        print(with_results(models[first], rows, first).save(given.into_card))
     for name in models:
         print(f"{name} over the best of the others:")
         for data, protocol, gain in gains(rows, name):

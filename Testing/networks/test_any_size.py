@@ -90,6 +90,15 @@ def test_it_is_told_blur_and_noise_and_how_fine_the_output_is(network, block):
     assert (coarser - usual[:, :, ::2, ::2, ::2]).abs().max() > 1e-3
 
 
+def test_steps_are_told_where_places_lie_apart(network, block):
+    steps = [places[1] - places[0] for places in PLACES]
+    with torch.no_grad():
+        features = network.encode(block, TOLD)
+        usual = network.decode(features, PLACES)["sr"]
+        apart = network.decode(features, [places[::3] for places in PLACES], steps=steps)["sr"]
+    assert torch.allclose(apart, usual[:, :, ::3, ::3, ::3], atol=1e-5)
+
+
 def test_it_costs_what_it_says_and_little():
     network = build_network("any_size", conditions=("blur", "noise"))
     spec = network.describe()

@@ -66,13 +66,14 @@ def test_public_volumes_are_the_part_that_may_be_trained_on(tmp_path, monkeypatc
         public.public_volumes(["tooth"], tmp_path, 16)
 
 
-def test_scans_are_coarse_across_slices_or_along_all_axes_or_within_slices_or_each_axis_its_own():
+def test_scans_are_coarse_across_slices_or_along_all_axes_or_within_slices_or_each_axis_its_own_or_not_at_all():
     rng = np.random.default_rng(3)
     ways = {
         (1, 0, 0, 0): lambda k, j, i: k > 1 and j == i == 1,
         (0, 1, 0, 0): lambda k, j, i: j == i and np.log(k) / np.log(6) == pytest.approx(np.log(i) / np.log(4)),
         (0, 0, 1, 0): lambda k, j, i: k == 1 and j == i > 1,
         (0, 0, 0, 1): lambda k, j, i: len({k, j, i}) == 3,
+        (0, 0, 0, 0, 1): lambda k, j, i: k == j == i == 1,
     }
     for mix, is_meant in ways.items():
         drawn = [BlockScan(FACTORS, mix=mix).draw_factors(rng) for _ in range(20)]
@@ -107,6 +108,34 @@ def test_a_block_may_have_fewer_slices_than_rows_and_its_targets_lie_in_it():
         coarse, fine, places = sample["LR"][0, :, 0, 0], sample["HR"][0, :, 0, 0], sample["positions"][0]
         inside = (places >= 0) & (places <= 4)
         assert np.allclose(np.interp(places[inside], np.arange(5), coarse), fine[inside], atol=0.02)
+
+
+def test_targets_that_are_spread_lie_all_over_a_block_and_come_with_the_size_of_a_voxel():
+    ramp = np.broadcast_to(np.arange(60, dtype=np.float32)[:, None, None] / 60, (60, 60, 60))
+    scan = BlockScan(FACTORS, blur=(0.0, 0.0), noise=(0.0, 0.0), mix=(1, 0, 0, 0))
+    blocks = SimulatedBlocks([UnitVolume("r", ramp, None)], Blocks((8, 8, 8)), scan, Augmentation(), 4, spread=True)
+    reached = []
+    for seed in range(12):
+        sample = blocks.sample(0, np.random.default_rng(seed))
+        places, step = sample["positions"][0], sample["steps"][0]
+        assert sample["HR"].shape == (1, 4, 4, 4) and np.allclose(sample["steps"][1:], 1) and 1 / 6 <= step < 1
+        stride = np.diff(places) / step
+        assert np.allclose(stride, stride[0], atol=1e-3) and round(stride[0]) == int(8 / step + 1e-9) // 4
+        coarse, fine = sample["LR"][0, :, 0, 0], sample["HR"][0, :, 0, 0]
+        inside = (places >= 0) & (places <= 7)
+        assert np.allclose(np.interp(places[inside], np.arange(8), coarse), fine[inside], atol=0.02)
+        reached.append((places[-1] - places[0]) / 8)
+    assert min(reached) > 0.5
+
+
+def test_what_a_network_is_told_may_be_as_wrong_as_estimates_are():
+    rng = np.random.default_rng(5)
+    blur, noise = BlockScan(FACTORS).told(np.array([0.2, 0.3, 0.4]), 0.02, rng)
+    assert np.allclose(blur, [0.2, 0.3, 0.4]) and np.allclose(noise, 0.02) and blur.dtype == noise.dtype == np.float32
+    told = [BlockScan(FACTORS, told_error=0.1).told(np.array([0.2, 0.3, 0.4]), 0.02, rng) for _ in range(400)]
+    for values, true in ((np.array([b for b, _ in told]), [0.2, 0.3, 0.4]), (np.array([n for _, n in told]), [0.02])):
+        assert np.allclose(np.std(np.log(values), axis=0), 0.1, atol=0.02)
+        assert np.allclose(np.mean(np.log(values), axis=0), np.log(true), atol=0.02)
 
 
 def test_the_any_size_recipe_learns_from_drawn_volumes_alone_if_asked(tmp_path, monkeypatch):

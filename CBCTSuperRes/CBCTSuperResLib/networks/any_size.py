@@ -120,14 +120,19 @@ class AnySizeNet(nn.Module):
         features = self._unfolded(within_slices(self.body_end, features))
         return torch.cat((features.to(x.dtype), x.permute(0, 2, 3, 4, 1)), -1).permute(0, 4, 1, 2, 3)
 
-    def decode(self, features: Tensor, positions: Sequence[Tensor]) -> dict[str, Tensor]:
-        """ "sr" (N, 1, *places) at places along each axis, in voxels."""
+    def decode(
+        self, features: Tensor, positions: Sequence[Tensor], steps: Sequence[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """ "sr" (N, 1, *places) at places along each axis, in voxels.
+
+        `steps` are extents of an output voxel in input voxels; without them, distances of neighbouring places.
+        """
         features, positions = _needed(features.permute(0, 2, 3, 4, 1), positions)
         inner, image = features[..., :-1], features[..., -1:].float()
         for axis, (places, length) in enumerate(zip(positions, image.shape[1:4], strict=True), start=1):
             image = _sampled(image, axis, _weights(places, length, _cubic))
         inner = inner.to(self.hidden.weight.dtype)
-        steps = [_step(places) for places in positions]
+        steps = [_step(places) for places in positions] if steps is None else steps
         count = len(positions[0])
         part = count if torch.is_grad_enabled() else max(1, PART // (len(positions[1]) * len(positions[2])))
         parts = []

@@ -218,7 +218,11 @@ class ArSSR(nn.Module):
         return torch.cat((features, x), 1) if self.options["residual"] else features
 
     def decode(
-        self, features: Tensor, positions: Sequence[Tensor], whole: Sequence[tuple[int, int]] | None = None
+        self,
+        features: Tensor,
+        positions: Sequence[Tensor],
+        whole: Sequence[tuple[int, int]] | None = None,
+        steps: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """ "sr" (N, 1, K, J, I) at the grid of positions.
 
@@ -231,9 +235,11 @@ class ArSSR(nn.Module):
         whole : three (int, int), optional
             For each axis the voxels of the whole volume before the tile, and its extent; the tile is all there is if
             not given. Only absolute coordinates depend on it.
+        steps : three Tensors, optional
+            Extents of an output voxel, in voxels of the tile; the distances of neighbouring positions if not given.
         """
         channels_last = features.permute(0, 2, 3, 4, 1)
-        told = self._told(positions, features.shape[2:], whole)
+        told = self._told(positions, features.shape[2:], whole, steps or [None] * AXES)
         pieces = self._pieces(len(features), positions)
         if len(pieces) == 1:
             found = self._decoded(channels_last, positions, told)
@@ -263,7 +269,11 @@ class ArSSR(nn.Module):
         return features[..., -1:].to(found.dtype) + found
 
     def _told(
-        self, positions: Sequence[Tensor], lengths: Sequence[int], whole: Sequence[tuple[int, int]] | None
+        self,
+        positions: Sequence[Tensor],
+        lengths: Sequence[int],
+        whole: Sequence[tuple[int, int]] | None,
+        steps: Sequence[Tensor | None],
     ) -> list[Tensor]:
         """What the decoder is told of the places along each axis, one row for each."""
         if self.is_absolute:
@@ -273,9 +283,11 @@ class ArSSR(nn.Module):
                 for along, (before, length) in zip(positions, whole, strict=True)
             ]
         told = []
-        for along in positions:
-            size = along[-1:] - along[:1] if len(along) > 1 else along.new_ones(1)
-            size = (size / max(1, len(along) - 1)).expand(len(along))  # of an output voxel, in input voxels
+        for along, size in zip(positions, steps, strict=True):
+            if size is None:  # of an output voxel, in input voxels
+                size = along[-1:] - along[:1] if len(along) > 1 else along.new_ones(1)
+                size = size / max(1, len(along) - 1)
+            size = size.expand(len(along))
             told.append(torch.stack((torch.sin(2 * pi * along), torch.cos(2 * pi * along), size), 1))
         return told
 

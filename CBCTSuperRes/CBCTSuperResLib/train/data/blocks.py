@@ -35,7 +35,7 @@ REACH = 4.0  # standard deviations of a blur beyond which nothing is seen
 ROOM = 7 / 6  # of a drawn volume, in the extent of the largest block
 SAME_SPACING = 0.01  # relative difference of voxel sizes that rounding in files explains
 NOISE_SMOOTH = 0.6  # coarse voxels, as in the graded protocols
-THICK, ALIKE, WITHIN, EACH = range(4)  # ways of being coarse, in the order of `BlockScan.mix`
+THICK, ALIKE, WITHIN, EACH, SAME = range(5)  # ways of being coarse, in the order of `BlockScan.mix`
 
 
 @dataclass(frozen=True)
@@ -74,27 +74,30 @@ class BlockScan:
         Standard deviation of the noise, in units of the window.
     per_axis : bool
         Whether each axis has a factor of its own; otherwise one place within all three ranges is drawn.
-    mix : (thick, alike, within, each) or None
-        Shares of scans that are coarse across slices alone, along all axes alike, within slices alone, and along each
-        axis by a factor of its own, in place of `per_axis`.
+    mix : (thick, alike, within, each) or (thick, alike, within, each, same) or None
+        Shares of scans that are coarse across slices alone, along all axes alike, within slices alone, along each axis
+        by a factor of its own, and not at all, in place of `per_axis`.
     noise_smooth : (low, high)
         Gaussian that smooths the noise, in coarse voxels; drawn once within slices and once across them.
+    told_error : float
+        Standard deviation of the logarithm of what blur and noise are multiplied by before the network is told them.
     """
 
     factors: tuple[Range, Range, Range]
     blur: tuple[float, ...] = (0.25, 0.6)
     noise: Range = (0.0, 0.03)
     per_axis: bool = True
-    mix: tuple[float, float, float, float] | None = None
+    mix: tuple[float, ...] | None = None
     noise_smooth: Range = (NOISE_SMOOTH, NOISE_SMOOTH)
+    told_error: float = 0.0
 
     def draw_factors(self, rng: np.random.Generator) -> list[float]:
         """Those of one sample."""
         kind = EACH if self.per_axis else ALIKE
         if self.mix:
-            kind = int(rng.choice(4, p=np.array(self.mix) / sum(self.mix)))
+            kind = int(rng.choice(len(self.mix), p=np.array(self.mix) / sum(self.mix)))
         places = rng.random(3) if kind == EACH else [rng.random()] * 3
-        unchanged = {THICK: (1, 2), WITHIN: (0,)}.get(kind, ())
+        unchanged = {THICK: (1, 2), WITHIN: (0,), SAME: (0, 1, 2)}.get(kind, ())
         return [
             1.0 if axis in unchanged else float(low * (high / low) ** place)
             for axis, (place, (low, high)) in enumerate(zip(places, self.factors, strict=True))
@@ -111,6 +114,11 @@ class BlockScan:
         level, across, within = rng.uniform(*self.noise), *rng.uniform(*self.noise_smooth, 2)
         noise = gaussian_blur(rng.standard_normal(shape, np.float32), (across, within, within), ALL_AXES)
         return np.float32(level / noise.std()) * noise, level
+
+    def told(self, blur: np.ndarray, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Blur along each axis and noise as the network is told them, with an error if there is to be one."""
+        errors = np.exp(self.told_error * rng.standard_normal(4)) if self.told_error else np.ones(4)
+        return (blur * errors[:3]).astype(np.float32), np.float32([noise * errors[3]])
 
     def coarse(
         self, fine: np.ndarray, outputs: Sequence[int], factors: Sequence[float], blur: Sequence[float]
@@ -245,6 +253,8 @@ class SimulatedBlocks(Samples):
     augmentation : Augmentation
     targets : int, optional
         Where the factors are real numbers; whole ones need none. No more than the smallest block has along an axis.
+    spread : bool
+        The targets lie in even steps all over a block, and "steps" (3,) says how large a fine voxel is, in LR's voxels.
 
     Raises
     ------
@@ -259,8 +269,9 @@ class SimulatedBlocks(Samples):
         scan: BlockScan,
         augmentation: Augmentation,
         targets: int | None = None,
+        spread: bool = False,
     ) -> None:
-        self._blocks, self._scan, self._augmentation = blocks, scan, augmentation
+        self._blocks, self._scan, self._augmentation, self._spread = blocks, scan, augmentation, spread
         smallest = min(n * low for n, (low, _) in zip(blocks.shape, scan.factors, strict=True))
         self._targets = targets and min(targets, int(smallest + 1e-9))
         across, *in_plane = scan.reach(blocks.shape)
@@ -293,21 +304,21 @@ class SimulatedBlocks(Samples):
         fine = change.recontrasted(fine)
         coarse = scan.coarse(fine, shape, factors, blur)
         noise, level = scan.draw_noise(coarse.shape, rng)
-        found = {
-            "LR": np.clip(coarse + noise, 0, 1)[None],
-            "blur": blur.astype(np.float32),
-            "noise": np.float32([level]),
-        }
+        known = dict(zip(("blur", "noise"), scan.told(blur, level, rng), strict=True))
+        found = {"LR": np.clip(coarse + noise, 0, 1)[None], **known}
 
         if self._targets is None:
             inner = tuple(slice(margin, margin + length) for margin, length in zip(margins, lengths, strict=True))
             return {**found, "HR": np.clip(fine[inner], 0, 1)[None]}
-        firsts = [int(rng.integers(max(1, length - self._targets + 1))) for length in lengths]
-        places = np.array(firsts)[:, None] + np.arange(self._targets)
+        strides = [max(1, length // self._targets) if self._spread else 1 for length in lengths]
+        extents = [stride * (self._targets - 1) + 1 for stride in strides]
+        firsts = [int(rng.integers(max(1, n - extent + 1))) for n, extent in zip(lengths, extents, strict=True)]
+        places = np.array(firsts)[:, None] + np.array(strides)[:, None] * np.arange(self._targets)
         positions = (places + 0.5) / np.array(factors)[:, None] - 0.5
         inner = [margin + first for margin, first in zip(margins, firsts, strict=True)]
-        truth = part_of(fine, inner, [self._targets] * 3)
-        return {**found, "HR": np.clip(truth, 0, 1)[None], "positions": positions.astype(np.float32)}
+        truth = part_of(fine, inner, extents)[tuple(slice(None, None, stride) for stride in strides)]
+        found |= {"HR": np.clip(truth, 0, 1)[None], "positions": positions.astype(np.float32)}
+        return {**found, "steps": 1 / np.float32(factors)} if self._spread else found
 
     def _coarse_size(self, volume: UnitVolume) -> list[int]:
         return [int(n / low) for n, (low, _) in zip(volume.voxels.shape, self._scan.factors, strict=True)]
@@ -346,10 +357,12 @@ def open_blocks(
     scan: BlockScan,
     targets: int | None = None,
     slices: int | None = None,
+    spread: bool = False,
 ) -> TrainingSource:
     """Blocks of the volumes of a data set: of pairs (mode LRHR), or with simulated LR (mode HR).
 
-    LR's blocks are `scale` times as short as those of HR, and have, if given, so many `slices`.
+    LR's blocks are `scale` times as short as those of HR, and have, if given, so many `slices`; see `SimulatedBlocks`
+    for `targets` and `spread`.
 
     Raises
     ------
@@ -382,7 +395,7 @@ def open_blocks(
         parts = [(part, weight) for part, weight in ((scans, 1 - share), (drawn, share)) if part and weight]
         if not parts:
             raise InputError(f"procedural_share is {share:g}, and there are no volumes of that kind.", "Correct it.")
-        sources = [SimulatedBlocks(part, blocks, scan, augmentation, targets) for part, _ in parts]
+        sources = [SimulatedBlocks(part, blocks, scan, augmentation, targets, spread) for part, _ in parts]
         source = sources[0] if len(sources) == 1 else Mixture(sources, [weight for _, weight in parts])
         facts |= {
             "images": {kind: count for kind, count in counts.items() if count},

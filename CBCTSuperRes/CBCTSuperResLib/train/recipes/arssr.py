@@ -55,7 +55,13 @@ class ArSSRRecipe(Recipe):
         ranges = [_within(offered, self._train.scale_range) for offered in self._spec.scale_range]
         train = self._train
         self.scan = BlockScan(
-            tuple(ranges), train.blur, train.noise, train.scale_per_axis, train.scale_mix, train.noise_smooth
+            tuple(ranges),
+            train.blur,
+            train.noise,
+            train.scale_per_axis,
+            train.scale_mix,
+            train.noise_smooth,
+            train.told_error,
         )
         dataset = options.datasets.get("train")
         self._edge = dataset.HR_size // options.scale if dataset else 0
@@ -67,7 +73,8 @@ class ArSSRRecipe(Recipe):
     def open_source(self) -> TrainingSource:
         """Blocks of coarse scans that are simulated from the volumes."""
         dataset = self._options.dataset("train")
-        source = open_blocks(dataset, self._options, self.scan, self._targets, self._train.block_slices)
+        train = self._train
+        source = open_blocks(dataset, self._options, self.scan, self._targets, train.block_slices, train.spread)
         if self._targets**3 < self._train.ss // 2:
             source.warnings.append(
                 f"{self._targets**3} voxels of each sample are compared, not the {self._train.ss} of train.ss: a block "
@@ -83,13 +90,14 @@ class ArSSRRecipe(Recipe):
     def example_batch(self, images: int) -> Batch:
         """Noise of the size of the blocks, with factors in the middle of their ranges."""
         places = torch.arange(self._targets) / (sum(self.scan.factors[0]) / 2)
-        return {
+        batch = {
             "LR": torch.rand(images, 1, *self._shape),
             "HR": torch.rand(images, 1, *[self._targets] * 3),
             "positions": places.expand(images, 3, -1).contiguous(),
             "blur": torch.rand(images, 3),
             "noise": torch.rand(images, 1),
         }
+        return batch | ({"steps": torch.full((images, 3), float(places[1]))} if self._train.spread else {})
 
     def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
         """The network, forward and backward."""
@@ -124,8 +132,9 @@ class ArSSRRecipe(Recipe):
         """The network's output at the places of each sample; the blocks are encoded together."""
         told = {name: batch[name] for name in self._spec.conditions}
         features = network.encode(batch["LR"], told) if told else network.encode(batch["LR"])
-        samples = zip(features.split(1), batch["positions"], strict=True)
-        return torch.cat([network.decode(one, list(places))["sr"] for one, places in samples])
+        told = [{"steps": list(steps)} for steps in batch["steps"]] if "steps" in batch else [{}] * len(features)
+        samples = zip(features.split(1), batch["positions"], told, strict=True)
+        return torch.cat([network.decode(one, list(places), **known)["sr"] for one, places, known in samples])
 
     def card_facts(self) -> dict:
         """Its only loss."""

@@ -220,10 +220,22 @@ class ArSSRTrainOptions(OneNetworkOptions):
         minimum=1,
     )
     scale_per_axis: bool = option(False, "Draw a factor for each axis of each sample, and not one for all three.")
-    scale_mix: tuple[float, float, float, float] | None = option(
+    scale_mix: tuple[float, ...] | None = option(
         None,
         "Shares of the samples that are coarse across slices alone (thick slices), along all axes alike, within slices "
-        "alone, and along each axis by a factor of its own; null: all are as scale_per_axis says.",
+        "alone, along each axis by a factor of its own, and (a fifth number, if there are any) not at all: blurred and "
+        "noisy voxels of the same size; null: all are as scale_per_axis says.",
+        minimum=0,
+    )
+    spread: bool = option(
+        False,
+        "The voxels that are compared lie in even steps all over a block, not beside each other: more of a block is "
+        "learnt from where factors are large.",
+    )
+    told_error: float = option(
+        0.0,
+        "How wrong the blur and noise are that the network is told, as in Apply they are estimates: the standard "
+        "deviation of the logarithm of what they are multiplied by.",
         minimum=0,
     )
     block_slices: int | None = option(
@@ -246,8 +258,8 @@ class ArSSRTrainOptions(OneNetworkOptions):
             Its message begins with the option's name.
         """
         check_ranges(self, ("scale_range", "noise", "noise_smooth"))
-        if self.scale_mix is not None and sum(self.scale_mix) <= 0:
-            raise ValueError("scale_mix must have a share above 0.")
+        if self.scale_mix is not None and (len(self.scale_mix) not in (4, 5) or sum(self.scale_mix) <= 0):
+            raise ValueError("scale_mix must be four or five shares, of which one is above 0.")
 
 
 @dataclass(frozen=True)
