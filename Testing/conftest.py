@@ -232,7 +232,7 @@ def packages(application, monkeypatch):
     real = SimpleNamespace(
         ensure=dialogs.ensurePackages, offer=dialogs.offerTrainingExtras, unmeasured=TrainingChoices.unmeasured
     )
-    monkeypatch.setattr(dialogs, "ensurePackages", lambda: None)
+    monkeypatch.setattr(dialogs, "ensurePackages", lambda *_, **__: None)
     monkeypatch.setattr(dialogs, "offerTrainingExtras", lambda: [])
     monkeypatch.setattr(TrainingChoices, "unmeasured", lambda choices: [])
     return real

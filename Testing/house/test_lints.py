@@ -103,7 +103,7 @@ def test_nothing_but_what_a_bare_slicer_has_is_imported_when_a_panel_or_logic_is
 
 
 def test_a_heavy_import_would_be_noticed_however_deep_it_is():
-    assert "torch" in packages_imported_by(LIBRARY / "models" / "model.py")
+    assert "torch" in packages_imported_by(LIBRARY / "models" / "weights.py")
     reached = library_files_reached_from(LIBRARY / "jobs" / "worker.py")
     assert {LIBRARY / "__init__.py", LIBRARY / "jobs" / "__init__.py"} & reached
 

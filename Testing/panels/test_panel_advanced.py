@@ -82,11 +82,11 @@ def test_versions_are_told_without_importing_torch(panel):
 
 def test_packages_are_checked_and_the_answer_is_shown(panel, monkeypatch):
     asked = []
-    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", lambda: asked.append(1))
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", lambda *_: asked.append(1))
     panel.ui.packagesButton.click()
     assert asked and "are installed" in panel.ui.versionsLabel.text
 
-    def refuse():
+    def refuse(*_, **__):
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
     monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)

@@ -194,7 +194,7 @@ def test_cancel_ends_the_queue_and_what_is_done_stays(panel, files, workers):
 def test_missing_packages_are_said_and_nothing_starts(panel, files, workers, monkeypatch):
     from CBCTSuperResLib.core.errors import DependencyError
 
-    def refuse():
+    def refuse(*_, **__):
         raise DependencyError("torch is missing.", "Install it.")
 
     monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)

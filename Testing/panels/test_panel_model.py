@@ -135,7 +135,7 @@ def test_an_import_can_be_cancelled_and_bad_weights_are_told(application, panel,
 
 
 def test_weights_need_packages_and_a_closing_scene_ends_the_import(panel, dialogs, tmp_path, scene, monkeypatch):
-    def refuse():
+    def refuse(*_, **__):
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
     dialogs["file"] = tmp_path / "some.pth"
@@ -143,7 +143,7 @@ def test_weights_need_packages_and_a_closing_scene_ends_the_import(panel, dialog
     monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)
     panel.ui.importModelButton.click()
     assert "PyTorch is missing" in panel.ui.importLabel.text and not panel.model.isBusy
-    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", lambda: None)
+    monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", lambda *_: None)
     panel.ui.importModelButton.click()
     assert panel.model.isBusy
     scene.Clear(0)

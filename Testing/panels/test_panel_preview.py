@@ -442,7 +442,7 @@ def test_saving_the_scene_takes_the_preview_away_first(panel, views, fake, scene
 
 
 def test_missing_packages_are_told_and_nothing_is_switched_on(panel, fake, monkeypatch):
-    def refuse():
+    def refuse(*_, **__):
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
     monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)

@@ -136,7 +136,7 @@ def test_a_run_that_cannot_start_is_told(panel, monkeypatch):
 
 
 def test_missing_packages_are_told_and_nothing_starts(panel, fake, monkeypatch):
-    def refuse():
+    def refuse(*_, **__):
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
     monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)

@@ -263,7 +263,7 @@ def test_a_check_is_cancelled_and_ends_with_the_scene(application, panel, ui, pa
 def test_nothing_begins_where_packages_are_missing(panel, ui, pair, monkeypatch):
     from CBCTSuperResLib.core.errors import DependencyError
 
-    def refuse():
+    def refuse(*_, **__):
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
     monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)

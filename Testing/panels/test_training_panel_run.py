@@ -221,7 +221,7 @@ def test_start_says_why_it_is_disabled(panel):
 
 
 def test_missing_packages_are_told_and_nothing_starts(panel, monkeypatch):
-    def refuse():
+    def refuse(*_, **__):
         raise DependencyError("PyTorch is missing.", "Install the extension PyTorch.")
 
     monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", refuse)

@@ -65,7 +65,7 @@ def refusePackages() -> None:
     dialogs.ensurePackages, dialogs.offerTrainingExtras = notInstalled, list
 
 
-def notInstalled() -> None:
+def notInstalled(*_, **__) -> None:
     from CBCTSuperResLib.core.errors import DependencyError
 
     raise DependencyError(NOT_INSTALLED)

@@ -13,13 +13,13 @@ import numpy as np
 from ..core.errors import Cancelled, ModelError, ResourceError
 from ..core.memory import readable
 from ..networks.spec import NetworkSpec
+from .engines.graphs import EQUAL, GraphNetwork
 from .tile_sizes import BLOCK_MEMORY
 from .tiles import AS_IT_IS, Axis, Box, Context, Symmetry, Tile, on_whole_cells, plan_tiles, shift, symmetries
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .engines.graphs import GraphNetwork
     from .engines.pytorch import TorchNetwork
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,9 @@ class Engine:
         Asked before every layer or block of the network; `Cancelled` is raised as soon as it answers True.
     noise : float
         Standard deviation of the images' noise, in units of the window, for networks that want to be told.
+    exact, insists : TorchNetwork and bool, optional
+        With what another engine is compared on a part of the first tile: if it differs, that one goes on, or it is an
+        error for those who insist.
     scan_noise : float
         Standard deviation of the noise that is known to be in the images, in units of the window; 0 if none is. On a
         CPU, precision "auto" is bfloat16 only where that rounds far less than this.
@@ -76,6 +79,8 @@ class Engine:
         ensemble: int = 1,
         noise: float = 0.0,
         scan_noise: float = 0.0,
+        exact: TorchNetwork | None = None,
+        insists: bool = False,
     ) -> None:
         if tile and not spec.can_be_cut:
             raise ModelError(
@@ -92,7 +97,7 @@ class Engine:
 
             network = TorchNetwork(network, spec, device, self._cancelled)
         self._network = network
-        self._exact: TorchNetwork | None = None  # what another engine is yet to be compared with
+        self._exact, self._insists = exact, insists  # the former until it was compared with
         self.precision = "fp32" if precision == "auto" else precision
         self.tile = tile
         self.noise = noise
@@ -158,7 +163,7 @@ class Engine:
         ResourceError
             If not even the smallest tile fits into memory.
         ModelError
-            If the network gives values that are not finite, even in float32.
+            If the network gives values that are not finite, even in float32, or an engine computes something else.
         """
         return self.run_outputs(image, axes, whole, ("sr",))[0]
 
@@ -204,6 +209,8 @@ class Engine:
         for tile in tiles:
             if self._cancelled():
                 raise Cancelled
+            if self._exact and image[(..., *tile.read)].std() > FLAT:
+                self._compare_with_exact(image, tile, axes)
             if self._candidate and image[(..., *tile.read)].std() > FLAT:
                 self.precision = self._measured_precision(self._candidate, image, tile, axes)
                 self._candidate = None
@@ -234,12 +241,33 @@ class Engine:
         parts = self._decode_tiles(axes, tile)
         return self._network.run_tile(image, tile, parts, axes, names, precision, self.noise, self._draw, is_shared)
 
+    def _compare_with_exact(self, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> None:
+        """Go on with PyTorch if the other engine does not give the same picture of a part of the tile."""
+        part = self._telling_part(image, tile, axes)
+        pictures = []
+        for network in (other := self._network, self._exact):
+            self._network = network
+            pictures.append(np.concatenate([v.ravel() for _, v in self._run_tile(image, part, axes, ("sr",), "fp32")]))
+        self._network, self._exact = other, None
+        difference = float(np.abs(pictures[0] - pictures[1]).max())
+        if difference <= EQUAL:
+            self._note(f"{self.engine_text} differs from PyTorch by {difference:.1g} of the window at most.")
+            return
+        problem = f"{self.engine_text} differs from PyTorch by {difference:.2g} of the window, more than {EQUAL:g}"
+        if self._insists:
+            raise ModelError(f"{problem}.", "Choose engine torch.")
+        self._network = network
+        self._candidate = self._candidate and network.quicker_precision(self._scan_noise)
+        self._note(f"{problem}: PyTorch computes.")
+
+    def _telling_part(self, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> Tile:
+        """The part of a tile that says most of what is computed differently; all of it, if it cannot be cut."""
+        parts = plan_tiles(axes, PROBE, self._context, within=tile) if self.spec.can_be_cut else [tile]
+        return max(parts, key=lambda part: image[(..., *part.read)].std())
+
     def _measured_precision(self, candidate: str, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> str:
         """fp16, or bf16, if it gives the same picture of a part of the tile as fp32 does; otherwise fp32."""
-        parts = [tile]
-        if self.spec.can_be_cut and candidate == "bf16":
-            parts = plan_tiles(axes, PROBE, self._context, within=tile)
-        part = max(parts, key=lambda part: image[(..., *part.read)].std())
+        part = self._telling_part(image, tile, axes) if candidate == "bf16" else tile
         pictures = {}
         for precision in ("fp32", candidate):
             try:

@@ -94,6 +94,7 @@ def apply_to_file(
         One of its subclasses; no file is left or changed then.
     """
     from ..models.model import Model
+    from .engines.choice import GRAPH_ENGINES, keep_graph
     from .run import super_resolve
 
     input_path, output_path, options = Path(input_path), Path(output_path), options or Options()
@@ -130,6 +131,8 @@ def apply_to_file(
                 model, reason = Model.load(card.path), chosen_because(card, options, volume.spacing)
             elif not isinstance(model, Model):
                 model = Model.load(model)
+            if options.engine in GRAPH_ENGINES:
+                keep_graph(model)
         with stage("looking"):
             part_of(progress, READ, WRITE)(0, "Looking at the scan")
             plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options)

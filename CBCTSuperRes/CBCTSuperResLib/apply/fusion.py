@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from .tile_sizes import FUSION_REACH as REACH
 
@@ -34,25 +33,25 @@ class PlaneFusion:
     """
 
     def __init__(self, scale: int) -> None:
-        self._kernels = [torch.from_numpy(kernel) for kernel in plane_kernels(scale)]
+        self._kernels = plane_kernels(scale)
 
-    @torch.inference_mode()
     def fuse(self, details: Sequence[np.ndarray]) -> np.ndarray:
         """Weighted sum of the passes' details across axis 0, 1, 2; float32 (k, j, i) in and out.
 
         Outside the block counts as zero: only voxels farther than `REACH` from a cut are what they would be without it.
         """
-        shape = details[0].shape
+        shape, axes = details[0].shape, (0, 1, 2)
         padded = [_fast_length(n + REACH) for n in shape]
         spectrum = None
         for detail, kernel in zip(details, self._kernels, strict=True):
-            wrapped = torch.zeros(padded)  # the kernel's centre at index 0, so that its spectrum is real
+            wrapped = np.zeros(padded, np.float32)  # the kernel's centre at index 0, so that its spectrum is real
             wrapped[tuple(slice(0, n) for n in kernel.shape)] = kernel
-            weight = torch.fft.rfftn(wrapped.roll([-REACH] * 3, (0, 1, 2))).real
-            product = torch.fft.rfftn(torch.from_numpy(np.ascontiguousarray(detail)), s=padded).mul_(weight)
-            spectrum = product if spectrum is None else spectrum.add_(product)
-        fused = torch.fft.irfftn(spectrum, s=padded)
-        return fused[tuple(slice(0, n) for n in shape)].numpy()
+            weight = np.fft.rfftn(np.roll(wrapped, [-REACH] * 3, axes)).real
+            product = np.fft.rfftn(detail, padded, axes)
+            product *= weight
+            spectrum = product if spectrum is None else np.add(spectrum, product, out=spectrum)
+        fused = np.fft.irfftn(spectrum, padded, axes).astype(np.float32, copy=False)
+        return fused[tuple(slice(0, n) for n in shape)]
 
 
 def plane_kernels(scale: int) -> list[np.ndarray]:

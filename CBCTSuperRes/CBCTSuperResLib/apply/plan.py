@@ -372,7 +372,7 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
     if way == "blocks":
         working += int(agreement_memory(roi))
     network_voxels = passes * voxels_of_a_pass(grid, roi, factors, way, edges, context)
-    speed = known_speed(card, options.device)
+    speed = known_speed(card, options.device, options.engine)
     operations = max(spec.flops_per_voxel(factors[: spec.dimensions]), 1e4)
     guess = GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1) / operations
     return Plan(

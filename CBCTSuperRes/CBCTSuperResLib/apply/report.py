@@ -86,7 +86,7 @@ def reading_facts(spacing: Sequence[float] | None, series: str | None, override:
 def versions() -> dict[str, str]:
     """Versions of this library, of Python and of the packages that shape the result."""
     found = {"CBCTSuperResLib": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in ("torch", "numpy", "SimpleITK", "safetensors"):
+    for package in ("torch", "onnxruntime", "openvino", "numpy", "SimpleITK", "safetensors"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -27,6 +27,7 @@ from ..scan.window import Window
 from .block_consistency import BlockConsistency
 from .consistency import LEAST_NOISE, Consistency
 from .engine import Engine
+from .engines.choice import exact_network, network_for
 from .error_bars import ErrorBars
 from .finish import Finisher
 from .maps import Disagreement, added_noise
@@ -110,17 +111,21 @@ def super_resolve(
         plan = plan.with_scan(volume)
     options, axes, window, blanks = plan.options, plan.axes, plan.choice.window, plan.blanks
     output_window = Window(*model.card.output_window) if model.card.output_window else None
+    scan_noise = plan.conditions.noise if plan.scanner.noise else 0.0
+    network, reason = network_for(model, options, plan.network_voxels, scan_noise, cancelled)
     engine = Engine(
-        model.network,
+        network,
         model.spec,
-        options.device,
-        options.precision,
-        options.tile,
-        cancelled,
-        options.ensemble,
+        precision=options.precision,
+        tile=options.tile,
+        cancelled=cancelled,
+        ensemble=options.ensemble,
         noise=plan.conditions.told_noise,
-        scan_noise=plan.conditions.noise if plan.scanner.noise else 0.0,
+        scan_noise=scan_noise,
+        exact=exact_network(model, network, cancelled),
+        insists=options.engine != "auto",
     )
+    engine.notes += [reason] if reason else []
     looked = time.perf_counter()
 
     way = choose_way(plan)

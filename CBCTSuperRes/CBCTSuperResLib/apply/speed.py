@@ -41,27 +41,29 @@ def record_speed(report: dict) -> None:
             time.sleep(0.01)
         try:
             device = "cpu" if run["device"].startswith("cpu") else "any"
-            write_json(path, {**_known(), _key(run["model_sha256"], device): voxels / seconds}, indent=1)
+            key = _key(run["model_sha256"], device, report.get("options", {}).get("engine", "auto"))
+            write_json(path, {**_known(), key: voxels / seconds}, indent=1)
         finally:
             lock.release()
     except (OSError, OutputError) as error:
         warnings.warn(f"The speed could not be recorded: {error}", stacklevel=2)
 
 
-def known_speed(card: ModelCard, device: str) -> float | None:
+def known_speed(card: ModelCard, device: str, engine: str = "auto") -> float | None:
     """Voxels that a model's network took in a second, see `Plan.network_voxels`; None if nothing is known.
 
     Of a network of any real factor, at its usual ones, see `relative_cost`.
 
     Parameters
     ----------
-    device : str
-        As in `Options`; where it is not known, the speed of the CPU is taken.
+    device, engine : str
+        As in `Options`; where it is not known, the speed of the CPU is taken, or that of the usual engine.
     """
     speeds = _known()
-    for kind in ("cpu",) if device == "cpu" else ("any", "cpu"):
-        if _key(card.weights_sha256, kind) in speeds:
-            return speeds[_key(card.weights_sha256, kind)]
+    for asked in (engine, "auto"):
+        for kind in ("cpu",) if device == "cpu" else ("any", "cpu"):
+            if _key(card.weights_sha256, kind, asked) in speeds:
+                return speeds[_key(card.weights_sha256, kind, asked)]
     return None
 
 
@@ -85,5 +87,5 @@ def _file() -> Path:
     return user_models_folder() / "speed.json"
 
 
-def _key(weights_sha256: str, device: str) -> str:
-    return f"{weights_sha256[:16]} {device}"
+def _key(weights_sha256: str, device: str, engine: str) -> str:
+    return f"{weights_sha256[:16]} {device}" + ("" if engine == "auto" else f" {engine}")

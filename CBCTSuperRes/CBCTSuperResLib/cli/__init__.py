@@ -1,4 +1,5 @@
-"""The command `cbct-superres`: apply, info, batch, models, train, test, prepare, export, phantom.
+"""The command `cbct-superres`: apply, info, batch, models, engines, train, test, prepare, export,
+phantom.
 
 Exit codes: 0 done, 2 wrong options, 3 scan, 4 model, 5 memory or disk, 6 device, 7 output, 8 missing package,
 130 cancelled, 1 anything else.
@@ -55,6 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command; imports what the commands need, which whoever waits for a child does not."""
     from .apply import add_apply_commands
     from .batch import add_batch_command
+    from .engines import add_engines_command
     from .evaluate import add_evaluate_command
     from .models import add_models_commands
     from .phantom import add_phantom_command
@@ -72,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_evaluate_command(commands)
     add_phantom_command(commands)
     add_models_commands(commands)
+    add_engines_command(commands)
     return parser
 
 

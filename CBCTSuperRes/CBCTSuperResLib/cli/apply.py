@@ -13,7 +13,17 @@ from ..apply.plan import make_plan
 from ..apply.speed import record_speed
 from ..core.errors import OptionError
 from ..core.memory import available_memory, readable
-from ..core.options import BACK_PROJECTION, CUBIC, ENSEMBLES, PLANES, PRECISIONS, USUAL_PASSES, WARNING, Options
+from ..core.options import (
+    BACK_PROJECTION,
+    CUBIC,
+    ENGINES,
+    ENSEMBLES,
+    PLANES,
+    PRECISIONS,
+    USUAL_PASSES,
+    WARNING,
+    Options,
+)
 from ..core.progress import duration_text
 from ..io.volume import Volume
 from ..models.card import read_card
@@ -107,6 +117,13 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
         choices=PRECISIONS,
         default="auto",
         help="arithmetic of the network; auto takes 16 bits where a part of the scan shows that nothing is lost",
+    )
+    how.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="what computes the network (default: auto, the one that `cbct-superres engines` found to be the fastest "
+        "here, else PyTorch); others compute on the CPU",
     )
     how.add_argument(
         "--ensemble",
@@ -272,7 +289,8 @@ def result_text(report: dict, output: str) -> str:
     """What a user wants to know after a run."""
     run = report["super_resolution"]
     lines = [
-        f"Model {run['model']} on {run['device']}, {run['precision']}, {run['seconds']['computing']:.1f} s.",
+        f"Model {run['model']} by {run['engine']} on {run['device']}, {run['precision']}, "
+        f"{run['seconds']['computing']:.1f} s.",
         run["window_reason"],
         run["blank"]["rule"],
         *run["scanner_text"],

@@ -61,9 +61,14 @@ def add_models_commands(commands) -> None:
     calibrator.add_argument("--out", type=Path, help="file to write (default: the model's own)")
     calibrator.add_argument("--device", default="auto")
 
-    exporter = add_command(models, "export", "write a model as SPSR (.pth) or ArSSR (.pkl) weights", run_models_export)
+    exporter = add_command(
+        models, "export", "write a model as a graph (.onnx), or as SPSR (.pth) or ArSSR (.pkl) weights",
+        run_models_export,
+    )  # fmt: skip
     exporter.add_argument("model", help="name or file")
-    exporter.add_argument("out", type=Path)
+    exporter.add_argument(
+        "out", type=Path, help="a graph beside its model file, of the same name, refers to the weights in that file"
+    )
 
 
 def run_models_list(parsed: argparse.Namespace) -> None:
@@ -171,11 +176,16 @@ def intervals_text(card: ModelCard, coverage: dict[str, float]) -> str:
 def run_models_export(parsed: argparse.Namespace) -> None:
     """`cbct-superres models export`"""
     from ..importers import export_checkpoint
+    from ..models.graph import SUFFIX, make_graph
     from ..models.model import Model
 
-    if parsed.out.suffix not in (".pth", ".pkl"):
-        raise OptionError(f"{parsed.out.name} is no .pth file.", "Name the output something.pth, or .pkl for ArSSR.")
-    export_checkpoint(Model.load(parsed.model), parsed.out)
+    if parsed.out.suffix not in (".pth", ".pkl", SUFFIX):
+        raise OptionError(
+            f"{parsed.out.name} is no .pth file.",
+            "Name the output something.pth, something.pkl for ArSSR, or something.onnx for a graph.",
+        )
+    write = make_graph if parsed.out.suffix == SUFFIX else export_checkpoint
+    write(Model.load(parsed.model), parsed.out)
     print(f"Written to {parsed.out}")
 
 

@@ -15,6 +15,7 @@ BACK_PROJECTION = ("auto", "on", "off")
 ENSEMBLES = (1, 2, 4, 8)
 USUAL_PASSES, MOST_PASSES = 4, 32
 WARNING = 0.19  # of the window
+ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 """What every format of volumes holds."""
@@ -52,6 +53,9 @@ class Options:
     precision : str
         One of `PRECISIONS`; "auto" compares on a part of the scan: on CUDA it is fp16, on processors that have it bf16,
         where that was measured to be equal (and on processors faster, and far below the scan's noise); else fp32.
+    engine : str
+        What computes the network, one of `ENGINES`; "auto" is PyTorch, unless another one was measured to be faster on
+        this machine (`cbct-superres engines`) or PyTorch is not installed. Others compute on the CPU.
     tile : int or None
         Edge of a tile in input voxels; None chooses it from the memory at hand, 0 forbids tiles.
     ensemble : int
@@ -86,6 +90,7 @@ class Options:
     dtype: str | None = None
     device: str = "auto"
     precision: str = "auto"
+    engine: str = "auto"
     tile: int | None = None
     ensemble: int = 1
     uncertainty: int = 0
@@ -104,7 +109,14 @@ class Options:
         if self.planes not in PLANES:
             raise OptionError(f"planes is {self.planes!r}.", f"Choose one of {', '.join(PLANES)}.")
         if self.precision not in PRECISIONS:
-            raise OptionError(f"precision is {self.precision!r}.", f"Choose one of {', '.join(PRECISIONS)}.")
+            why = " int8 is for models that were trained for it, and none was." if self.precision == "int8" else ""
+            raise OptionError(f"precision is {self.precision!r}.{why}", f"Choose one of {', '.join(PRECISIONS)}.")
+        if self.engine not in ENGINES:
+            raise OptionError(f"engine is {self.engine!r}.", f"Choose one of {', '.join(ENGINES)}.")
+        if self.engine in ENGINES[2:] and self.device.startswith("cuda"):
+            raise OptionError(
+                f"{self.engine} computes on the CPU, but the device is {self.device}.", "Choose engine torch, or auto."
+            )
         if self.smooth is not None and not 0 <= self.smooth <= 5:
             raise OptionError(f"smooth is {self.smooth} pixels.", "Choose a value from 0 to 5.")
         if self.tile is not None and self.tile < 0:

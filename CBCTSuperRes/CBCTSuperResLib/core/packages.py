@@ -9,6 +9,7 @@ from importlib import metadata
 from importlib.util import find_spec
 
 from .errors import DependencyError
+from .gpus import count_gpus
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Requirement:
 
 
 TORCH = Requirement("torch>=2.3", ("torch",), (2, 3))
+ONNX_RUNTIME = Requirement(
+    "onnxruntime>=1.17", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"), (1, 17)
+)
+"""Some 20 MB; applies models that have a graph where PyTorch is not installed."""
 OTHERS = (
     Requirement(
         "opencv-python-headless>=4.8",
@@ -65,19 +70,34 @@ def missing_packages(requirements: Iterable[Requirement] = (TORCH, *OTHERS)) -> 
     return [requirement.install for requirement in requirements if not requirement.is_met]
 
 
-def require_packages() -> None:
+def packages_to_offer(needs_torch: bool = True) -> tuple[Requirement, ...]:
+    """What computing is best done with: PyTorch on a CUDA device, and for all that nothing else does; otherwise what is
+    there, or ONNX Runtime, which is small.
+    """
+    takes_torch = needs_torch or TORCH.is_met or count_gpus() > 0
+    return (TORCH if takes_torch else ONNX_RUNTIME, *OTHERS)
+
+
+def require_packages(needs_torch: bool = True) -> None:
     """Say what is missing, for a process that cannot ask anybody. Needs no Slicer.
+
+    Parameters
+    ----------
+    needs_torch : bool
+        Whether ONNX Runtime will not do in place of PyTorch.
 
     Raises
     ------
     DependencyError
         If something is missing.
     """
-    missing = missing_packages()
+    takes_torch = needs_torch or not ONNX_RUNTIME.is_met
+    missing = missing_packages((TORCH if takes_torch else ONNX_RUNTIME, *OTHERS))
     if missing:
+        small = "" if needs_torch else " In place of torch, onnxruntime applies most models without a GPU."
         raise DependencyError(
             f"These Python packages are needed and missing: {', '.join(missing)}.",
-            "Install them with pip; in Slicer, press Apply in the module, which offers to do it.",
+            f"Install them with pip; in Slicer, press Apply in the module, which offers to do it.{small}",
         )
 
 

@@ -70,7 +70,7 @@ def examine(needs: Needs) -> dict:
     """
     facts: dict = {"host": platform.node(), "cores": usable_cores()}
     try:
-        require_packages()
+        require_packages(needs_torch=False)
         if needs.model is not None:
             own_card(needs.model)
         elif model_hashes() != needs.models:

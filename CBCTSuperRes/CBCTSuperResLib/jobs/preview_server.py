@@ -13,12 +13,11 @@ end to the older ones. Besides those of every worker, these events are told, eac
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-
-import torch
 
 from ..apply.preview import Canvas, Scan
 from ..apply.preview_request import PreviewRequest
@@ -114,7 +113,8 @@ class PreviewServer:
             told = explained(error, less_memory("preview"))
             self._send("refused", number=number, what=told.what, advice=told.advice, detail=told.detail)
         finally:
-            if torch.cuda.is_initialized():
+            torch = sys.modules.get("torch")
+            if torch and torch.cuda.is_initialized():
                 torch.cuda.empty_cache()  # while it waits, others may need the memory of the device
 
     def _preview(self, number: int, message: dict) -> None:

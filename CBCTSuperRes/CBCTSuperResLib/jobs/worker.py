@@ -47,10 +47,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..apply.engines import set_cpu_threads
 from ..apply.file import READ, apply_to_file, save_result
 from ..apply.speed import record_speed
 from ..core.atomic import FileLock, no_locks_warning
@@ -79,9 +80,7 @@ Stop = Callable[[], bool]
 def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Super-resolve a file; the report is that of `apply_to_file`."""
     if job.get("threads"):
-        import torch
-
-        torch.set_num_threads(job["threads"])
+        set_cpu_threads(job["threads"])
     report = apply_to_file(
         job["input"],
         job["output"],
@@ -134,7 +133,7 @@ def survey(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def difference(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Subtract the interpolated input from a result; the report is that of `difference_to_file`."""
-    require_packages()
+    require_packages(needs_torch=False)
     from ..apply.difference import difference_to_file
 
     return difference_to_file(job["input"], job["result"], job["output"], events.progress, stop)
@@ -142,7 +141,7 @@ def difference(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def dicom(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Write a result that is there as a DICOM series; the report is that of `write_dicom`."""
-    require_packages()
+    require_packages(needs_torch=False)
     from ..apply.dicom_result import export_dicom
 
     result = replace(Volume.read(job["result"]), report=job["report"])
@@ -158,7 +157,7 @@ def save(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def evaluate(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Measure a result against a finer scan; the report is that of `evaluate_result`."""
-    require_packages()
+    require_packages(needs_torch=False)
     from ..evaluate.files import evaluate_result
 
     def told(fraction: float, message: str) -> None:
@@ -210,6 +209,20 @@ def verify(job: dict, events: EventWriter, stop: Stop) -> dict:
     from ..models.model import Model
 
     return {"checks": Model.load(job["model"]).verify()}
+
+
+def engines(job: dict, events: EventWriter, stop: Stop) -> dict:
+    """Measure how fast each engine computes a model here, and remember it; "engines" are the facts of `Measured`."""
+    from ..apply.engines.choice import keep_graph
+    from ..apply.engines.measure import measure_engines
+    from ..apply.engines.measured import record_engines
+    from ..models.model import Model
+
+    model = Model.load(job["model"])
+    keep_graph(model)
+    found = measure_engines(model, events.progress, stop)
+    record_engines(model.card, found)
+    return {"engines": [asdict(measured) for measured in found]}
 
 
 def train(job: dict, events: EventWriter, stop: Stop) -> dict:
@@ -338,6 +351,7 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "preview": preview,
     "import": import_,
     "verify": verify,
+    "engines": engines,
     "train": train,
     "plan": plan,
     "pace": pace,
@@ -346,6 +360,7 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "export": export,
 }
 
+WITHOUT_TORCH = ("apply", "survey", "dicom", "evaluate", "preview", "engines")  # kinds that ONNX Runtime will do for
 BARE = ("difference", "plan", "save")  # kinds that need no further package, or say themselves which are missing
 
 
@@ -358,7 +373,7 @@ def run_job(job: dict, events: EventWriter, stop: Stop) -> int:
         if job.get("kind") not in KINDS:
             raise OptionError(f"There is no job of the kind {job.get('kind')!r}.")
         if job["kind"] not in BARE:
-            require_packages()
+            require_packages(needs_torch=job["kind"] not in WITHOUT_TORCH)
         report = KINDS[job["kind"]](job, events, stop)
         for warning in report.get("warnings", ()):
             events.send("warning", message=warning)

@@ -131,8 +131,8 @@ def openAddress(address: str) -> None:
     qt.QDesktopServices.openUrl(qt.QUrl(address))
 
 
-def ensurePackages() -> None:
-    """Install what computing needs and is missing, if the user agrees.
+def ensurePackages(needsTorch: bool = True) -> None:
+    """Install what computing needs and is missing, if the user agrees; PyTorch only where it is of use.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def ensurePackages() -> None:
         "the internet and installed into this Slicer, which may take some minutes. Nothing of your data leaves this "
         "computer."
     )
-    installation.ensurePackages(ask=lambda missing: _confirmInstallation(question, missing))
+    installation.ensurePackages(lambda missing: _confirmInstallation(question, missing), needsTorch)
 
 
 def offerTrainingExtras() -> list[str]:

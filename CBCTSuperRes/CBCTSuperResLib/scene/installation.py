@@ -11,27 +11,31 @@ from ..core import packages
 from ..core.errors import DependencyError
 
 
-def ensurePackages(ask: Callable[[list[str]], bool] | None = None) -> None:
+def ensurePackages(ask: Callable[[list[str]], bool] | None = None, needsTorch: bool = True) -> None:
     """Install what is missing into Slicer, after asking. Never imports torch if it is there.
 
     Parameters
     ----------
     ask : callable (packages), optional
         Asks once for all packages; without it Slicer asks, for PyTorch and for the others.
+    needsTorch : bool
+        Whether nothing but PyTorch will do. Otherwise it is offered where there is a CUDA device, and elsewhere ONNX
+        Runtime, which is small.
 
     Raises
     ------
     DependencyError
         If something is still missing, for instance because the user declined.
     """
-    missing = packages.missing_packages()
+    wanted = packages.packages_to_offer(needsTorch)
+    missing = packages.missing_packages(wanted)
     if missing and (ask is None or ask(missing)):
-        if packages.missing_packages([packages.TORCH]):
+        if packages.TORCH in wanted and packages.missing_packages([packages.TORCH]):
             _installTorch(mayAsk=ask is None)
-        others = packages.missing_packages(packages.OTHERS)
+        others = packages.missing_packages([package for package in wanted if package is not packages.TORCH])
         if others:
             _installOthers(others, mayAsk=ask is None)
-    packages.require_packages()
+    packages.require_packages(needsTorch)
 
 
 def offerTrainingExtras(ask: Callable[[list[str]], bool] | None = None) -> list[str]:

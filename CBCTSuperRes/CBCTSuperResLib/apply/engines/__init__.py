@@ -20,6 +20,8 @@ import os
 import sys
 from importlib import metadata
 
+from ...core.processes import usable_cores
+
 PACKAGES = {
     "torch": ("torch",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"),
@@ -45,9 +47,16 @@ def cpu_threads() -> int:
     if torch := sys.modules.get("torch"):
         return torch.get_num_threads()
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) else cpu_count()
+    return int(asked) if asked.isdecimal() and int(asked) else usable_cores()
 
 
-def cpu_count() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def set_cpu_threads(count: int) -> None:
+    """Let whatever engine computes in this process use so many threads."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_num_threads(count)
+
+

@@ -9,12 +9,13 @@ from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
 from ...core.gpus import count_gpus
+from ...jobs.job import Job
 from .. import dialogs
 from ..error_text import errorText
-from ..section import Section, Signal
+from ..section import JobSection, Section, Signal
 from .choices import ApplyChoices, modelsFolder, setModelsFolder
 from .parameters import Blank, Device
-from .texts import versionsText
+from .texts import enginesText, versionsText
 
 
 class AdvancedSection(Section):
@@ -36,6 +37,7 @@ class AdvancedSection(Section):
             ui.qualitySelector,
             ui.deviceSelector,
             ui.precisionSelector,
+            ui.engineSelector,
             ui.tileSpinBox,
             ui.smoothingCheckBox,
             ui.smoothingSpinBox,
@@ -83,11 +85,47 @@ class AdvancedSection(Section):
 
     def onPackages(self, checked: bool = False) -> None:
         try:
-            dialogs.ensurePackages()
+            dialogs.ensurePackages(self.choices.needsTorch())
             answer = _("All Python packages that computing needs are installed.")
         except SuperResError as error:
             answer = errorText(error)
         self.ui.versionsLabel.text = f"{versionsText()}\n{answer}"
+
+
+class EnginesSection(JobSection):
+    """Which engines are installed, and how fast each is here; measured when it is asked for, without waiting for it."""
+
+    def __init__(self, ui, choices: ApplyChoices) -> None:
+        super().__init__(ui, choices, ui.enginesLabel)
+        self._error = ""
+        self._told: tuple[str, str] | None = None  # what there is to say of a model, by its hash
+        ui.enginesButton.connect("clicked(bool)", self.onMeasure)
+
+    def refresh(self) -> None:
+        isFree = not self.choices.isLocked and self.choices.card() is not None
+        self.ui.enginesButton.enabled = self.isBusy or isFree
+        self.ui.enginesButton.text = _("Cancel") if self.isBusy else _("Measure engines")
+        if self.isBusy:
+            return
+        card = self.choices.card()
+        key = card.weights_sha256 if card else ""
+        if self._told is None or self._told[0] != key:
+            self._told = key, enginesText(card)
+        self.tell(self._error or self._told[1])
+
+    def done(self, job) -> None:
+        self._told = None
+
+    def onMeasure(self, checked: bool = False) -> None:
+        self._error = ""
+        self.startOrCancel(self._begin)
+
+    def failed(self, error: SuperResError) -> None:
+        self._error = errorText(error)
+
+    def _begin(self) -> Job:
+        dialogs.ensurePackages(self.choices.needsTorch())
+        return Job({"kind": "engines", "model": str(self.choices.installedCard().path)}).start()
 
 
 class LogSection(Section):

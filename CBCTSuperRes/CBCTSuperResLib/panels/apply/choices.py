@@ -8,6 +8,8 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from ...apply.engines import TITLES, installed_engines
+from ...apply.engines.choice import GRAPH_ENGINES, why_only_torch
 from ...apply.plan import LARGEST_SPACING_RATIO, Plan, make_plan, spacing_suspicion
 from ...core.errors import DeviceError, ModelError, OptionError, SuperResError
 from ...core.gpus import count_gpus
@@ -15,6 +17,7 @@ from ...core.options import Options
 from ...io.volume import Volume
 from ...models.card import ModelCard
 from ...models.folder import default_model, list_models, user_models_folder
+from ...models.graph import find_graph
 from ...scan.overview import Overview, overview_of
 from ...scan.window_choice import WindowChoice, choose_window_for_sample
 from ...scene.nodes import ATTRIBUTES, inputOf, reportOf, roiBox, volumeFromNode
@@ -230,6 +233,17 @@ class ApplyChoices:
             return None
         return next((card for card in self.cards if card.name == self.parameters.model), None)
 
+    def needsTorch(self) -> bool:
+        """Whether nothing but PyTorch computes what is chosen."""
+        card = self.card()
+        try:
+            options = self.options()
+        except SuperResError:
+            return True
+        if card is None or options.engine == "torch":
+            return True
+        return bool(why_only_torch(card, options)) or find_graph(card) is None
+
     def installedCard(self) -> ModelCard:
         """The chosen model.
 
@@ -263,6 +277,7 @@ class ApplyChoices:
             dtype=chosen.outputType.value or None,
             device=chosen.device.value,
             precision=chosen.precision.value,
+            engine=chosen.engine.value,
             tile=chosen.tile or None,
             ensemble=chosen.quality.value,
             uncertainty=DISAGREEMENT_PASSES if chosen.disagreement else 0,
@@ -326,6 +341,7 @@ class ApplyChoices:
             self.volume()
             self.installedCard()
             self._checkDevice()
+            self._checkEngine()
             self._checkWindow(self.window())
             check()
         except SuperResError as error:
@@ -336,6 +352,18 @@ class ApplyChoices:
         if self.parameters.device is Device.gpu and not count_gpus():
             what = _("This computer has no graphics card (NVIDIA) that can compute.")
             raise DeviceError(what, _("Choose another device under Advanced."))
+
+    def _checkEngine(self) -> None:
+        engine = self.options().engine
+        if engine not in GRAPH_ENGINES:
+            return
+        if why := why_only_torch(self.installedCard(), self.options()):
+            what = _("{engine} cannot do this: {why}.").format(engine=TITLES[engine], why=why)
+            raise OptionError(what, _("Choose another engine under Advanced."))
+        there = installed_engines()
+        if engine not in there and (engine == "openvino" or "torch" in there):  # otherwise Apply offers it
+            what = _("{engine} is not installed.").format(engine=TITLES[engine])
+            raise OptionError(what, _("Choose another engine under Advanced."))
 
     @staticmethod
     def _checkWindow(choice: WindowChoice) -> None:

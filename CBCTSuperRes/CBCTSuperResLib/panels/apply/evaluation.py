@@ -86,7 +86,7 @@ class EvaluationSection(JobSection):
 
     def _begin(self) -> EvaluationJob:
         self._forgetReport()
-        dialogs.ensurePackages()
+        dialogs.ensurePackages(needsTorch=False)
         self._folder = Path(tempfile.mkdtemp(prefix="CBCTSuperRes-report-", dir=slicer.app.temporaryPath))
         return self.logic.startEvaluation(self._result(), self.parameters.referenceVolume, self._folder)
 

@@ -114,7 +114,7 @@ class ExportSection(JobSection):
         parent = dialogs.chooseFolder(_("Save a DICOM series, as a new folder in this one"), beside)
         if not parent:
             return None
-        dialogs.ensurePackages()
+        dialogs.ensurePackages(needsTorch=False)
         tags, patient = dicomTags(fileOf(inputOf(result))), {}
         wanted = {"patient_name": (_("Name (Family^Given):"), "name"), "patient_id": (_("Patient ID:"), "id")}
         untold = {option: label for option, (label, tag) in wanted.items() if not tags.get(tag)}

@@ -9,7 +9,7 @@ import vtk
 
 from ...scene.logic import SuperResLogic
 from ..panel import Panel
-from .advanced import AdvancedSection, LogSection
+from .advanced import AdvancedSection, EnginesSection, LogSection
 from .batch import BatchSection
 from .choices import ApplyChoices
 from .evaluation import EvaluationSection
@@ -48,6 +48,7 @@ class ApplyPanel(Panel):
         self.export = ExportSection(ui, choices, logic, lambda: self.result.result)
         self.batch = BatchSection(ui, choices, logic)
         self.advanced, self.log = AdvancedSection(ui, choices), LogSection(ui, choices)
+        self.engines = EnginesSection(ui, choices)
         self.setSections(
             self.input,
             self.model,
@@ -58,6 +59,7 @@ class ApplyPanel(Panel):
             self.export,
             self.evaluation,
             self.advanced,
+            self.engines,
             self.batch,
             self.log,
         )
@@ -81,7 +83,7 @@ class ApplyPanel(Panel):
         self.choices.followVoxelSize()
         if self.choices.inputNode is None:
             self.choices.forget()
-        self.choices.isLocked = self.run.isBusy or self.batch.isBusy
+        self.choices.isLocked = self.run.isBusy or self.batch.isBusy or self.engines.isBusy
         super().refresh()
 
 

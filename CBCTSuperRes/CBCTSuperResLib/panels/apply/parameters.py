@@ -8,6 +8,7 @@ from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+from ...apply.engines import TITLES
 from ...models.folder import DEFAULT_MODEL
 from ...scan.window import PRESETS
 
@@ -111,6 +112,19 @@ class Precision(Enum):
         return words[precision]
 
 
+class ComputingEngine(Enum):
+    """`Options.engine` in plain words."""
+
+    auto = "auto"
+    torch = "torch"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+    @staticmethod
+    def label(engine: "ComputingEngine") -> str:
+        return _("Automatic") if engine is ComputingEngine.auto else TITLES[engine.value]
+
+
 class Blank(Enum):
     """`Options.blank` in plain words."""
 
@@ -180,6 +194,7 @@ class ApplyParameters:
     quality: Quality = Quality.fast
     device: Device = Device.auto
     precision: Precision = Precision.auto
+    engine: ComputingEngine = ComputingEngine.auto
     tile: Annotated[int, WithinRange(0, 2048)] = 0
     modelSmoothing: bool = True
     smoothing: Annotated[float, WithinRange(0.0, 5.0)] = 0.5

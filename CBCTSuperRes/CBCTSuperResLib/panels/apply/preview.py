@@ -82,7 +82,7 @@ class PreviewSection(Section):
             self.preview.switchOff()
         else:
             try:
-                dialogs.ensurePackages()
+                dialogs.ensurePackages(self.choices.needsTorch())
                 self.preview.switchOn()
                 self._tidyTimer.start()
             except SuperResError as error:

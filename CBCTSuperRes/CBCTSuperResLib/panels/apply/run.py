@@ -96,7 +96,7 @@ class RunSection(Section):
             return
         self._outcome = self._error = ""
         try:
-            dialogs.ensurePackages()
+            dialogs.ensurePackages(self.choices.needsTorch())
             self.started.emit()
             self._start()
         except SuperResError as error:

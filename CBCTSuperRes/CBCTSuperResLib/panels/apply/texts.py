@@ -11,10 +11,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from ... import __version__
+from ...apply.engines import TITLES, installed_engines
+from ...apply.engines.measured import known_engines
 from ...apply.plan import Plan
 from ...core.memory import readable
 from ...core.options import Options
-from ...core.packages import missing_packages
+from ...core.packages import missing_packages, packages_to_offer
 from ...core.progress import duration_text
 from ...io.volume import Volume
 from ...jobs.queue import Item, State
@@ -177,6 +179,21 @@ def batchText(items: list[Item]) -> str:
     return ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
 
 
+def enginesText(card: ModelCard | None) -> str:
+    """Which engines are installed, and how fast each computed a model on this computer; a line each."""
+    installed, measured, lines = installed_engines(), known_engines(card) if card else [], []
+    for engine, version in installed.items():
+        speeds = []
+        for found in [found for found in measured if found.engine == engine]:
+            text = _("{speed} voxels a second in {precision}")
+            speed = f"{found.voxels_per_second:,.0f}"
+            speeds.append(found.problem or text.format(speed=speed, precision=found.precision))
+        speeds = ", ".join(speeds) or _("not measured with this model")
+        lines.append(_("{engine} {version}: {speeds}").format(engine=TITLES[engine], version=version, speeds=speeds))
+    absent = [title for engine, title in TITLES.items() if engine not in installed]
+    return "\n".join([*lines, *([_("Not installed: {engines}").format(engines=", ".join(absent))] if absent else [])])
+
+
 def versionsText() -> str:
     """This extension, Slicer, Python and PyTorch; nothing is imported to find out."""
     try:
@@ -187,7 +204,7 @@ def versionsText() -> str:
     text = text.format(
         ours=__version__, slicer=slicer.app.applicationVersion, python=platform.python_version(), torch=torch
     )
-    missing = missing_packages()
+    missing = missing_packages(packages_to_offer(needs_torch=False))
     if missing:
         text += "\n" + _("Missing, offered on Apply: {packages}").format(packages=", ".join(missing))
     return text
