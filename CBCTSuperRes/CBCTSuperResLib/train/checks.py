@@ -260,6 +260,11 @@ def notes(options: TrainingOptions, debug: bool) -> tuple[str, ...]:
         given.remove("network_D.norm_type")
     if given and block.which_model_D == UNET:
         found.append(f"{_joined(given)} beside {UNET} are ignored: it has spectral norm and leaky ReLUs.")
+    if all(options.datasets[key].mode == "LRHR" for key in ("train", "val") if key in options.datasets):
+        usual = {key: keys_of(type(options.train)).get(key) for key in ("blur", "noise", "noise_smooth")}
+        idle = [key for key, of in usual.items() if of and getattr(options.train, key) != of.default]
+        if idle:
+            found.append(f"train.{_joined(idle)}: not used, as every LR is given (mode LRHR) and none is simulated.")
     if "val" not in options.datasets:
         found.append("There is no datasets.val: nothing is validated, and the best model is the latest.")
     if options.tests:

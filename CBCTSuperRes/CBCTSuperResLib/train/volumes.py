@@ -24,7 +24,7 @@ from ..core.interpolate import enlarge
 from ..core.options import Options
 from ..core.progress import Report, part_of
 from ..core.volume import Grid
-from ..io.pictures import comparison, distinct, enlarge_nearest, file_name, write_picture
+from ..io.pictures import comparison, distinct, file_name, write_picture
 from ..io.read import probe
 from ..io.volume import Volume
 from ..io.volume_files import read_header, read_voxels
@@ -41,6 +41,7 @@ from .validation import TITLES, Enlarger, means, undisturbed, write_rows
 if TYPE_CHECKING:
     from .options import DatasetOptions, TrainingOptions
 
+SMALLEST = 4  # voxels along the edge of a coarse block that is worth measuring at any factor
 COMPLETE = 5  # voxels from a border where SSIM's neighbourhood is not complete
 STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
     "mean": fmean,
@@ -134,21 +135,33 @@ class VolumeValidator:
         largest number of volumes and `logger.val_images` that of pictures.
     scan : BlockScan
         How coarse volumes are simulated in mode HR: with blur and noise in the middle of its ranges.
+    factors : sequence of float, optional
+        At which a network of any factor is measured, each along all axes; otherwise there is `options.scale` alone.
 
     Raises
     ------
     InputError
-        If the volumes are not what the options say.
+        If the volumes are not what the options say, or too small.
     """
 
-    def __init__(self, options: TrainingOptions, scan: BlockScan) -> None:
+    def __init__(self, options: TrainingOptions, scan: BlockScan, factors: Sequence[float] | None = None) -> None:
         dataset = options.dataset("val")
-        self._scan, self._scale, self._edge = scan, options.scale, options.train.val_size
+        self._scan, self._edge = scan, options.train.val_size
+        self._is_any_factor, self._factors = factors is not None, factors or [options.scale]
         volumes = [*read_volumes(dataset)[0], *({"HR": one} for one in drawn_cubes(dataset, options, self._edge))]
         self._volumes = volumes[: options.logger.val_slices]
         self._pictured = options.logger.val_images
         skipped = len(volumes) - len(self._volumes)
         self.warnings = [f"{skipped} val volumes are not measured (logger.val_slices)."] * bool(skipped)
+        least = (SMALLEST if self._is_any_factor else 1) * max(self._factors)
+        for high in (volume["HR"] for volume in self._volumes):
+            smallest = min(*high.voxels.shape, self._edge)
+            if smallest < least:
+                raise InputError(
+                    f"Validation at a factor of {max(self._factors):g} needs blocks of {least:g} voxels, and of "
+                    f"{high.name} there are {smallest} along an axis (train.val_size is {self._edge}).",
+                    "Give larger val volumes, a larger train.val_size or smaller factors.",
+                )
 
     def run(
         self,
@@ -157,68 +170,90 @@ class VolumeValidator:
         folder: Path | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> dict[str, float]:
-        """As `Validation.run`: "psnr", "ssim", each also with "_cubic", and "images", the number of volumes."""
+        """As `Validation.run`: "psnr", "ssim", each also with "_cubic", and "images", the number of volumes.
+
+        Of a network of any factor they are means over all factors, and come once more for each, such as "psnr_x2.5".
+        """
         network = networks["G"]
         rows: dict[str, dict[str, float]] = {}
+        of_factor: dict[float, list[dict[str, float]]] = {factor: [] for factor in self._factors}
+        blur, noise = _usual_scanner(self._scan)
         with undisturbed():
             device, context = str(next(network.parameters()).device), network.describe().context
             enlarge_volume = Enlarger(network, device, context, cancelled)
             for number, volume in enumerate(self._volumes):
-                coarse, fine = self._pair(number, volume)
-                sr = enlarge_volume(coarse)
-                row = compared_with_cubic(sr, coarse, fine)
-                rows[title := distinct(volume["HR"].name, rows)] = row
-                if folder and len(rows) <= self._pictured:
-                    name = file_name(title)
-                    picture = middle_slices(coarse, sr, fine, row)
-                    write_picture(picture, folder / name / f"{name}_{step}.png")
+                for factor in self._factors:
+                    coarse, fine, scale = self._pair(number, volume, factor)
+                    asked = {"scale": scale} if self._is_any_factor else {}
+                    sr = enlarge_volume(coarse, **asked, blur=blur, noise=noise)
+                    row = compared_with_cubic(sr, coarse, fine)
+                    name = volume["HR"].name + (f" x{factor:g}" if self._is_any_factor else "")
+                    rows[title := distinct(name, rows)] = row
+                    of_factor[factor].append(row)
+                    if folder and len(rows) <= self._pictured:
+                        name = file_name(title)
+                        picture = middle_slices(coarse, sr, fine, row)
+                        write_picture(picture, folder / name / f"{name}_{step}.png")
         if folder:
             write_rows(rows, folder / f"{step}.csv")
-        return {**means([*rows.values()]), "images": len(rows)}
+        results = means([*rows.values()])
+        if self._is_any_factor:
+            for factor, measured in of_factor.items():
+                results |= {f"{name}_x{factor:g}": value for name, value in means(measured).items()}
+        return {**results, "images": len(self._volumes)}
 
-    def _pair(self, number: int, volume: Mapping) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR of the middle of a volume, in units of the window."""
-        scale, high = self._scale, volume["HR"]
-        counts = [min(self._edge, length) // scale for length in high.voxels.shape]
-        if not all(counts):
-            raise InputError(
-                f"{high.name} is thinner than the factor of enlargement, {scale}.", "Give val volumes of more slices."
-            )
-        starts = [(length // scale - count) // 2 for length, count in zip(high.voxels.shape, counts, strict=True)]
-        sizes, places = [scale * count for count in counts], [scale * start for start in starts]
+    def _pair(
+        self, number: int, volume: Mapping, factor: float
+    ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
+        """LR, HR of the middle of a volume, in units of the window, and the factors between their whole voxels."""
+        high = volume["HR"]
+        counts = [min(self._edge, length) for length in high.voxels.shape]
+        if factor == int(factor):
+            counts = [int(count // factor * factor) for count in counts]
+        outputs = [max(1, round(count / factor)) for count in counts]
+        scale = tuple(count / output for count, output in zip(counts, outputs, strict=True))
+        starts = [(length - count) // 2 for length, count in zip(high.voxels.shape, counts, strict=True)]
         if "LR" in volume:
-            low = volume["LR"]
-            return low.cut(low.voxels, starts, counts), high.cut(high.voxels, places, sizes)
-        margins = self._scan.margins([float(scale)] * 3)
+            low, whole = volume["LR"], int(factor)
+            starts = [start // whole for start in starts]
+            places = [start * whole for start in starts]
+            return low.cut(low.voxels, starts, outputs), high.cut(high.voxels, places, counts), scale
+        margins = self._scan.margins(scale)
         fine = high.cut(
             high.voxels,
-            [place - margin for place, margin in zip(places, margins, strict=True)],
-            [size + 2 * margin for size, margin in zip(sizes, margins, strict=True)],
+            [start - margin for start, margin in zip(starts, margins, strict=True)],
+            [count + 2 * margin for count, margin in zip(counts, margins, strict=True)],
         )
-        inner = tuple(slice(margin, -margin) for margin in margins)
-        return simulated(fine, self._scan, scale, number), np.clip(fine[inner], 0, 1)
+        inner = tuple(slice(margin, margin + count) for margin, count in zip(margins, counts, strict=True))
+        return simulated(fine, self._scan, outputs, scale, number), np.clip(fine[inner], 0, 1), scale
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def simulated(fine: np.ndarray, scan: BlockScan, scale: int, seed: int) -> np.ndarray:
+def simulated(
+    fine: np.ndarray, scan: BlockScan, outputs: Sequence[int], factors: Sequence[float], seed: int
+) -> np.ndarray:
     """The coarse scan of a fine volume with the margins of `scan`, blur and noise in the middle of its ranges."""
-    factors = [float(scale)] * 3
-    counts = [(length - 2 * margin) // scale for length, margin in zip(fine.shape, scan.margins(factors), strict=True)]
-    coarse = scan.coarse(fine, counts, factors, [sum(scan.blur) / len(scan.blur)] * 3)
-    noise = correlated_noise(coarse.shape, sum(scan.noise) / 2, NOISE_SMOOTH, ALL_AXES, seed)
-    return np.clip(coarse + noise, 0, 1).astype(np.float32)
+    blur, noise = _usual_scanner(scan)
+    coarse = scan.coarse(fine, outputs, factors, blur)
+    coarse = coarse + correlated_noise(coarse.shape, noise, NOISE_SMOOTH, ALL_AXES, seed)
+    return np.clip(coarse, 0, 1).astype(np.float32)
+
+
+def _usual_scanner(scan: BlockScan) -> tuple[list[float], float]:
+    """Blur along each axis and noise in the middle of the ranges that are drawn from."""
+    return [sum(scan.blur) / len(scan.blur)] * 3, sum(scan.noise) / 2
 
 
 def middle_slices(coarse: np.ndarray, sr: np.ndarray, fine: np.ndarray, row: Mapping[str, float]) -> np.ndarray:
     """The picture of a volume, its middle slice: LR, cubic, SR and HR; uint8."""
     k = len(fine) // 2
-    scale = fine.shape[-1] // coarse.shape[-1]
     cubic = enlarge(coarse, fine.shape)
+    nearest = [np.arange(n) * m // n for n, m in zip(fine.shape, coarse.shape, strict=True)]
     return comparison(
         {
-            "LR": enlarge_nearest(coarse[min(k * len(coarse) // len(fine), len(coarse) - 1)], scale),
+            "LR": coarse[np.ix_(nearest[0][k : k + 1], *nearest[1:])][0],
             f"cubic {row['psnr_cubic']:.2f} dB": cubic[k],
             f"SR {row['psnr']:.2f} dB": sr[k],
             "HR": fine[k],
@@ -336,8 +371,9 @@ class VolumeTest:
     def _simulated(self, number: int, name: str, truth: np.ndarray, grid: Grid) -> Path:
         """Write the coarse scan of a volume."""
         scale, unit = self._options.scale, self.window.to_unit(truth)
-        margins = self._scan.margins([float(scale)] * 3)
-        coarse = simulated(np.pad(unit, [(m, m) for m in margins], mode="symmetric"), self._scan, scale, number)
+        factors, outputs = [float(scale)] * 3, [length // scale for length in truth.shape]
+        wide = np.pad(unit, [(m, m) for m in self._scan.margins(factors)], mode="symmetric")
+        coarse = simulated(wide, self._scan, outputs, factors, number)
         grey = self.window.from_unit(coarse)
         if np.issubdtype(truth.dtype, np.integer):
             grey = np.rint(grey)

@@ -8,33 +8,26 @@ the fine volume.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from ...acquisition.scanner import ALL_AXES, correlated_noise
-from ...core.errors import InputError, OptionError
-from ...core.interpolate import cubic
-from ...io.pictures import distinct
-from ...measure.fidelity import psnr
+from ...core.errors import OptionError
 from ...networks import NETWORKS, build_network
 from ..data.batches import Batch
-from ..data.blocks import NOISE_SMOOTH, BlockScan, UnitVolume, drawn_cubes, open_blocks, read_volumes
+from ..data.blocks import BlockScan, open_blocks
 from ..data.source import TrainingSource
 from ..options import TrainingOptions
 from ..step import Steps
-from ..validation import Enlarger, means, undisturbed, write_rows
+from ..volumes import VolumeValidator
 from .recipe import Recipe, Use
 
 BETA2 = 0.999
 LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
-SMALLEST = 4  # voxels of a coarse block that is worth measuring
 
 
 class ArSSRRecipe(Recipe):
@@ -82,10 +75,13 @@ class ArSSRRecipe(Recipe):
             )
         return source
 
-    def open_validation(self) -> BlockValidation | None:
-        """PSNR beside cubic interpolation at fixed factors; the best has the highest mean."""
-        dataset = self._options.dataset("val")
-        return BlockValidation(self._options, self.scan) if dataset else None
+    def open_validation(self) -> VolumeValidator | None:
+        """PSNR and SSIM beside cubic interpolation at fixed factors; the best has the highest mean PSNR."""
+        if not self._options.dataset("val"):
+            return None
+        lowest, highest = (pick(pair[n] for pair in self.scan.factors) for n, pick in ((0, max), (1, min)))
+        factors = [factor for factor in self._train.val_scales if lowest <= factor <= highest] or [highest]
+        return VolumeValidator(self._options, self.scan, factors)
 
     def example_batch(self, images: int) -> Batch:
         """Noise of the size of the blocks, with factors in the middle of their ranges."""
@@ -141,78 +137,6 @@ class ArSSRRecipe(Recipe):
         return {"losses": {"pixel": 1.0}, "is_adversarial": False}
 
 
-class BlockValidation:
-    """PSNR of the middle of each val volume at fixed factors, of the network and of cubic interpolation.
-
-    Blur and noise are those in the middle of the ranges that training draws from.
-    """
-
-    def __init__(self, options: TrainingOptions, scan: BlockScan) -> None:
-        train = options.train
-        dataset = options.dataset("val")
-        volumes = [found["HR"] for found in read_volumes(dataset)[0]]
-        volumes += drawn_cubes(dataset, options, train.val_size)
-        self._scan, self._edge = scan, train.val_size
-        lowest, highest = (pick(pair[n] for pair in scan.factors) for n, pick in ((0, max), (1, min)))
-        self._scales = [factor for factor in train.val_scales if lowest <= factor <= highest] or [highest]
-        self._blur, self._noise = [sum(scan.blur) / len(scan.blur)] * 3, sum(scan.noise) / 2
-        self._volumes = volumes[: options.logger.val_slices]
-        smallest = min(min(volume.voxels.shape) for volume in self._volumes)
-        if min(smallest, self._edge) < SMALLEST * max(self._scales):
-            raise InputError(
-                f"Validation at a factor of {max(self._scales):g} needs blocks of {SMALLEST * max(self._scales):g} "
-                f"voxels, and {smallest} are there at most (train.val_size is {self._edge}).",
-                "Give larger val volumes, a larger train.val_size or smaller train.val_scales.",
-            )
-        skipped = len(volumes) - len(self._volumes)
-        self.warnings = [f"{skipped} val volumes are not measured (logger.val_slices)."] * bool(skipped)
-        self._cubic: dict[tuple[int, float], float] = {}
-
-    def run(self, networks: Mapping[str, nn.Module], step: int, folder: Path | None = None) -> dict[str, float]:
-        """As `Validation.run`: "psnr" and "psnr_cubic" over all, and for each factor, such as "psnr_x2.5"."""
-        rows: dict[str, dict[str, float]] = {}
-        of_factor: dict[float, list[dict[str, float]]] = {factor: [] for factor in self._scales}
-        with undisturbed():
-            enlarge = Enlarger(networks["G"], str(next(networks["G"].parameters()).device))
-            for number, volume in enumerate(self._volumes):
-                for factor in self._scales:
-                    low, high, scale = self._pair(number, volume, factor)
-                    found = enlarge(low, scale=scale, blur=self._blur, noise=self._noise)
-                    if (number, factor) not in self._cubic:
-                        self._cubic[number, factor] = _psnr(_cubic(low, high.shape), high)
-                    row = {"psnr": _psnr(found, high), "psnr_cubic": self._cubic[number, factor]}
-                    rows[distinct(f"{volume.name} x{factor:g}", rows)] = row
-                    of_factor[factor].append(row)
-        if folder:
-            write_rows(rows, folder / f"{step}.csv")
-        results = means([*rows.values()])
-        for factor, measured in of_factor.items():
-            results |= {f"{name}_x{factor:g}": value for name, value in means(measured).items()}
-        return {**results, "images": len(self._volumes)}
-
-    def _pair(
-        self, number: int, volume: UnitVolume, factor: float
-    ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-        """LR, HR, and the factors between them, which are those of their whole numbers of voxels."""
-        counts = [min(self._edge, length) for length in volume.voxels.shape]
-        starts = [(length - count) // 2 for length, count in zip(volume.voxels.shape, counts, strict=True)]
-        outputs = [max(1, round(count / factor)) for count in counts]
-        scale = tuple(count / output for count, output in zip(counts, outputs, strict=True))
-        margins = self._scan.margins(scale)
-        fine = volume.cut(
-            volume.voxels,
-            [start - margin for start, margin in zip(starts, margins, strict=True)],
-            [count + 2 * margin for count, margin in zip(counts, margins, strict=True)],
-        )
-        low = self._scan.coarse(fine, outputs, scale, self._blur)
-        low = np.clip(low + correlated_noise(low.shape, self._noise, NOISE_SMOOTH, ALL_AXES, number), 0, 1)
-        inner = tuple(slice(margin, margin + count) for margin, count in zip(margins, counts, strict=True))
-        return low, np.clip(fine[inner], 0, 1), scale
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 def _built(name: str, options: object) -> nn.Module:
     try:
         return build_network(name, **asdict(options))
@@ -237,12 +161,3 @@ def _within(offered: tuple[float, float], asked: tuple[float, float] | None) -> 
             "Choose a range within that, or other network_G.factors.",
         )
     return asked
-
-
-def _cubic(low: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    positions = [(np.arange(m) + 0.5) * n / m - 0.5 for n, m in zip(low.shape, shape, strict=True)]
-    return cubic(low, positions)
-
-
-def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    return psnr(np.clip(np.asarray(image, np.float64), 0, 1), np.asarray(truth, np.float64))
