@@ -4,9 +4,9 @@
 
 The clinic's scanner has pixels four times as wide as the micro-CT's, more blur and noise, and other grey values. Both
 see drawn jaws, never the same. Trains Resources/Configurations/srcyclegan.json on them, and measures: PSNR of the proxy
-(fine slices whose coarse ones are simulated) beside cubic interpolation; and of an unseen jaw in the clinic's scanner,
-enlarged, the bone volume fraction beside the truth's, and components of bone for each cm3 where the truth has none.
-Writes unpaired.json.
+(fine slices whose coarse ones are simulated with the clinic's blur and noise) beside cubic interpolation; and of an
+unseen jaw in the clinic's scanner, enlarged, PSNR beside cubic interpolation, the bone volume fraction beside the
+truth's, and components of bone for each cm3 where the truth has none. Writes unpaired.json. Called again, it goes on.
 """
 
 from __future__ import annotations
@@ -31,14 +31,22 @@ from CBCTSuperResLib.core.resources import resource
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.measure.bone import bone_threshold, bone_volume_fraction
+from CBCTSuperResLib.measure.fidelity import psnr
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.train.export import export_run
 from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.run import train
+from CBCTSuperResLib.train.validation import enlarge_cubic
 
 SCALE, SPACING = 4, 0.1  # mm, of the micro-CT
 SHAPE = (12, 256, 256)
 CLINIC, MICRO = (-1000.0, 3000.0), (2000.0, 52000.0)  # grey values of 0 and 1
+WINDOWS = {"LR": CLINIC, "HR": MICRO}
+BLUR, NOISE, NOISE_SMOOTH = 2.0, 0.02, 0.5  # of the clinic: fine pixels, share of the window, coarse pixels
+LIKE_THE_CLINIC = {  # blur as the options have it: half coarse pixels
+    **{"blur": [2 * BLUR / SCALE] * 2, "anisotropy": 1.0, "shift": 0.0, "noise": [NOISE] * 2, "strong_share": 0.0},
+    **{"noise_smooth": [NOISE_SMOOTH] * 2, "grain_share": 0.0},
+}
 LEAST_VOXELS = 8  # of a component that counts
 
 
@@ -49,9 +57,9 @@ def jaw(seed: int) -> np.ndarray:
 
 def clinics_scan(field: np.ndarray, seed: int) -> Volume:
     """Blurred, averaged over four by four pixels, noisy, in Hounsfield units."""
-    image = gaussian_blur(field.astype(np.float32), 2.0, IN_PLANE)
+    image = gaussian_blur(field.astype(np.float32), BLUR, IN_PLANE)
     image = block_mean(image, IN_PLANE, SCALE)
-    image = image + correlated_noise(image.shape, 0.02, 0.5, IN_PLANE, seed)
+    image = image + correlated_noise(image.shape, NOISE, NOISE_SMOOTH, IN_PLANE, seed)
     return as_volume(image, CLINIC, "int16", SCALE * SPACING)
 
 
@@ -77,10 +85,13 @@ def main() -> int:
     parsed = parser.parse_args()
     out = parsed.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    roots: dict[str, list[str]] = {"LR": [], "HR": []}
+    roots: dict[str, list[str]] = {"LR": [], "HR": [], "mask LR": [], "mask HR": []}
     for number in range(parsed.jaws):
         for role, make, seed in (("LR", clinics_scan, number), ("HR", micro_ct, 100 + number)):
-            roots[role].append(str(make(jaw(seed), seed).write(out / f"{role}-{number}.nrrd")))
+            scan = make(jaw(seed), seed)
+            roots[role].append(str(scan.write(out / f"{role}-{number}.nrrd")))
+            tissue = Volume((scan.voxels > WINDOWS[role][0]).astype(np.uint8), scan.grid)
+            roots[f"mask {role}"].append(str(tissue.write(out / f"mask {role}-{number}.nrrd")))
     held_out = str(micro_ct(jaw(199), 199).write(out / "micro held out.nrrd"))
     options = read_options(
         resource("Configurations/srcyclegan.json"),
@@ -91,15 +102,22 @@ def main() -> int:
             f"datasets.train.normalization_range={json.dumps(CLINIC)}",
             f"datasets.train.dataroot_LR={json.dumps(roots['LR'])}",
             f"datasets.train.dataroot_HR={json.dumps(roots['HR'])}",
+            f"datasets.train.dataroot_mask_LR={json.dumps(roots['mask LR'])}",
+            f"datasets.train.dataroot_mask={json.dumps(roots['mask HR'])}",
             f"datasets.val.dataroot_HR={json.dumps(held_out)}",
+            "datasets.val.degradation=physical",
+            f"datasets.val.degradation_options={json.dumps(LIKE_THE_CLINIC)}",
             *parsed.set,
         ],
     )
     result = train(options, resume="auto")
     model = Model.load(export_run(result.folder, out / "unpaired.safetensors", device="cpu"))
     field = jaw(50)
-    enlarged = super_resolve(clinics_scan(field, 50), model, Options(window=CLINIC, dtype="float32"))
+    scan = clinics_scan(field, 50)
+    enlarged = super_resolve(scan, model, Options(window=CLINIC, dtype="float32"))
     found = (enlarged.voxels - MICRO[0]) / (MICRO[1] - MICRO[0])
+    coarse = (scan.voxels.astype(np.float32) - CLINIC[0]) / (CLINIC[1] - CLINIC[0])
+    cubic = np.stack([enlarge_cubic(plane, SCALE) for plane in coarse])
     threshold = bone_threshold(field)
     truth, bone = field > threshold, found > threshold
     names, count = ndimage.label(bone & ~ndimage.binary_dilation(truth, iterations=2))
@@ -108,6 +126,7 @@ def main() -> int:
     figures = {
         "steps": parsed.steps,
         "proxy": result.results["latest"],
+        "psnr_of_the_unseen_jaw": {"unpaired": psnr(found, field), "cubic": psnr(cubic, field)},
         "bone_volume_fraction": {"truth": bone_volume_fraction(truth), "unpaired": bone_volume_fraction(bone)},
         "invented_components_per_cm3": float((sizes >= LEAST_VOXELS).sum() / cubic_centimetres),
         "components": int(count),

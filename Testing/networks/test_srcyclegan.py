@@ -9,6 +9,7 @@ from CBCTSuperResLib.networks.srcyclegan import SRCycleGANBack
 from fixtures_spsr import unit
 from fixtures_srcyclegan import fill
 from torch import nn
+from torch.nn import functional as F
 
 NAMES = {"G": "G_A.", "F": "G_B.", "D": "D_A."}
 
@@ -109,12 +110,30 @@ def test_it_says_of_itself_what_is_true(scale, upsampling):
     assert spec.context == "global" and spec.domain == "other" and not spec.can_be_cut and spec.scale == (scale, scale)
     x = torch.rand(2, 1, 7, 9)
     image = network(x)["sr"]
-    assert image.shape == (2, 1, 7 * scale, 9 * scale) and image.min() >= 0 and image.max() <= 1
+    assert image.shape == (2, 1, 7 * scale, 9 * scale)
+    assert network.options["residual"] is (upsampling == "NN")
+    assert image.min() >= -0.5 and image.max() <= 1.5 if upsampling == "NN" else 0 <= image.min() <= image.max() <= 1
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         network(x[:1])
     assert counter.get_total_flops() == pytest.approx(spec.flops_per_voxel() * 63, rel=0.02)
+
+
+def test_unless_as_published_a_new_network_enlarges_like_cubic_interpolation_and_its_way_back_averages():
+    torch.manual_seed(0)
+    network = build_network("srcyclegan", nf=8, nb=2, scale=4)
+    back = SRCycleGANBack(**network.options)
+    y = F.interpolate(torch.rand(2, 1, 8, 9), scale_factor=8, mode="bicubic").clip(0.2, 0.8)
+    x = F.avg_pool2d(y, 4)
+    with torch.no_grad():
+        enlarged, averaged = network(x)["sr"], back(y)
+    cubic = F.interpolate(x, scale_factor=4, mode="bicubic")
+    assert (enlarged - cubic).abs().mean() < 0.02 and (averaged - x).abs().mean() < 0.02
+    assert (enlarged - cubic).abs().max() > 1e-4  # there is something to learn with
+    assert back(y[..., :63, :70]).shape == (2, 1, 16, 18)
+    published = build_network("srcyclegan", nf=8, nb=2, scale=4, residual=False)
+    assert (published(x)["sr"] - cubic).abs().mean() > 0.1 and not published.options["residual"]
 
 
 def test_options_that_make_no_sense_are_refused_by_name():

@@ -238,7 +238,10 @@ def test_what_a_run_can_be_resumed_for(choices):
 
 
 UNETSPSR, RESIDUAL = ("unetspsr", "unetspsr_net"), ("unetspsr", "residual_net")
-OTHERS = [("arssr", "any_size_net"), ("srgan3d", "srgan3d_net"), ("perceptual", "perceptual2d_net")]
+OTHERS = [
+    *(("arssr", "any_size_net"), ("srgan3d", "srgan3d_net"), ("perceptual", "perceptual2d_net")),
+    ("srcyclegan", "srcyclegan_net"),
+]
 
 
 def test_a_kind_of_model_brings_its_first_preset_and_keeps_scans_folders_and_device(choices, tmp_path):
@@ -284,6 +287,16 @@ def test_a_volume_of_the_table_is_what_a_3d_srgan_learns_from(choices, tmp_path)
     train, val = options.datasets["train"], options.datasets["val"]
     assert (train.dataroot_HR, train.procedural, val.dataroot_HR, val.procedural) == ((file,), 0, (file,), 0)
     assert choices.optionProblems() == []
+
+
+def test_scans_of_two_scanners_in_a_row_are_what_sr_cyclegan_learns_from_and_no_pair_for_others(choices):
+    coarse, fine = add_volume("clinic", (4, 40, 44)), add_volume("micro", (3, 130, 120))
+    choices.setRows(rows((fine, coarse, "train")))
+    assert "no pair" in choices.dataProblem()
+    choices.chooseKind(OTHERS[-1])
+    assert choices.presetName() == "srcyclegan" and choices.dataProblem() == ""
+    choices.setRows(rows((fine, coarse, "train"), (fine, coarse, "val")))
+    assert "no pair" in choices.dataProblem()  # what is measured needs its truth
 
 
 def test_a_gpu_is_offered_where_there_is_one_or_where_a_file_has_asked_for_it(choices, monkeypatch):

@@ -135,6 +135,16 @@ def test_a_pair_whose_sizes_do_not_fit_is_told_with_the_numbers(scene, pair):
         checkPair(pair[1], pair[0], 2)
 
 
+def test_scans_of_two_scanners_that_nothing_joins_are_taken_as_they_are_where_a_recipe_learns_from_such(scene, values):
+    scans = add(scene, make_scan(), "coarse"), add(scene, fine_scan((3, 2, 1)), "fine")
+    options = withVolumes({**values, "model": "srcyclegan", "train": {"niter": 4}}, train=[scans])
+    train = options.datasets["train"]
+    sizes = [Volume.read(path).grid.size for path in (*train.dataroot_LR, *train.dataroot_HR)]
+    assert sizes == [(28, 24, 4), (84, 48, 4)] and train.normalization_range is None  # each has its own, estimated
+    with pytest.raises(InputError, match="no pair"):
+        withVolumes(values, train=[scans])
+
+
 def test_a_pair_that_lies_elsewhere_is_told_with_the_distance(scene, pair, values):
     moved = nodes.volumeFromNode(pair[1])
     grid = Grid(moved.grid.size, moved.spacing, np.add(moved.origin, moved.direction @ [0.5, 0, 0]), moved.direction)

@@ -81,7 +81,7 @@ def as_now(values: dict) -> dict:
         dataset["procedural_set"] = 1
         dataset["dataroot_mask"] = None
         if name == "train":
-            dataset |= {"block_size": None, "block_step": None}
+            dataset |= {"block_size": None, "block_step": None, "dataroot_mask_LR": None}
     values["path"]["log_dir"] = None
     network = values["network_G"]
     network["taps"] = network.pop("branch_taps", None)

@@ -10,7 +10,8 @@ import torch
 from CBCTSuperResLib.networks import NETWORKS, build_network
 from CBCTSuperResLib.train.data.batches import Batch
 from CBCTSuperResLib.train.data.blocks import BlockScan, open_blocks
-from CBCTSuperResLib.train.data.source import TrainingSource, open_source, open_unpaired
+from CBCTSuperResLib.train.data.source import TrainingSource, open_source
+from CBCTSuperResLib.train.data.unpaired import open_unpaired
 from CBCTSuperResLib.train.recipes import RECIPES, Registered
 from CBCTSuperResLib.train.recipes.recipe import Recipe, Use
 from CBCTSuperResLib.train.step import Steps
@@ -183,7 +184,7 @@ class TranslatorRecipe(Recipe):
     optimizers = StubRecipe.optimizers
 
     def open_source(self) -> TrainingSource:
-        return open_unpaired(self.options.dataset("train"), self.options)
+        return open_unpaired(self.options.dataset("train"), self.options, (0, 255))
 
     def open_validation(self) -> CycleValidation:
         return CycleValidation(self)

@@ -1,6 +1,6 @@
 """Runs the command in a Python in which PyTorch, safetensors and onnx cannot be imported, nor found.
 
-    python Testing/support/without_torch.py apply SCAN OUTPUT ...
+python Testing/support/without_torch.py apply SCAN OUTPUT ...
 """
 
 from __future__ import annotations

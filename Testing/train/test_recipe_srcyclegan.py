@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from CBCTSuperResLib import Options, super_resolve
+from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.networks.srcyclegan import SRCycleGANBack
 from CBCTSuperResLib.train import run
 from CBCTSuperResLib.train.checkpoints import read_checkpoint
+from CBCTSuperResLib.train.data import unpaired
 from CBCTSuperResLib.train.export import export_run
 from CBCTSuperResLib.train.loop import Schedule
 from CBCTSuperResLib.train.options_file import read_options
@@ -22,8 +23,11 @@ from CBCTSuperResLib.train.recipes.srcyclegan import ImagePool, ssim
 from CBCTSuperResLib.train.step import Precision, Steps
 from fixtures_spsr import unit
 from fixtures_srcyclegan import fill
+from options_files import tiny
 from scans import make_scan
 from tiny_runs import same_payload
+
+PLAIN = Precision("float32", torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +135,7 @@ def test_one_batch_and_three_updates_give_the_published_terms(slices, tmp_path):
     for network in networks.values():
         network.train()
     optimizers = recipe.optimizers(networks)
-    steps = Steps(recipe.step, networks, optimizers, Precision("float32", torch.device("cpu")), Processes())
+    steps = Steps(recipe.step, networks, optimizers, PLAIN, Processes())
     batch = {"LR": torch.from_numpy(unit((2, 1, 32, 32), 81)), "HR": torch.from_numpy(unit((2, 1, 256, 256), 82))}
     names = ("gan_fine", "gan_coarse", "cycle_coarse", "cycle_fine", "identity_fine", "identity_coarse", "down", "up")
     columns = [f"l_g_{name}" for name in (*names, "ssim_clinical", "ssim_micro", "total")] + ["l_d_fine", "l_d_coarse"]
@@ -180,6 +184,97 @@ def test_the_learning_rate_stays_for_half_of_the_training_and_then_falls_to_noth
         schedule.set(number)
         rates.append(schedule.rate("G"))
     assert rates[0] == rates[50] == 2e-4 and rates[75] == pytest.approx(1e-4) and 0 < rates[99] < 5e-6
+
+
+def test_patches_are_centred_within_the_masks_of_either_scanner(slices, tmp_path):
+    for kind, edge, count in (("A", 40, 3), ("B", 120, 2)):
+        (tmp_path / kind).mkdir()
+        for number in range(count):
+            mask = np.zeros((edge, edge), np.uint8)
+            if (kind, number) != ("A", 1):  # an image without anything in its mask is left out
+                mask[edge // 2 - 1 : edge // 2 + 1, edge // 2 - 1 : edge // 2 + 1] = 1
+            cv2.imwrite(str(tmp_path / kind / f"{number}.png"), mask)
+    masks = {"dataroot_mask_LR": str(tmp_path / "A"), "dataroot_mask": str(tmp_path / "B")}
+    still = {"use_flip": False, "use_rot": False, "use_contrast": False}
+    source = build_recipe(options_of(slices, tmp_path, **masks, **still)).open_source()
+    assert source.names == ["0", "2"] and "1 of 3 LR images have an empty mask" in " ".join(source.warnings)
+    batch = source.batch([0, 0, 1], [np.random.default_rng(n) for n in range(3)])
+    apart = (batch["LR"][0] - batch["LR"][1]).abs().max(), (batch["LR"][0] - batch["LR"][2]).abs().max()
+    image = cv2.imread(str(slices / "A" / "0.png"), cv2.IMREAD_UNCHANGED).astype(float)
+    middle = source.window.to_unit(image[7:33, 7:33])  # patches of 24 whose middle is in the mask lie here
+    assert apart[0] < apart[1]
+    found = batch["LR"][0, 0].numpy()
+    starts = [(i, j) for i in range(3) for j in range(3)]
+    assert min(np.abs(middle[i : i + 24, j : j + 24] - found).max() for i, j in starts) < 1e-6
+    source.close()
+
+
+def test_masks_of_volumes_are_label_maps_beside_them(slices, tmp_path):
+    coarse = make_scan((4, 40, 44))
+    mask = np.zeros(coarse.voxels.shape, np.uint8)
+    mask[2, 5, 7] = 3
+    coarse.write(tmp_path / "coarse.nrrd")
+    Volume(mask, coarse.grid).write(tmp_path / "mask.nrrd")
+    roots = {"dataroot_LR": str(tmp_path / "coarse.nrrd"), "dataroot_mask_LR": str(tmp_path / "mask.nrrd")}
+    still = {"use_flip": False, "use_rot": False, "use_contrast": False}
+    source = build_recipe(options_of(slices, tmp_path, **roots, **still)).open_source()
+    assert len(source) == 1 and source.describe()["masks"] == ["LR"]
+    found = source.batch([0], [np.random.default_rng(0)])["LR"][0, 0].numpy()
+    assert np.allclose(found, np.clip(source.window.to_unit(coarse.voxels[2, :24, :24].astype(float)), 0, 1), atol=1e-5)
+    source.close()
+
+
+def test_masks_that_will_not_do_are_refused_in_words(slices, tmp_path):
+    for name, edge in (("empty", 40), ("small", 20)):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((edge, edge), 200 * (edge == 20), np.uint8))
+    for name, words in (("empty", "LR images leave nothing"), ("small", "1 of 20 x 20 pixels, not 1 of 40 x 40")):
+        recipe = build_recipe(options_of(slices, tmp_path, dataroot_mask_LR=str(tmp_path / name)))
+        with pytest.raises(InputError, match=words):
+            recipe.open_source()
+    with pytest.raises(InputError, match="mask"):  # HR has images of other names
+        (tmp_path / "small" / "0.png").rename(tmp_path / "small" / "x.png")
+        build_recipe(options_of(slices, tmp_path, dataroot_mask_LR=str(tmp_path / "small"))).open_source()
+    with pytest.raises(OptionError, match="dataroot_mask_LR has no meaning with model unetspsr"):
+        read_options(tiny(datasets__train__dataroot_mask_LR="masks"))
+
+
+def test_every_file_is_read_once_for_windows_training_and_previews(slices, tmp_path, monkeypatch):
+    opened = []
+    real = unpaired.read_pictures
+    monkeypatch.setattr(unpaired, "read_pictures", lambda *a, **k: opened.append(a) or real(*a, **k))
+    recipe = build_recipe(options_of(slices, tmp_path))
+    source = recipe.open_source()
+    recipe.open_validation().close()
+    assert len(opened) == 2  # LR and HR
+    assert source.batch([0], [np.random.default_rng(0)])["LR"].shape == (1, 1, 24, 24)  # still open
+    source.close()
+
+
+def test_noise_of_the_coarse_slices_is_estimated_and_added_to_what_f_makes(slices, tmp_path):
+    folder = tmp_path / "noisy"
+    folder.mkdir()
+    for number in range(3):
+        random = np.random.default_rng(number)
+        smooth = 120 + 60 * np.sin(np.arange(64) / 9 + number)
+        cv2.imwrite(str(folder / f"{number}.png"), (smooth + random.normal(0, 5, (64, 64))).astype(np.uint8))
+    roots = {"dataroot_LR": str(folder), "normalization_range": [0, 250]}
+    options = options_of(slices, tmp_path, use_contrast=False, **roots)
+    source = build_recipe(options).open_source()
+    (told,) = [text for text in source.warnings if text.startswith("Noise")]
+    assert float(told.split()[-4].rstrip("%")) == pytest.approx(2.0, abs=0.2)
+    made = []
+    for noise in (0.0, 0.3):
+        recipe = build_recipe(options_of(slices, tmp_path, train={"coarse_noise": noise}))
+        torch.manual_seed(0)
+        networks = recipe.build()
+        steps = Steps(recipe.step, networks, recipe.optimizers(networks), PLAIN, Processes())
+        torch.manual_seed(1)
+        batch = {"LR": torch.rand(2, 1, 24, 24), "HR": torch.rand(2, 1, 48, 48)}
+        made.append(steps.make(1, [batch]) | {"F": recipe.pools["D_B"].images[0]})
+    assert (made[0]["F"] - made[1]["F"]).std() == pytest.approx(0.3, rel=0.1)
+    assert made[0]["l_g_cycle_fine"] != made[1]["l_g_cycle_fine"] and made[0]["l_g_up"] == made[1]["l_g_up"]
 
 
 def test_data_that_will_not_do_are_refused_in_words(slices, tmp_path):

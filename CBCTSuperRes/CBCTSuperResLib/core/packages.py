@@ -43,9 +43,7 @@ class Requirement:
 
 
 TORCH = Requirement("torch>=2.3", ("torch",), (2, 3))
-ONNX_RUNTIME = Requirement(
-    "onnxruntime>=1.17", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"), (1, 17)
-)
+ONNX_RUNTIME = Requirement("onnxruntime>=1.17", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"), (1, 17))
 """Some 20 MB; applies models that have a graph where PyTorch is not installed."""
 OTHERS = (
     Requirement(

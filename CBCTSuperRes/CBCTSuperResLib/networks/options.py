@@ -400,6 +400,11 @@ class SRCycleGANOptions:
         "checkerboard.",
         choices=("NN", "PS"),
     )
+    residual: bool | None = option(
+        None,
+        "Whether the networks correct their enlarged or averaged input instead of drawing all grey values anew, as "
+        "published; null: with upsampling NN they do.",
+    )
     scale: int = option(4, "Factor of enlargement within slices.", choices=SCALES, derived=True)
 
     @property

@@ -5,20 +5,27 @@ loss", J. Med. Imaging 9(2), 2022, after Zhu et al. (CycleGAN, ICCV 2017). All o
 (instance norm), so that an image must never be cut: the context is global.
 
 The networks compute with values from -1 to 1; in and out go units of a window, from 0 to 1, each of its own scanner.
+
+Instance norm takes from an image its mean and contrast, and the published layout must draw all grey values anew. With
+`residual` the networks correct their input, which G enlarges and F averages over a kernel that it learns, and so begin
+where interpolation is.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from math import log2
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .options import PatchDiscriminatorOptions, SRCycleGANOptions
 from .spec import NetworkSpec
 
 INITIAL_SD = 0.02
+CALM = 0.03  # first weights of a residual's last layer, relative to others
 SLOPE = 0.2
 LEAST_PIXELS = 24  # of an image that the discriminator can judge
 BYTES = 4
@@ -39,6 +46,8 @@ class SRCycleGAN(nn.Module):
         super().__init__()
         chosen = SRCycleGANOptions(**options)
         chosen.check()
+        if chosen.residual is None:
+            chosen = replace(chosen, residual=chosen.upsampling == "NN")
         self.options = asdict(chosen)
         nf, doublings = chosen.nf, int(log2(chosen.scale))
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, nf, 7), nn.InstanceNorm2d(nf), nn.PReLU()]
@@ -55,19 +64,24 @@ class SRCycleGAN(nn.Module):
                 layers += [nn.UpsamplingNearest2d(scale_factor=2), convolution, nn.InstanceNorm2d(narrow), nn.PReLU()]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(widths[-1], 1, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
-        self.apply(_initialise)
+        _initialise(self, chosen.residual)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, 1, H, W) in units of the coarse scanner's window -> "sr" (N, 1, sH, sW) in those of the fine one's."""
         return self.decode(self.encode(x))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Features on the coarse grid."""
-        return self.model[: self._encoding](2 * x - 1)
+        """Features on the coarse grid (N, F, H, W); with `residual`, the image is the last of them."""
+        features = self.model[: self._encoding](2 * x - 1)
+        return torch.cat((features, x), 1) if self.options["residual"] else features
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
         """What `forward` returns, of what `encode` gave."""
-        return {"sr": (self.model[self._encoding :](features) + 1) / 2}
+        if not self.options["residual"]:
+            return {"sr": (self.model[self._encoding :](features) + 1) / 2}
+        correction = self.model[self._encoding :](features[:, :-1])
+        x = F.interpolate(features[:, -1:], scale_factor=self.options["scale"], mode="bicubic", align_corners=False)
+        return {"sr": x + correction / 2}
 
     def describe(self) -> NetworkSpec:
         """The facts that follow from the options."""
@@ -99,7 +113,7 @@ class SRCycleGANBack(nn.Module):
     Parameters
     ----------
     **options
-        Fields of `SRCycleGANOptions`; "upsampling" means nothing here.
+        Fields of `SRCycleGANOptions`; "upsampling" means nothing here, and "residual" is what was chosen for G.
     """
 
     def __init__(self, **options) -> None:
@@ -124,11 +138,21 @@ class SRCycleGANBack(nn.Module):
             layers += then(nn.Conv2d(narrow, 2 * narrow, 3, stride=2, padding=1), 2 * narrow)
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(nf * 2**halvings, 1, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
-        self.apply(_initialise)
+        _initialise(self, chosen.residual)
+        if chosen.residual:
+            scale = chosen.scale
+            self.blur = nn.Conv2d(1, 1, 3 * scale, stride=scale, bias=False)  # of the coarse scanner, as far as linear
+            with torch.no_grad():
+                self.blur.weight.zero_()[..., scale : 2 * scale, scale : 2 * scale] = 1 / scale**2
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, H, W) in units of the fine scanner's window -> (N, 1, H/s, W/s), rounded up, in those of the other."""
-        return (self.model(2 * x - 1) + 1) / 2
+        drawn = self.model(2 * x - 1)
+        if not self.options["residual"]:
+            return (drawn + 1) / 2
+        scale, (rows, columns) = self.options["scale"], x.shape[2:]
+        around = (scale, scale + -columns % scale, scale, scale + -rows % scale)
+        return self.blur(F.pad(x, around, mode="replicate")) + drawn / 2
 
 
 class PatchDiscriminator(nn.Module):
@@ -152,7 +176,7 @@ class PatchDiscriminator(nn.Module):
             layers.append(nn.LeakyReLU(SLOPE))
         layers.append(nn.Conv2d(8 * nf, 1, 4, padding=1))
         self.model = nn.Sequential(*layers)
-        self.apply(_initialise)
+        _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, H, W), at least `LEAST_PIXELS` high and wide, in units of a window -> (N, 1, about H/8, about W/8)."""
@@ -172,7 +196,11 @@ class ResidualBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.normal_(module.weight, 0.0, INITIAL_SD)
-        nn.init.zeros_(module.bias)
+def _initialise(network: nn.Module, is_residual: bool = False) -> None:
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    for layer in layers:
+        nn.init.normal_(layer.weight, 0.0, INITIAL_SD)
+        nn.init.zeros_(layer.bias)
+    if is_residual:
+        with torch.no_grad():
+            layers[-1].weight.mul_(CALM)

@@ -25,6 +25,7 @@ from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import choose_window
 from ..train.options import TrainingOptions
 from ..train.options_file import read_options
+from ..train.recipes import RECIPES
 from .nodes import LPS_FROM_RAS, reportOf, volumeFromNode
 
 ALONG_SLICES = {"axial": 2, "coronal": 1, "sagittal": 0}  # which of (i, j, k) is not enlarged
@@ -51,9 +52,9 @@ def withVolumes(
     source, overrides
         As of `read_options`, or options that are read already.
     train, validation : sequence of nodes or of pairs (low resolution, high resolution)
-        High-resolution volumes alone (the low-resolution images are simulated), or pairs that lie voxel upon voxel.
-        Paths of files or folders may stand for nodes; nothing is written for them. Without `validation`, what the
-        options say of it stays; without `train` as well.
+        High-resolution volumes alone (the low-resolution images are simulated), or pairs that lie voxel upon voxel;
+        of a recipe that learns from unpaired scans, any two. Paths of files or folders may stand for nodes; nothing is
+        written for them. Without `validation`, what the options say of it stays; without `train` as well.
 
     Raises
     ------
@@ -77,10 +78,12 @@ def writingVolumes(
     values = options.to_json()
     for phase, nodes in given.items():
         axis = options.datasets["train"].axis
-        roots = yield from _roots(nodes, options.scale, axis, dataFolder(options))
+        are_unpaired = phase == "train" and RECIPES[options.model].is_unpaired
+        roots = yield from _roots(nodes, None if are_unpaired else options.scale, axis, dataFolder(options))
         values["datasets"][phase] |= {"axis": axis, **roots}
     first = _pair(train[0])[1] if train else None
-    if not _isPath(first) and first is not None and values["datasets"]["train"]["normalization_range"] is None:
+    is_wanted = values["datasets"]["train"]["normalization_range"] is None and not RECIPES[options.model].is_unpaired
+    if is_wanted and first is not None and not _isPath(first):
         values["datasets"]["train"]["normalization_range"] = suggestWindow(first)
     return read_options(values)
 
@@ -223,14 +226,14 @@ def fileName(name: str) -> str:
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", name).strip(" .")[:80] or "volume"
 
 
-def _roots(nodes: Data, scale: int, axis: str, folder: Path) -> Steps:
-    """The keys of a dataset's block that say where its images are."""
+def _roots(nodes: Data, scale: int | None, axis: str, folder: Path) -> Steps:
+    """The keys of a dataset's block that say where its images are; without a scale, pairs need not fit together."""
     pairs = [_pair(item) for item in nodes]
     are_pairs = [low is not None for low, _ in pairs]
     if any(are_pairs) and not all(are_pairs):
         raise InputError("Some volumes have a low-resolution partner and some have none.", "Give pairs, or none.")
     for low, high in pairs:
-        if low is not None and not _isPath(low) and not _isPath(high):
+        if scale is not None and low is not None and not _isPath(low) and not _isPath(high):
             checkPair(low, high, scale, axis)
     fine = yield from _writing([high for _, high in pairs], folder / "HR")
     if not all(are_pairs):

@@ -83,7 +83,13 @@ def _recipe(options: TrainingOptions) -> Findings:
                 )
     for key, dataset in options.datasets.items():
         own = {"block_size": ("blocks",), "block_step": ("blocks",), "dataroot_mask": ("blocks", "any factor")}
-        for name in [name for name, kinds in own.items() if wanted and wanted not in kinds]:
+        is_masked = dataset.phase == "train" and RECIPES[options.model].is_unpaired
+        unknown = [name for name, kinds in own.items() if wanted and wanted not in kinds]
+        if is_masked:
+            unknown.remove("dataroot_mask")
+        else:
+            unknown.append("dataroot_mask_LR")
+        for name in unknown:
             if getattr(dataset, name, None):
                 text = f"datasets.{key}.{name} has no meaning with model {options.model}; remove it."
                 yield (f"datasets.{key}.{name}", "model"), text

@@ -66,7 +66,8 @@ class DatasetOptions:
     )
     dataroot_mask: tuple[str, ...] = option(
         (),
-        "Masks of a test's HR volumes, paired by name: voxels above 0 are measured. Without: all that is not blank.",
+        "Masks of a test's HR volumes, paired by name: voxels above 0 are measured. Without: all that is not blank. "
+        "In the training of model srcyclegan: masks of the fine images, see dataroot_mask_LR.",
         path=True,
     )
     subset_file: str | None = option(
@@ -129,6 +130,12 @@ class DatasetOptions:
 class TrainDatasetOptions(DatasetOptions):
     """The images that are trained on."""
 
+    dataroot_mask_LR: tuple[str, ...] = option(
+        (),
+        "Masks of the coarse images of model srcyclegan, paired by name, on their grid: patches are centred on pixels "
+        "above 0; dataroot_mask those of the fine ones.",
+        path=True,
+    )
     use_shuffle: bool = option(True, "Draw the images in a new random order every epoch.", seed=True)
     n_workers: int = option(8, "Threads that read and prepare images; 0: none.", seed=True, minimum=0, resumable=True)
     batch_size: int = option(

@@ -32,7 +32,7 @@ from .options import (
 from .recipes import RECIPES, Registered
 
 UNREAD = {"$schema"}  # an editor's entry
-PRESETS = ("quick-look", "light", "unetspsr-full", "any-size", "srgan3d", "perceptual-mse-nn")
+PRESETS = ("quick-look", "light", "unetspsr-full", "any-size", "srgan3d", "perceptual-mse-nn", "srcyclegan")
 DEBUG = {"train": {"val_freq": 8}, "logger": {"print_freq": 2, "save_checkpoint_freq": 8}}
 REMOVED: dict[str, tuple[Any, str]] = {  # keys of version 0.1.0: default, and what is done instead
     "datasets.*.clip_lr": (True, "simulated LR is always clipped to 0 to 1"),

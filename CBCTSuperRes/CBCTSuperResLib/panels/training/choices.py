@@ -22,6 +22,7 @@ from ...scene.training_volumes import Scan, Steps, checkPair, finished, isSuperR
 from ...train.options import TrainingOptions
 from ...train.options_file import PRESETS, Problems, preset, read_and_check, read_options, value_at, with_value
 from ...train.pace import known_pace
+from ...train.recipes import RECIPES
 from ...train.run_folder import RunInfo, read_run
 from ..error_text import errorText
 from .data_rows import USES, DataRow, isNode, readRows, writeRows
@@ -222,7 +223,9 @@ class TrainingChoices:
             if isNode(row.coarse) and isNode(row.fine):
                 values = self.settings()
                 scale, axis = value_at(values, "scale"), value_at(values, "datasets.train.axis")
-                if isinstance(scale, int) and not isinstance(scale, bool) and scale > 0:
+                recipe = RECIPES.get(value_at(values, "model"))
+                is_any = row.use == "train" and recipe is not None and recipe.is_unpaired
+                if not is_any and isinstance(scale, int) and not isinstance(scale, bool) and scale > 0:
                     checkPair(row.coarse, row.fine, scale, axis or "axial")
         except SuperResError as error:
             return errorText(error)

@@ -42,6 +42,7 @@ def presetText(name: str, seconds: float | None) -> str:
         "any-size": (_("Light"), _("hours")),
         "srgan3d": (_("Small"), _("minutes")),
         "perceptual-mse-nn": (_("Squared differences"), _("hours")),
+        "srcyclegan": (_("Small"), _("hours")),
     }
     title, words = texts.get(name, (name, ""))
     if seconds is not None:

@@ -231,28 +231,6 @@ class SimulatedPictures(Samples):
         return {**made, "HR": middle_of(made["HR"], self._slices)}
 
 
-class UnpairedPictures(Samples):
-    """LR pictures of one kind and HR pictures of another, of other places: each sample is a patch of either.
-
-    An epoch takes every LR picture once; HR pictures are drawn.
-    """
-
-    def __init__(self, low: Sequence[Picture], high: Sequence[Picture], patches: Patches) -> None:
-        self._low, self._high, self._patches = low, high, patches
-        self.names = [picture.name for picture in low]
-
-    def sample(self, image: int, rng: np.random.Generator) -> Sample:
-        edges = {"LR": self._patches.size // self._patches.scale, "HR": self._patches.size}
-        pictures = {"LR": self._low[image], "HR": self._high[int(rng.integers(len(self._high)))]}
-        found = {}
-        for role, picture in pictures.items():
-            edge = edges[role]
-            top, left = (int(rng.integers(max(1, n - edge + 1))) for n in picture.size)
-            change = self._patches.augmentation.draw(rng)
-            found[role] = change.recontrasted(change.turned(picture.cut(top, left, edge, edge)))
-        return found
-
-
 class Mixture(Samples):
     """Several sources as one, each with its share of the samples.
 

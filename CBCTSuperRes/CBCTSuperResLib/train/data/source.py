@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,6 @@ from .patches import (
     Patches,
     SimulatedPictures,
     Simulation,
-    UnpairedPictures,
     make_simulation,
     middle_of,
 )
@@ -137,54 +136,6 @@ def open_source(dataset: TrainDatasetOptions, options: TrainingOptions) -> Train
             "times in a batch, and the network may learn these images by heart."
         )
     return opened
-
-
-def open_unpaired(
-    dataset: TrainDatasetOptions, options: TrainingOptions, output_range: tuple[float, float] | None = None
-) -> TrainingSource:
-    """Patches of LR pictures (dataroot_LR) and HR pictures (dataroot_HR) that have nothing to do with each other.
-
-    Parameters
-    ----------
-    dataset : TrainDatasetOptions
-        Its `normalization_range` is that of LR.
-    options : TrainingOptions
-    output_range : (low, high), optional
-        Grey values of HR that become 0 and 1; the range of their type if not given.
-
-    Raises
-    ------
-    InputError, OptionError, ResourceError
-        As of `open_source`.
-    """
-    if not (dataset.dataroot_LR and dataset.dataroot_HR):
-        raise InputError("Unpaired training needs images of both kinds.", "Give dataroot_LR and dataroot_HR.")
-    low = read_pictures(replace(dataset, dataroot_HR=(), mode="LRHR"), options)
-    other = replace(dataset, dataroot_LR=(), mode="HR", normalization_range=output_range)
-    high = read_pictures(other, options, smallest=dataset.HR_size)
-    patches = patches_of(dataset, options)
-    first, second = [picture for picture, _ in low.pairs], [picture for _, picture in high.pairs]
-    facts = {
-        "images": {"LR": len(first), "HR": len(second)},
-        "mode": "unpaired",
-        "files": [*low.facts, *high.facts],
-        "augmentation": asdict(patches.augmentation),
-        "memory": f"{low.cache}; {high.cache}",
-    }
-
-    def close() -> None:
-        low.cache.close()
-        high.cache.close()
-
-    return TrainingSource(
-        UnpairedPictures(first, second, patches),
-        low.window,
-        facts,
-        clipped_share=low.clipped_share,
-        warnings=[*low.warnings, *high.warnings],
-        output_window=high.window,
-        close=close,
-    )
 
 
 def patches_of(dataset: TrainDatasetOptions, options: TrainingOptions) -> Patches:

@@ -36,6 +36,8 @@ class Registered:
         "network_G.which_model_G". Those of a data set count only where there is one.
     seed_names : SeedNames
         The keys of the program that the recipe comes from, where they are called otherwise.
+    is_unpaired : bool
+        Whether LR and HR need have nothing to do with each other; each may have masks of what is learnt from.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Registered:
     trains: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seed_names: SeedNames = SeedNames({})
+    is_unpaired: bool = False
 
 
 RECIPES: dict[str, Registered] = {
@@ -92,5 +95,6 @@ RECIPES: dict[str, Registered] = {
             "datasets.train.batch_size": 4,
             "scale": 4,
         },
+        is_unpaired=True,
     ),
 }

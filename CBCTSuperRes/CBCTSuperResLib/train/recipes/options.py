@@ -365,9 +365,17 @@ class SRCycleGANTrainOptions(TrainOptions):
     clinical_ssim_weight: float = _term(1.0, "keeps the structure of x in the averages of G x (clinical SSIM).")
     micro_ssim_weight: float = _term(1.0, "keeps the structure of y near F y, each pixel repeated (micro SSIM).")
     pool_size: int = option(50, "Earlier images that the discriminators also see; 0: none.", minimum=0)
+    coarse_noise: float | None = option(
+        None,
+        "Standard deviation, as a share of the window, of the noise that is added to F y before it is judged and "
+        "enlarged, so that F need not invent any, nor hide y in it; null: that of the coarse slices, estimated. As "
+        "published: 0.",
+        minimum=0,
+        below=1,
+    )
     as_published: bool = option(
         False,
-        "Take SSIM of images from -1 to 1, the identity losses of whole patches, F of x itself.",
+        "Take SSIM of images from -1 to 1, the identity losses of whole patches, F of x itself, and add no noise.",
     )
 
 

@@ -7,6 +7,9 @@ in grey values and in structure (SSIM), and F y, each pixel repeated, shall be y
 against the discriminators as they are, then one of both discriminators, with images from before it and from a pool of
 earlier ones (Shrivastava et al., 2017).
 
+F need not invent the coarse scanner's noise, nor can it hide y in it (Chu et al., 2017): noise is added to F y before
+it is judged and enlarged.
+
 Differences are taken of images from -1 to 1, as published; SSIM, whose constants are made for a range of 1, of images
 from 0 to 1, and only with `train.as_published` of those from -1 to 1.
 """
@@ -25,12 +28,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from ...core.errors import InputError, OptionError
+from ...core.errors import OptionError
 from ...io.pictures import comparison, enlarge_nearest, write_picture
 from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ...networks.srcyclegan import SRCycleGANBack
 from ..data.batches import Batch
-from ..data.source import TrainingSource, open_images, open_unpaired
+from ..data.source import TrainingSource, open_images
+from ..data.unpaired import noise_of_patches, open_unpaired
 from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Validator, undisturbed
@@ -39,7 +43,6 @@ from .recipe import Recipe, Use
 
 BETA2 = 0.999
 PREVIEWS = 2
-LOWEST, HIGHEST = 0.1, 99.9  # per cent of the grey values that an estimated window holds
 SSIM_WINDOW, SSIM_SD = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a range of 1
 BACK = f"{SRCycleGANBack.__module__}:{SRCycleGANBack.__name__}"
@@ -66,32 +69,24 @@ class SRCycleGANRecipe(Recipe):
     def __init__(self, options: TrainingOptions, weights: bool = True) -> None:
         self._options, self._train = options, options.train
         self.pools = {role: ImagePool(options.train.pool_size) for role in ("D_A", "D_B")}
+        self._source: TrainingSource | None = None
+        self._noise = 0.0 if self._train.as_published else self._train.coarse_noise or 0.0
 
     def open_source(self) -> TrainingSource:
         """Patches of coarse slices (dataroot_LR) and of fine ones (dataroot_HR) of other places.
 
         Without `normalization_range` and `train.fine_range` the windows are estimated, each of its own slices.
         """
-        dataset, fine = self._options.dataset("train"), self._train.fine_range
-        if dataset.normalization_range is None or fine is None:
-            source = open_unpaired(dataset, self._options, fine)
-            try:
-                coarse, fine = dataset.normalization_range or _estimated(source, "LR"), fine or _estimated(source, "HR")
-            finally:
-                source.close()
-            dataset = replace(dataset, normalization_range=coarse)
-        source = open_unpaired(dataset, self._options, fine)
-        windows = (source.window, source.output_window)
-        source.warnings.append(
-            "Windows: {:g} to {:g} of the coarse slices, {:g} to {:g} of the fine ones.".format(
-                *(value for window in windows for value in (window.lo, window.hi))
-            )
-        )
+        source = open_unpaired(self._options.dataset("train"), self._options, self._train.fine_range)
+        if self._train.coarse_noise is None and not self._train.as_published:
+            self._noise = noise_of_patches(source)
+            source.warnings.append(f"Noise of the coarse slices: {self._noise:.2%} of their window.")
         if len(source) < self._train.pool_size:
             source.warnings.append(
                 f"There are {len(source)} coarse slices; the pool of {self._train.pool_size} earlier images will hold "
                 "several of each."
             )
+        self._source = source
         return source
 
     def open_validation(self) -> CycleValidator | None:
@@ -101,11 +96,12 @@ class SRCycleGANRecipe(Recipe):
         dataset = self._options.dataset("val")
         if dataset is None:
             return None
-        source = self.open_source()
+        is_own = self._source is None
+        source = self._source or self.open_source()
         if dataset.normalization_range is None:
             fine = source.output_window
             dataset = replace(dataset, normalization_range=(fine.lo, fine.hi))
-        return CycleValidator(self._options, open_images(dataset, self._options), source)
+        return CycleValidator(self._options, open_images(dataset, self._options), source, is_own)
 
     def example_batch(self, images: int) -> Batch:
         """Noise of the size of the patches."""
@@ -133,7 +129,8 @@ class SRCycleGANRecipe(Recipe):
         """New networks with their initial weights: "G", "F", "D_A" and "D_B"."""
         g, d = self._options.network_G, self._options.network_D
         try:
-            networks = {"G": build_network(g.network, **asdict(g.options)), "F": SRCycleGANBack(**asdict(g.options))}
+            enlarging = build_network(g.network, **asdict(g.options))
+            networks = {"G": enlarging, "F": SRCycleGANBack(**enlarging.options)}
         except ValueError as error:
             raise OptionError(f"network_G: {error}") from None
         return networks | {role: build_network(d.network, **asdict(d.options)) for role in ("D_A", "D_B")}
@@ -196,11 +193,12 @@ class SRCycleGANRecipe(Recipe):
                 return (precise(run.networks[role](image)) - 1).square().mean()
 
         g_x, f_y = enlarge(x), reduce(y)
+        noisy = f_y + self._noise * torch.randn_like(f_y) if self._noise else f_y
         weighted: dict[str, tuple[float, Callable[[], Tensor]]] = {
             "l_g_gan_fine": (t.gan_weight, lambda: fooled("D_A", g_x)),
-            "l_g_gan_coarse": (t.gan_coarse_weight, lambda: fooled("D_B", f_y)),
+            "l_g_gan_coarse": (t.gan_coarse_weight, lambda: fooled("D_B", noisy)),
             "l_g_cycle_coarse": (t.cycle_coarse_weight, lambda: _distance(reduce(g_x), x)),
-            "l_g_cycle_fine": (t.cycle_fine_weight, lambda: _distance(enlarge(f_y), y)),
+            "l_g_cycle_fine": (t.cycle_fine_weight, lambda: _distance(enlarge(noisy), y)),
             "l_g_identity_fine": (t.identity_fine_weight, lambda: self._identity_fine(enlarge, y)),
             "l_g_identity_coarse": (t.identity_coarse_weight, lambda: self._identity_coarse(reduce, x)),
             "l_g_down": (t.down_weight, lambda: _distance(F.avg_pool2d(g_x, scale), x)),
@@ -209,7 +207,7 @@ class SRCycleGANRecipe(Recipe):
             "l_g_ssim_micro": (t.micro_ssim_weight, lambda: 1 - self._ssim(_repeated(f_y, scale), y)),
         }
         terms = {name: weight * term() for name, (weight, term) in weighted.items() if weight > 0}
-        return terms, {"D_A": g_x.detach(), "D_B": f_y.detach()}
+        return terms, {"D_A": g_x.detach(), "D_B": noisy.detach()}
 
     def _identity_fine(self, enlarge: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
         """G shall leave a fine slice as it is, but for its sampling. Of the patch's first part, which costs a
@@ -297,10 +295,11 @@ class ImagePool:
 class CycleValidator(Validator):
     """As `Validator`, with pictures of slices of either scanner, what becomes of them, and of that on the way back."""
 
-    def __init__(self, options: TrainingOptions, images, source: TrainingSource) -> None:
+    def __init__(self, options: TrainingOptions, images, source: TrainingSource, is_own: bool) -> None:
         super().__init__(options, images, images.warnings, images.close)
         self._source, self._close_images = source, images.close
-        self.close = self._close_all
+        if is_own:  # otherwise whoever trains on it closes it
+            self.close = self._close_all
 
     def run(self, networks, step, folder: Path | None = None, cancelled=None) -> dict[str, float]:
         """As `Validator.run`; `networks` also holds "F"."""
@@ -371,20 +370,3 @@ def _evaluating(*networks: nn.Module) -> Iterator[None]:
     finally:
         for network, training in modes:
             network.train(training)
-
-
-def _estimated(source: TrainingSource, role: str) -> tuple[float, float]:
-    """The grey values that nearly all pixels of some slices lie between."""
-    window = source.window if role == "LR" else source.output_window
-    if window.source == "real numbers":
-        raise InputError(
-            f"The {role} slices are real numbers, of which no window can be estimated.",
-            "Give datasets.train.normalization_range (LR) and train.fine_range (HR), the values that become 0 and 1.",
-        )
-    count = min(len(source), 16)
-    batch = source.batch(list(range(count)), [np.random.default_rng(n) for n in range(count)])
-    lo, hi = np.percentile(batch[role].numpy(), (LOWEST, HIGHEST))
-    grey = [window.lo + float(unit) * (window.hi - window.lo) for unit in (lo, hi)]
-    if grey[1] - grey[0] < 1:
-        raise InputError(f"The {role} slices are all of one grey value.", "Choose other slices.")
-    return grey[0], grey[1]
