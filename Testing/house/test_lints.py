@@ -108,6 +108,12 @@ def test_a_heavy_import_would_be_noticed_however_deep_it_is():
     assert {LIBRARY / "__init__.py", LIBRARY / "jobs" / "__init__.py"} & reached
 
 
+def test_applying_a_model_imports_pytorch_only_in_the_file_of_its_engine():
+    reached = set().union(*(library_files_reached_from(LIBRARY / "apply" / name) for name in ("run.py", "file.py")))
+    none(label(file) for file in reached if {"torch", "safetensors"} & packages_imported_by(file))
+    assert "torch" in packages_imported_by(LIBRARY / "apply" / "engines" / "pytorch.py")
+
+
 def test_only_the_files_made_for_it_import_slicer_or_qt():
     for path in LIBRARY.rglob("*.py"):
         imported = packages_imported_by(path)

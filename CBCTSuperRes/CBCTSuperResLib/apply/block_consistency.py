@@ -8,10 +8,9 @@ correction follows from the correction alone. Then it is interpolated and added 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from math import log, pi, prod, sqrt
+from math import erfc, log, pi, prod, sqrt
 
 import numpy as np
-import torch
 
 from ..core.errors import Cancelled
 from ..core.interpolate import cubic_weights
@@ -30,6 +29,7 @@ from .consistency import (
 from .prepare import Prepared
 from .tiles import Axis, Box, Tile, shift
 
+CERTAIN = 9.0  # deviations beyond which a Gaussian has nothing left in double precision
 SEEN = 0.99  # of a voxel of the scan, as the scanner's blur reaches, that must have been computed to be compared
 SLAB = 4e6  # voxels of the scan that are corrected at a time
 Matrices = Sequence[np.ndarray]  # one for each axis, (outputs, inputs)
@@ -172,22 +172,24 @@ def scanning(axis: Axis, blur: float) -> np.ndarray:
     The mean over each voxel of the scan of the result, whose voxels are constant within their edges, after a Gaussian
     (`blur` in the scan's voxels). At the ends of the volume, though not of a region of it, the end is repeated.
     """
-    edges = torch.arange(axis.outputs + 1, dtype=torch.float64) / axis.scale
-    places = torch.arange(axis.stop - axis.start + 1, dtype=torch.float64)
+    edges = np.arange(axis.outputs + 1) / axis.scale
+    places = np.arange(axis.stop - axis.start + 1, dtype=float)
     away = places[:, None] - edges
+    reached = np.maximum(away, 0)
     if blur > 1e-3:
-        reached = away * torch.special.ndtr(away / blur) + blur * torch.exp(-((away / blur) ** 2) / 2) / sqrt(2 * pi)
-    else:
-        reached = away.clamp(min=0)
-    weights = -torch.diff(torch.diff(reached, dim=0), dim=1)
-    beyond_reach = torch.maximum(places[:-1, None] - edges[1:], edges[:-1] - places[1:, None]) > BLUR_REACH * blur
+        near = np.abs(away) < CERTAIN * blur
+        spread = away[near] / blur
+        below = np.array([erfc(-x / sqrt(2)) / 2 for x in spread])
+        reached[near] = away[near] * below + blur * np.exp(-(spread**2) / 2) / sqrt(2 * pi)
+    weights = -np.diff(np.diff(reached, axis=0), axis=1)
+    beyond_reach = np.maximum(places[:-1, None] - edges[1:], edges[:-1] - places[1:, None]) > BLUR_REACH * blur
     weights[beyond_reach] = 0
     missing = 1 - weights.sum(1)
     if axis.start == 0:
         weights[: len(weights) // 2, 0] += missing[: len(weights) // 2]
     if axis.stop == axis.length:
         weights[len(weights) // 2 :, -1] += missing[len(weights) // 2 :]
-    return weights.float().numpy()
+    return weights.astype(np.float32)
 
 
 def _local_means(length: int) -> np.ndarray:
@@ -200,11 +202,9 @@ def _local_means(length: int) -> np.ndarray:
 
 def _through(block: np.ndarray, matrices: Matrices) -> np.ndarray:
     """A block with each axis multiplied by its matrix."""
-    found = torch.from_numpy(np.ascontiguousarray(block))
     for axis, matrix in enumerate(matrices):
-        found = torch.tensordot(torch.from_numpy(np.ascontiguousarray(matrix)), found, dims=([1], [axis]))
-        found = found.movedim(0, axis)
-    return found.contiguous().numpy()
+        block = np.moveaxis(np.tensordot(matrix, block, ([1], [axis])), 0, axis)
+    return np.ascontiguousarray(block)
 
 
 def _reached(part: np.ndarray) -> slice:
