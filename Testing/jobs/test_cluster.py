@@ -32,6 +32,7 @@ from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.jobs import cluster, cluster_queue, cluster_worker
 from CBCTSuperResLib.jobs import queue as queue_file
 from CBCTSuperResLib.jobs.cluster_queue import ClusterQueue
+from CBCTSuperResLib.jobs.parts import ClusterSharing
 from CBCTSuperResLib.jobs.queue import FileTask, Item, State
 from CBCTSuperResLib.models.card import read_card
 from fake_jobs import FakeWorker
@@ -79,8 +80,9 @@ def poll_until(queue: ClusterQueue, when) -> None:
 
 
 def test_two_of_three_workers_are_killed_and_every_scan_is_done_once_with_the_bits_of_one_machine(
-    three_workers, scans, tiny_model, tmp_path
+    three_workers, scans, tiny_model, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(cluster_queue, "let_go", lambda: None)  # the next test finds them ready
     said, items = [], items_of(scans, tmp_path / "out", tiny_model)
     queue = ClusterQueue(items, three_workers, said.append)
     pids = three_workers.client.run(os.getpid)
@@ -103,6 +105,22 @@ def test_two_of_three_workers_are_killed_and_every_scan_is_done_once_with_the_bi
     here = tmp_path / "here.nrrd"
     apply_to_file(items[3].source, here, tiny_model, items[3].task.options)
     assert here.read_bytes() == items[3].result.read_bytes()
+
+
+def test_one_volume_is_shared_by_a_cluster_with_the_bits_of_one_machine(three_workers, tiny_model, tmp_path):
+    """That a part is given out again where its worker dies is the queue's, see above."""
+    scan = make_scan((14, 24, 28)).write(tmp_path / "scan.nrrd")
+    options, folder = Options(window=(0, 4000), device="cpu", precision="fp32"), tmp_path / "out"
+    folder.mkdir()
+    apply_to_file(scan, tmp_path / "here.nrrd", tiny_model, options)
+    told, said = [], []
+    sharing = ClusterSharing(three_workers, options, folder / "r.nrrd", said.append)
+    report = apply_to_file(scan, folder / "r.nrrd", tiny_model, options, lambda *e: told.append(e), sharing=sharing)
+    assert (folder / "r.nrrd").read_bytes() == (tmp_path / "here.nrrd").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["r.nrrd", "r.nrrd.json"]
+    assert report["super_resolution"]["parts"] == {"count": 7, "workers": 3}
+    assert [text for text in said if "cores" in text] == said and len(said) == 3
+    assert told == sorted(told, key=lambda event: event[0]) and any(text == "Parts: 7 of 7" for _, text in told)
 
 
 def test_workers_without_the_package_with_another_version_or_another_model_are_refused_by_name(

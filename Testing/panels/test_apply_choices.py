@@ -185,9 +185,9 @@ def test_the_graphics_card_is_refused_where_there_is_none_and_no_terminal_is_spo
     from CBCTSuperResLib.panels.apply import choices as module
     from CBCTSuperResLib.panels.apply.parameters import Device
 
-    choices.parameters.device = Device.gpu
     monkeypatch.setattr(module, "count_gpus", lambda: 0)
-    assert "no graphics card" in choices.problem() and "--" not in choices.problem()
+    for choices.parameters.device in (Device.gpus, Device.gpu):
+        assert "no graphics card" in choices.problem() and "--" not in choices.problem()
     monkeypatch.setattr(module, "count_gpus", lambda: 1)
     assert choices.problem() == ""
 

@@ -29,6 +29,7 @@ def test_a_choice_becomes_an_option(panel):
         ("qualitySelector", "Balanced", {"ensemble": 2}),
         ("qualitySelector", "Best", {"ensemble": 8}),
         ("deviceSelector", "Graphics card", {"device": "cuda"}),
+        ("deviceSelector", "All graphics cards", {"device": "cuda:all"}),
         ("deviceSelector", "Processor", {"device": "cpu"}),
         ("precisionSelector", "16 bit (FP16)", {"precision": "fp16"}),
         ("blankSelector", "There are none", {"blank": "none"}),

@@ -51,6 +51,8 @@ class BlockConsistency:
         Of the noise of neighbouring voxels, 0 to below 1.
     smooth : float
         Standard deviation, in voxels of the scan, of the Gaussian that was applied to its slices since.
+    wanted : Box, optional
+        Of the scan's voxels, those that are judged; by default all that is compared.
 
     Attributes
     ----------
@@ -65,7 +67,9 @@ class BlockConsistency:
         noise: float,
         correlation: Sequence[float] = (0.0, 0.0, 0.0),
         smooth: float = 0.0,
+        wanted: Box | None = None,
     ) -> None:
+        wanted = wanted or tuple(slice(axis.start, axis.stop) for axis in axes)
         self._starts = [axis.start for axis in axes]
         widths = widths_of_blocks(axes, blur, smooth)
         self._reach = reach_of_blocks(axes, blur, smooth)
@@ -83,6 +87,10 @@ class BlockConsistency:
             scanned = max(WHITE, 1 / (4 * log(1 / rho)) if rho > 0 else 0.0)
             self._noise *= (scanned / (scanned + more**2)) ** 0.25
             self._local_noise *= (scanned / (scanned + more**2 + LOCAL**2)) ** 0.25
+        self._wanted = [
+            (np.arange(axis.start, axis.stop) >= part.start) & (np.arange(axis.start, axis.stop) < part.stop)
+            for axis, part in zip(axes, wanted, strict=True)
+        ]
         self._found, self._seen = np.zeros(lengths, np.float32), np.zeros(lengths, np.float16)
         self._correction: np.ndarray | None = None
         self.agreement = Agreement()
@@ -137,7 +145,8 @@ class BlockConsistency:
                 local = _through(missing, around)
             inner = shift(core, read)
             self._correction[core] = found[inner]
-            self._judge(local[inner][judged[inner]])
+            k, j, i = (along[part] for along, part in zip(self._wanted, core, strict=True))
+            self._judge(local[inner][judged[inner] & k[:, None, None] & j[:, None] & i])
 
     def change(self, write: Box) -> np.ndarray | None:
         """What is added to a part of the result, in units of the window; None where that is nothing."""

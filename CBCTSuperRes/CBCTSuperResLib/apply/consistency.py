@@ -7,7 +7,7 @@ returned, once pixel by pixel and once for local means, in which noise averages 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, hypot, log, pi, sqrt
 from typing import TYPE_CHECKING
@@ -55,6 +55,16 @@ class Agreement:
     @property
     def share_beyond(self) -> float:
         return self.beyond / max(self.pixels, 1)
+
+    @classmethod
+    def sum(cls, counts: Iterable[dict]) -> Agreement:
+        """That of a volume, from the attributes of those of its parts."""
+        total = cls()
+        for one in (cls(**attributes) for attributes in counts):
+            total.pixels += one.pixels
+            total.beyond += one.beyond
+            total.worst = max(total.worst, one.worst)
+        return total
 
     def to_json(self) -> dict:
         """For reports."""

@@ -128,6 +128,25 @@ class Engine:
         """How many times the network sees each image."""
         return len(self._symmetries)
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether what computes, and its precision, are chosen for good; see `settle`."""
+        return self._exact is None and self._candidate is None
+
+    @property
+    def name(self) -> str:
+        """Of what computes, as `Options.engine` has it."""
+        return self._network.engine
+
+    def settle(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile) -> None:
+        """Choose engine and precision by this image, if they are still open and it tells; arguments as of `run`.
+
+        Without it the first image that tells decides, in the midst of the work; what was computed before is in fp32.
+        """
+        for tile in [] if self.has_settled else self._encode_tiles(axes, whole):
+            if self._choose(image, tile, axes):
+                return
+
     @contextmanager
     def one_pass(self, symmetry: Symmetry = AS_IT_IS, draw: int | None = None) -> Iterator[None]:
         """For a while the network sees every image once: in this position, its stochastic layers drawn from a seed.
@@ -209,11 +228,7 @@ class Engine:
         for tile in tiles:
             if self._cancelled():
                 raise Cancelled
-            if self._exact and image[(..., *tile.read)].std() > FLAT:
-                self._compare_with_exact(image, tile, axes)
-            if self._candidate and image[(..., *tile.read)].std() > FLAT:
-                self.precision = self._measured_precision(self._candidate, image, tile, axes)
-                self._candidate = None
+            self._choose(image, tile, axes)
             parts = self._run_tile(image, tile, axes, names, self.precision)
             if self.precision != "fp32" and not _are_finite(parts):
                 self._note(f"A tile was not finite in {self.precision} and was computed again in fp32.")
@@ -264,6 +279,16 @@ class Engine:
         """The part of a tile that says most of what is computed differently; all of it, if it cannot be cut."""
         parts = plan_tiles(axes, PROBE, self._context, within=tile) if self.spec.can_be_cut else [tile]
         return max(parts, key=lambda part: image[(..., *part.read)].std())
+
+    def _choose(self, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> bool:
+        """Choose engine and precision by a tile, if it tells; whether they are chosen."""
+        if not self.has_settled and image[(..., *tile.read)].std() > FLAT:
+            if self._exact:
+                self._compare_with_exact(image, tile, axes)
+            if self._candidate:
+                self.precision = self._measured_precision(self._candidate, image, tile, axes)
+                self._candidate = None
+        return self.has_settled
 
     def _measured_precision(self, candidate: str, image: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> str:
         """fp16, or bf16, if it gives the same picture of a part of the tile as fp32 does; otherwise fp32."""

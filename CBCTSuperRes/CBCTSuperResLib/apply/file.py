@@ -31,11 +31,11 @@ from ..scan.window import Window
 from .factors import chosen_because
 from .plan import DISAGREEMENT, MASK, PREDICTIVE, WARNING_MASK, make_plan
 from .report import facts_of, reading_facts, versions
+from .sharing import RESULT, Sharing
 
 if TYPE_CHECKING:
     from ..models.model import Model
 
-RESULT = "result"
 READ, WRITE = 0.04, 0.96  # shares of the progress at which computing and writing begin
 
 
@@ -55,6 +55,7 @@ def apply_to_file(
     patient_name: str | None = None,
     patient_id: str | None = None,
     seen: Callable[[Volume, Volume], None] | None = None,
+    sharing: Sharing | None = None,
 ) -> dict:
     """Super-resolve a scan on disk; the result and its report appear together or not at all.
 
@@ -81,6 +82,8 @@ def apply_to_file(
         For DICOM, where the input does not tell them.
     seen : callable (scan, result), optional
         Shown both before they are written; what it raises costs a warning.
+    sharing : Sharing, optional
+        Several devices, or a cluster, that compute the parts of the volume; see `super_resolve`.
 
     Returns
     -------
@@ -135,7 +138,7 @@ def apply_to_file(
                 keep_graph(model)
         with stage("looking"):
             part_of(progress, READ, WRITE)(0, "Looking at the scan")
-            plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options)
+            plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options, sharing and sharing.workers)
             plan.check_memory()
             plan.check_disk(output_path)
             masks = [WARNING_MASK] if plan.has_error_bars else [MASK] if options.disagreement_above is not None else []
@@ -167,7 +170,9 @@ def apply_to_file(
             if PREDICTIVE in outputs:
                 memory["allocate_error_bars"] = {name: outputs[name].allocate for name in plan.maps}
             computing = part_of(progress, READ, WRITE)
-            result = super_resolve(volume, model, options, computing, cancelled=cancelled, plan=plan, **memory)
+            result = super_resolve(
+                volume, model, options, computing, cancelled=cancelled, plan=plan, sharing=sharing, **memory
+            )
             if reason:
                 result.report["notes"].append(reason)
         if seen:

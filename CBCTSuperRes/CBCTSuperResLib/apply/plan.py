@@ -30,8 +30,8 @@ from .conditions import Conditions, conditions_of, usual_conditions
 from .consistency import reach, reach_of_blocks
 from .factors import scales
 from .speed import known_speed, relative_cost
-from .tile_sizes import agreement_memory, context_of, cut, voxels_of_a_pass, working_memory
-from .tiles import Axis, Context, Tile, plan_tiles
+from .tile_sizes import SMALLEST_BLOCK, agreement_memory, context_of, cut, voxels_of_a_pass, working_memory
+from .tiles import Axis, Context, Tile, cores, plan_tiles
 
 PROGRAM_MEMORY = 0.6e9
 GUESSED_FLOPS_PER_CORE = 30e9
@@ -40,7 +40,16 @@ NEAR = 1.25  # slices so many pixels apart still help each other: measured on dr
 DISAGREEMENT, MASK = "model disagreement", "model disagreement mask"
 PREDICTIVE, INTRINSIC, PARAMETER = "predictive deviation", "intrinsic deviation", "parameter deviation"
 WARNING_MASK = "warning mask"
+PARTS_A_WORKER = {"slices": 4, "planes": 1, "blocks": 1}  # parts of blocks compute what is around them twice
 SMALLER = "Choose an ROI, larger output voxels, planes axial, or a smaller output type such as int16."
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes that share the work: how many, and whether they take this computer's memory."""
+
+    count: int
+    are_here: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +140,8 @@ class Plan:
     surroundings: int = 0
     maps: tuple[str, ...] = ()
     part: Ranges | None = None
+    workers: int = 1
+    worker_bytes: int = 0
 
     @property
     def has_error_bars(self) -> bool:
@@ -192,6 +203,14 @@ class Plan:
             return pieces
         cut = (self.band, None, None), (Context(None),) * 3
         return [band for piece in pieces for band in plan_tiles(axes, *cut, within=piece)]
+
+    @property
+    def parts(self) -> list[Ranges]:
+        """The ROI in slabs, along (i, j, k) of the scan, that workers compute, see `within`."""
+        start, stop = self.roi[2]
+        depth = -(-(stop - start) // (PARTS_A_WORKER[self.way] * self.workers))
+        slabs = cores(slice(start, stop), depth if self.way == "slices" else max(depth, SMALLEST_BLOCK))
+        return [(*self.roi[:2], (slab.start, slab.stop)) for slab in slabs]
 
     @property
     def _everything(self) -> Ranges:
@@ -314,7 +333,9 @@ class Plan:
         return f"{' x '.join(map(str, self.grid.size))} voxels of {self.dtype} ({readable(self.output_bytes)})"
 
 
-def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = Options()) -> Plan:
+def make_plan(
+    grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = Options(), workers: Workers | None = None
+) -> Plan:
     """Plan a super-resolution from what a scan's headers say.
 
     Parameters
@@ -323,6 +344,8 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         Of the scan.
     card : ModelCard
     options : Options
+    workers : Workers, optional
+        Who computes the parts; without, as many processes as the options name devices, if these are several.
 
     Raises
     ------
@@ -367,14 +390,25 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
     maps = planned_maps(card, options)
     map_bytes = prod(result.size) * 4 * len(maps)
     passes = _passes(options, maps)
+    if workers is None and len(options.devices) > 1:
+        workers = Workers(len(options.devices))
+    if workers and way != "slices" and not spec.can_be_cut:
+        raise OptionError(
+            f"The model {card.name} looks at the whole volume at once, which cannot be shared.", "Choose one device."
+        )
+    count = workers.count if workers else 1
     edges, band, of_block = cut(grid, roi, card, factors, way, context, passes, bool(maps))
     working = of_block or working_memory(grid, roi, card, factors, way, context, passes)
-    if way == "blocks":
-        working += int(agreement_memory(roi))
+    working += int(agreement_memory(roi) if way == "blocks" else 0) + int(PROGRAM_MEMORY)
+    of_worker = 0
+    if workers:
+        of_worker = working + int((output_bytes + map_bytes) / (PARTS_A_WORKER[way] * count))
+        working = int(PROGRAM_MEMORY) + of_worker * count * workers.are_here
     network_voxels = passes * voxels_of_a_pass(grid, roi, factors, way, edges, context)
     speed = known_speed(card, options.device, options.engine)
     operations = max(spec.flops_per_voxel(factors[: spec.dimensions]), 1e4)
     guess = GUESSED_FLOPS_PER_CORE * (os.cpu_count() or 1) / operations
+    seconds = network_voxels * relative_cost(card, factors) / speed if speed else network_voxels / guess
     return Plan(
         card=card,
         options=options,
@@ -393,12 +427,14 @@ def make_plan(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options = O
         smooth=card.smooth if options.smooth is None else options.smooth,
         output_bytes=output_bytes,
         map_bytes=map_bytes,
-        memory_bytes=prod(grid.size) * dtype.itemsize + output_bytes + map_bytes + working + int(PROGRAM_MEMORY),
-        seconds=network_voxels * relative_cost(card, factors) / speed if speed else network_voxels / guess,
+        memory_bytes=prod(grid.size) * dtype.itemsize + output_bytes + map_bytes + working,
+        seconds=seconds / (count if options.devices[0].startswith("cuda") else 1),
         seconds_are_measured=speed is not None,
         warnings=tuple(_warnings(grid, card, way, factors)),
         maps=maps,
         conditions=usual_conditions(card),
+        workers=count,
+        worker_bytes=of_worker,
     )
 
 

@@ -165,8 +165,9 @@ class Canvas:
         self.path, self._model, self._volume = path, model, scan.volume
         self._normal = request.normal
         self._slice = request.slice_of(scan.volume.grid.size)
-        no_maps = {"uncertainty": 0, "disagreement_above": None, "warning_above": WARNING}
-        self._plan = scan.plan(replace(request.options, roi=self._slice, **no_maps), model.card)
+        usual = {"uncertainty": 0, "disagreement_above": None, "warning_above": WARNING}
+        usual["device"] = request.options.devices[0]  # a slice is not worth sharing
+        self._plan = scan.plan(replace(request.options, roi=self._slice, **usual), model.card)
         self._plan.check_memory()
         self._axes = self._plan.axes[::-1]
         self._filled = Filled(self._area_of(self._slice))

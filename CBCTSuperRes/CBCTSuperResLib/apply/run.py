@@ -10,22 +10,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 
 import cv2
 import numpy as np
 
+from ..core.errors import OptionError
 from ..core.memory import memory_for
 from ..core.options import Options
-from ..core.progress import Report
+from ..core.progress import Report, part_of
 from ..io.volume import Volume
 from ..models.model import Model
 from ..scan.blank_filling import BlankFiller
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
 from .block_consistency import BlockConsistency
-from .consistency import LEAST_NOISE, Consistency
+from .consistency import LEAST_NOISE, Agreement, Consistency
 from .engine import Engine
 from .engines.choice import exact_network, network_for
 from .error_bars import ErrorBars
@@ -35,8 +36,9 @@ from .plan import DISAGREEMENT, SMALLER, Plan, make_plan
 from .prepare import Preparation, Prepared
 from .quality import agreement_figure, card_of_failure, disagreement_figure, error_bars_figure, quality_card
 from .report import make_report
+from .sharing import RESULT, Sharing, joined
 from .tiles import Axis, Box, Tile, shift
-from .ways import choose_way
+from .ways import Way, choose_way
 
 MOST_CORRELATION = 0.95  # of neighbouring voxels' noise; more is no noise
 
@@ -70,8 +72,9 @@ def super_resolve(
     allocate_disagreement: Allocate = np.empty,
     allocate_error_bars: Mapping[str, Allocate] | None = None,
     plan: Plan | None = None,
+    sharing: Sharing | None = None,
 ) -> Result:
-    """Super-resolve a volume. Nothing is written anywhere.
+    """Super-resolve a volume. Nothing is written anywhere, but for what those who share the work hand each other.
 
     Parameters
     ----------
@@ -89,6 +92,9 @@ def super_resolve(
         The same for each of the error bars, by the names that `Plan.maps` gives.
     plan : Plan, optional
         Made of this volume and model, with its memory checked; it holds the options. Otherwise it is made here.
+    sharing : Sharing, optional
+        Several devices, or a cluster, that compute the parts of the volume, see `jobs.parts`; without, all is computed
+        in this process, on one device.
 
     Returns
     -------
@@ -105,27 +111,14 @@ def super_resolve(
     start = time.perf_counter()
     progress(0.0, "Looking at the scan")
     if plan is None:
-        plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options or Options())
+        workers = sharing and sharing.workers
+        plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options or Options(), workers)
         plan.check_memory()
     if plan.scanner is None:
         plan = plan.with_scan(volume)
     options, axes, window, blanks = plan.options, plan.axes, plan.choice.window, plan.blanks
     output_window = Window(*model.card.output_window) if model.card.output_window else None
-    scan_noise = plan.conditions.noise if plan.scanner.noise else 0.0
-    network, reason = network_for(model, options, plan.network_voxels, scan_noise, cancelled)
-    engine = Engine(
-        network,
-        model.spec,
-        precision=options.precision,
-        tile=options.tile,
-        cancelled=cancelled,
-        ensemble=options.ensemble,
-        noise=plan.conditions.told_noise,
-        scan_noise=scan_noise,
-        exact=exact_network(model, network, cancelled),
-        insists=options.engine != "auto",
-    )
-    engine.notes += [reason] if reason else []
+    engine = _engine(plan, model, sharing.device if sharing else _only_device(options), cancelled)
     looked = time.perf_counter()
 
     way = choose_way(plan)
@@ -135,15 +128,11 @@ def super_resolve(
         output = allocate(plan.grid.shape, plan.dtype)
         kind, makers = np.dtype(np.float32), {DISAGREEMENT: allocate_disagreement, **(allocate_error_bars or {})}
         maps = {name: makers.get(name, np.empty)(plan.grid.shape, kind) for name in plan.maps}
-    filler = BlankFiller(blanks, volume.voxels.shape)
-    preparation = Preparation(volume.voxels, window, filler, plan.smooth, plan.neighbours, plan.slices_are_near)
     sharpness = options.sharpness / 100
     finisher = Finisher(output, axes, window, blanks, output_window, sharpness)
     disagreement = bars = None
-    names = ["sr"]
     if plan.has_error_bars:
         bars = ErrorBars(maps, plan, way, engine, output_window or window, blanks)
-        names += [] if bars.draws else [name for name, role in model.spec.outputs.items() if role == "log_variance"]
         plan = replace(plan, warnings=(*plan.warnings, *bars.doubts))
     elif maps:
         noise = added_noise(volume.voxels, axes, window, blanks)
@@ -152,6 +141,69 @@ def super_resolve(
             *(maps[DISAGREEMENT], shape, axes, way, engine, options.uncertainty, noise),
             *(output_window or window, blanks, sharpness),
         )
+    if sharing:
+        memory = {RESULT: output, **maps}
+        parts = sharing.compute(plan, volume, model, memory, part_of(progress, 0, 0.99), cancelled or (lambda: False))
+        how = joined(parts, sharing, engine.notes)
+        agreement = Agreement.sum(part["agreement_counts"] for part in parts)
+    else:
+        preparation = _preparation(plan, volume)
+        if plan.part is None:
+            _settle(engine, way, preparation, plan)
+        count, agreement = _compute(plan, way, engine, preparation, finisher, disagreement, bars, progress, cancelled)
+        how = {
+            "engine": engine.engine_text,
+            "device": engine.device_text,
+            "precision": engine.precision,
+            "tile": engine.tile,
+            "pieces": count,
+            "network_voxels": round(plan.network_voxels * count / len(plan.tiles)),
+            "notes": list(engine.notes),
+        }
+    report = make_report(plan, **how)
+    if plan.part is not None:
+        return Result(output, plan.grid, volume.padding_value, {**report, "agreement_counts": asdict(agreement)})
+    if disagreement:
+        disagreement.finish()
+    computed = time.perf_counter()
+
+    progress(0.99, "Measuring the result")
+    try:
+        report["quality"] = quality_card(volume, output, axes, plan.choice, blanks, plan.card, plan.conditions)
+        if plan.back_projection:
+            report["agreement"] = agreement.to_json()
+            report["quality"]["figures"].append(agreement_figure(agreement))
+        if disagreement:
+            report["disagreement"] = disagreement.summary(options.disagreement_above)
+            report["quality"]["figures"].append(disagreement_figure(report["disagreement"], output_window or window))
+        if bars:
+            report["error_bars"] = bars.summary(options.warning_above)
+            report["quality"]["figures"].append(error_bars_figure(report["error_bars"], output_window or window))
+    except Exception as error:  # whatever keeps a result from being judged, the result is there
+        report["quality"] = card_of_failure()
+        report["warnings"].append(f"The quality of the result could not be measured: {type(error).__name__} {error}.")
+    ends = {"looking": looked - start, "computing": computed - looked, "quality": time.perf_counter() - computed}
+    report["seconds"] = {name: round(value, 3) for name, value in ends.items()}
+    progress(1.0, "Done")
+    beside = {name: Volume(voxels, plan.grid) for name, voxels in maps.items()}
+    return Result(output, plan.grid, volume.padding_value, report, beside.pop(DISAGREEMENT, None), beside)
+
+
+def _compute(
+    plan: Plan,
+    way: Way,
+    engine: Engine,
+    preparation: Preparation,
+    finisher: Finisher,
+    disagreement: Disagreement | None,
+    bars: ErrorBars | None,
+    progress: Report,
+    cancelled: Callable[[], bool] | None,
+) -> tuple[int, Agreement]:
+    """Compute one piece after the other; returns how many had data, and how the result agrees with the scan."""
+    names = ["sr"]
+    if bars and not bars.draws:
+        names += [name for name, role in engine.spec.outputs.items() if role == "log_variance"]
     keep = ledger = None
     if plan.back_projection and plan.way == "blocks":
         ledger = _block_consistency(plan)
@@ -159,7 +211,7 @@ def super_resolve(
         keep = _consistency(plan)
     pieces, tiles, computed_axes = plan.tiles, [], plan.computed_axes
     for tile in pieces:
-        if not _is_blank(blanks, computed_axes, tile):
+        if not _is_blank(plan.blanks, computed_axes, tile):
             tiles.append(tile)
             continue
         own, _ = _wanted(plan, tile)
@@ -177,7 +229,7 @@ def super_resolve(
         for tile, following in zip_longest(tiles, tiles[1:]):
             prepared: Prepared = upcoming.result()
             upcoming = following and pool.submit(preparation.box, following.read)
-            wide, wide_axes = keep.widened(tile, axes) if keep else (tile, computed_axes)
+            wide, wide_axes = keep.widened(tile, plan.axes) if keep else (tile, computed_axes)
             if bars:
                 enlarged, *spread = way.outputs(engine, prepared.slab, wide, wide_axes, names)
             else:
@@ -205,43 +257,60 @@ def super_resolve(
                 change, (own, crop) = ledger.change(tile.write), _wanted(plan, tile)
                 if own and change is not None:
                     finisher.add(own, change[crop])
-    if disagreement:
-        disagreement.finish()
-    computed = time.perf_counter()
+    return len(tiles), (keep or ledger).agreement if keep or ledger else Agreement()
 
-    progress(0.99, "Measuring the result")
-    report = make_report(
-        plan,
-        engine=engine.engine_text,
-        device=engine.device_text,
-        precision=engine.precision,
-        tile=engine.tile,
-        pieces=len(tiles),
-        network_voxels=round(plan.network_voxels * len(tiles) / len(pieces)),
-        notes=list(engine.notes),
+
+def settled_engine(
+    plan: Plan, volume: Volume, model: Model, cancelled: Callable[[], bool] | None = None
+) -> tuple[dict, list[str]]:
+    """Engine and precision of a run with the plan's options, as options, and what a report says of the choice."""
+    engine = _engine(plan, model, _only_device(plan.options), cancelled)
+    _settle(engine, choose_way(plan), _preparation(plan, volume), plan)
+    return {"engine": engine.name, "precision": engine.precision}, engine.notes
+
+
+def _settle(engine: Engine, way: Way, preparation: Preparation, plan: Plan) -> None:
+    """Let the first piece that tells decide what computes, and in which precision, before anything is computed."""
+    for tile in plan.tiles:
+        if engine.has_settled:
+            return
+        if not _is_blank(plan.blanks, plan.computed_axes, tile):
+            way.settle(engine, preparation.box(tile.read).slab, tile, plan.computed_axes)
+
+
+def _engine(plan: Plan, model: Model, device: str, cancelled: Callable[[], bool] | None) -> Engine:
+    options = replace(plan.options, device=device)
+    scan_noise = plan.conditions.noise if plan.scanner.noise else 0.0
+    network, reason = network_for(model, options, plan.network_voxels, scan_noise, cancelled)
+    engine = Engine(
+        network,
+        model.spec,
+        precision=options.precision,
+        tile=options.tile,
+        cancelled=cancelled,
+        ensemble=options.ensemble,
+        noise=plan.conditions.told_noise,
+        scan_noise=scan_noise,
+        exact=exact_network(model, network, cancelled),
+        insists=options.engine != "auto",
     )
-    if plan.part is not None:
-        return Result(output, plan.grid, volume.padding_value, report)
-    try:
-        report["quality"] = quality_card(volume, output, axes, plan.choice, blanks, plan.card, plan.conditions)
-        if plan.back_projection:
-            agreement = (keep or ledger).agreement
-            report["agreement"] = agreement.to_json()
-            report["quality"]["figures"].append(agreement_figure(agreement))
-        if disagreement:
-            report["disagreement"] = disagreement.summary(options.disagreement_above)
-            report["quality"]["figures"].append(disagreement_figure(report["disagreement"], output_window or window))
-        if bars:
-            report["error_bars"] = bars.summary(options.warning_above)
-            report["quality"]["figures"].append(error_bars_figure(report["error_bars"], output_window or window))
-    except Exception as error:  # whatever keeps a result from being judged, the result is there
-        report["quality"] = card_of_failure()
-        report["warnings"].append(f"The quality of the result could not be measured: {type(error).__name__} {error}.")
-    ends = {"looking": looked - start, "computing": computed - looked, "quality": time.perf_counter() - computed}
-    report["seconds"] = {name: round(value, 3) for name, value in ends.items()}
-    progress(1.0, "Done")
-    beside = {name: Volume(voxels, plan.grid) for name, voxels in maps.items()}
-    return Result(output, plan.grid, volume.padding_value, report, beside.pop(DISAGREEMENT, None), beside)
+    engine.notes += [reason] if reason else []
+    return engine
+
+
+def _only_device(options: Options) -> str:
+    """The device of a run in this process."""
+    if len(options.devices) > 1:
+        raise OptionError(
+            f"{options.device!r} are several devices, and this process computes on one.",
+            "Name one of them; or share the work among processes, as the command apply does (`jobs.parts`).",
+        )
+    return options.devices[0]
+
+
+def _preparation(plan: Plan, volume: Volume) -> Preparation:
+    filler, window = BlankFiller(plan.blanks, volume.voxels.shape), plan.choice.window
+    return Preparation(volume.voxels, window, filler, plan.smooth, plan.neighbours, plan.slices_are_near)
 
 
 def _consistency(plan: Plan) -> Consistency:
@@ -262,7 +331,12 @@ def _block_consistency(plan: Plan) -> BlockConsistency:
     told = (noise.across, noise.in_plane, noise.in_plane) if noise else (0.0, 0.0, 0.0)
     correlation = [min(max(rho, 0.0), MOST_CORRELATION) for rho in told]
     return BlockConsistency(
-        plan.computed_axes, conditions.cautious_blur, max(conditions.noise, LEAST_NOISE), correlation, plan.smooth
+        plan.computed_axes,
+        conditions.cautious_blur,
+        max(conditions.noise, LEAST_NOISE),
+        correlation,
+        plan.smooth,
+        tuple(slice(*ends) for ends in (plan.part or plan.roi)[::-1]),
     )
 
 

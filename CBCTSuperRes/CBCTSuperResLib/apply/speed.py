@@ -23,12 +23,13 @@ PATIENCE_S = 2.0
 def record_speed(report: dict) -> None:
     """Remember how fast a model was, from the report of `apply_to_file`. Failing to is no failure.
 
-    Other runs may record theirs at the same time; none loses another's.
+    Other runs may record theirs at the same time; none loses another's. What several devices or a cluster took says
+    nothing of one.
     """
     run = report["super_resolution"]
     seconds, voxels = run["seconds"]["computing"], run["network_voxels"] * run.get("relative_cost", 1.0)
     is_lone_piece = run["roi"] is not None and run["pieces"] < 2  # which is mostly margin
-    if seconds < SHORTEST_S or not voxels or is_lone_piece or not run["model_sha256"]:
+    if seconds < SHORTEST_S or not voxels or is_lone_piece or not run["model_sha256"] or "parts" in run:
         return
     path = _file()
     lock = FileLock(path.with_suffix(".lock"))

@@ -7,6 +7,7 @@ window:
   and the neighbours hold;
 - ``outputs(engine, unit, tile, axes, names)``: as `enlarge`, several of the network's outputs at once; not in three
   planes, which are joined as images;
+- ``settle(engine, unit, tile, axes)``: lets the engine choose its precision, see `Engine.settle`;
 - ``runs(tile, axes)``: how often that calls `Engine.run`, for progress.
 """
 
@@ -48,6 +49,10 @@ class SliceBySlice:
         image = unit if self._neighbours else unit[0]
         return [found[None] for found in engine.run_outputs(image, local[1:], _without(inside, 0), names)]
 
+    def settle(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> None:
+        local, inside = _seen_from(tile, axes)
+        engine.settle(unit if self._neighbours else unit[0], local[1:], _without(inside, 0))
+
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
         return 1
 
@@ -62,6 +67,9 @@ class BlockByBlock:
         self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis], names: Sequence[str]
     ) -> list[np.ndarray]:
         return engine.run_outputs(unit, *_seen_from(tile, axes), names)
+
+    def settle(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> None:
+        engine.settle(unit, *_seen_from(tile, axes))
 
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
         return 1
@@ -84,6 +92,12 @@ class ThreePlanes:
         kept = tuple(axis.write(part) for axis, part in zip(wide_axes, inside.core, strict=True))
         positions = [axis.positions(part) for axis, part in zip(wide_axes, kept, strict=True)]
         return cubic(unit, positions) + fused[kept]
+
+    def settle(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> None:
+        _, wide, wide_axes = self._widened(tile, axes)
+        for number in _slices_across(wide_axes[0], wide.write[0]):
+            slab = slab_around(unit, number, self._slices)
+            engine.settle(slab if self._slices else slab[0], wide_axes[1:], _without(wide, 0))
 
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
         _, wide, wide_axes = self._widened(tile, axes)

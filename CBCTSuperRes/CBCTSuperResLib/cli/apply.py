@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 from ..apply.factors import chosen_because
 from ..apply.plan import make_plan
+from ..apply.sharing import Sharing
 from ..apply.speed import record_speed
 from ..core.errors import OptionError
+from ..core.gpus import count_gpus
 from ..core.memory import available_memory, readable
 from ..core.options import (
     BACK_PROJECTION,
@@ -24,8 +27,10 @@ from ..core.options import (
     WARNING,
     Options,
 )
+from ..core.processes import usable_cores
 from ..core.progress import duration_text
 from ..io.volume import Volume
+from ..jobs.cluster import LOCAL, LOCAL_PREFIX, Cluster, check_device
 from ..models.card import read_card
 from ..models.folder import default_model, find_model
 from ..scan.window import PRESETS, Window
@@ -39,6 +44,12 @@ def add_apply_commands(commands) -> None:
     apply.add_argument("output", help="file to write: .nrrd, .mha, .nii or .nii.gz; a report is written beside it")
     add_apply_arguments(apply)
     add_dicom_arguments(apply)
+    apply.add_argument(
+        "--cluster",
+        metavar="PLACE",
+        help="let Dask workers compute the parts of the volume (extra: cbct-superres[cluster]): local, local:N, "
+        "slurm, pbs, lsf, sge, FILE.yaml with options of dask-jobqueue, or tcp://HOST:PORT of a scheduler",
+    )
     apply.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     info = add_command(commands, "info", "what a scan is and what a run on it would give and need", run_info)
@@ -111,7 +122,13 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     how = parser.add_argument_group("computing")
-    how.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    how.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="auto, cpu, cuda or cuda:N; or several that share a volume: cuda:0,1,3 or cuda:all, or cpu,cpu for two "
+        "processes with half of the cores each",
+    )
     how.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -267,7 +284,7 @@ def run_apply(parsed: argparse.Namespace) -> None:
     from ..apply.file import apply_to_file
 
     options, dicom = options_from_arguments(parsed), dicom_from_arguments(parsed)
-    with Progress(parsed.quiet) as progress:
+    with Progress(parsed.quiet) as progress, _sharing(parsed, options, progress) as sharing:
         report = apply_to_file(
             parsed.scan,
             parsed.output,
@@ -278,6 +295,7 @@ def run_apply(parsed: argparse.Namespace) -> None:
             spacing=parsed.spacing,
             series=parsed.series,
             override=parsed.override,
+            sharing=sharing,
             **dicom,
         )
     record_speed(report)
@@ -285,11 +303,36 @@ def run_apply(parsed: argparse.Namespace) -> None:
         print(result_text(report, parsed.output))
 
 
+@contextmanager
+def _sharing(parsed: argparse.Namespace, options: Options, progress: Progress) -> Iterator[Sharing | None]:
+    """Who computes the parts of the volume; None for this process alone.
+
+    Raises
+    ------
+    SuperResError
+        If the cluster is not there, or the device is none of its own.
+    """
+    from ..jobs.parts import ClusterSharing, DeviceSharing
+
+    if not parsed.cluster:
+        yield DeviceSharing(options, parsed.output) if len(options.devices) > 1 else None
+        return
+    check_device(options.device)
+    place = parsed.cluster
+    if place == LOCAL:
+        gpus = count_gpus() if options.device != "cpu" else 0
+        place = f"{LOCAL_PREFIX}{gpus or usable_cores()}"
+    with Cluster(place) as cluster:
+        progress.say(f"Dashboard: {cluster.dashboard}")
+        yield ClusterSharing(cluster, options, parsed.output, progress.say)
+
+
 def result_text(report: dict, output: str) -> str:
     """What a user wants to know after a run."""
     run = report["super_resolution"]
+    parts = f" in {run['parts']['count']} parts" if "parts" in run else ""
     lines = [
-        f"Model {run['model']} by {run['engine']} on {run['device']}, {run['precision']}, "
+        f"Model {run['model']} by {run['engine']} on {run['device']}{parts}, {run['precision']}, "
         f"{run['seconds']['computing']:.1f} s.",
         run["window_reason"],
         run["blank"]["rule"],
@@ -360,6 +403,8 @@ def facts_of_scan(
         "output_type": str(plan.dtype),
         "output_bytes": plan.output_bytes,
         "memory_bytes": plan.memory_bytes,
+        "workers": plan.workers,
+        "worker_bytes": plan.worker_bytes,
         "memory_free_bytes": available_memory(),
         "seconds": plan.seconds,
         "seconds_measured": plan.seconds_are_measured,
@@ -369,6 +414,8 @@ def facts_of_scan(
 def facts_text(facts: dict) -> str:
     """The facts for people."""
     source = "from earlier runs here" if facts["seconds_measured"] else "a guess until the first run here"
+    each = f", of which each of {facts['workers']} processes takes {readable(facts['worker_bytes'])}"
+    each = each if facts["workers"] > 1 else ""
     lines = [
         ("Scan", facts["scan"]),
         ("Size", _grid_text(facts["size"], facts["spacing_mm"], facts["type"], facts["bytes"])),
@@ -383,7 +430,7 @@ def facts_text(facts: dict) -> str:
             "Result",
             _grid_text(facts["output_size"], facts["output_spacing_mm"], facts["output_type"], facts["output_bytes"]),
         ),
-        ("Memory", f"about {readable(facts['memory_bytes'])}; {readable(facts['memory_free_bytes'])} are free"),
+        ("Memory", f"about {readable(facts['memory_bytes'])}{each}; {readable(facts['memory_free_bytes'])} are free"),
         ("Time", f"about {duration_text(facts['seconds'])} ({source})"),
     ]
     return "\n".join(f"{name and name + ':':<13}{text}" for name, text in lines)

@@ -32,7 +32,7 @@ from ..core.options import Options
 from ..core.processes import usable_cores
 from ..core.progress import duration_text
 from ..io.folders import find_scans, told
-from ..jobs.cluster import LOCAL, LOCAL_PREFIX, MOST_JOBS, Cluster
+from ..jobs.cluster import LOCAL, LOCAL_PREFIX, MOST_JOBS, Cluster, check_device
 from ..jobs.cluster_queue import ClusterQueue
 from ..jobs.job import Job
 from ..jobs.pool import PoolWorker
@@ -171,8 +171,7 @@ def compute_on_cluster(items: Sequence[Item], parsed: argparse.Namespace, asked:
         raise OptionError("--array and --cluster are two ways to share the work.", "Say one of them.")
     if parsed.workers and ("://" in place or place.startswith(LOCAL_PREFIX)):
         raise OptionError(f"--workers does not change how many --cluster {place} has.", "Leave it out.")
-    if re.fullmatch("cuda:[1-9].*", parsed.device):
-        raise OptionError(f"--device is {parsed.device}, and workers see one GPU each.", "Say --device cuda.")
+    check_device(parsed.device)
     if place == LOCAL:
         place = f"{LOCAL_PREFIX}{_local_workers([item.task for item in items], parsed.workers)}"
     live = LiveTable(len(items), len(items))
@@ -186,7 +185,7 @@ def compute_on_cluster(items: Sequence[Item], parsed: argparse.Namespace, asked:
 
 def _local_workers(tasks: Sequence[FileTask], wanted: int | None) -> int:
     """How many Dask workers this machine carries: one a GPU, or as many as a batch without Dask would have."""
-    if wanted is None and tasks[0].options.device != "cpu" and count_gpus():
+    if wanted is None and tasks[0].options.devices != ("cpu",) and count_gpus():
         return count_gpus()
     workers, why = choose_workers(tasks, wanted)
     for worker in workers:
@@ -251,7 +250,10 @@ def choose_workers(tasks: Sequence[FileTask], wanted: int | None) -> tuple[list[
     first, cores = PoolWorker(), usable_cores()
     if len(tasks) < 2 or wanted == 1:
         return [first], ""
-    if wanted is None and tasks[0].options.device != "cpu" and count_gpus():
+    devices = tasks[0].options.devices
+    if len(devices) > 1:
+        return [first], f"One scan at a time, on {len(devices)} devices."
+    if wanted is None and devices != ("cpu",) and count_gpus():
         return [first], "One scan at a time, on the graphics card."
     free, need = available_memory(), _most_memory(tasks, first)
     fitting = max(1, int(SHARE_OF_MEMORY * free / need)) if need else 1

@@ -83,6 +83,11 @@ class Progress:
     def __exit__(self, *_) -> None:
         self._bar.close()
 
+    def say(self, text: str) -> None:
+        """Print a line above the bar; nothing when quiet."""
+        if not self._bar.disable:
+            self._bar.write(text, file=sys.stderr)
+
     def __call__(self, fraction: float, message: str) -> None:
         self._bar.set_postfix_str(message, refresh=False)
         self._bar.update(max(0.0, fraction - self._bar.n))

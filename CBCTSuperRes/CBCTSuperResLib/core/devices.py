@@ -32,6 +32,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
+        if "," in name:
+            what = f"{name!r} are several devices, and this is computed on one."
+            raise DeviceError(what, "Choose one of them.") from None
         raise DeviceError(f"There is no device {name!r}.", "Choose auto, cpu, cuda or cuda:N.") from None
     if device.type == "cpu":
         return torch.device("cpu")

@@ -9,6 +9,7 @@ from math import isfinite
 import numpy as np
 
 from .errors import OptionError
+from .gpus import count_gpus
 
 PLANES = ("axial", "isotropic")
 BACK_PROJECTION = ("auto", "on", "off")
@@ -20,6 +21,7 @@ PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 """What every format of volumes holds."""
 CUBIC = "cubic"
+ALL_GPUS = "cuda:all"
 WHOLE = 0.005  # share by which the ratio of two voxel sizes may miss a whole factor: files round them
 
 Ranges = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -49,7 +51,8 @@ class Options:
     dtype : str or None
         Type of the output, one of `TYPES`; None keeps the input's.
     device : str
-        "auto", "cpu", "cuda" or "cuda:N".
+        "auto", "cpu", "cuda" or "cuda:N"; or several that share one volume, as "cuda:0,1,3", "cuda:all" (all that are
+        there) or "cpu,cpu" (two processes, each with half of the cores). See `devices`.
     precision : str
         One of `PRECISIONS`; "auto" compares on a part of the scan: on CUDA it is fp16, on processors that have it bf16,
         where that was measured to be equal (and on processors faster, and far below the scan's noise); else fp32.
@@ -106,6 +109,7 @@ class Options:
         if isinstance(self.roi, list):
             object.__setattr__(self, "roi", tuple(tuple(pair) for pair in self.roi))
         self._check_size()
+        self._check_devices()
         if self.planes not in PLANES:
             raise OptionError(f"planes is {self.planes!r}.", f"Choose one of {', '.join(PLANES)}.")
         if self.precision not in PRECISIONS:
@@ -131,6 +135,17 @@ class Options:
         if self.dtype is not None:
             self._check_dtype()
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that `device` names, one or several; "cuda:0,1" are "cuda:0" and "cuda:1"."""
+        if self.device == ALL_GPUS:
+            return tuple(f"cuda:{number}" for number in range(count_gpus())) or ("cuda",)
+        names: list[str] = []
+        for word in map(str.strip, self.device.split(",")):
+            kind = names[-1].partition(":")[0] if names else ""
+            names.append(f"{kind}:{word}" if word.isdigit() and kind else word)
+        return tuple(names)
+
     def factors(self, spacing: Sequence[float] | None = None) -> float | tuple[float, float, float] | None:
         """The factors that are asked for, by `scale` or by `output_spacing`; None if none are.
 
@@ -145,6 +160,14 @@ class Options:
         wanted = min(spacing) if self.output_spacing == CUBIC else self.output_spacing
         exact = [before / after for before, after in zip(spacing, np.broadcast_to(wanted, 3), strict=True)]
         return tuple(float(f"{f:.12g}") if abs(f - round(f)) > WHOLE * f else float(round(f)) for f in exact)
+
+    def _check_devices(self) -> None:
+        kinds = {name.partition(":")[0] for name in self.devices}
+        if "," in self.device and (len(kinds) > 1 or not kinds <= {"cpu", "cuda"}):
+            raise OptionError(
+                f"device is {self.device!r}: several devices must be of one kind.",
+                "Choose GPUs, as in cuda:0,1, or processes of this computer, as in cpu,cpu.",
+            )
 
     def _check_size(self) -> None:
         for name, what in (("scale", "factor"), ("output_spacing", "voxel size in mm")):

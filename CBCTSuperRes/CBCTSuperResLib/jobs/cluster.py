@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -19,6 +20,17 @@ SCHEDULERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster",
 CONNECT_S = 10
 RECONNECT_S = 120
 MOST_JOBS = 10  # that are asked of a batch system where nobody says how many
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that workers do not have.
+
+    Raises
+    ------
+    OptionError
+    """
+    if re.fullmatch("cuda:[1-9].*|.*,.*|cuda:all", device):
+        raise OptionError(f"--device is {device}, and workers see one GPU each.", "Say --device cuda, auto or cpu.")
 
 
 class Cluster:
@@ -65,6 +77,17 @@ class Cluster:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the workers are processes of this computer."""
+        return self.place.startswith(LOCAL_PREFIX)
+
+    @property
+    def count(self) -> int:
+        """How many workers there are, or were asked for."""
+        there = len(self.client.scheduler_info(n_workers=-1)["workers"])
+        return max(1, there, self._jobs if self._workers is not None and not self.is_here else 0)
 
     @property
     def dashboard(self) -> str:

@@ -102,7 +102,6 @@ class ClusterQueue:
         self._batch = f"cbct-superres-{secrets.token_hex(8)}"
         self._waiting: list[tuple[int, Item]] = []
         self._given: list[_Given] = []
-        self._tries: dict[int, int] = {}
         self._roster = _Roster()
         self._told: dict[int, dict] = {}
         self._skip, self._since, self._looked_at, self._closed_at = False, 0.0, float("-inf"), None
@@ -250,7 +249,7 @@ class ClusterQueue:
                 item.state, item.fraction, item.result = State.SKIPPED, 1.0, item.task.target
                 return
             self._told.pop(number, None)
-            self._tries[number] = self._tries.get(number, 0) + 1
+            item.tries += 1
             future = self._cluster.client.submit(
                 compute,
                 item.task,
@@ -279,7 +278,7 @@ class ClusterQueue:
         self._given.remove(given)
         seconds = time.monotonic() - given.since
         if status in ("cancelled", "lost"):  # the scheduler was lost
-            self._tries[given.number] -= 1
+            item.tries -= 1
             self._again(given, Cancelled("The scheduler was lost."))
         elif status == "error":
             error = given.future.exception()
@@ -295,7 +294,7 @@ class ClusterQueue:
 
     def _again(self, given: _Given, error: SuperResError) -> None:
         """Let a scan wait for another try, if it has one."""
-        if self.isCancelling or self._tries[given.number] >= TRIES:
+        if self.isCancelling or given.item.tries >= TRIES:
             self._end(given.item, error, time.monotonic() - given.since)
             return
         self._say(f"{given.item.name} is given out again: {error}")

@@ -32,10 +32,12 @@ class PoolWorker:
     ----------
     threads : int, optional
         That a job is to compute with; None leaves it to the process.
+    device : str, optional
+        Which of several devices that share a volume is its own.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads
+    def __init__(self, threads: int | None = None, device: str | None = None) -> None:
+        self.threads, self.device = threads, device
         self.process: subprocess.Popen | None = None
         self.files: Path | None = None
         self._parent: ParentLock | None = None

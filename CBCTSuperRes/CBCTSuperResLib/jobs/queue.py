@@ -17,7 +17,7 @@ from ..io.folders import report_path
 from ..io.formats import stem_of
 from ..models.card import ModelCard
 from ..models.folder import default_model
-from .job import Job
+from .job import UNFORESEEN, Job
 from .pool import PoolWorker
 
 
@@ -154,6 +154,8 @@ class Item:
         From 0 to 1.
     seconds : float
         That it took.
+    tries : int
+        How often it was begun.
     result
         A file or a volume node.
     error : SuperResError or None
@@ -161,6 +163,7 @@ class Item:
 
     def __init__(self, source, task: FileTask | None = None) -> None:
         self.source, self.task = source, task
+        self.tries = 0
         self.reset()
 
     def reset(self) -> None:
@@ -212,7 +215,7 @@ class Queue:
         self.items = list(items)
         self.started: list[Item] = []
         self.isCancelling = False
-        self._skip = False
+        self._skip, self._tries = False, 1
         self._waiting: list[Item] = []
         self._running: list[_Running] = []
         self._idle: list[PoolWorker] = []
@@ -236,7 +239,7 @@ class Queue:
     def isBusy(self) -> bool:
         return bool(self._running or self._waiting)
 
-    def begin(self, items: Sequence[Item], skip: bool, workers: Sequence[PoolWorker] = ()) -> None:
+    def begin(self, items: Sequence[Item], skip: bool, workers: Sequence[PoolWorker] = (), tries: int = 1) -> None:
         """Begin with some of the items; `poll` does the rest.
 
         Parameters
@@ -245,10 +248,14 @@ class Queue:
             Whether items whose result is there and up to date are left out.
         workers : sequence of PoolWorker
             Each computes one item at a time; without, there is one. They are closed at the end.
+        tries : int
+            Of an item whose process dies, or that fails in a way that nobody foresaw.
         """
         self.started, self._waiting, self.isCancelling, self._skip = list(items), list(items), False, skip
+        self._tries = tries
         self._idle = list(workers) or [PoolWorker()]
         for item in items:
+            item.tries = 0
             item.reset()
 
     def task_of(self, item: Item) -> FileTask:
@@ -299,6 +306,7 @@ class Queue:
         item = running.item
         self._running.append(running)
         item.state = State.RUNNING
+        item.tries += 1
         try:
             item.task = self.task_of(item)
             if self._skip and item.task.is_up_to_date():
@@ -312,6 +320,12 @@ class Queue:
     def _end(self, running: _Running, error: SuperResError | None) -> None:
         job, item = running.job, running.item
         self._leave(running)
+        if error and error.exit_code in UNFORESEEN and item.tries < self._tries and not self.isCancelling:
+            if job is not None:
+                job.close()
+            item.reset()
+            self._waiting.insert(0, item)
+            return
         item.seconds = time.monotonic() - running.since
         item.fraction, item.error = 1.0, error
         if job is not None:

@@ -6,6 +6,7 @@ A job is a JSON object with
   "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
   ``spacing``, ``series``, ``override``, ``as_dicom``, ``patient_name``, ``patient_id``, ``threads`` (to compute with),
   ``picture`` (see `write_picture`);
+  "part" with ``scan``, ``plan``, ``part``, ``output``, ``model``, ``device``, ``threads``, see `compute_part`;
   "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
   "evaluate" with ``input``, ``result``, ``reference``, ``output``, ``report`` (a folder), ``names``, see
   `evaluate_result`; "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with
@@ -68,6 +69,7 @@ from .job import CRASH_NOTE, GRACE_S
 from .pool import given_file
 
 if TYPE_CHECKING:
+    from ..apply.sharing import Sharing
     from ..models.model import Model
 
 WATCH_INTERVAL_S = 1.0
@@ -81,11 +83,12 @@ def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Super-resolve a file; the report is that of `apply_to_file`."""
     if job.get("threads"):
         set_cpu_threads(job["threads"])
+    options = Options.from_json(job.get("options", {}))
     report = apply_to_file(
         job["input"],
         job["output"],
         job.get("model"),
-        Options.from_json(job.get("options", {})),
+        options,
         events.progress,
         stop,
         compress=job.get("compress", False),
@@ -95,11 +98,35 @@ def apply(job: dict, events: EventWriter, stop: Stop) -> dict:
         as_dicom=job.get("as_dicom", False),
         patient_name=job.get("patient_name"),
         patient_id=job.get("patient_id"),
+        sharing=_sharing(options, job["output"]),
         **_picture(job.get("picture")),
     )
     if not job.get("threads"):  # alone on the machine
         record_speed(report)
     return report
+
+
+def _sharing(options: Options, output: str) -> Sharing | None:
+    """Who computes the parts of a volume for several devices; None for one."""
+    if len(options.devices) < 2:
+        return None
+    from .parts import DeviceSharing
+
+    return DeviceSharing(options, output)
+
+
+def part(job: dict, events: EventWriter, stop: Stop) -> dict:
+    """Compute a part of a volume that several devices share; the report has nothing in it."""
+    from ..apply.parts import compute_part
+    from ..models.model import Model
+
+    if job["threads"]:
+        set_cpu_threads(job["threads"])
+    model = job["model"] if isinstance(job["model"], Model) else Model.load(job["model"])
+    box = tuple(tuple(ends) for ends in job["part"])
+    scan, plan_file, target = Path(job["scan"]), Path(job["plan"]), Path(job["output"])
+    compute_part(scan, plan_file, box, target, model, job["device"], events.progress, stop)
+    return {}
 
 
 def _picture(path: str | None) -> dict:
@@ -343,6 +370,7 @@ def export(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "apply": apply,
+    "part": part,
     "survey": survey,
     "difference": difference,
     "dicom": dicom,
@@ -360,7 +388,8 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "export": export,
 }
 
-WITHOUT_TORCH = ("apply", "survey", "dicom", "evaluate", "preview", "engines")  # kinds that ONNX Runtime will do for
+# Kinds that ONNX Runtime will do for.
+WITHOUT_TORCH = ("apply", "part", "survey", "dicom", "evaluate", "preview", "engines")
 BARE = ("difference", "plan", "save")  # kinds that need no further package, or say themselves which are missing
 
 
@@ -399,7 +428,7 @@ def serve(folder: Path, watch: Watch, stop: Stop) -> None:
         keep_note(Path(job["folder"]) / CRASH_NOTE)
         watch.also_shows(job["heartbeat"])
         run_job(
-            {**job, "model": _kept_model(job.get("model"), kept)} if job.get("kind") == "apply" else job,
+            {**job, "model": _kept_model(job.get("model"), kept)} if job.get("kind") in ("apply", "part") else job,
             EventWriter(job["events"], paced_from=READ),
             lambda cancel=job["cancel"]: stop() or os.path.exists(cancel),
         )

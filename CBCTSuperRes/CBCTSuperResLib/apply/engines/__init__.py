@@ -58,5 +58,3 @@ def set_cpu_threads(count: int) -> None:
     except ImportError:
         return
     torch.set_num_threads(count)
-
-

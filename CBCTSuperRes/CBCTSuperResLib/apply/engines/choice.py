@@ -127,9 +127,7 @@ def _without_torch(model: Model, options: Options, cancelled: Callable[[], bool]
     return _on_graph_engine(engine, model, options, cancelled), f"{TITLES[engine]} computes: PyTorch is not installed."
 
 
-def _on_graph_engine(
-    engine: str, model: Model, options: Options, cancelled: Callable[[], bool] | None
-) -> GraphNetwork:
+def _on_graph_engine(engine: str, model: Model, options: Options, cancelled: Callable[[], bool] | None) -> GraphNetwork:
     from .graphs import OnnxRuntimeNetwork, OpenVinoNetwork
 
     kind = {"onnxruntime": OnnxRuntimeNetwork, "openvino": OpenVinoNetwork}[engine]

@@ -66,11 +66,12 @@ class AdvancedSection(Section):
         self._offerGraphicsCard()
 
     def _offerGraphicsCard(self) -> None:
-        """Grey out the graphics card where there is none."""
-        selector, there = self.ui.deviceSelector, count_gpus() > 0
-        item = selector.model().item(selector.findText(Device.label(Device.gpu)))
-        if item is not None and item.isEnabled() != there:
-            item.setEnabled(there)
+        """Grey out the graphics card where there is none, and all of them together where there is one."""
+        selector, count = self.ui.deviceSelector, count_gpus()
+        for device, needed in ((Device.gpu, 1), (Device.gpus, 2)):
+            item = selector.model().item(selector.findText(Device.label(device)))
+            if item is not None and item.isEnabled() != (count >= needed):
+                item.setEnabled(count >= needed)
 
     def onOpenFolder(self, checked: bool = False) -> None:
         folder = modelsFolder()

@@ -349,7 +349,7 @@ class ApplyChoices:
         return ""
 
     def _checkDevice(self) -> None:
-        if self.parameters.device is Device.gpu and not count_gpus():
+        if self.parameters.device in (Device.gpu, Device.gpus) and not count_gpus():
             what = _("This computer has no graphics card (NVIDIA) that can compute.")
             raise DeviceError(what, _("Choose another device under Advanced."))
 

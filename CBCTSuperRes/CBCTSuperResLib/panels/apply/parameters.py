@@ -79,6 +79,7 @@ class Device(Enum):
 
     auto = "auto"
     gpu = "cuda"
+    gpus = "cuda:all"
     cpu = "cpu"
 
     @staticmethod
@@ -86,6 +87,7 @@ class Device(Enum):
         words = {
             Device.auto: _("Automatic"),
             Device.gpu: _("Graphics card (NVIDIA)"),
+            Device.gpus: _("All graphics cards (NVIDIA), together"),
             Device.cpu: _("Processor"),
         }
         return words[device]

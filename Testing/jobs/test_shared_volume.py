@@ -1,0 +1,116 @@
+"""One volume on several devices: processes that are killed, cancelled, or not able to compute it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+from CBCTSuperResLib.apply.file import apply_to_file
+from CBCTSuperResLib.cli import main, terminal
+from CBCTSuperResLib.core.errors import Cancelled, ResourceError, SuperResError
+from CBCTSuperResLib.core.options import Options
+from CBCTSuperResLib.jobs import parts, worker
+from CBCTSuperResLib.jobs.parts import DeviceSharing, PartTask
+from scans import make_scan
+
+OPTIONS = {"window": (0.0, 4000.0), "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    return make_scan((11, 24, 28)).write(tmp_path_factory.mktemp("Geräte") / "scan.nrrd")
+
+
+@pytest.fixture(scope="module")
+def alone(scan, tiny_model, tmp_path_factory):
+    """What one process makes of it."""
+    path = tmp_path_factory.mktemp("alone") / "result.nrrd"
+    apply_to_file(scan, path, tiny_model, Options(**OPTIONS, device="cpu"))
+    return path.read_bytes()
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """The workers of the first parts die as they begin, as many as the test asks for; returns all that were started."""
+    start, workers = PartTask.start, []
+
+    def start_and_kill(task, worker):
+        job = start(task, worker)
+        workers.append(worker)
+        if len(workers) <= killed.number:
+            os.kill(worker.process.pid, signal.SIGKILL)
+        return job
+
+    killed = type("Killed", (), {"number": 0, "workers": workers})
+    monkeypatch.setattr(PartTask, "start", start_and_kill)
+    return killed
+
+
+def test_a_killed_part_is_done_again_and_the_command_writes_the_bits_of_one_process(
+    scan, alone, tiny_model, tmp_path, killed, ready_workers, capsys, monkeypatch
+):
+    killed.number, told = 1, []
+    monkeypatch.setattr(terminal.Progress, "__call__", lambda progress, *event: told.append(event))
+    left = tmp_path / ".0123456789abcdef.result.nrrd.parts"  # by a run whose process was killed
+    left.mkdir()
+    (left / "part 1").write_bytes(b"half")
+    output = tmp_path / "result.nrrd"
+    words = ["--model", str(tiny_model), "--window", "0", "4000", "--precision", "fp32", "--device", "cpu,cpu"]
+    assert main(["apply", str(scan), str(output), *words]) == 0
+    assert output.read_bytes() == alone
+    report = json.loads((tmp_path / "result.nrrd.json").read_text())["super_resolution"]
+    assert report["parts"] == {"count": 6, "workers": 2} and report["device"].startswith("2 x cpu")
+    assert [note for note in report["notes"] if "computed again" in note]
+    assert len(killed.workers) == 7 and {worker.device for worker in killed.workers} == {"cpu"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.nrrd", "result.nrrd.json"]
+    assert not any(worker.is_alive for worker in killed.workers)
+    assert "on 2 x cpu" in capsys.readouterr().out
+    fractions = [fraction for fraction, _ in told]
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+    assert any(message == "Parts: 6 of 6" for _, message in told)
+
+
+def test_a_part_whose_workers_die_twice_ends_the_run_and_leaves_nothing(
+    scan, tiny_model, tmp_path, killed, ready_workers
+):
+    killed.number = 100
+    options, output = Options(**OPTIONS, device="cpu,cpu"), tmp_path / "r.nrrd"
+    with pytest.raises(SuperResError, match="killed") as told:
+        apply_to_file(scan, output, tiny_model, options, sharing=DeviceSharing(options, output))
+    assert told.value.exit_code in (1, ResourceError.exit_code)
+    assert list(tmp_path.iterdir()) == [] and 2 <= len(killed.workers) <= 5
+
+
+def test_a_cancel_ends_all_processes_and_leaves_nothing(scan, tiny_model, tmp_path, killed, ready_workers):
+    options, output = Options(**OPTIONS, device="cpu,cpu"), tmp_path / "r.nrrd"
+    with pytest.raises(Cancelled):
+        apply_to_file(
+            *(scan, output, tiny_model, options),
+            cancelled=lambda: len(killed.workers) == 2,
+            sharing=DeviceSharing(options, output),
+        )
+    assert list(tmp_path.iterdir()) == [] and len(killed.workers) == 2
+    assert not any(worker.is_alive for worker in killed.workers)
+
+
+def test_the_worker_process_of_slicer_shares_a_volume_when_its_options_name_several_devices(
+    scan, alone, tiny_model, tmp_path, monkeypatch
+):
+    seen = []
+
+    class Recorded(DeviceSharing):
+        def compute(self, plan, *rest):
+            seen.append(self.workers.count)
+            raise Cancelled
+
+    monkeypatch.setattr(parts, "DeviceSharing", Recorded)
+    job = {"input": str(scan), "output": str(tmp_path / "r.nrrd"), "model": str(tiny_model)}
+    events = type("Events", (), {"progress": staticmethod(lambda *event: None)})
+    three, one = ({**job, "options": Options(**OPTIONS, device=device).to_json()} for device in ("cpu,cpu,cpu", "cpu"))
+    with pytest.raises(Cancelled):
+        worker.apply(three, events, lambda: False)
+    assert seen == [3]
+    worker.apply(one, events, lambda: False)
+    assert seen == [3] and (tmp_path / "r.nrrd").read_bytes() == alone
