@@ -33,6 +33,13 @@ PREDICTIVE, INTRINSIC, PARAMETER = "predictive deviation", "intrinsic deviation"
 KNOTS = {"blur": (0.3, 0.6), "noise": (0.0, 0.04), "quantiles": ((2.0, 3.0), (4.0, 5.0)), "made_on": "drawn scans"}
 
 
+KINDS = {
+    **KNOTS,
+    **{"quantiles": ((1.0, 2.0), (1.0, 2.0)), "evenness": ((0.2, 0.4), (0.2, 0.4)), "textured": 3.0},
+    "evenness_met": (0.15, 0.8),
+}
+
+
 class Knowing(CubicTwice):
     """Cubic enlargement that claims a deviation of 1 % of the window and a tenth of the image."""
 
@@ -141,6 +148,48 @@ def test_quantiles_are_interpolated_between_scans_and_doubted_beyond_them():
     assert Intervals.from_json(intervals.to_json()) == intervals
 
 
+def test_scans_that_texture_fills_have_a_quantile_of_their_own():
+    """At a noise of 0.02 drawn jaws have an evenness of 0.3: theirs is 1.5 up to 0.345, and from 0.405 on it is 3."""
+    known = Intervals.from_json(KINDS)
+    found = [known.factor(0.45, 0.02, evenness) * GAUSSIAN for evenness in (None, 0.1, 0.34, 0.375, 0.41, 0.9)]
+    assert found == pytest.approx([1.5, 1.5, 1.5, 2.25, 3, 3])
+    assert known.factor(0.45, 0.02, 0.1, is_sure=False) * GAUSSIAN == pytest.approx(3)  # it has no place in the table
+    wide = Intervals.from_json({**KINDS, "quantiles": ((4.0, 4.0), (4.0, 4.0))})
+    assert wide.factor(0.45, 0.02, 0.9) * GAUSSIAN == pytest.approx(4)  # never narrower than a jaw's
+    assert known.strangeness(0.13) == known.strangeness(0.99) == ""
+    assert "evenness 0.10, known from 0.15 to 0.80" in known.strangeness(0.1) and known.strangeness(1.01)
+    assert Intervals.from_json(known.to_json()) == known
+    assert set(Intervals.from_json(KNOTS).to_json()) == {*KNOTS, "voxels"}
+
+
+def test_a_scan_is_told_from_a_jaw_by_how_evenly_its_deviations_are_spread():
+    """`Knowing` claims more where it is brighter: a bright spot in even tissue, or values all over the window."""
+    known, options = {**KINDS, "blur": (0.0, 2.0), "noise": (0.0, 1.0)}, replace(OPTIONS, uncertainty=2)
+    known["evenness"] = ((0.4, 0.4), (0.4, 0.4))
+    random, reports = np.random.default_rng(0), {}
+    spot = np.full((3, 40, 36), 30.0)
+    spot[:, 10:24, 10:24] = 950
+    for name, voxels in {"spot": spot, "texture": random.uniform(100, 900, spot.shape)}.items():
+        volume = Volume(voxels.astype("float32"), make_grid((36, 40, 3), (0.25, 0.25, 0.25)))
+        model = stub_model(Knowing(), intervals=known)
+        result = super_resolve(volume, model, replace(options, scanner_blur=0.25))
+        plain = super_resolve(volume, stub_model(Knowing()), replace(options, scanner_blur=0.25))
+        facts = reports[name] = result.report["error_bars"]
+        ratio = result.error_bars[PREDICTIVE].voxels / plain.error_bars[PREDICTIVE].voxels
+        assert np.allclose(ratio, facts["factor"], rtol=1e-4)
+        figure = next(f for f in result.report["quality"]["figures"] if f["key"] == "error_bars")
+        assert ("x for this scan: texture fills it" in figure["text"]) is (name == "texture")
+    assert reports["spot"]["scaled_for_this_scan"] == 1 and reports["texture"]["scaled_for_this_scan"] > 1.4
+    assert reports["spot"]["evenness"] < 0.5 < reports["texture"]["evenness"]
+
+
+def test_a_scan_of_another_kind_than_any_calibrated_one_is_said_to_be_one():
+    known = {**KNOTS, "blur": (0.0, 2.0), "noise": (0.0, 1.0), "evenness_met": (0.1, 0.2)}
+    report = super_resolve(scan(), stub_model(Knowing(), intervals=known), OPTIONS).report
+    assert any("hardly hold" in text and "another kind of object" in text for text in report["warnings"])
+    assert not report["error_bars"]["holds"]
+
+
 def test_outside_the_calibrated_scans_a_run_says_that_the_bars_do_not_hold():
     model = stub_model(Knowing(), intervals={**KNOTS, "noise": (0.2, 0.3)})
     report = super_resolve(scan(), model, OPTIONS).report
@@ -158,12 +207,19 @@ def test_outside_the_calibrated_scans_a_run_says_that_the_bars_do_not_hold():
         {"quantiles": ((1.0, float("nan")), (2.0, 3.0))},
         {"noise": ()},
         {"noise": "none"},
+        {"textured": 3.0},
+        {"textured": 3.0, "evenness": ((0.2, 0.4),)},
+        {"textured": 3.0, "evenness": ((0.2, 0.4), (0.0, 0.4))},
+        {"evenness": ((0.2, 0.4), (0.2, 0.4))},
+        {"evenness_met": (0.2,)},
+        {"textured": "much"},
     ],
 )
 def test_a_card_with_broken_intervals_is_refused(wrong):
     with pytest.raises(ModelError, match="intervals"):
         ModelCard("m", CubicTwice().describe(), intervals={**KNOTS, **wrong})
-    assert ModelCard("m", CubicTwice().describe(), intervals=KNOTS).to_json()["intervals"] == KNOTS
+    for known in (KNOTS, KINDS):
+        assert ModelCard("m", CubicTwice().describe(), intervals=known).to_json()["intervals"] == known
 
 
 def test_a_card_says_in_words_where_its_error_bars_do_not_hold():
@@ -226,10 +282,28 @@ def test_files_lie_beside_the_result_with_a_mask_above_the_threshold(tmp_path):
     assert "Error bars: +-" in text and "Warning mask in" in text
 
 
+def test_the_widest_twentieth_can_be_marked_and_a_mask_without_anything_says_where_that_begins(tmp_path):
+    scan((4, 40, 36), dtype="int16").write(tmp_path / "scan.nrrd")
+    marked = {}
+    for above in (0.19, "auto"):
+        options = replace(OPTIONS, dtype=None, warning_above=above)
+        report = apply_to_file(tmp_path / "scan.nrrd", tmp_path / f"{above}.nrrd", stub_model(Knowing()), options)
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"{above} warning mask.nrrd")))
+        marked[above] = mask.mean()
+        figure = next(f for f in report["super_resolution"]["quality"]["figures"] if f["key"] == "error_bars")
+        facts = report["super_resolution"]["error_bars"]
+        assert ("the widest twentieth begins at" in figure["text"]) is (above == 0.19)
+    assert marked[0.19] == 0 and marked["auto"] == pytest.approx(0.05, abs=0.003)
+    assert facts["warning_above"] == facts["widest_above"]
+
+
 def test_the_command_takes_the_threshold():
     parse = lambda *words: options_from_arguments(make_parser().parse_args(["apply", "a", "b", *words]))  # noqa: E731
     assert parse("--uncertainty").warning_above == 0.19
     assert parse("--uncertainty", "--warning-above", "0.1").warning_above == 0.1
+    assert parse("--uncertainty", "--warning-above", "auto").warning_above == "auto"
+    with pytest.raises(OptionError, match="warning_above is widest"):
+        Options(uncertainty=4, warning_above="widest")
     for words in (("--warning-above", "0.1"), ("--uncertainty", "--warning-above", "0")):
         with pytest.raises(OptionError):
             parse(*words)

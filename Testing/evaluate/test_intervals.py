@@ -46,6 +46,7 @@ def small(monkeypatch):
     monkeypatch.setattr(intervals, "SHAPE", (4, 96, 96))
     monkeypatch.setattr(intervals, "SPACINGS", (0.08, 0.12, 0.17))
     monkeypatch.setattr(intervals, "NOISES", (0.005, 0.02))
+    monkeypatch.setattr(intervals, "BONE_SPACINGS", (0.05, 0.08))
 
 
 def pair(error: float, seed: int = 0):
@@ -74,6 +75,7 @@ def test_several_given_scans_share_a_quantile_and_span_their_blur_and_noise():
     found = calibrate_intervals(stub_model(Sure()), scans, device="cpu")
     known = Intervals.from_json(found.model.card.intervals)
     assert len(found.coverage) == 2 and len({q for row in known.quantiles for q in row}) == 1
+    assert known.textured is None and known.evenness_met == pytest.approx((1, 1))  # of one that claims the same
     with pytest.raises(InputError, match="at most 5"):
         calibrate_intervals(stub_model(Sure()), scans * 3, device="cpu")
 
@@ -94,7 +96,9 @@ def test_drawn_scans_give_a_quantile_for_each_blur_and_noise_that_holds_for_othe
     known = Intervals.from_json(found.model.card.intervals)
     assert (known.blur, known.noise) == ((0.45,), (0.005, 0.02))
     assert known.quantiles[0][0] < known.quantiles[0][1] and "drawn jaws" in known.made_on
-    assert len(found.coverage) == 2 and all(0.85 < share < 0.95 for share in found.coverage.values())
+    assert len(found.coverage) == 3 and all(0.85 < share < 0.95 for share in found.coverage.values())
+    assert "trabecular" in known.made_on and known.textured > 1.5 * max(known.quantiles[0])
+    assert np.allclose(known.evenness, 1) and known.evenness_met == (1, 1)
     again = calibrate_intervals(found.model, device="cpu")  # what is known already changes nothing
     assert again.model.card.intervals == found.model.card.intervals
 

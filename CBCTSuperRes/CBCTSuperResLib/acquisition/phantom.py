@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.volume import Grid
 from ..io.volume import Volume
-from .anatomy import STANDARD_LEVELS, JawSection, Levels
+from .anatomy import STANDARD_LEVELS, JawSection, Levels, Struts, Waves, share_inside
 from .scanner import ALL_AXES, P2, Acquisition, block_mean, correlated_noise, gaussian_blur
 
 WINDOW = (26000.0, 46000.0)
@@ -68,6 +68,32 @@ def jaw_phantom(
         slab = section.values(*points, edge).reshape(len(heights), len(y), len(x))
         field[start : start + step] = block_mean(slab, ALL_AXES, supersample) if supersample > 1 else slab
     return field
+
+
+def trabecular_phantom(shape: Sequence[int], spacing_mm: float, seed: int = 0) -> np.ndarray:
+    """Trabecular bone that fills the picture: struts 0.6 to 1 mm apart, from sparse to dense, of uneven mineral.
+
+    Parameters
+    ----------
+    shape : (k, j, i)
+    spacing_mm : float
+        Edge of a voxel.
+    seed : int
+
+    Returns
+    -------
+    ndarray, shape (k, j, i), float32
+        In units of the window.
+    """
+    rng = np.random.default_rng([seed, 0xCA])
+    axes = ((np.arange(n) * spacing_mm).astype(np.float32) for n in shape)
+    z, y, x = (place.ravel() for place in np.meshgrid(*axes, indexing="ij"))
+    apart = float(rng.uniform(0.6, 1.0))
+    dense = rng.uniform(0.12, 0.25) * (1 + 0.2 * Waves(rng, 3.0)(x, y, z))
+    share = share_inside((Struts(rng, apart).excess(x, y, z) - dense * apart) / np.float32(1.45), spacing_mm)
+    marrow, bone = rng.uniform(0.1, 0.3), rng.uniform(0.7, 0.95)
+    mineral = bone + 0.05 * Waves(rng, apart)(x, y, z)
+    return (marrow + share * (mineral - marrow)).reshape(tuple(shape)).astype(np.float32)
 
 
 def oblique_grid(shape: Sequence[int], spacing_mm: float | Sequence[float], seed: int = 0) -> Grid:

@@ -8,7 +8,8 @@ and log-variances s_t,
     intrinsic = mean exp(s_t),  parameter = sum (mu_t - mean mu)^2 / (T - 1),  predictive = intrinsic + parameter.
 
 All are given as standard deviations. What calibration found of the model (see `models.intervals`) multiplies all three,
-so that result +- 1.645 predictive deviations holds the truth in 90 % of the voxels.
+so that result +- 1.645 predictive deviations holds the truth in 90 % of the voxels. For a scan it also depends on how
+evenly its deviations are spread, which is known when all of them are: then they are multiplied, in their place.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..models.intervals import GAUSSIAN, SHARE, Intervals
+from ..core.options import WIDEST
+from ..models.intervals import CUT, GAUSSIAN, SHARE, Intervals
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
 from .engine import Engine
@@ -27,6 +29,7 @@ from .tiles import Tile
 from .ways import Way
 
 SAMPLE = 200_000
+TEXTURED, UNSURE = "texture fills it", "it does not tell its blur for sure"
 
 
 class ErrorBars:
@@ -57,8 +60,11 @@ class ErrorBars:
         self._outputs, self._axes, self._way, self._engine = outputs, plan.axes, way, engine
         self._window, self._blanks = window, blanks
         self.draws = plan.draws
-        self.intervals, self.factor = calibrated(plan)
+        self._conditions, self._is_sure = plan.conditions, plan.conditions.source != "usual"
+        self.intervals = Intervals.from_json(plan.card.intervals) if plan.card.intervals else None
         self.doubts = doubts_of(plan)
+        self.base_factor = self.factor = 1.0
+        self.evenness: float | None = None
         self._names = ["sr", *(name for name, role in engine.spec.outputs.items() if role == "log_variance")][:2]
 
     def measure(self, tile: Tile, prepared: Prepared, log_variance: np.ndarray | None) -> None:
@@ -74,7 +80,7 @@ class ErrorBars:
         """
         variances = self._of_draws(tile, prepared) if self.draws else {INTRINSIC: np.exp(log_variance)}
         variances[PREDICTIVE] = sum(variances.values())
-        scale = np.float32(self.factor * self._window.width)
+        scale = np.float32(self._window.width)
         blank = self._blank(tile)
         for name, output in self._outputs.items():
             deviation = np.sqrt(variances[name], dtype=np.float32) * scale
@@ -85,32 +91,54 @@ class ErrorBars:
         for output in self._outputs.values():
             output[tile.write] = 0
 
-    def summary(self, warning_above: float) -> dict:
+    def finish(self, result: np.ndarray) -> None:
+        """Multiply the deviations as calibrated; after all pieces were measured.
+
+        Parameters
+        ----------
+        result : ndarray, shape (k, j, i)
+            Of the same shape: where the window cut it off, nothing was told.
+        """
+        self.evenness = evenness_of(self._outputs[PREDICTIVE], result, self._window)
+        if self.intervals is None:
+            return
+        known, blur, noise = self.intervals, float(np.mean(self._conditions.blur[1:])), self._conditions.noise
+        self.base_factor = known.factor(blur, noise)
+        self.factor = known.factor(blur, noise, self.evenness, self._is_sure)
+        strange = "" if self.evenness is None else known.strangeness(self.evenness)
+        if strange:
+            self.doubts += (f"The error bars hardly hold: {strange}.",)
+        for output in self._outputs.values():
+            for image in output:
+                image *= np.float32(self.factor)
+
+    def summary(self, warning_above: float | str) -> dict:
         """The figures of the whole, from a sample of its voxels; ready for JSON.
 
         Parameters
         ----------
-        warning_above : float
-            Predictive deviation, as a share of the window, from which on voxels are marked.
+        warning_above : float or "auto"
+            See `warning_threshold`.
         """
-        output = self._outputs[PREDICTIVE]
-        step = max(1, round(output.size / SAMPLE) | 1)
-        sample = output.reshape(-1)[::step]
-        sample = sample[sample > 0] if (sample > 0).any() else sample
+        sample = _sample(self._outputs[PREDICTIVE])
         median, high = (float(f"{GAUSSIAN * value:.4g}") for value in np.percentile(sample, (50, 95)))
-        above = warning_above * self._window.width
+        above = warning_threshold(self._outputs[PREDICTIVE], warning_above, self._window.width)
         return {
             "maps": list(self._outputs),
             "draws": self.draws,
             "interval": SHARE,
             "deviations_of_interval": GAUSSIAN,
             "factor": round(self.factor, 4),
+            "scaled_for_this_scan": round(self.factor / self.base_factor, 4),
+            "scaled_because": TEXTURED if self._is_sure else UNSURE,
+            "evenness": None if self.evenness is None else round(self.evenness, 4),
             "calibrated_on": self.intervals.made_on if self.intervals else None,
             "holds": not self.doubts,
             "doubts": list(self.doubts),
             "median": median,
             "percentile_95": high,
             "warning_above": float(f"{above:.6g}"),
+            "widest_above": float(f"{warning_threshold(self._outputs[PREDICTIVE], WIDEST, self._window.width):.6g}"),
             "share_above": round(float(np.mean(sample > above)), 6),
         }
 
@@ -137,12 +165,36 @@ class ErrorBars:
         return np.stack([np.zeros(size, bool) if mask is None else mask for mask in masks])
 
 
-def calibrated(plan: Plan) -> tuple[Intervals | None, float]:
-    """What the model's card tells of its intervals, and what this scan's deviations are multiplied with."""
-    if not plan.card.intervals:
-        return None, 1.0
-    intervals, told = Intervals.from_json(plan.card.intervals), plan.conditions
-    return intervals, intervals.factor(float(np.mean(told.blur[1:])), told.noise)
+def warning_threshold(deviations: np.ndarray, above: float | str, width: float) -> float:
+    """From which deviation on, in grey values, voxels are marked.
+
+    Parameters
+    ----------
+    deviations : ndarray
+        In grey values.
+    above : float or "auto"
+        As a share of the window; "auto": above which a twentieth of the voxels that have any lies.
+    width : float
+        Of the window, in grey values.
+    """
+    return float(np.percentile(_sample(deviations), 95)) if above == WIDEST else above * width
+
+
+def _sample(deviations: np.ndarray) -> np.ndarray:
+    """Some of the deviations, without those of blank voxels."""
+    sample = deviations.reshape(-1)[:: max(1, round(deviations.size / SAMPLE) | 1)]
+    return sample[sample > 0] if (sample > 0).any() else sample
+
+
+def evenness_of(deviations: np.ndarray, result: np.ndarray, window: Window) -> float | None:
+    """Median of the deviations over their root mean square, of a sample of the voxels within the window; None if there
+    are none.
+    """
+    step = max(1, round(deviations.size / SAMPLE) | 1)
+    sample, grey = (np.asarray(volume).reshape(-1)[::step] for volume in (deviations, result))
+    margin = CUT * window.width
+    sample = sample[(grey > window.lo + margin) & (grey < window.hi - margin) & (sample > 0)].astype(np.float64)
+    return float(np.median(sample) / np.sqrt(np.mean(sample**2))) if sample.size else None
 
 
 def doubts_of(plan: Plan) -> tuple[str, ...]:

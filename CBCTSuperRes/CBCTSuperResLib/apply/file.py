@@ -28,6 +28,7 @@ from ..io.volume import Volume
 from ..io.write import check_output, write_into
 from ..models.folder import default_model
 from ..scan.window import Window
+from .error_bars import warning_threshold
 from .factors import chosen_because
 from .plan import DISAGREEMENT, MASK, PREDICTIVE, WARNING_MASK, make_plan
 from .report import facts_of, reading_facts, versions
@@ -190,7 +191,9 @@ def apply_to_file(
                     volumes[MASK] = mask_of(result.disagreement, options.disagreement_above)
                 if WARNING_MASK in outputs:
                     width = Window(*(model.card.output_window or result.report["window"])).width
-                    volumes[WARNING_MASK] = mask_of(result.error_bars[PREDICTIVE], options.warning_above * width)
+                    deviation = result.error_bars[PREDICTIVE]
+                    above = warning_threshold(deviation.voxels, options.warning_above, width)
+                    volumes[WARNING_MASK] = mask_of(deviation, above)
                 for name, output in outputs.items():
                     output.write(volumes[name], fresh[output.announcement])
             beside = {name: str(path) for name, path in paths.items() if name != RESULT}

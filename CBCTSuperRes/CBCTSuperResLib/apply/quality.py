@@ -76,6 +76,7 @@ LEAST_NOISE = 0.005  # of the window: less is taken for this much
 FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
 MUCH_BEYOND = 0.5  # per cent of the voxels that contradict the scan: deserves a look
+VISIBLY_WIDER = 1.05  # times
 MUCH = 0.1  # of the window: disagreement that deserves a look
 FEW = 0.001  # share of the voxels below which no figure is told
 UNKNOWN = "could not be measured"
@@ -234,8 +235,14 @@ def error_bars_figure(facts: dict, window: Window) -> dict:
     share = 100 * facts["percentile_95"] / window.width
     text = (
         f"+- {facts['median']:.3g} grey values in half of the voxels, more than +- {facts['percentile_95']:.3g} "
-        f"({share:.2g} % of the window) in a twentieth; marked: {100 * facts['share_above']:.2g} %"
+        f"({share:.2g} % of the window) in a twentieth; marked: {100 * facts['share_above']:.2g} % (deviation above "
+        f"{facts['warning_above']:.4g})"
     )
+    if not facts["share_above"]:
+        text += f", as the widest twentieth begins at {facts['widest_above']:.4g}"
+    more = facts["scaled_for_this_scan"]
+    if more > VISIBLY_WIDER:
+        text += f"; scaled {more:.2g}x for this scan: {facts['scaled_because']}"
     hint = (
         f"The result +- this holds the truth in {100 * facts['interval']:.0f} % of the voxels, as calibrated on "
         f"{facts['calibrated_on']}."

@@ -133,7 +133,6 @@ def super_resolve(
     disagreement = bars = None
     if plan.has_error_bars:
         bars = ErrorBars(maps, plan, way, engine, output_window or window, blanks)
-        plan = replace(plan, warnings=(*plan.warnings, *bars.doubts))
     elif maps:
         noise = added_noise(volume.voxels, axes, window, blanks)
         shape = volume.voxels.shape
@@ -160,6 +159,9 @@ def super_resolve(
             "network_voxels": round(plan.network_voxels * count / len(plan.tiles)),
             "notes": list(engine.notes),
         }
+    if bars and plan.part is None:
+        bars.finish(output)
+        plan = replace(plan, warnings=(*plan.warnings, *bars.doubts))
     report = make_report(plan, **how)
     if plan.part is not None:
         return Result(output, plan.grid, volume.padding_value, {**report, "agreement_counts": asdict(agreement)})

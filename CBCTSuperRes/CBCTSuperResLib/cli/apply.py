@@ -25,6 +25,7 @@ from ..core.options import (
     PRECISIONS,
     USUAL_PASSES,
     WARNING,
+    WIDEST,
     Options,
 )
 from ..core.processes import usable_cores
@@ -163,11 +164,11 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--warning-above",
-        type=float,
+        type=lambda text: text if text == WIDEST else float(text),
         default=WARNING,
         metavar="SHARE",
         help="predictive deviation, as a share of the window, above which the warning mask of a model with error bars "
-        f"marks voxels (default: {WARNING})",
+        f"marks voxels (default: {WARNING}); {WIDEST}: where the widest twentieth of this scan's are",
     )
     how.add_argument(
         "--disagreement-above",

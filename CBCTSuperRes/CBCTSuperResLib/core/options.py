@@ -15,7 +15,7 @@ PLANES = ("axial", "isotropic")
 BACK_PROJECTION = ("auto", "on", "off")
 ENSEMBLES = (1, 2, 4, 8)
 USUAL_PASSES, MOST_PASSES = 4, 32
-WARNING = 0.19  # of the window
+WARNING, WIDEST = 0.19, "auto"  # of the window; where the widest bars of a scan are
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
@@ -70,9 +70,9 @@ class Options:
         rotated and with a little noise, give their standard deviation as a volume "model disagreement"; see `maps`.
     disagreement_above : float or None
         Disagreement, in grey values, from which on voxels are marked in a mask; None for no mask.
-    warning_above : float
+    warning_above : float or "auto"
         Predictive deviation, as a share of the window, from which on voxels are marked in the warning mask of a model
-        with error bars; see `error_bars`.
+        with error bars; "auto" marks the twentieth of the voxels whose bars are widest. See `error_bars`.
     scanner_blur : float, three of them, or None
         Blur of the scanner, full width at half maximum in mm, for all axes or along (i, j, k); None estimates it from
         the scan. Models that want to know are told, and the result is judged by it.
@@ -98,7 +98,7 @@ class Options:
     ensemble: int = 1
     uncertainty: int = 0
     disagreement_above: float | None = None
-    warning_above: float = WARNING
+    warning_above: float | str = WARNING
     scanner_blur: float | tuple[float, float, float] | None = None
     sharpness: float = 100.0
     back_projection: str = "auto"
@@ -189,10 +189,10 @@ class Options:
             raise OptionError(
                 f"uncertainty is {self.uncertainty} passes.", f"Choose 2 to {MOST_PASSES} passes, or 0 for none."
             )
-        if not 0 < self.warning_above <= 1:
+        if self.warning_above != WIDEST and (isinstance(self.warning_above, str) or not 0 < self.warning_above <= 1):
             raise OptionError(
                 f"warning_above is {self.warning_above}.",
-                f"Choose a share of the window above 0 and up to 1, such as {WARNING}.",
+                f"Choose a share of the window above 0 and up to 1, such as {WARNING}, or {WIDEST}.",
             )
         if self.warning_above != WARNING and not self.uncertainty:
             raise OptionError("There is a threshold for the warning mask, but no passes.", "Set uncertainty, to 4 say.")

@@ -14,8 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.phantom import FINE_BLUR, WINDOW, coarse_scan, jaw_phantom, oblique_grid, to_grey
-from ..acquisition.scanner import ALL_AXES, Acquisition, gaussian_blur
+from ..acquisition.phantom import (
+    FINE_BLUR,
+    WINDOW,
+    coarse_scan,
+    jaw_phantom,
+    oblique_grid,
+    to_grey,
+    trabecular_phantom,
+)
+from ..acquisition.scanner import ALL_AXES, Acquisition, correlated_noise, gaussian_blur
+from ..apply.error_bars import evenness_of
 from ..apply.plan import PREDICTIVE, planned_maps
 from ..apply.run import super_resolve
 from ..core.errors import InputError, ModelError
@@ -23,9 +32,10 @@ from ..core.options import USUAL_PASSES, Options
 from ..core.progress import Report
 from ..io.volume import Volume
 from ..models.card import ModelCard
-from ..models.intervals import SHARE, Intervals
+from ..models.intervals import CUT, SHARE, Intervals
 from ..models.model import Model
 from ..scan.field_of_view import find_blanks
+from ..scan.window import Window
 from .common_region import at_points, common_box, cropped
 
 MOST_SCANS = 5
@@ -33,10 +43,11 @@ BLURS = (0.2, 0.45, 0.7, 0.95)  # input voxels
 NOISES = (0.005, 0.02, 0.035, 0.055)  # of the window
 SHAPE = (6, 176, 176)  # of the drawn fine scans
 SPACINGS = (0.08, 0.1, 0.12, 0.14, 0.155, 0.17)  # mm; each another jaw
+BONE_SPACINGS = (0.04, 0.055, 0.07, 0.085)  # mm, of the drawn trabecular bone
+GRAIN = 0.015  # of the window: a fine scan's own noise, which is part of the truth where texture is
 SEED, CHECK_SEED = 41, 71
 APART = 0.1  # input voxels, between a blur and the ends
 BORDER = 8  # fine voxels
-CUT = 0.02  # of the window: nearer to its ends a voxel counts as cut off
 FEWEST = 10_000  # voxels that a quantile is taken of
 
 
@@ -102,7 +113,7 @@ def _of_given(
     model: Model, scans: Sequence[tuple[Path | Volume, Path | Volume]], options: Options, tell: Report
 ) -> tuple[Intervals, dict[str, float]]:
     """One quantile for all scans, and what each of them says of it."""
-    scores, conditions = {}, []
+    scores, conditions, met = {}, [], []
     for number, (scan, truth) in enumerate(scans):
         tell(number / len(scans), f"Scan {number + 1} of {len(scans)}")
         volume = scan if isinstance(scan, Volume) else Volume.read(scan)
@@ -116,6 +127,8 @@ def _of_given(
         name = scan.name if isinstance(scan, Path) else f"scan {number + 1}"
         at_its_points = at_points(fine, parts[0].grid)
         scores[name] = _scores(parts[0].voxels, parts[1].voxels, at_its_points, result.report["window"])
+        evenness = result.report["error_bars"]["evenness"]
+        met += [] if evenness is None else [evenness]
         told = result.report["conditions"]
         conditions.append((float(np.mean(told["blur"][:2])), told["noise"]))
     pooled = np.concatenate([*scores.values()])
@@ -128,37 +141,55 @@ def _of_given(
     blur, noise = (knots if len(knots) == 1 else (knots[0], knots[-1]) for knots in (blur, noise))
     table = ((round(quantile, 4),) * len(noise),) * len(blur)
     text = f"{len(scans)} given scan{'s' if len(scans) > 1 else ''} with a truth"
-    return Intervals(blur, noise, table, text, pooled.size), {
-        n: float(np.mean(s <= quantile)) for n, s in scores.items()
-    }
+    found = Intervals(blur, noise, table, text, pooled.size, evenness_met=(min(met), max(met)) if met else ())
+    return found, {n: float(np.mean(s <= quantile)) for n, s in scores.items()}
 
 
 def _of_drawn(model: Model, options: Options, tell: Report) -> tuple[Intervals, dict[str, float]]:
-    """A quantile for each blur and noise of drawn jaws, and what other drawn jaws say of them."""
+    """A quantile for each blur and noise of drawn jaws, and one of drawn bone that fills the picture; and what others
+    say of them.
+    """
     blurs, noises = settings_of(model.card)
-    cells, quantiles, coverage, voxels = list(product(blurs, noises)), {}, {}, 0
-    runs = {seed: _fields(seed) for seed in (SEED, CHECK_SEED)}
+    cells, quantiles, evenness, coverage, voxels, met = list(product(blurs, noises)), {}, {}, {}, 0, []
     options = replace(options, window=WINDOW, blank="none")
+    drawn = {(seed, draw): draw(seed) for seed in (SEED, CHECK_SEED) for draw in (_jaws, _bones)}
+    of_bone: dict[int, list[np.ndarray]] = {SEED: [], CHECK_SEED: []}
     for number, (blur, noise) in enumerate(cells):
         acquisition = Acquisition(blur=2 * blur, noise=noise)
-        for seed, fields in runs.items():
-            tell((number + (seed == CHECK_SEED) / 2) / len(cells), f"Blur {blur:g} voxels, noise {noise:.1%}")
-            scores = []
+        for place, ((seed, draw), fields) in enumerate(drawn.items()):
+            tell((number + place / len(drawn)) / len(cells), f"Blur {blur:g} voxels, noise {noise:.1%}")
+            scores, spread = [], []
             for n, (field, grid) in enumerate(fields):
                 scan = coarse_scan(field, grid, seed + n, acquisition, None, dtype="float32")
                 result = super_resolve(scan, model, options)
                 inner = (slice(None), *[slice(BORDER, -BORDER)] * 2)
                 volumes = (result.voxels, result.error_bars[PREDICTIVE].voxels, to_grey(field, dtype="float32"))
                 scores.append(_scores(*(v[inner] for v in volumes), WINDOW))
+                spread.append(evenness_of(volumes[1], volumes[0], Window(*WINDOW)))
             pooled = np.concatenate(scores)
             if seed == SEED:
-                quantiles[blur, noise], voxels = _quantile(pooled), voxels + pooled.size
+                voxels += pooled.size
+                met += spread
+            if draw is _bones:
+                of_bone[seed].append(pooled)
+            elif seed == SEED:
+                quantiles[blur, noise], evenness[blur, noise] = _quantile(pooled), float(np.mean(spread))
             else:
                 name = f"other drawn jaws, blur {blur:g} voxels, noise {noise:.1%}"
                 coverage[name] = float(np.mean(pooled <= quantiles[blur, noise]))
-    table = tuple(tuple(round(quantiles[blur, noise], 4) for noise in noises) for blur in blurs)
-    text = f"drawn jaws with voxels of {2 * SPACINGS[0]:g} to {2 * SPACINGS[-1]:g} mm"
-    return Intervals(blurs, noises, table, text, voxels), coverage
+    textured = _quantile(np.concatenate(of_bone[SEED]))
+    coverage["other drawn trabecular bone, all blurs and noises"] = float(
+        np.mean(np.concatenate(of_bone[CHECK_SEED]) <= textured)
+    )
+    tables = [
+        tuple(tuple(round(of[blur, noise], 4) for noise in noises) for blur in blurs) for of in (quantiles, evenness)
+    ]
+    text = (
+        f"drawn jaws with voxels of {2 * SPACINGS[0]:g} to {2 * SPACINGS[-1]:g} mm and drawn trabecular bone with such "
+        f"of {2 * BONE_SPACINGS[0]:g} to {2 * BONE_SPACINGS[-1]:g} mm"
+    )
+    ends = (round(min(met), 4), round(max(met), 4))
+    return Intervals(blurs, noises, tables[0], text, voxels, tables[1], round(textured, 4), ends), coverage
 
 
 def settings_of(card: ModelCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -173,12 +204,22 @@ def settings_of(card: ModelCard) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return blurs, tuple(value for value in NOISES if value <= strongest) or (round(max(noise, NOISES[0]), 4),)
 
 
-def _fields(seed: int) -> list:
+def _jaws(seed: int) -> list:
     """Drawn jaws as a fine scan shows them, within the window, and where they lie."""
     found = []
     for n, spacing in enumerate(SPACINGS):
         field = gaussian_blur(jaw_phantom(SHAPE, spacing, 1000 * seed + n), FINE_BLUR, ALL_AXES)
         found.append((np.clip(field, 0, 1), oblique_grid(SHAPE, spacing, seed + n)))
+    return found
+
+
+def _bones(seed: int) -> list:
+    """Drawn trabecular bone as a fine scan shows it, with that scan's own noise; smaller, as texture is everywhere."""
+    found, shape = [], (SHAPE[0] // 2, *SHAPE[1:])
+    for n, spacing in enumerate(BONE_SPACINGS):
+        field = gaussian_blur(trabecular_phantom(shape, spacing, 1000 * seed + n), FINE_BLUR, ALL_AXES)
+        field += correlated_noise(shape, GRAIN, 0.5, ALL_AXES, 1000 * seed + n)
+        found.append((np.clip(field, 0, 1), oblique_grid(shape, spacing, seed + n)))
     return found
 
 

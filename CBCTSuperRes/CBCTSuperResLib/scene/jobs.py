@@ -319,7 +319,8 @@ class SuperResJob(VolumeJob):
         else:
             recordProvenance(self._sources[0], node, {"errorBars": json.dumps(run["error_bars"])})
             bars = run["error_bars"]
-            high, above = bars["percentile_95"] / bars["deviations_of_interval"], bars["warning_above"]
+            high = bars["widest_above"]  # shown where no bar is as wide as was asked for
+            above = bars["warning_above"] if bars["share_above"] else high
         node.SetNodeReferenceID(RESULT_ROLE, output.GetID())
         display.SetWindowLevelMinMax(0.0, max(2 * high, above or 0.0, 1e-3))
         display.SetLowerThreshold(high if above is None else above)
