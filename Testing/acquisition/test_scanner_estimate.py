@@ -61,6 +61,13 @@ def test_noise_and_what_neighbours_share_of_it_are_found(fine):
         assert found.across == pytest.approx(true[2] / true[0], abs=0.1), (smooth, across)
 
 
+def test_noise_that_a_file_cut_off_does_not_count(fine):
+    unit = np.clip(fine, 0, 1)  # air at 0, where half of the noise is cut off
+    cut = Acquisition(blur=1.2, noise=0.02).degrade(unit, 3)
+    found = estimate(cut, SPACING, (0, 1)).noise
+    assert np.mean(cut == 0) > 0.05 and found.sd == pytest.approx(0.02, rel=0.1)
+
+
 def test_grey_values_may_be_of_any_gain_offset_and_type(scan):
     unit = estimate(scan, SPACING, (0, 1))
     grey = estimate(np.rint(26000 + 20000 * scan).astype(np.uint16), SPACING, (26000, 46000))

@@ -30,6 +30,7 @@ CORE = 24  # voxels along the edge of a block
 RIM = REACH + 1  # voxels around it that are looked at, too
 STEP = 4  # voxels of the lattice that tells which blocks to look at
 BLOCKS_PER_AXIS, NOISE_BLOCKS = 14, 30
+CUT_OFF = 0.02  # of a piece: with more of its voxels at the lowest or highest grey value of all, noise is cut off there
 SPECTRUM, SPECTRA_PER_AXIS = 20, 60  # voxels along the edge of a cube around an edge, and how many of them
 EDGES_PER_AXIS = 180
 FEWEST_EDGES, SURE_EDGES = 8, 24
@@ -387,6 +388,7 @@ class _Blocks:
         lo, hi = window or np.percentile(sample, (0.5, 99.5))
         self.width = float(hi - lo) or 1.0
         self._bounds = lo - 0.5 * self.width, hi + 0.5 * self.width
+        self._ends = float(sample.min()), float(sample.max())
         self._range = np.array([np.ptp(np.percentile(np.clip(b, *self._bounds), (5, 95))) for b in self._looks])
         self._cache: dict[int, np.ndarray] = {}
 
@@ -473,7 +475,8 @@ class _Blocks:
         lo, hi = self._bounds
         quarter = 0.25 * (hi - lo)  # within the window itself: air and metal have noise of their own
         level = pieces.mean((1, 2, 3))
-        return pieces[(level > lo + quarter) & (level < hi - quarter)]
+        cut_off = ((pieces <= self._ends[0]) | (pieces >= self._ends[1])).mean((1, 2, 3))
+        return pieces[(level > lo + quarter) & (level < hi - quarter) & (cut_off < CUT_OFF)]
 
     def variance_by_spectrum(
         self, axis: int, edges: Edges | None, places: np.ndarray, noise: NoiseLevel | None
