@@ -77,5 +77,19 @@ def test_a_table_says_where_a_model_loses(jaw, tmp_path):
     rows = list(grade(models, [jaw], [SHARP, SOFT, Cell(0.4, 0.01, 0.0, 0.0), Cell(1.6, 0.0, 0.0, 0.0)]))
     assert as_table(rows).count("drawn jaw") == 4
     assert "not below it in 100%" in as_summary(rows, "truth") and "not below it in 0%" in as_summary(rows, "grey")
+    assert "more than 0.2 below it in 0)" in as_summary(rows, "truth")
+    assert "more than 0.2 below it in 4)" in as_summary(rows, "grey")
     draw(rows, "truth", tmp_path / "maps.png")
     assert (tmp_path / "maps.png").stat().st_size > 10_000
+
+
+def test_thickness_of_bone_is_compared_where_the_truth_is_thick(jaw):
+    truth = jaw.truth[14:26, 96:224, 96:224]
+    swollen = np.maximum.reduce([np.roll(truth, (j, i), (1, 2)) for j in (-1, 0, 1) for i in (-1, 0, 1)])
+    models = {"truth": lambda *_: truth, "swollen": lambda *_: swollen, "grey": lambda *_: 0 * truth}
+    (row,) = grade(models, [jaw], [Cell(2.0, 0.0, 0.0, 0.0)])
+    thickness = row["thickness"]
+    assert thickness["truth"] == 0 and thickness["grey"] is None and set(thickness) == {"cubic", *models}
+    assert thickness["swollen"] > abs(thickness["cubic"]) > 1, thickness
+    assert "in 100%" in as_summary([row], "truth").partition("thickness")[2]
+    assert "in 0%" in as_summary([row], "swollen").partition("thickness")[2]
