@@ -126,20 +126,34 @@ def test_what_a_network_may_be_told_is_what_was_done():
 def test_what_a_network_is_told_may_be_as_far_off_as_estimates_are_and_no_image_changes():
     flat = np.full((1, 44, 44), 0.5, np.float32)
     plain = {**STILL, "blur": (1.0, 1.0), "noise": (0.02, 0.02)}
-    off = {"told_blur_error": (-0.4, 0.2), "told_noise_error": 0.3, "told_texture": (0.03, 0.03)}
-    right, wrong, textured = (
+    off = {"told_blur_error": (-0.4, 0.2), "told_noise_error": 0.3, "told_by_image": 0.5}
+    right, wrong = (
         [Degradation(2, **{**plain, **more})(flat, np.random.default_rng(seed)) for seed in range(200)]
-        for more in ({}, off, {**off, "told_noise_error": 0.0, "told_texture_share": 1.0})
+        for more in ({}, off)
     )
-    for one, *others in zip(right, wrong, textured, strict=True):
-        assert all(np.array_equal(one[role], other[role]) for other in others for role in ("LR", "HR"))
+    for one, other in zip(right, wrong, strict=True):
+        assert all(np.array_equal(one[role], other[role]) for role in ("LR", "HR"))
         assert one["blur"] == pytest.approx(0.5) and one["noise"] == pytest.approx(0.02)
     blurs = np.array([told["blur"] for told in wrong])
     assert 0.3 <= blurs.min() < 0.32 and 0.58 < blurs.max() <= 0.6
     assert np.array_equal(blurs[:, 0], blurs[:, 1])  # an estimate errs alike along both axes
     logarithms = np.log([float(told["noise"][0]) / 0.02 for told in wrong])
     assert abs(logarithms.mean()) < 0.06 and logarithms.std() == pytest.approx(0.3, rel=0.2)
-    assert all(told["noise"] == pytest.approx(np.hypot(0.02, 0.03)) for told in textured)
+
+
+def test_noise_may_be_told_as_the_image_itself_tells_it_with_the_grain_of_the_truth():
+    flat, textured = np.full((5, 140, 140), 0.5, np.float32), 0.5 + 0.5 * (structured((5, 140, 140)) - 0.5)
+    plain = {**STILL, "blur": (0.4, 0.4), "noise": (0.01, 0.01), "told_by_image": 1.0}
+    grainy = {**plain, "grain": (0.06, 0.06), "grain_smooth": (0.6, 0.6)}
+
+    def told(image, **options) -> float:
+        return float(Degradation(2, **options)(image, np.random.default_rng(1))["noise"][0])
+
+    assert told(flat, **plain) == pytest.approx(0.01, rel=0.15)
+    with_grain = Degradation(2, **{**grainy, "grain_share": 1.0})(flat, np.random.default_rng(1))
+    assert with_grain["LR"].std() > 0.02
+    assert float(with_grain["noise"][0]) == pytest.approx(with_grain["LR"].std(), rel=0.15)
+    assert 0.015 < told(textured, **plain) <= np.hypot(0.01, 0.04) + 1e-6  # nothing is flat: texture counts
 
 
 def test_noise_of_a_filtered_back_projection_has_no_slow_part():

@@ -14,11 +14,14 @@ from dataclasses import dataclass, fields
 import cv2
 import numpy as np
 
+from ...acquisition.estimate import CUT_OFF
+from ...acquisition.noise_level import DEPTH, PIECE, noise_of_pieces
 from ...acquisition.scanner import IN_PLANE, block_mean, correlate_slices, gaussian_plane, noise_of_slices
 from ...core.errors import OptionError
 from ...core.interpolate import keys_kernel
 
 BLUR_RADIUS = 6  # of fine pixels at a factor of 2
+MOST_TEXTURE = 0.04  # units of the window
 SHARPEN_SIGMA = 1.0  # fine pixels
 
 Sample = dict[str, np.ndarray]
@@ -127,9 +130,9 @@ class Degradation:
         little than too much. Who was always told the truth believes an estimate to the last digit.
     told_noise_error : float
         The same for the noise: standard deviation of the natural logarithm of what is told over what is true.
-    told_texture : (low, high), told_texture_share : float
-        Standard deviation of texture that is taken for noise, in units of the window: for a share of images the noise
-        that is told has as much more of it, as squares.
+    told_by_image : float
+        Share of images whose noise is told as LR itself tells it, as Apply estimates that of a scan: with the fine
+        scan's grain, and with texture where nothing is flat, by up to `MOST_TEXTURE`.
     """
 
     scale: int = 2
@@ -151,8 +154,7 @@ class Degradation:
     sharpen: float = 0.0
     told_blur_error: tuple[float, float] = (0.0, 0.0)
     told_noise_error: float = 0.0
-    told_texture: tuple[float, float] = (0.0, 0.02)
-    told_texture_share: float = 0.0
+    told_by_image: float = 0.0
 
     @staticmethod
     def from_json(values: dict, scale: int) -> Degradation:
@@ -201,7 +203,7 @@ class Degradation:
         coarse = np.clip(coarse + noise, 0, 1)
         if self.quantised_share and rng.random() < self.quantised_share:
             coarse = np.round(coarse * np.float32(255)) / np.float32(255)
-        blur, sd = self._told(np.array(blur), sd, rng)
+        blur, sd = self._told(np.array(blur), sd, coarse, rng)
         return {
             "LR": coarse,
             "HR": np.clip(self._sharpened(fine)[(slice(None), *inner)], 0, 1),
@@ -209,14 +211,17 @@ class Degradation:
             "noise": np.array([sd], np.float32),
         }
 
-    def _told(self, blur: np.ndarray, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    def _told(
+        self, blur: np.ndarray, noise: float, coarse: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, float]:
         """Blur in coarse pixels and noise as far off as estimates are; drawn last, so that no image depends on it."""
         if any(self.told_blur_error):
             blur = np.maximum(blur + rng.uniform(*self.told_blur_error) / 2, 0)
+        if self.told_by_image and rng.random() < self.told_by_image:
+            found = noise_of_pieces(_pieces(coarse))
+            noise = min(found.sd, float(np.hypot(noise, MOST_TEXTURE))) if found else noise
         if self.told_noise_error:
             noise *= np.exp(rng.normal(0, self.told_noise_error))
-        if self.told_texture_share and rng.random() < self.told_texture_share:
-            noise = np.hypot(noise, rng.uniform(*self.told_texture))
         return blur, float(noise)
 
     def _sharpened(self, fine: np.ndarray) -> np.ndarray:
@@ -266,6 +271,18 @@ class Degradation:
             return noise
         kept, is_correlated = np.float32(rng.uniform(*self.across)), rng.random() < self.across_share
         return correlate_slices(noise, kept) if is_correlated else noise
+
+
+def _pieces(coarse: np.ndarray) -> np.ndarray:
+    """Pieces (n, slices, PIECE, PIECE) of LR (C, h, w) to look for noise in; not where the window cuts it off."""
+    found = []
+    for shift in (0, PIECE // 2):
+        part = coarse[:DEPTH, shift:, shift:]
+        rows, columns = (n // PIECE for n in part.shape[1:])
+        part = part[:, : rows * PIECE, : columns * PIECE].reshape(-1, rows, PIECE, columns, PIECE)
+        found.append(part.transpose(1, 3, 0, 2, 4).reshape(-1, len(part), PIECE, PIECE))
+    pieces = np.concatenate(found)
+    return pieces[((pieces <= 0) | (pieces >= 1)).mean((1, 2, 3)) < CUT_OFF]
 
 
 def _filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
