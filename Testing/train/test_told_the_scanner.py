@@ -12,14 +12,18 @@ from CBCTSuperResLib.acquisition.scanner import ALL_AXES, Acquisition, gaussian_
 from CBCTSuperResLib.apply.conditions import cautious  # noqa: E402
 from CBCTSuperResLib.apply.engine import Engine  # noqa: E402
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles  # noqa: E402
+from CBCTSuperResLib.core.errors import ModelError  # noqa: E402
 from CBCTSuperResLib.core.volume import Grid  # noqa: E402
 from CBCTSuperResLib.io.volume import Volume  # noqa: E402
 from CBCTSuperResLib.models.model import Model  # noqa: E402
+from CBCTSuperResLib.networks import build_network  # noqa: E402
 from CBCTSuperResLib.train.data.source import open_images, open_source  # noqa: E402
 from CBCTSuperResLib.train.export import export_run  # noqa: E402
 from CBCTSuperResLib.train.options_file import read_options  # noqa: E402
 from CBCTSuperResLib.train.run import train  # noqa: E402
+from CBCTSuperResLib.train.starting_weights import starting_weights  # noqa: E402
 from options_files import tiny  # noqa: E402
+from stub_networks import stub_model  # noqa: E402
 
 NETWORK = {"which_model_G": "residual_net", "nf": 4, "nb": 1, "in_nc": 3, "out_nc": 1}
 NETWORK |= {"unshuffle": 2, "conditions": ["blur", "noise"]}
@@ -49,6 +53,24 @@ def test_a_network_that_is_told_is_trained_validated_exported_and_run(tmp_path):
         found[blur, noise] = engine.run(image, axes, *plan_tiles(axes, None, 0))
     first, *others = found.values()
     assert first.shape == (40, 40) and all(np.abs(first - other).max() > 1e-4 for other in others)
+
+
+def test_a_model_that_was_told_nothing_begins_one_that_is_and_hears_nothing_yet(tmp_path):
+    silent = {name: value for name, value in NETWORK.items() if name not in ("which_model_G", "conditions")}
+    for unshuffle in (1, 2):
+        first = build_network("residual", **{**silent, "unshuffle": unshuffle, "slices": 1})
+        path = stub_model(first).save(tmp_path / f"first{unshuffle}.safetensors")
+        network = build_network("residual", **{**silent, "unshuffle": unshuffle, "slices": 1, "conditions": ["blur", "noise"]})
+        report = starting_weights(network, path)
+        assert "told no blur and noise: head.weight begins deaf" in str(report) and report.used == report.total
+        image, found = torch.rand(1, 3, 12, 12), {}
+        for blur in (0.1, 0.9):
+            told = {"blur": torch.full((1, 2), blur), "noise": torch.full((1, 1), 0.03)}
+            found[blur] = network(image, told)["sr"]
+        assert torch.equal(found[0.1], found[0.9])
+        assert torch.allclose(found[0.1], first(image)["sr"], atol=1e-6)
+    with pytest.raises(ModelError, match="do not fit"):
+        starting_weights(build_network("residual", **{**silent, "nf": 5, "slices": 1, "conditions": ["blur", "noise"]}), path)
 
 
 @pytest.fixture(scope="module")

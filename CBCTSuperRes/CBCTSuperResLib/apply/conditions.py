@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..core.options import Options
     from ..models.card import ModelCard
 
-CAUTION = 0.4  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
+CAUTION = 0.25  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
 DOUBTFUL_NOISE = 0.08  # of the noise: with a larger uncertainty, texture may have been taken for it
 MUCH = 0.15  # voxels: 0.3 fine pixels, by which a blur may differ from the usual one without a word
 NEAR = 1.25  # slices so much farther apart than pixels still have the slices' own blur across them, in mm

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ..core.errors import ModelError
@@ -16,6 +17,7 @@ from ..models.folder import SUFFIX
 from ..models.header import read_header
 from ..models.model import Model
 from ..models.weights import misfit, refuse_non_finite
+from ..networks.blocks import maps_of
 from .validation import undisturbed
 
 
@@ -67,8 +69,9 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
                 raise ModelError(f"The model {path} is of the network {found}, not {wanted}.", "Choose another model.")
             weights = model.network.state_dict()
             bars = {n: t for n, t in network.state_dict().items() if n.startswith("variance.") and n not in weights}
+            weights, notes = _told(network, model, weights)
             _load(network, {**weights, **bars}, path)
-            notes = [f"It tells no log-variance: {', '.join(bars)} begin as they are."] if bars else []
+            notes += [f"It tells no log-variance: {', '.join(bars)} begin as they are."] if bars else []
             return StartReport(f"{path} (model {model.name})", len(weights), len(weights), notes)
 
         checkpoint = read_checkpoint(path)
@@ -97,6 +100,24 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
             return StartReport(source, used, used + len(report.unused), left_out)
         _load(network, tensors, path)  # under the names of our own networks
         return StartReport(f"{path} (weights without a card)", len(tensors), len(tensors), notes)
+
+
+def _told(network: nn.Module, model: Model, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Weights of a model that was told nothing of the acquisition, for a network that is: what it hears changes nothing
+    yet. Maps of conditions are the last channels of what a layer takes."""
+    spec = network.describe()
+    if not spec.conditions or model.spec.conditions:
+        return weights, []
+    maps, extended = maps_of(spec.conditions, spec.dimensions), []
+    for name, wanted in network.state_dict().items():
+        given = weights.get(name)
+        if given is None or given.ndim < 3 or given.shape == wanted.shape:
+            continue
+        if wanted.shape == (given.shape[0], given.shape[1] + maps, *given.shape[2:]):
+            silence = given.new_zeros(given.shape[0], maps, *given.shape[2:])
+            weights, extended = {**weights, name: torch.cat((given, silence), 1)}, [*extended, name]
+    told = " and ".join(spec.conditions)
+    return weights, [f"It is told no {told}: {', '.join(extended)} begins deaf to it."] if extended else []
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
