@@ -57,10 +57,11 @@ def test_a_network_that_is_told_is_trained_validated_exported_and_run(tmp_path):
 
 def test_a_model_that_was_told_nothing_begins_one_that_is_and_hears_nothing_yet(tmp_path):
     silent = {name: value for name, value in NETWORK.items() if name not in ("which_model_G", "conditions")}
+    silent, hears = {**silent, "slices": 1}, {"conditions": ["blur", "noise"]}
     for unshuffle in (1, 2):
-        first = build_network("residual", **{**silent, "unshuffle": unshuffle, "slices": 1})
+        first = build_network("residual", **{**silent, "unshuffle": unshuffle})
         path = stub_model(first).save(tmp_path / f"first{unshuffle}.safetensors")
-        network = build_network("residual", **{**silent, "unshuffle": unshuffle, "slices": 1, "conditions": ["blur", "noise"]})
+        network = build_network("residual", **{**silent, "unshuffle": unshuffle, **hears})
         report = starting_weights(network, path)
         assert "told no blur and noise: head.weight begins deaf" in str(report) and report.used == report.total
         image, found = torch.rand(1, 3, 12, 12), {}
@@ -70,7 +71,7 @@ def test_a_model_that_was_told_nothing_begins_one_that_is_and_hears_nothing_yet(
         assert torch.equal(found[0.1], found[0.9])
         assert torch.allclose(found[0.1], first(image)["sr"], atol=1e-6)
     with pytest.raises(ModelError, match="do not fit"):
-        starting_weights(build_network("residual", **{**silent, "nf": 5, "slices": 1, "conditions": ["blur", "noise"]}), path)
+        starting_weights(build_network("residual", **{**silent, "nf": 5, **hears}), path)
 
 
 @pytest.fixture(scope="module")
