@@ -61,16 +61,23 @@ class Conditions:
     reason: str
     warnings: tuple[str, ...] = ()
 
-    def keeping_blur(self, kept: Sequence[bool], card: ModelCard) -> Conditions:
-        """The same, with a model told of the least blur that it knows along axes (k, j, i) that are not made finer.
+    def of_blocks(self, kept: Sequence[bool], spacing: Sequence[float], card: ModelCard) -> Conditions:
+        """The same for a model of blocks, of whose axes (k, j, i) some are not made finer: those are `kept`.
 
-        Their own blur then stays, as nobody asked for more there. A blur that was given is told everywhere.
+        There it is told of the least blur that it knows: the scanner's own then stays, as nobody asked for more. Along
+        the others, where the scan does not tell its blur, it is told what it usually meets, as long in mm along all
+        axes: no edge of an object has made that too large. A blur that was given is told everywhere.
         """
-        if self.source == "given" or "blur" not in card.spec.conditions or not any(kept):
+        if self.source == "given" or "blur" not in card.spec.conditions:
             return self
-        least = card.trained_blur[0] if card.trained_blur else 0.0
-        told = tuple(least if keeps else blur for keeps, blur in zip(kept, self.told_blur, strict=True))
-        return replace(self, told_blur=told, reason=f"{self.reason} Along axes that are not made finer it stays.")
+        told, reason = np.array(self.told_blur), self.reason
+        if self.source == "usual":
+            told = np.array(self.blur) * min(spacing) / np.array(spacing)
+            told = np.clip(told, *card.trained_blur) if card.trained_blur else told
+        if any(kept):
+            told[np.array(kept)] = card.trained_blur[0] if card.trained_blur else 0.0
+            reason += " Along axes that are not made finer it stays."
+        return replace(self, told_blur=tuple(map(float, told)), reason=reason)
 
     def to_json(self) -> dict:
         """For reports, without the warnings; blur along (i, j, k), in voxels."""

@@ -259,7 +259,8 @@ class Plan:
             scanner = estimate(volume.voxels, volume.spacing, (window.lo, window.hi), blanks.mask)
         conditions = conditions_of(self.card, self.options, volume.grid, scanner, window.width)
         if self.way == "blocks":
-            conditions = conditions.keeping_blur([factor == 1 for factor in self.scales[::-1]], self.card)
+            kept = [factor == 1 for factor in self.scales[::-1]]
+            conditions = conditions.of_blocks(kept, volume.grid.spacing[::-1], self.card)
         fine = _finer_than_the_blur(self, scanner, conditions)
         found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings, *conditions.warnings, *fine)
         known = {"blanks": blanks, "choice": choice, "scanner": scanner, "conditions": conditions, "warnings": found}
