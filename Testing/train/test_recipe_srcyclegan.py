@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib import Options, Volume, super_resolve
+from CBCTSuperResLib.acquisition.phantom import jaw_scans
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.networks import build_network
@@ -262,8 +263,9 @@ def test_noise_of_the_coarse_slices_is_estimated_and_added_to_what_f_makes(slice
     roots = {"dataroot_LR": str(folder), "normalization_range": [0, 250]}
     options = options_of(slices, tmp_path, use_contrast=False, **roots)
     source = build_recipe(options).open_source()
-    (told,) = [text for text in source.warnings if text.startswith("Noise")]
-    assert float(told.split()[-4].rstrip("%")) == pytest.approx(2.0, abs=0.2)
+    found = source.describe()["coarse_scanner"]
+    assert found["noise"] == pytest.approx(0.02, abs=0.002) and found["blur"] is None
+    assert any(text.startswith("Blur of the coarse slices: not told by them. Noise: 2.") for text in source.warnings)
     made = []
     for noise in (0.0, 0.3):
         recipe = build_recipe(options_of(slices, tmp_path, train={"coarse_noise": noise}))
@@ -275,6 +277,40 @@ def test_noise_of_the_coarse_slices_is_estimated_and_added_to_what_f_makes(slice
         made.append(steps.make(1, [batch]) | {"F": recipe.pools["D_B"].images[0]})
     assert (made[0]["F"] - made[1]["F"]).std() == pytest.approx(0.3, rel=0.1)
     assert made[0]["l_g_cycle_fine"] != made[1]["l_g_cycle_fine"] and made[0]["l_g_up"] == made[1]["l_g_up"]
+
+
+def test_f_begins_with_the_blur_that_the_coarse_scans_tell(slices, tmp_path):
+    scan = jaw_scans((8, 160, 160), 0.15, seed=3, blank=None)[1]  # with a blur of 0.425 of its pixels
+    scan.write(tmp_path / "coarse.nrrd")
+    recipe = build_recipe(options_of(slices, tmp_path, dataroot_LR=str(tmp_path / "coarse.nrrd")))
+    source = recipe.open_source()
+    told = source.describe()["coarse_scanner"]["blur"]
+    assert told == pytest.approx(0.425, abs=0.1)
+    network = recipe.build()["F"].requires_grad_(False)
+    line = network.blur.weight[0, 0].sum(0)  # of the Gaussian and the mean of a pixel of two
+    places = torch.arange(len(line)) - (len(line) - 1) / 2
+    assert float(line.detach().sum()) == pytest.approx(1) and float((line * places).sum()) == pytest.approx(0, abs=1e-5)
+    assert float((line * places**2).sum()) == pytest.approx(4 * told**2 + 1 / 4, rel=0.02)
+    recipe = build_recipe(options_of(slices, tmp_path, train={"coarse_blur": 0.8}))
+    given = recipe.build()["F"].requires_grad_(False).blur.weight[0, 0].sum(0)
+    assert float((given * places**2).sum()) == pytest.approx(4 * 0.64 + 1 / 4, rel=0.05)
+    source.close()
+
+
+def test_the_loss_of_fine_slices_and_back_trains_g_alone_unless_as_published(slices, tmp_path):
+    only = {f"{name}_weight": 0.0 for name in ("gan", "gan_coarse", "cycle_coarse", "identity_fine", "identity_coarse")}
+    only |= {f"{name}_weight": 0.0 for name in ("down", "up", "clinical_ssim", "micro_ssim")}
+    for as_published in (False, True):
+        recipe = build_recipe(options_of(slices, tmp_path, train={**only, "as_published": as_published}))
+        networks = recipe.build()
+        before = {role: [p.clone() for p in networks[role].parameters()] for role in "GF"}
+        steps = Steps(recipe.step, networks, recipe.optimizers(networks), PLAIN, Processes())
+        steps.make(1, [{"LR": torch.rand(2, 1, 24, 24), "HR": torch.rand(2, 1, 48, 48)}])
+        moved = {
+            role: any(not torch.equal(a, b) for a, b in zip(before[role], networks[role].parameters(), strict=True))
+            for role in "GF"
+        }
+        assert moved == {"G": True, "F": as_published}
 
 
 def test_data_that_will_not_do_are_refused_in_words(slices, tmp_path):

@@ -27,6 +27,7 @@ from .spec import NetworkSpec
 INITIAL_SD = 0.02
 CALM = 0.03  # first weights of a residual's last layer, relative to others
 SLOPE = 0.2
+REACH = 2  # coarse pixels on either side that F averages over
 LEAST_PIXELS = 24  # of an image that the discriminator can judge
 BYTES = 4
 
@@ -140,10 +141,24 @@ class SRCycleGANBack(nn.Module):
         self.model = nn.Sequential(*layers)
         _initialise(self, chosen.residual)
         if chosen.residual:
-            scale = chosen.scale
-            self.blur = nn.Conv2d(1, 1, 3 * scale, stride=scale, bias=False)  # of the coarse scanner, as far as linear
-            with torch.no_grad():
-                self.blur.weight.zero_()[..., scale : 2 * scale, scale : 2 * scale] = 1 / scale**2
+            self.blur = nn.Conv2d(1, 1, (2 * REACH + 1) * chosen.scale, stride=chosen.scale, bias=False)
+            self.begin_with(0.0)
+
+    def begin_with(self, blur: float) -> None:
+        """Let F average as a scanner does: a Gaussian, and the mean of a coarse pixel.
+
+        Parameters
+        ----------
+        blur : float
+            Standard deviation of the Gaussian, in coarse pixels.
+        """
+        scale = self.options["scale"]
+        places = torch.arange((2 * REACH + 1) * scale, dtype=torch.float64)
+        apart = places[:, None] - (REACH * scale + torch.arange(scale))
+        line = torch.exp(-0.5 * (apart / max(blur * scale, 1e-3)) ** 2).sum(1)
+        line = line / line.sum()
+        with torch.no_grad():
+            self.blur.weight.copy_(torch.outer(line, line))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, H, W) in units of the fine scanner's window -> (N, 1, H/s, W/s), rounded up, in those of the other."""
@@ -151,7 +166,8 @@ class SRCycleGANBack(nn.Module):
         if not self.options["residual"]:
             return (drawn + 1) / 2
         scale, (rows, columns) = self.options["scale"], x.shape[2:]
-        around = (scale, scale + -columns % scale, scale, scale + -rows % scale)
+        reach = REACH * scale
+        around = (reach, reach + -columns % scale, reach, reach + -rows % scale)
         return self.blur(F.pad(x, around, mode="replicate")) + drawn / 2
 
 

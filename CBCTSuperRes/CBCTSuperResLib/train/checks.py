@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..core.errors import DependencyError, DeviceError, OptionError, SuperResError
@@ -241,7 +241,8 @@ def _losses(options: TrainingOptions) -> Findings:
         key for key in ("pixel_weight", "pixel_branch_weight", "gradient_difference_weight") if hasattr(train, key)
     ]
     others = ("feature_weight", "gan_weight", "gradient_pixel_weight", "gradient_gan_weight")
-    if not any(getattr(train, key) for key in (*of_pixels, *others)):
+    own = [field.name for field in fields(train) if field.name.endswith("_weight")]
+    if not any(getattr(train, key) for key in (*of_pixels, *others, *own)):
         yield ("train.pixel_weight",), "train: all weights of losses are 0, so that there is nothing to learn."
     if train.warmup_iters and not any(getattr(train, key) for key in of_pixels):
         keys = [key for key in of_pixels if key in keys_of(type(train))]

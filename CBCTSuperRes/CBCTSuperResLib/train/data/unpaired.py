@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...acquisition.estimate import estimate
 from ...acquisition.label_map import read_label_map
 from ...core.errors import InputError
 from ...scan.window import Window
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 LOWEST, HIGHEST = 0.1, 99.9  # per cent of the grey values that an estimated window holds
 LOOKED_AT = 16  # patches
+SCANS_LOOKED_AT, SLICES_LOOKED_AT = 4, 48
 SHOWN = 3
 
 
@@ -89,6 +92,12 @@ def open_unpaired(
     fine_range : (low, high), optional
         Grey values of HR that become 0 and 1. Windows that are not given are estimated, each of its own slices.
 
+    Returns
+    -------
+    TrainingSource
+        `describe` also tells "coarse_scanner", the estimated "blur" of LR in its pixels and its "noise" in units of the
+        window; None where they do not tell.
+
     Raises
     ------
     InputError, OptionError, ResourceError
@@ -132,6 +141,7 @@ def open_unpaired(
             windows[role] = read[role].window if known else _estimated(source, role, read[role].window)
         for role, window in windows.items():
             source.see_through(role, window)
+        scanner = _scanner([replace(picture, window=windows["LR"]) for picture in pictures["LR"]])
     except BaseException:
         close()
         raise
@@ -146,6 +156,7 @@ def open_unpaired(
         "files": [*read["LR"].facts, *read["HR"].facts],
         "augmentation": asdict(patches_of(dataset, options).augmentation),
         "memory": f"{read['LR'].cache}; {read['HR'].cache}",
+        "coarse_scanner": scanner,
         **({"masks": sorted(masks)} if masks else {}),
     }
     return TrainingSource(
@@ -159,15 +170,18 @@ def open_unpaired(
     )
 
 
-def noise_of_patches(source: TrainingSource) -> float:
-    """Standard deviation of the coarse slices' noise, in units of their window: of second differences, by their median
-    (Donoho and Johnstone, 1994), which edges hardly change. Two pixels apart noise is nearly independent.
+def _scanner(pictures: Sequence[Picture]) -> dict[str, float | None]:
+    """Blur of slices, a standard deviation in their pixels, and noise, in units of the window; None if nothing tells.
+
+    Neighbours of one size are looked at together, as slices of a scan.
     """
-    x = _patches_of_some(source, "LR")
-    corners = [x[..., i : x.shape[-2] - 2 + i, j : x.shape[-1] - 2 + j] for i in (0, 2) for j in (0, 2)]
-    details = (corners[0] - corners[1] - corners[2] + corners[3]) / 2
-    details = details[np.all([(corner > 0) & (corner < 1) for corner in corners], axis=0)]  # nothing is cut off there
-    return float(np.median(np.abs(details)) / 0.6745) if details.size else 0.0
+    blurs, noises = [], []
+    for _, group in islice(groupby(pictures, lambda picture: picture.size), SCANS_LOOKED_AT):
+        scan = np.concatenate([picture.whole() for picture in islice(group, SLICES_LOOKED_AT)])
+        found = estimate(scan, (1.0, 1.0, 1.0), (0.0, 1.0))
+        blurs += [axis.sd for axis in found.blur[1:] if axis.is_sure]
+        noises += [found.noise.sd] if found.noise else []
+    return {name: float(np.mean(all_of)) if all_of else None for name, all_of in (("blur", blurs), ("noise", noises))}
 
 
 _MASK_KEYS = {"LR": "dataroot_mask_LR", "HR": "dataroot_mask"}
@@ -201,7 +215,7 @@ def _masks(
     return [mask[0, :rows, :columns] > 0 for mask, (rows, columns) in zip(chosen, sizes, strict=True)]
 
 
-def _patches_of_some(source: TrainingSource | UnpairedPictures, role: str) -> np.ndarray:
+def _patches_of_some(source: UnpairedPictures, role: str) -> np.ndarray:
     count = min(len(source), LOOKED_AT)
     return source.batch(list(range(count)), [np.random.default_rng(n) for n in range(count)])[role].numpy()
 

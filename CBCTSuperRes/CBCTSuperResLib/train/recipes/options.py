@@ -365,6 +365,13 @@ class SRCycleGANTrainOptions(TrainOptions):
     clinical_ssim_weight: float = _term(1.0, "keeps the structure of x in the averages of G x (clinical SSIM).")
     micro_ssim_weight: float = _term(1.0, "keeps the structure of y near F y, each pixel repeated (micro SSIM).")
     pool_size: int = option(50, "Earlier images that the discriminators also see; 0: none.", minimum=0)
+    coarse_blur: float | None = option(
+        None,
+        "Standard deviation, in its pixels, of the coarse scanner's blur, with which F begins; null: estimated from "
+        "the coarse slices. Needs network_G.residual.",
+        minimum=0,
+        maximum=2,
+    )
     coarse_noise: float | None = option(
         None,
         "Standard deviation, as a share of the window, of the noise that is added to F y before it is judged and "

@@ -7,8 +7,9 @@ in grey values and in structure (SSIM), and F y, each pixel repeated, shall be y
 against the discriminators as they are, then one of both discriminators, with images from before it and from a pool of
 earlier ones (Shrivastava et al., 2017).
 
-F need not invent the coarse scanner's noise, nor can it hide y in it (Chu et al., 2017): noise is added to F y before
-it is judged and enlarged.
+Ours, unless `train.as_published`: F begins with the blur that the coarse scans tell. It need not invent their noise,
+nor can it hide y in it (Chu et al., 2017): noise is added to F y before it is judged and enlarged. And it is not
+rewarded where G finds the way back from it more easily, or it would blur too little: that loss trains G alone.
 
 Differences are taken of images from -1 to 1, as published; SSIM, whose constants are made for a range of 1, of images
 from 0 to 1, and only with `train.as_published` of those from -1 to 1.
@@ -34,7 +35,7 @@ from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ...networks.srcyclegan import SRCycleGANBack
 from ..data.batches import Batch
 from ..data.source import TrainingSource, open_images
-from ..data.unpaired import noise_of_patches, open_unpaired
+from ..data.unpaired import open_unpaired
 from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Validator, undisturbed
@@ -70,7 +71,9 @@ class SRCycleGANRecipe(Recipe):
         self._options, self._train = options, options.train
         self.pools = {role: ImagePool(options.train.pool_size) for role in ("D_A", "D_B")}
         self._source: TrainingSource | None = None
-        self._noise = 0.0 if self._train.as_published else self._train.coarse_noise or 0.0
+        self._blur, self._noise = self._train.coarse_blur, self._train.coarse_noise or 0.0
+        if self._train.as_published:
+            self._blur, self._noise = None, 0.0
 
     def open_source(self) -> TrainingSource:
         """Patches of coarse slices (dataroot_LR) and of fine ones (dataroot_HR) of other places.
@@ -78,9 +81,12 @@ class SRCycleGANRecipe(Recipe):
         Without `normalization_range` and `train.fine_range` the windows are estimated, each of its own slices.
         """
         source = open_unpaired(self._options.dataset("train"), self._options, self._train.fine_range)
-        if self._train.coarse_noise is None and not self._train.as_published:
-            self._noise = noise_of_patches(source)
-            source.warnings.append(f"Noise of the coarse slices: {self._noise:.2%} of their window.")
+        if not self._train.as_published:
+            found = source.describe()["coarse_scanner"]
+            self._blur = found["blur"] if self._train.coarse_blur is None else self._train.coarse_blur
+            self._noise = found["noise"] or 0.0 if self._train.coarse_noise is None else self._train.coarse_noise
+            blur = "not told by them" if self._blur is None else f"{self._blur:.2g} of their pixels"
+            source.warnings.append(f"Blur of the coarse slices: {blur}. Noise: {self._noise:.2%} of their window.")
         if len(source) < self._train.pool_size:
             source.warnings.append(
                 f"There are {len(source)} coarse slices; the pool of {self._train.pool_size} earlier images will hold "
@@ -130,9 +136,12 @@ class SRCycleGANRecipe(Recipe):
         g, d = self._options.network_G, self._options.network_D
         try:
             enlarging = build_network(g.network, **asdict(g.options))
-            networks = {"G": enlarging, "F": SRCycleGANBack(**enlarging.options)}
+            back = SRCycleGANBack(**enlarging.options)
         except ValueError as error:
             raise OptionError(f"network_G: {error}") from None
+        if self._blur is not None and back.options["residual"]:
+            back.begin_with(self._blur)
+        networks = {"G": enlarging, "F": back}
         return networks | {role: build_network(d.network, **asdict(d.options)) for role in ("D_A", "D_B")}
 
     def optimizers(self, networks: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
@@ -194,11 +203,12 @@ class SRCycleGANRecipe(Recipe):
 
         g_x, f_y = enlarge(x), reduce(y)
         noisy = f_y + self._noise * torch.randn_like(f_y) if self._noise else f_y
+        given = noisy if t.as_published else noisy.detach()
         weighted: dict[str, tuple[float, Callable[[], Tensor]]] = {
             "l_g_gan_fine": (t.gan_weight, lambda: fooled("D_A", g_x)),
             "l_g_gan_coarse": (t.gan_coarse_weight, lambda: fooled("D_B", noisy)),
             "l_g_cycle_coarse": (t.cycle_coarse_weight, lambda: _distance(reduce(g_x), x)),
-            "l_g_cycle_fine": (t.cycle_fine_weight, lambda: _distance(enlarge(noisy), y)),
+            "l_g_cycle_fine": (t.cycle_fine_weight, lambda: _distance(enlarge(given), y)),
             "l_g_identity_fine": (t.identity_fine_weight, lambda: self._identity_fine(enlarge, y)),
             "l_g_identity_coarse": (t.identity_coarse_weight, lambda: self._identity_coarse(reduce, x)),
             "l_g_down": (t.down_weight, lambda: _distance(F.avg_pool2d(g_x, scale), x)),
