@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from apply_helpers import FakeJob
 from CBCTSuperResLib import __version__
 from CBCTSuperResLib.core.errors import DependencyError
 from CBCTSuperResLib.core.options import Options
@@ -32,6 +33,8 @@ def test_a_choice_becomes_an_option(panel):
         ("deviceSelector", "All graphics cards", {"device": "cuda:all"}),
         ("deviceSelector", "Processor", {"device": "cpu"}),
         ("precisionSelector", "16 bit (FP16)", {"precision": "fp16"}),
+        ("engineSelector", "PyTorch", {"engine": "torch"}),
+        ("engineSelector", "ONNX Runtime", {"engine": "onnxruntime"}),
         ("blankSelector", "There are none", {"blank": "none"}),
         ("outputTypeSelector", "16 bit, signed", {"dtype": "int16"}),
         ("outputTypeSelector", "32 bit, floating", {"dtype": "float32"}),
@@ -106,3 +109,51 @@ def test_missing_packages_are_named_in_one_question(panel, packages, monkeypatch
     panel.ui.applyButton.click()
     assert len(asked) == 1 and "torch>=2.3\ntqdm" in asked[0][1] and asked[0][2] == "Install"
     assert "torch>=2.3" in panel.ui.statusLabel.text and panel.run.job is None
+
+
+def test_engines_are_listed_with_what_was_measured_of_the_chosen_model(panel, monkeypatch):
+    from CBCTSuperResLib.apply.engines import measured
+    from CBCTSuperResLib.panels.apply import advanced, texts
+
+    there = {"torch": "2.9", "onnxruntime": "1.20"}
+    for file in (measured, texts):
+        monkeypatch.setattr(file, "installed_engines", lambda: there)
+    started, job = [], FakeJob()
+    job.start = lambda: job
+    monkeypatch.setattr(advanced, "Job", lambda task: started.append(task) or job)
+    ui, card = panel.ui, panel.choices.card()
+    panel.engines.done(None)
+    panel.refresh()
+    assert "PyTorch 2.9: not measured" in ui.enginesLabel.text and "Not installed: OpenVINO" in ui.enginesLabel.text
+    ui.enginesButton.click()
+    assert started == [{"kind": "engines", "model": str(card.path)}] and ui.enginesButton.text == "Cancel"
+    assert not ui.applyButton.enabled  # both would be slower
+    measured.record_engines(card, [measured.Measured("onnxruntime", "1.20", "fp32", 54321.0)])
+    job.isFinished = True
+    panel.engines.poll()
+    assert "ONNX Runtime 1.20: 54,321 voxels a second in fp32" in ui.enginesLabel.text
+    assert ui.applyButton.enabled and ui.enginesButton.text == "Measure engines"
+
+
+def test_an_engine_that_cannot_compute_the_model_is_said_beside_apply(panel, monkeypatch):
+    from CBCTSuperResLib.panels.apply import choices
+
+    monkeypatch.setattr(choices, "installed_engines", lambda: {"torch": "2.9"})
+    choose(panel.ui.engineSelector, "OpenVINO")
+    assert not panel.ui.applyButton.enabled and "OpenVINO is not installed" in panel.ui.statusLabel.text
+    monkeypatch.setattr(choices, "installed_engines", lambda: {"torch": "2.9", "openvino": "2026.1"})
+    panel.refresh()
+    assert panel.ui.applyButton.enabled
+    choose(panel.ui.precisionSelector, "16 bit (FP16)")
+    assert "OpenVINO cannot do this: the precision is fp16" in panel.ui.statusLabel.text
+
+
+def test_pytorch_is_asked_for_only_where_nothing_else_computes_the_model(panel, user_models):
+    from CBCTSuperResLib.models.graph import make_graph
+    from CBCTSuperResLib.models.model import Model
+
+    assert panel.choices.needsTorch()  # the tiny model has no graph
+    make_graph(Model.load(panel.choices.card().path), panel.choices.card().path.with_suffix(".onnx"))
+    assert not panel.choices.needsTorch()
+    choose(panel.ui.engineSelector, "PyTorch")
+    assert panel.choices.needsTorch()

@@ -206,3 +206,60 @@ def test_a_failed_pip_is_explained(installed, modules):
     modules["packaging.requirements"] = types.SimpleNamespace(Requirement=str)
     with pytest.raises(DependencyError, match="pip"):
         installation.ensurePackages()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "needs_torch", "there", "offered"),
+    [
+        (0, False, {}, ["onnxruntime>=1.17"]),
+        (1, False, {}, ["torch>=2.3"]),
+        (0, True, {}, ["torch>=2.3"]),
+        (0, True, {"onnxruntime": "1.20"}, ["torch>=2.3"]),
+        (0, False, {"onnxruntime": "1.20"}, []),
+        (0, False, {"onnxruntime-gpu": "1.20"}, []),
+        (0, False, {"onnxruntime": "1.10"}, ["onnxruntime>=1.17"]),
+        (0, False, {"torch": "2.6"}, []),
+    ],
+)
+def test_the_small_package_is_offered_where_there_is_no_gpu_and_it_will_do(
+    installed, monkeypatch, gpus, needs_torch, there, offered
+):
+    del installed["torch"]
+    installed.update(there)
+    monkeypatch.setattr(install, "count_gpus", lambda: gpus)
+    assert install.missing_packages(install.packages_to_offer(needs_torch)) == offered
+
+
+def test_the_small_package_is_installed_by_pip_and_pytorch_is_left_alone(installed, modules, monkeypatch):
+    del installed["torch"]
+    monkeypatch.setattr(install, "count_gpus", lambda: 0)
+    asked = []
+
+    def pip_ensure(requirements, requester, prompt_install):
+        asked.extend(requirements)
+        installed["onnxruntime"] = "1.20"
+
+    modules["slicer.packaging"] = types.SimpleNamespace(pip_ensure=pip_ensure)
+    modules["packaging.requirements"] = types.SimpleNamespace(Requirement=str)
+    installation.ensurePackages(ask=lambda packages: asked.append(packages) or True, needsTorch=False)
+    assert asked == [["onnxruntime>=1.17"], "onnxruntime>=1.17"]
+    installation.ensurePackages(needsTorch=False)  # nothing is asked again
+
+
+def test_whoever_declines_pytorch_beside_a_gpu_goes_on_with_the_small_package(installed, modules, monkeypatch):
+    del installed["torch"]
+    installed["onnxruntime"] = "1.20"
+    monkeypatch.setattr(install, "count_gpus", lambda: 1)
+    installation.ensurePackages(ask=lambda packages: False, needsTorch=False)
+    with pytest.raises(DependencyError, match="torch"):
+        installation.ensurePackages(ask=lambda packages: False)
+
+
+def test_a_worker_without_both_says_that_the_small_one_would_do(installed):
+    del installed["torch"]
+    with pytest.raises(DependencyError, match="onnxruntime applies most models"):
+        install.require_packages(needs_torch=False)
+    installed["onnxruntime"] = "1.20"
+    install.require_packages(needs_torch=False)
+    with pytest.raises(DependencyError, match="torch>=2.3"):
+        install.require_packages()

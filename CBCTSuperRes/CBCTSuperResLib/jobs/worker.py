@@ -11,7 +11,7 @@ A job is a JSON object with
   "evaluate" with ``input``, ``result``, ``reference``, ``output``, ``report`` (a folder), ``names``, see
   `evaluate_result`; "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with
   ``path`` (weights of another program) and ``models`` (a folder), see `import_`; "verify" with ``model``, see
-  `Model.verify`;
+  `Model.verify`; "engines" with ``model``, see `engines`;
   "train" with ``options`` (JSON of `TrainingOptions`, or a path), ``resume`` (None, "auto", or a checkpoint),
   ``accept_changes``, ``device``; "plan" with ``options``, ``device``, ``measure``; "pace" with ``options``, those of
   several trainings; "check" with ``options``;
