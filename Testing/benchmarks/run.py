@@ -18,6 +18,7 @@ sys.path = [
 BENCHMARKS = {
     "net": "the full-size network against a plain forward pass, on the CPU",
     "slice": "memory for a whole slice with the full-size network",
+    "engines": "shipped models by PyTorch, ONNX Runtime and OpenVINO, in float32 and bfloat16",
     "tiles": "tiles against MONAI's sliding window",
     "pipeline": "everything but the network",
     "ticks": "what the panel does at once, against copying a result at once",

@@ -105,10 +105,10 @@ class SuperResLogic:
         worker : PoolWorker, optional
             A process that stays from one job to the next; without, one is started for this job.
         **options
-            window, blank, smooth, planes, scale, output_spacing, dtype, device, precision, tile, ensemble, uncertainty,
-            disagreement_above, warning_above, scanner_blur, sharpness, back_projection: see `Options`. With
-            `uncertainty` come further volumes: "<output> predictive deviation" and its parts of a model with error
-            bars, "<output> model disagreement" of any other.
+            window, blank, smooth, planes, scale, output_spacing, dtype, device, precision, engine, tile, ensemble,
+            uncertainty, disagreement_above, warning_above, scanner_blur, sharpness, back_projection: see `Options`.
+            With `uncertainty` come further volumes: "<output> predictive deviation" and its parts of a model with
+            error bars, "<output> model disagreement" of any other.
         """
         job = partial(Job, keep_files=True, worker=worker)
         return self._job(job, inputVolume, outputVolume, model=model, roi=roi, **options)
