@@ -24,6 +24,7 @@ from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.models.card import read_card
 from CBCTSuperResLib.models.folder import find_model
 from CBCTSuperResLib.models.graph import find_graph, kept_graph, make_graph
+from CBCTSuperResLib.models.header import read_header
 from stub_networks import CubicTwice, stub_model
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -101,7 +102,7 @@ def test_every_shipped_graph_is_that_of_the_weights_beside_it(kind):
         path = find_graph(model.card)
         assert path == Path(model.card.path).with_suffix(".onnx"), f"make it anew: models export {name} {path}"
         assert path.stat().st_size < 0.1 * Path(model.card.path).stat().st_size
-        graph, spec = kind(path, model.spec), model.spec
+        graph, spec = network_for(model, Options(engine=kind.engine, device="cpu"))[0], model.spec
         assert graph.problems(model.card) == []
         picture = random.random((2 * spec.slices + 1, 30, 26), np.float32)[slice(None) if spec.slices else 0]
         axes = [Axis(n, 0, n, 2 * n, blur=0.6) for n in (30, 26)]
@@ -112,15 +113,20 @@ def test_every_shipped_graph_is_that_of_the_weights_beside_it(kind):
         assert np.abs(found - exact).max() <= 1e-5, name
 
 
-def test_a_graph_of_other_weights_or_of_a_file_that_was_written_anew_is_not_taken(with_graph, tmp_path):
+def test_a_graph_is_of_certain_weights_wherever_they_lie_in_their_file(with_graph, tmp_path):
     path = tmp_path / "tiny.safetensors"
     for suffix in (".safetensors", ".onnx"):
         path.with_suffix(suffix).write_bytes(Path(with_graph.card.path).with_suffix(suffix).read_bytes())
-    with_graph = Model(with_graph.network, read_card(path))
-    assert find_graph(with_graph.card) == path.with_suffix(".onnx")
-    assert find_graph(replace(with_graph.card, weights_sha256="0" * 64)) is None
     Model(with_graph.network, replace(with_graph.card, summary="A longer card moves the weights. " * 9)).save(path)
-    assert find_graph(read_card(path)) is None
+    card = read_card(path)
+    assert read_header(path).data_start > read_header(with_graph.card.path).data_start
+    assert find_graph(card) == path.with_suffix(".onnx")
+    for kind in ENGINES:
+        assert network_for(Model(None, card), Options(engine=kind.engine))[0].problems(card) == []
+    assert find_graph(replace(card, weights_sha256="0" * 64)) is None
+    path.rename(tmp_path / "renamed.safetensors")
+    path.with_suffix(".onnx").rename(tmp_path / "renamed.onnx")
+    assert find_graph(read_card(tmp_path / "renamed.safetensors")) is None  # it looks for tiny.safetensors
 
 
 def test_a_graph_holds_its_weights_only_where_it_lies_alone_and_is_made_the_same_again(with_graph, tmp_path):

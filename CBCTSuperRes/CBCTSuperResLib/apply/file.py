@@ -28,7 +28,6 @@ from ..io.volume import Volume
 from ..io.write import check_output, write_into
 from ..models.folder import default_model
 from ..scan.window import Window
-from .error_bars import warning_threshold
 from .factors import chosen_because
 from .plan import DISAGREEMENT, MASK, PREDICTIVE, WARNING_MASK, make_plan
 from .report import facts_of, reading_facts, versions
@@ -99,6 +98,7 @@ def apply_to_file(
     """
     from ..models.model import Model
     from .engines.choice import GRAPH_ENGINES, keep_graph
+    from .error_bars import warning_threshold  # not in a bare Slicer, which loads the rest of this file
     from .run import super_resolve
 
     input_path, output_path, options = Path(input_path), Path(output_path), options or Options()

@@ -1,15 +1,19 @@
 """The graph of a model: its network as ONNX (https://onnx.ai), for engines that do without PyTorch, and other programs.
 
 A graph beside its model file, `light.onnx` beside `light.safetensors`, holds no weights: it names their places in that
-file, as ONNX's external data. Elsewhere it holds them. It says which weights it belongs to, so that one of a model that
-was changed since is never used. Making one needs PyTorch and the package onnx; finding one needs nothing.
+file, as ONNX's external data. Elsewhere it holds them. It says whose weights they are, and is never used with others.
+Making one needs PyTorch and the package onnx; finding one needs nothing.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
+import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,13 +41,28 @@ def find_graph(card: ModelCard) -> Path | None:
     """The graph of a model: beside its file, or among those that were kept; None if there is none of these weights."""
     if card.path is None or not card.weights_sha256:
         return None
-    beside, kept = Path(card.path).with_suffix(SUFFIX), kept_graph(card)
-    try:
-        if beside.is_file() and _belonging(card, beside).encode() in beside.read_bytes():
-            return beside
-        return kept if kept.is_file() and _belonging(card, kept).encode() in kept.read_bytes() else None
-    except OSError:
-        return None
+    for path in (Path(card.path).with_suffix(SUFFIX), kept_graph(card)):
+        if path.is_file() and _belonging_of(path, card) is not None:
+            return path
+    return None
+
+
+@contextmanager
+def as_it_was_laid(graph: Path, card: ModelCard) -> Iterator[Path]:
+    """A graph that an engine can read now: where a card that became longer or shorter has moved the weights in the
+    model file since the graph was made, a copy beside weights that lie where it says.
+    """
+    found = _belonging_of(graph, card)
+    header = read_header(card.path)
+    if not found or int(found) == header.data_start:
+        yield graph
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        with Path(card.path).open("rb") as source, (Path(folder) / Path(card.path).name).open("wb") as moved:
+            source.seek(header.data_start)
+            moved.seek(int(found))
+            shutil.copyfileobj(source, moved)
+        yield Path(shutil.copy(graph, folder))
 
 
 def kept_graph(card: ModelCard) -> Path:
@@ -165,4 +184,15 @@ def _belonging(card: ModelCard, path: Path) -> str:
     """What a graph says of the weights that it holds, or of the file whose bytes it names."""
     if not _is_beside(card, path):
         return f"weights {card.weights_sha256}"
-    return f"weights {card.weights_sha256} from byte {read_header(card.path).data_start} of the model file"
+    return f"weights {card.weights_sha256} from byte {read_header(card.path).data_start} of {Path(card.path).name}"
+
+
+def _belonging_of(path: Path, card: ModelCard) -> str | None:
+    """The byte from which on a graph looks for the weights in the file of its model; "" if it holds them; None if they
+    are others, or lie in a file of another name.
+    """
+    named = f" from byte ([0-9]+) of {re.escape(Path(card.path).name)}".encode()
+    found = re.search(rb"weights " + card.weights_sha256.encode() + rb"(?:" + named + rb")?", path.read_bytes())
+    if found is None or not (found[1] or path == kept_graph(card)):
+        return None
+    return (found[1] or b"").decode()

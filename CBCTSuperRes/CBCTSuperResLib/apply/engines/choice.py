@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...core.errors import DependencyError, ModelError, OptionError, SuperResError
 from ...core.options import Options
 from ...models.card import ModelCard
-from ...models.graph import find_graph, kept_graph, make_graph, why_no_graph
+from ...models.graph import as_it_was_laid, find_graph, kept_graph, make_graph, why_no_graph
 from . import TITLES, installed_engines
 from .measured import fastest_engine
 
@@ -142,7 +142,8 @@ def _on_graph_engine(engine: str, model: Model, options: Options, cancelled: Cal
         )
     path = find_graph(model.card)
     if path is not None:
-        network = kind(path, model.spec, cancelled)
+        with as_it_was_laid(path, model.card) as laid:
+            network = kind(laid, model.spec, cancelled)
     elif model.network is None:
         raise DependencyError(
             f"The model {model.card.name} has no graph, which {TITLES[engine]} computes.",
