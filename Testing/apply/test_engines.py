@@ -271,6 +271,16 @@ def test_auto_takes_an_engine_that_was_faster_here_if_it_saves_more_than_its_sta
     assert known_engines(replace(card, weights_sha256="1" * 64)) == []
 
 
+def test_without_pytorch_the_engine_that_was_faster_is_taken_start_and_all(with_graph):
+    bare = Model(None, with_graph.card)
+    assert network_for(bare, Options(), 1e9)[0].engine == "onnxruntime"
+    if "openvino" not in installed_engines():
+        pytest.skip("openvino is not installed")
+    record_engines(bare.card, [measured("onnxruntime", 1e4), measured("openvino", 2e4, start_s=2.0)])
+    assert network_for(bare, Options(), 1e9)[0].engine == "openvino"
+    assert network_for(bare, Options(), 1e4)[0].engine == "onnxruntime"
+
+
 def test_auto_counts_bfloat16_only_where_the_scan_has_noise(with_graph):
     fast = [measured("openvino", 9e4, "bf16"), measured("openvino", 0.9e4)]
     card = with_graph.card

@@ -1,15 +1,19 @@
 """Runs the command in a Python in which PyTorch, safetensors and onnx cannot be imported, nor found.
 
+Whatever else a user of the panel's first sections starts is imported, too.
+
 python Testing/support/without_torch.py apply SCAN OUTPUT ...
 """
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 BLOCKED = ("torch", "safetensors", "onnx", "openvino", "scipy")
+ALSO = ("jobs.preview_server", "jobs.parts", "evaluate.files", "apply.difference", "apply.dicom_result")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "CBCTSuperRes"))
 
 
@@ -32,6 +36,8 @@ if __name__ == "__main__":
         return found(name)
 
     metadata.version = version
+    for module in ALSO:
+        import_module(f"CBCTSuperResLib.{module}")
     from CBCTSuperResLib.cli import main
 
     code = main(sys.argv[1:])

@@ -58,7 +58,7 @@ def network_for(
         return _on_graph_engine(asked, model, options, cancelled), ""
     if asked == "auto" and not only_torch:
         if model.network is None:
-            return _without_torch(model, options, cancelled)
+            return _without_torch(model, options, voxels, scan_noise, cancelled)
         if found := fastest_engine(model.card, options.precision, scan_noise, voxels):
             try:
                 return _on_graph_engine(found.engine, model, options, cancelled), found.reason
@@ -113,7 +113,9 @@ def _on_torch(model: Model, device: str, cancelled: Callable[[], bool] | None) -
     return TorchNetwork(model.network, model.spec, device, cancelled)
 
 
-def _without_torch(model: Model, options: Options, cancelled: Callable[[], bool] | None) -> tuple[GraphNetwork, str]:
+def _without_torch(
+    model: Model, options: Options, voxels: float, scan_noise: float, cancelled: Callable[[], bool] | None
+) -> tuple[GraphNetwork, str]:
     """By the engine that was the fastest, or the first that is there."""
     there = [engine for engine in GRAPH_ENGINES if engine in installed_engines()]
     if not there:
@@ -122,7 +124,7 @@ def _without_torch(model: Model, options: Options, cancelled: Callable[[], bool]
             "Install one with: pip install onnxruntime (small), or pip install torch; in Slicer, press Apply in the "
             "module, which offers to do it.",
         )
-    found = fastest_engine(model.card, options.precision, 0.0, 0.0, against_torch=False)
+    found = fastest_engine(model.card, options.precision, scan_noise, voxels, against_torch=False)
     engine = found.engine if found and found.engine in there else there[0]
     return _on_graph_engine(engine, model, options, cancelled), f"{TITLES[engine]} computes: PyTorch is not installed."
 

@@ -103,7 +103,7 @@ def fastest_engine(
     others = [m for m in usable if m.engine != "torch"]
     if not others or (against_torch and not usual):
         return None
-    best = min(others, key=lambda m: m.start_s + voxels / m.voxels_per_second if voxels else 1 / m.voxels_per_second)
+    best = min(others, key=lambda m: m.start_s + voxels / m.voxels_per_second)
     if against_torch and GAIN * (best.start_s + voxels / best.voxels_per_second) >= voxels / max(usual):
         return None
     gain = best.voxels_per_second / max(usual) if usual else 1.0
