@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from CBCTSuperResLib import Model, Options, Volume, super_resolve
 from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.engines import choice, installed_engines, measure
@@ -21,10 +22,12 @@ from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
 from CBCTSuperResLib.core.errors import Cancelled, DependencyError, ModelError, OptionError
 from CBCTSuperResLib.core.volume import Grid
-from CBCTSuperResLib.models.card import read_card
+from CBCTSuperResLib.models.card import ModelCard, read_card
 from CBCTSuperResLib.models.folder import find_model
 from CBCTSuperResLib.models.graph import find_graph, kept_graph, make_graph
 from CBCTSuperResLib.models.header import read_header
+from CBCTSuperResLib.networks import build_network
+from CBCTSuperResLib.scan.tissue import TissueLevels
 from stub_networks import CubicTwice, stub_model
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -46,18 +49,22 @@ def scan() -> Volume:
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_model, tmp_path_factory) -> Model:
-    """The tiny model in a folder of its own, without a graph."""
-    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
-    path.write_bytes(tiny_model.read_bytes())
-    return Model.load(path)
+def tiny(tmp_path_factory) -> Model:
+    """A small model that is told blur and noise, in a folder of its own, without a graph."""
+    torch.manual_seed(0)
+    network = build_network("residual", nf=8, nb=2, unshuffle=2, slices=1, in_nc=3, conditions=("blur", "noise"))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    card = ModelCard("tiny", network.describe(), window=(0.0, 3000.0), levels=TissueLevels(0.05, 0.3, 0.7))
+    return Model.load(Model(network, card).save(tmp_path_factory.mktemp("tiny") / "tiny.safetensors"))
 
 
 @pytest.fixture(scope="module")
 def with_graph(tiny, tmp_path_factory) -> Model:
-    """The same beside its graph, with a halo that leaves no seams."""
+    """The same beside its graph."""
     path = tmp_path_factory.mktemp("graph") / "tiny.safetensors"
-    model = Model.load(Model(tiny.network, replace(tiny.card, spec=replace(tiny.spec, context=16))).save(path))
+    model = Model.load(tiny.save(path))
     make_graph(model, path.with_suffix(".onnx"))
     return model
 
@@ -166,7 +173,7 @@ def test_bfloat16_of_openvino_is_taken_where_it_agrees(with_graph):
     assert graph.quicker_precision(0.0) is None
     if graph.quicker_precision(0.1) is None:
         pytest.skip("this processor has no bfloat16")
-    picture = np.random.default_rng(1).random((64, 64), np.float32)
+    picture = np.random.default_rng(1).random((3, 64, 64), np.float32)
     axes = [Axis(64, 0, 64, 128)] * 2
     engine = Engine(graph, with_graph.spec, precision="auto", scan_noise=0.5)
     engine.run(picture, axes, *plan_tiles(axes, None, 0))
@@ -199,7 +206,7 @@ class Off(OnnxRuntimeNetwork):
 
 def test_an_engine_that_differs_on_the_scan_is_left_or_refused(with_graph):
     graph = Off(find_graph(with_graph.card), with_graph.spec)
-    picture = np.random.default_rng(1).random((30, 30), np.float32)
+    picture = np.random.default_rng(1).random((3, 30, 30), np.float32)
     axes = [Axis(30, 0, 30, 60)] * 2
     (whole,) = plan_tiles(axes, None, 0)
     exact = Engine(with_graph.network, with_graph.spec, "cpu", "fp32").run(picture, axes, whole)
@@ -353,9 +360,6 @@ def test_the_commands_make_a_graph_and_measure_engines(with_graph, tmp_path, cap
 
 
 def test_blocks_of_a_fixed_factor_are_computed_by_graphs_too(tmp_path):
-    from CBCTSuperResLib.models.card import ModelCard
-    from CBCTSuperResLib.networks import build_network
-
     network = build_network("srgan3d", residual_blocks=1, feature_size=8)
     card = ModelCard(name="blocks", spec=network.describe(), window=(0.0, 1.0))
     model = Model.load(Model(network, card).save(tmp_path / "blocks.safetensors"))
