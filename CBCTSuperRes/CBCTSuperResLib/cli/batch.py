@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 import shutil
 import signal
 import sys
@@ -41,6 +40,7 @@ from ..jobs.summary import PAGE, picture_of, write_summary
 from ..models.card import ModelCard, read_card
 from ..models.folder import default_model, find_model
 from .apply import add_apply_arguments, add_dicom_arguments, dicom_from_arguments, options_from_arguments
+from .sbatch import slurm_script, words_for_a_job
 from .terminal import NOTICE, Parser
 
 POLL_INTERVAL_S = 0.1
@@ -128,7 +128,7 @@ def run(parsed: argparse.Namespace) -> int:
     options = options_from_arguments(parsed)
     tasks = plan(parsed, options, chosen_card(parsed.model, options))
     if parsed.print_sbatch is not None:
-        print(slurm_script(parsed, len(tasks)), end="")
+        print(array_script(parsed, len(tasks)), end="")
         return 0
     if parsed.array:
         share, count = parsed.array
@@ -221,9 +221,10 @@ def plan(parsed: argparse.Namespace, options: Options, card: ModelCard | None) -
         scans, left_out = find_scans(text)
         sources += scans
         for sentence in told(left_out, Path(text) if Path(text).is_dir() else None):
-            print(f"{text}: {sentence}", file=sys.stderr if parsed.print_sbatch else sys.stdout, flush=True)
+            print(f"{text}: {sentence}", file=sys.stderr if parsed.print_sbatch is not None else sys.stdout, flush=True)
     if parsed.output_folder:
-        make_folder(parsed.output_folder)
+        if parsed.print_sbatch is None:
+            make_folder(parsed.output_folder)
         targets = [target_in(parsed.output_folder, source, card, options, dicom["as_dicom"]) for source in sources]
     else:
         targets = [Path(text) for text in parsed.output]
@@ -293,7 +294,7 @@ def _share(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def slurm_script(parsed: argparse.Namespace, scans: int) -> str:
+def array_script(parsed: argparse.Namespace, scans: int) -> str:
     """A Slurm script that does the same as an array of jobs, each with its share of the scans.
 
     Raises
@@ -304,23 +305,9 @@ def slurm_script(parsed: argparse.Namespace, scans: int) -> str:
     jobs = parsed.print_sbatch
     if not 1 <= jobs <= scans:
         raise OptionError(f"{scans} scans cannot be shared among {jobs} jobs.", f"Give 1 to {scans}.")
-    given, words = list(parsed.words), []
-    while given:
-        word = given.pop(0)
-        if word == "--print-sbatch":
-            given.pop(0)
-        elif not word.startswith("--print-sbatch="):
-            words.append(word)
-    command = "cbct-superres" if words[:1] == ["batch"] else "python -m CBCTSuperResLib.batch"
-    return f"""#!/bin/bash
-#SBATCH --job-name=cbct-superres
-#SBATCH --array=1-{jobs}
-#SBATCH --cpus-per-task=8
-#SBATCH --mem=16G
-#SBATCH --time=12:00:00
-# With GPUs: #SBATCH --gpus=1
-{command} {shlex.join(words)} --array "$SLURM_ARRAY_TASK_ID/{jobs}"
-"""
+    command = "cbct-superres" if parsed.words[:1] == ["batch"] else "python -m CBCTSuperResLib.batch"
+    job = [f"--array=1-{jobs}", "--cpus-per-task=8", "--mem=16G", "--time=12:00:00", "# With GPUs: #SBATCH --gpus=1"]
+    return slurm_script(job, [f'{command} {words_for_a_job(parsed.words)} --array "$SLURM_ARRAY_TASK_ID/{jobs}"'])
 
 
 @contextmanager

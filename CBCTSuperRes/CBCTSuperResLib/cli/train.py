@@ -6,9 +6,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.errors import InputError, OptionError
+from .sbatch import slurm_script, words_for_a_job
 from .terminal import Progress, add_command
+
+if TYPE_CHECKING:
+    from ..train.options import TrainingOptions
 
 
 def add_training_commands(commands) -> None:
@@ -28,6 +33,12 @@ def add_training_commands(commands) -> None:
     train.add_argument("--feature-weights", metavar="FILE", help="VGG19 weights (vgg19-dcbb9e9d.pth)")
     train.add_argument("--import-g", metavar="FILE", help="start from these weights: a model, SPSR's or ESRGAN's .pth")
     train.add_argument("--data", metavar="FOLDER", help="folder with the public scans that the options name")
+    train.add_argument(
+        "--print-sbatch",
+        type=int,
+        metavar="N",
+        help="print a Slurm script that trains on N machines, as many GPUs on each as gpu_ids name, and end",
+    )
     train.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     test = add_command(commands, "test", "super-resolve the test images of an options file and measure", run_test)
@@ -67,6 +78,8 @@ def run_train(parsed: argparse.Namespace) -> int:
     """`cbct-superres train`"""
     if (parsed.on is None) is (parsed.opt is None):
         raise OptionError("A training needs either options or a scan to adapt to.", "Give -opt FILE, or --on SCAN.")
+    if parsed.on and parsed.print_sbatch is not None:
+        raise OptionError("A model is adapted on one machine.", "Leave --print-sbatch out.")
     if parsed.on:
         return _adapt(parsed)
     from ..train.options_file import read_options
@@ -78,6 +91,9 @@ def run_train(parsed: argparse.Namespace) -> int:
     }
     changes = [f"{key}={json.dumps(value)}" for key, value in shortcuts.items() if value]
     options = read_options(parsed.opt, [*parsed.set, *changes])
+    if parsed.print_sbatch is not None:
+        print(machines_script(parsed, options), end="")
+        return 0
     if parsed.dry_run:
         from ..train.plan import look_into_files, plan
 
@@ -98,6 +114,40 @@ def run_train(parsed: argparse.Namespace) -> int:
         observers=[] if parsed.quiet else [Console()],
     )
     return 0
+
+
+def machines_script(parsed: argparse.Namespace, options: TrainingOptions) -> str:
+    """A Slurm script that does the same on several machines, by torchrun, and goes on where a job's time was over.
+
+    Raises
+    ------
+    OptionError
+        If the number makes no sense, or the batch cannot be shared evenly.
+    """
+    from ..train.ranks import share_of
+
+    machines, is_cpu = parsed.print_sbatch, (parsed.device or options.device) == "cpu" or options.gpu_ids == ()
+    if machines < 1:
+        raise OptionError(f"{machines} machines make no sense.", "Give 1 or more.")
+    processes = (parsed.processes or 1) if is_cpu else len(options.gpu_ids or (0,))
+    share_of(options.datasets["train"].batch_size, machines * processes)
+    job = [f"--nodes={machines}", "--ntasks-per-node=1", f"--cpus-per-task={8 * processes}", "--mem=64G"]
+    if not is_cpu:
+        job.append(f"--gpus-per-node={processes}")
+    if options.gpu_ids is None and not is_cpu:
+        job.append("# gpu_ids name no GPUs: one a machine. For more change --gpus-per-node and --nproc-per-node.")
+    job += ["--time=24:00:00", "--signal=TERM@120"]
+    resume = [] if parsed.resume else [" --resume auto"]
+    run = words_for_a_job(parsed.words, ["--processes"]) + "".join(resume)
+    return slurm_script(
+        job,
+        [
+            'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+            f'srun torchrun --nnodes="$SLURM_NNODES" --nproc-per-node={processes} --rdzv-backend=c10d \\',
+            '    --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$head:29500" \\',
+            f"    -m CBCTSuperResLib.cli {run}",
+        ],
+    )
 
 
 def _adapt(parsed: argparse.Namespace) -> int:
