@@ -7,7 +7,7 @@ from apply_helpers import add_scan, choose_model
 from stub_networks import interpolating_points, register, stub_model
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
-USUAL, CUBIC, CUSTOM = range(3)
+USUAL, CUBIC, CUSTOM, SAME = range(4)
 
 
 @pytest.fixture
@@ -83,3 +83,16 @@ def test_the_choice_is_kept_with_the_scene_and_a_saved_model_is_not_replaced(pan
     restored.parameters = None
     restored.followVoxelSize()
     assert restored.modelReason == ""
+
+
+def test_the_same_size_with_less_noise_is_a_choice_and_brings_its_model(panel):
+    ui = panel.ui
+    ui.voxelSizeSelector.currentIndex = SAME
+    assert ui.voxelSizeSelector.currentText == "Same size, less noise" and ui.voxelSizeFrame.isHidden()
+    assert panel.choices.options().scale == 1 and panel.choices.options().output_spacing is None
+    assert panel.parameters.model != "tiny" and ui.outputLabel.text.startswith("28 x 24 x 4 voxels")
+    assert ui.applyButton.enabled and ui.modelLabel.text == "Chosen because tiny does not denoise without enlarging."
+    choose_model(panel)
+    assert not ui.applyButton.enabled and "tiny was trained for x2" in ui.statusLabel.text
+    ui.voxelSizeSelector.currentIndex = USUAL
+    assert panel.parameters.model == "tiny" and ui.applyButton.enabled

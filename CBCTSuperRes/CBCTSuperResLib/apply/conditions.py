@@ -96,7 +96,12 @@ def usual_conditions(card: ModelCard) -> Conditions:
 
 
 def conditions_of(
-    card: ModelCard, options: Options, grid: Grid, scanner: EstimatedAcquisition, window_width: float
+    card: ModelCard,
+    options: Options,
+    grid: Grid,
+    scanner: EstimatedAcquisition,
+    window_width: float,
+    is_denoised: bool = False,
 ) -> Conditions:
     """Decide on blur and noise of a scan, and compare them with what a model learned from.
 
@@ -108,6 +113,8 @@ def conditions_of(
         What the scan tells.
     window_width : float
         In grey values.
+    is_denoised : bool
+        Whether nothing is made finer: then the blur stays, whatever it is, and there is nothing to warn of.
     """
     usual_blur, usual_noise = _usual(card)
     steps = np.array(grid.spacing[::-1])
@@ -139,6 +146,7 @@ def conditions_of(
     if card.strongest_noise is not None:
         told_noise = min(noise, card.strongest_noise)
     warnings = _doubt(card, scanner, blur, steps) if source == "usual" else _blur_warnings(card, blur, steps)
+    warnings = [] if is_denoised else warnings
     if card.strongest_noise is not None and scanner.noise and noise > MORE_NOISE * card.strongest_noise:
         warnings.append(
             f"The scan's noise, {100 * noise:.2g} % of the window, is stronger than what the model learned from (up to "

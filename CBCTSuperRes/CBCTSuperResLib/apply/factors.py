@@ -31,7 +31,7 @@ def scales(card: ModelCard, options: Options, spacing: Sequence[float] | None = 
     if options.output_spacing is not None and max(found) == 1:
         raise OptionError(
             f"The scan's voxels are {_sizes_text(spacing)} mm already: nothing would become finer.",
-            "Ask for smaller voxels. To move the same values to another grid, use resampling.",
+            "Ask for smaller voxels; or, for less noise at the same size, for the factor 1 instead (--scale 1).",
         )
     return found
 
@@ -42,6 +42,12 @@ def _not_offered(card: ModelCard, options: Options, spacing: Sequence[float] | N
     is_across = isinstance(asked, tuple) and asked[2] != 1 and offered[2] == (1.0, 1.0)
     asked = np.broadcast_to(asked, 3)
     by_size = options.output_spacing is not None
+    if asked.max() == 1 and asked.min() == 1 and not by_size:
+        able = card.factors_text(options.planes)
+        return OptionError(
+            f"The model {card.name} was trained for x{able}: it does not denoise without enlarging.",
+            "Choose a model whose factors begin at 1, such as any-size, or leave the model out.",
+        )
     text = factors_text(asked) + (f" for voxels of {_sizes_text(np.divide(spacing, asked))} mm" if by_size else "")
     if card.spec.scale:
         kind = "slices by" if offered[2] == (1.0, 1.0) else "by"
@@ -66,22 +72,31 @@ def chosen_because(card: ModelCard, options: Options, spacing: Sequence[float]) 
     """Why a model was taken that is not the usual default, in words; "" for the default. See `default_model`."""
     if card.name == DEFAULT_MODEL:
         return ""
-    factors = factors_text(scales(card, options, spacing))
+    if is_same_size(found := scales(card, options, spacing)):
+        return f"The model {card.name} was taken because {DEFAULT_MODEL} does not denoise without enlarging."
+    factors = factors_text(found)
     return f"The model {card.name} was taken because {DEFAULT_MODEL} does not enlarge by {factors}."
+
+
+def is_same_size(factors: Sequence[float]) -> bool:
+    """Whether a result has the scan's own voxels: it is denoised, and not enlarged."""
+    return max(factors) == 1
 
 
 def result_name(name: str, card: ModelCard | None, options: Options) -> str:
     """What the result of a scan is called.
 
-    "<scan> SR x2", or "<scan> SR 1x1x2.2" where the axes differ; "<scan> SR 0.2 mm" or "<scan> SR cubic" where voxels
-    of a size are asked for, with which the model need not be known yet.
+    "<scan> SR x2", or "<scan> SR 1x1x2.2" where the axes differ; "<scan> denoised" where none becomes finer; "<scan> SR
+    0.2 mm" or "<scan> SR cubic" where voxels of a size are asked for, with which the model need not be known yet.
     """
     size = options.output_spacing
     if size == CUBIC:
         return f"{name} SR {CUBIC}"
     if size is not None:
         return f"{name} SR {_sizes_text(np.broadcast_to(size, 3), 'x')} mm"
-    text = factors_text(scales(card, options), "x", ".3g")
+    if is_same_size(factors := scales(card, options)):
+        return f"{name} denoised"
+    text = factors_text(factors, "x", ".3g")
     return f"{name} SR {text}" if "x" in text else f"{name} SR x{text}"
 
 

@@ -28,7 +28,7 @@ from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import WindowChoice, choose_window
 from .conditions import Conditions, conditions_of, usual_conditions
 from .consistency import reach, reach_of_blocks
-from .factors import scales
+from .factors import is_same_size, scales
 from .speed import known_speed, relative_cost
 from .tile_sizes import SMALLEST_BLOCK, agreement_memory, context_of, cut, voxels_of_a_pass, working_memory
 from .tiles import Axis, Context, Tile, cores, plan_tiles
@@ -257,7 +257,8 @@ class Plan:
         window = choice.window
         if scanner is None:
             scanner = estimate(volume.voxels, volume.spacing, (window.lo, window.hi), blanks.mask)
-        conditions = conditions_of(self.card, self.options, volume.grid, scanner, window.width)
+        same_size = is_same_size(self.scales)
+        conditions = conditions_of(self.card, self.options, volume.grid, scanner, window.width, same_size)
         if self.way == "blocks":
             kept = [factor == 1 for factor in self.scales[::-1]]
             conditions = conditions.of_blocks(kept, volume.grid.spacing[::-1], self.card)
@@ -519,13 +520,11 @@ def _warnings(grid: Grid, card: ModelCard, way: str, factors: tuple[float, float
             )
     if max(in_plane) > 1.05 * min(in_plane):
         found.append("The pixels are not square; the network learned from square ones.")
-    if way == "slices" and between > LARGEST_SPACING_RATIO * max(in_plane):
+    if way == "slices" and between > LARGEST_SPACING_RATIO * max(in_plane) and not is_same_size(factors):
         found.append(
             f"The slices are {between:.3g} mm apart; only their plane gets sharper. For voxels as fine in all "
             f"directions ask for an output voxel size, such as {min(in_plane):.3g} mm."
         )
-    if max(factors) == 1:
-        found.append("No axis becomes finer: the voxels stay as large as they are.")
     return found
 
 

@@ -24,7 +24,8 @@ there if the scan has the same figure. In this order, with these keys and units:
 
 consistency ("x noise")
     The result is blurred and averaged as the model assumes the scanner to have done; the root mean square of what
-    is left to the scan, divided by the scan's noise. Where the window cut values off, nothing is compared.
+    is left to the scan, divided by the scan's noise. Where the window cut values off, nothing is compared. Of a result
+    with the scan's own voxels it is what was taken away, as it is: its label is then "Taken away".
 noise ("grey values"; `before`)
     Standard deviation about a plane in small flat pieces (8 pixels), the same before and after; median. Which pieces
     are flat is told by the neighbouring slice, whose noise is another.
@@ -58,6 +59,7 @@ import cv2
 import numpy as np
 
 from ..measure.slice_pairs import SlicePair, edge_widths, noise_of, noise_pieces, residual, slab_weights
+from .factors import is_same_size
 from .tiles import Axis
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ MARGIN = 3  # coarse pixels next to blank regions and borders that are not compa
 LEAST_NOISE = 0.005  # of the window: less is taken for this much
 FEWEST_EDGES = 20
 CONTRADICTED, COPIED = 1.3, 0.6
+KEPT = 0.8  # of the scan's noise, in a result that is only denoised
+BLUNTER = 1.15  # times the width of the scan's edges, which noise makes look narrower, there
 MUCH_BEYOND = 0.5  # per cent of the voxels that contradict the scan: deserves a look
 VISIBLY_WIDER = 1.05  # times
 MUCH = 0.1  # of the window: disagreement that deserves a look
@@ -109,7 +113,8 @@ def quality_card(
     start = time.perf_counter()
     blur = [round(sd * axis.scale, 3) for sd, axis in zip(conditions.blur, axes, strict=True)]
     measured = measure(volume, result, axes, choice.window, blanks, blur, card.spec.domain != "other")
-    judged = Judgement(measured, volume, choice, card, SOURCES[conditions.source])
+    same_size = is_same_size([axis.scale for axis in axes])
+    judged = Judgement(measured, volume, choice, card, SOURCES[conditions.source], same_size)
     figures = [
         judged.consistency(),
         judged.noise(),
@@ -313,10 +318,27 @@ def measure(
 
 
 class Judgement:
-    """The figures of a card, in words, and the warnings that go with them."""
+    """The figures of a card, in words, and the warnings that go with them.
 
-    def __init__(self, measured: Measured, volume: Volume, choice: WindowChoice, card: ModelCard, source: str) -> None:
+    Parameters
+    ----------
+    source : str
+        Of the blur that is assumed.
+    is_denoised : bool
+        Whether the result has the scan's own voxels: then it is to have less noise, and edges as they were.
+    """
+
+    def __init__(
+        self,
+        measured: Measured,
+        volume: Volume,
+        choice: WindowChoice,
+        card: ModelCard,
+        source: str,
+        is_denoised: bool = False,
+    ) -> None:
         self.warnings: list[str] = []
+        self._is_denoised = is_denoised
         self._measured, self._volume, self._card, self._source = measured, volume, card, source
         self._choice, self._window = choice, choice.window
         self._is_other_kind = card.spec.domain == "other"
@@ -347,6 +369,8 @@ class Judgement:
     def assumptions(self) -> str:
         if self._is_other_kind:
             return "The result is another kind of image than the scan; nothing of it was compared with the scan."
+        if self._is_denoised:
+            return f"Measured on {len(self._measured.slices)} slices. The result has the scan's voxels, and its blur."
         return (
             f"Measured on {len(self._measured.slices)} slices. Agreement with the scan assumes that the scan is the "
             f"result, blurred by a Gaussian of {self.blur:.3g} pixels of the result ({self._source}) and averaged over "
@@ -356,6 +380,8 @@ class Judgement:
     def consistency(self) -> dict:
         found = self._measured
         value = None if found.residual is None else round(found.residual / found.floor, 3)
+        if self._is_denoised:
+            return self._taken_away(value)
         if value is not None and value > CONTRADICTED:
             self.warnings.append(
                 f"Blurred again, the result differs from the scan by {value:.2g} x {self._unit}: it shows things that "
@@ -378,24 +404,43 @@ class Judgement:
             "x noise",
         )
 
+    def _taken_away(self, value: float | None) -> dict:
+        """As `consistency`, where nothing lies between scan and result but the noise that is gone."""
+        much = value is not None and value > CONTRADICTED
+        if much:
+            self.warnings.append(
+                f"What was taken away is {value:.2g} x {self._unit}: more than noise alone, so something of the scan."
+            )
+        hint = (
+            "Scan minus result, in units of the scan's noise. Up to 1: as much as there was noise. Well above 1: more "
+            "than noise was taken away, or changed."
+        )
+        text = self._unknown if value is None else f"{value:.2f} x {self._unit}"
+        return _figure("consistency", "Taken away", text, hint, much, value, "x noise")
+
     def noise(self) -> dict:
         before, after = self._measured.noise or (None, None)
         more = before is not None and after > max(1.05 * before, LEAST_NOISE * self._window.width)
         if more:
             self.warnings.append("The result is noisier than the scan.")
+        kept = self._is_denoised and before is not None and not more and after > KEPT * before and self._is_noisy
+        if kept:
+            self.warnings.append("The result has hardly less noise than the scan.")
         text = self._unknown
         if before is not None:
             shares = [100 * value / self._window.width for value in (before, after)]
             text = f"{before:.3g} before, {after:.3g} after ({shares[0]:.2g} % and {shares[1]:.2g} % of the window)"
         hint = "Standard deviation of the grey values where nothing is but noise, in the scan and in the result."
-        return _figure("noise", "Noise", text, hint, more, _rounded(after), "grey values", _rounded(before))
+        return _figure("noise", "Noise", text, hint, more or kept, _rounded(after), "grey values", _rounded(before))
 
     def edges(self) -> dict:
         before = after = None
         if self._measured.edge_widths.shape[1] >= FEWEST_EDGES:
             before, after = map(float, np.median(self._measured.edge_widths, axis=1))
-        blunt = before is not None and after > before
-        if blunt:
+        blunt = before is not None and after > (BLUNTER * before if self._is_denoised else before)
+        if blunt and self._is_denoised:
+            self.warnings.append("Edges are blunter than in the scan: more than noise was smoothed.")
+        elif blunt:
             self.warnings.append("Edges are no sharper than with cubic interpolation.")
         few = self._unknown if self._is_other_kind else f"{UNKNOWN}: too few clear edges"
         text = few if before is None else f"{before:.3g} mm before, {after:.3g} mm after"
@@ -403,6 +448,10 @@ class Judgement:
             "Distance over which clear edges rise from 20 to 80 %, in the scan (interpolated) and in the result. "
             "Smaller is sharper; sharper is not yet true."
         )
+        if self._is_denoised:
+            hint = (
+                "Distance over which clear edges rise from 20 to 80 %, in the scan and in the result: about the same."
+            )
         return _figure("edge_width", "Width of edges", text, hint, blunt, _rounded(after), "mm", _rounded(before))
 
     def outside_window(self) -> dict:

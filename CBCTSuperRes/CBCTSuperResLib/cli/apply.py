@@ -85,7 +85,10 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("result")
     where.add_argument("--planes", choices=PLANES, default="axial", help="enlarge in the slice plane or in all axes")
     where.add_argument(
-        "--scale", type=_scale, metavar="S", help="factor, for models of any real scale; or I J K along each axis"
+        "--scale",
+        type=_scale,
+        metavar="S",
+        help="factor, for models of any real scale; or I J K along each axis; 1: same size, less noise",
     )
     where.add_argument(
         "--output-spacing",

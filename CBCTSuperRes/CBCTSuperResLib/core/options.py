@@ -42,7 +42,8 @@ class Options:
     planes : "axial" or "isotropic"
         A 2-D network enlarges each slice in its plane, or the volume along all three axes.
     scale : float, three of them, or None
-        Factor for a network of any real scale, or those along (i, j, k); None takes the network's own.
+        Factor for a network of any real scale, or those along (i, j, k); None takes the network's own. 1 denoises
+        without enlarging.
     output_spacing : float, three of them, "cubic", or None
         Voxel size of the result in mm, for all axes or along (i, j, k), in place of `scale`; "cubic" is that of the
         scan's finest axis. As the result has whole voxels over the same extent, its own may differ in the last digits.

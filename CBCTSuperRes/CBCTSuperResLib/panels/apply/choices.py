@@ -108,7 +108,8 @@ class ApplyChoices:
             self._modelForSize = self.modelReason = ""
         if chosen.voxelSize is VoxelSize.custom:
             self._proposeVoxelSize()
-        before, self._sizeFollowed = self._sizeFollowed, (self._voxelSize(), chosen.planes, self._followed)
+        now = (chosen.voxelSize, self._voxelSize(), chosen.planes, self._followed)
+        before, self._sizeFollowed = self._sizeFollowed, now
         if before in (None, self._sizeFollowed):
             return
         try:
@@ -120,7 +121,9 @@ class ApplyChoices:
                 found = default_model(options, spacing)
                 self._modelBefore = self._modelBefore if self._modelForSize else chosen.model
                 chosen.model = self._modelForSize = found.name
-                text = _("Chosen for this voxel size, which {name} does not make.")
+                isSame = chosen.voxelSize is VoxelSize.same
+                text = _("Chosen because {name} does not denoise without enlarging.") if isSame else ""
+                text = text or _("Chosen for this voxel size, which {name} does not make.")
                 self.modelReason = text.format(name=self._modelBefore)
         except SuperResError:
             pass  # `problem` tells it
@@ -143,6 +146,8 @@ class ApplyChoices:
 
     def _voxelSize(self) -> str | tuple[float, float, float] | None:
         chosen = self.parameters
+        if chosen.voxelSize is VoxelSize.same:
+            return None
         if chosen.voxelSize is not VoxelSize.custom:
             return chosen.voxelSize.value or None
         sizes = chosen.voxelSizeI, chosen.voxelSizeJ, chosen.voxelSizeK
@@ -272,6 +277,7 @@ class ApplyChoices:
             blank=self._blank(),
             smooth=None if chosen.modelSmoothing else chosen.smoothing,
             planes=chosen.planes.value,
+            scale=1.0 if chosen.voxelSize is VoxelSize.same else None,
             output_spacing=self._voxelSize(),
             roi=roiBox(self.roiNode, self.inputNode) if self.roiNode is not None else None,
             dtype=chosen.outputType.value or None,

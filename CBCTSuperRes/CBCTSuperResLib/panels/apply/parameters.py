@@ -27,11 +27,12 @@ class Planes(Enum):
 
 
 class VoxelSize(Enum):
-    """`Options.output_spacing` in plain words; "" for None, "custom" for three sizes."""
+    """`Options.output_spacing` in plain words; "" for None, "custom" for three sizes. "same" is `Options.scale` 1."""
 
     usual = ""
     cubic = "cubic"
     custom = "custom"
+    same = "same"
 
     @staticmethod
     def label(size: "VoxelSize") -> str:
@@ -39,6 +40,7 @@ class VoxelSize(Enum):
             VoxelSize.usual: _("The model's own"),
             VoxelSize.cubic: _("Cubic (finest axis)"),
             VoxelSize.custom: _("Given below (mm)"),
+            VoxelSize.same: _("Same size, less noise"),
         }
         return words[size]
 

@@ -117,7 +117,9 @@ def resultText(node: slicer.vtkMRMLScalarVolumeNode, report: dict) -> str:
     """What a result is, what it was made of and how."""
     run, scan = report["super_resolution"], inputOf(node)
     lines = [
-        _("{name}: super-resolved volume (model prediction), not for diagnosis."),
+        _("{name}: denoised volume (model prediction), not for diagnosis.")
+        if max(run.get("scale", [2])) == 1
+        else _("{name}: super-resolved volume (model prediction), not for diagnosis."),
         _("From {scan}, with the model {model}, {planes}, window {lo} to {hi}; {size} voxels of {spacing} mm."),
     ]
     seconds = sum(report.get("seconds", {}).values())
