@@ -261,7 +261,7 @@ def measured(engine: str, speed: float, precision: str = "fp32", **more) -> Meas
     return Measured(engine, installed_engines().get(engine, "1.0"), precision, speed, **more)
 
 
-def test_auto_takes_an_engine_that_was_faster_here_if_it_saves_more_than_its_start_costs(with_graph, scan):
+def test_auto_takes_an_engine_that_was_faster_here_if_it_saves_more_than_its_start_costs(with_graph, scan, monkeypatch):
     card = with_graph.card
     assert network_for(with_graph, Options(device="cpu"), 1e9)[0].engine == "torch"
     record_engines(card, [measured("torch", 1e4), measured("onnxruntime", 2e4, start_s=3.0)])
@@ -270,6 +270,9 @@ def test_auto_takes_an_engine_that_was_faster_here_if_it_saves_more_than_its_sta
     assert network_for(with_graph, Options(device="cpu"), 3e4)[0].engine == "torch"
     assert network_for(with_graph, Options(device="cpu", engine="torch"), 1e9)[0].engine == "torch"
     assert super_resolve(scan, with_graph, Options(**USUAL)).report["engine"].startswith("torch")  # a small scan
+    with monkeypatch.context() as patch:  # what was measured says nothing of a graphics card
+        patch.setattr("CBCTSuperResLib.apply.engines.pytorch.choose_device", lambda name: torch.device("cuda"))
+        assert network_for(with_graph, Options(), 1e9)[0].engine == "torch"
     for useless in ({"speed": 1.05e4}, {"speed": 9e4, "problem": "It differs."}):
         record_engines(card, [measured("torch", 1e4), measured("onnxruntime", **useless)])
         assert fastest_engine(card, "auto", 0.1, 1e9) is None

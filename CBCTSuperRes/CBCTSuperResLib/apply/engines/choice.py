@@ -59,11 +59,14 @@ def network_for(
     if asked == "auto" and not only_torch:
         if model.network is None:
             return _without_torch(model, options, voxels, scan_noise, cancelled)
-        if found := fastest_engine(model.card, options.precision, scan_noise, voxels):
+        usual = _on_torch(model, options.device, cancelled)
+        found = fastest_engine(model.card, options.precision, scan_noise, voxels)
+        if found and usual.device_type == "cpu":  # where they were compared
             try:
                 return _on_graph_engine(found.engine, model, options, cancelled), found.reason
             except SuperResError as error:
-                return _on_torch(model, options.device, cancelled), f"PyTorch computes: {error.what}"
+                return usual, f"PyTorch computes: {error.what}"
+        return usual, ""
     if model.network is None:
         raise DependencyError(
             "PyTorch is needed and not installed"
