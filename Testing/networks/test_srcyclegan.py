@@ -136,6 +136,27 @@ def test_unless_as_published_a_new_network_enlarges_like_cubic_interpolation_and
     assert (published(x)["sr"] - cubic).abs().mean() > 0.1 and not published.options["residual"]
 
 
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_without_norm_a_part_of_a_slice_gives_what_the_whole_gives(scale):
+    torch.manual_seed(0)
+    network = build_network("srcyclegan", nf=8, nb=1, scale=scale, norm="none")
+    for layer in network.modules():  # of weights with which all that is far would be seen
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+    context = network.describe().context
+    assert context == 9 and network.describe().can_be_cut
+    x = torch.rand(1, 1, 40, 40)
+    with torch.no_grad():
+        whole, part = network(x)["sr"], network(x[..., 10 : 20 + 2 * context, 10 : 20 + 2 * context])["sr"]
+    inner = slice(context * scale, (10 + context) * scale)
+    place = slice((10 + context) * scale, (20 + context) * scale)
+    assert torch.allclose(part[..., inner, inner], whole[..., place, place], atol=1e-5)
+    assert not torch.allclose(part[..., : 4 * scale, inner], whole[..., 10 * scale : 14 * scale, place], atol=1e-5)
+    untrained = build_network("srcyclegan", nf=8, nb=1, scale=scale, norm="none")(x)["sr"]
+    cubic = F.interpolate(x, scale_factor=scale, mode="bicubic")
+    assert 1e-6 < (untrained - cubic).abs().mean() < 0.05
+
+
 def test_options_that_make_no_sense_are_refused_by_name():
     for options, word in (
         ({"scale": 3}, "scale"),

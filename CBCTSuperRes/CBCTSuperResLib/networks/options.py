@@ -400,6 +400,12 @@ class SRCycleGANOptions:
         "checkerboard.",
         choices=("NN", "PS"),
     )
+    norm: str = option(
+        "instance",
+        "Norm of the generators: instance, as published, over the whole slice, which must then never be cut, and "
+        "patches that look otherwise than whole slices teach another network; or none.",
+        choices=("instance", "none"),
+    )
     residual: bool | None = option(
         None,
         "Whether the networks correct their enlarged or averaged input instead of drawing all grey values anew, as "

@@ -1,8 +1,8 @@
 """The networks of SR-CycleGAN: from coarse slices of one scanner to fine ones of another, and back, without pairs.
 
 Zheng et al., "SR-CycleGAN: super-resolution of clinical CT to micro-CT level with multi-modality super-resolution
-loss", J. Med. Imaging 9(2), 2022, after Zhu et al. (CycleGAN, ICCV 2017). All of them normalise over the whole image
-(instance norm), so that an image must never be cut: the context is global.
+loss", J. Med. Imaging 9(2), 2022, after Zhu et al. (CycleGAN, ICCV 2017). As published all of them normalise over the
+whole image (instance norm), so that an image must never be cut: the context is global. Without norm it need not be.
 
 The networks compute with values from -1 to 1; in and out go units of a window, from 0 to 1, each of its own scanner.
 
@@ -13,6 +13,7 @@ where interpolation is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
 from math import log2
@@ -30,6 +31,8 @@ SLOPE = 0.2
 REACH = 2  # coarse pixels on either side that F averages over
 LEAST_PIXELS = 24  # of an image that the discriminator can judge
 BYTES = 4
+DECODE_CONTEXT = 3  # coarse pixels, for cubic interpolation and the convolutions on finer grids
+NORMS: dict[str, Callable[[int], nn.Module]] = {"instance": nn.InstanceNorm2d, "none": lambda width: nn.Identity()}
 
 
 class SRCycleGAN(nn.Module):
@@ -50,22 +53,22 @@ class SRCycleGAN(nn.Module):
         if chosen.residual is None:
             chosen = replace(chosen, residual=chosen.upsampling == "NN")
         self.options = asdict(chosen)
-        nf, doublings = chosen.nf, int(log2(chosen.scale))
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, nf, 7), nn.InstanceNorm2d(nf), nn.PReLU()]
-        layers += [ResidualBlock(nf) for _ in range(chosen.nb)]
-        layers += [nn.ReflectionPad2d(1), nn.Conv2d(nf, nf, 3), nn.InstanceNorm2d(nf), nn.PReLU()]
+        nf, doublings, norm = chosen.nf, int(log2(chosen.scale)), NORMS[chosen.norm]
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, nf, 7), norm(nf), nn.PReLU()]
+        layers += [ResidualBlock(nf, norm) for _ in range(chosen.nb)]
+        layers += [nn.ReflectionPad2d(1), nn.Conv2d(nf, nf, 3), norm(nf), nn.PReLU()]
         self._encoding = len(layers)
         widths = [nf // 2**n for n in range(doublings + 1)]
         for wide, narrow in pairwise(widths):
             if chosen.upsampling == "PS":
-                norm = nn.InstanceNorm2d(2 * wide)
-                layers += [nn.Conv2d(wide, 2 * wide, 3, padding=1), norm, nn.PixelShuffle(2), nn.PReLU()]
+                convolution = nn.Conv2d(wide, 2 * wide, 3, padding=1)
+                layers += [convolution, norm(2 * wide), nn.PixelShuffle(2), nn.PReLU()]
             else:
                 convolution = nn.Conv2d(wide, narrow, 3, padding=1)
-                layers += [nn.UpsamplingNearest2d(scale_factor=2), convolution, nn.InstanceNorm2d(narrow), nn.PReLU()]
+                layers += [nn.UpsamplingNearest2d(scale_factor=2), convolution, norm(narrow), nn.PReLU()]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(widths[-1], 1, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
-        _initialise(self, chosen.residual)
+        _initialise(self, chosen.residual, chosen.norm)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, 1, H, W) in units of the coarse scanner's window -> "sr" (N, 1, sH, sW) in those of the fine one's."""
@@ -98,7 +101,8 @@ class SRCycleGAN(nn.Module):
             network="srcyclegan",
             options=self.options,
             scale=(float(scale),) * 2,
-            context="global",
+            context="global" if chosen.norm == "instance" else 4 + 2 * chosen.nb + DECODE_CONTEXT,
+            decode_context=0 if chosen.norm == "instance" else DECODE_CONTEXT,
             minimum_size=self.minimum_size,
             domain="other",
             encode_flops=2 * (49 * nf + 9 * nf**2 * (2 * chosen.nb + 1)),
@@ -122,15 +126,15 @@ class SRCycleGANBack(nn.Module):
         chosen = SRCycleGANOptions(**options)
         chosen.check()
         self.options = asdict(chosen)
-        nf, halvings = chosen.nf, int(log2(chosen.scale))
+        nf, halvings, norm = chosen.nf, int(log2(chosen.scale)), NORMS[chosen.norm]
 
         def then(layer: nn.Module, width: int) -> list[nn.Module]:
-            return [layer, nn.InstanceNorm2d(width), nn.ReLU()]
+            return [layer, norm(width), nn.ReLU()]
 
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), *then(nn.Conv2d(1, nf, 7), nf)]
         for narrow in (nf, 2 * nf):
             layers += then(nn.Conv2d(narrow, 2 * narrow, 3, stride=2, padding=1), 2 * narrow)
-        layers += [ResidualBlock(4 * nf) for _ in range(chosen.nb)]
+        layers += [ResidualBlock(4 * nf, norm) for _ in range(chosen.nb)]
         for wide in (4 * nf, 2 * nf):
             up = nn.ConvTranspose2d(wide, wide // 2, 3, stride=2, padding=1, output_padding=1)
             layers += then(up, wide // 2)
@@ -139,7 +143,7 @@ class SRCycleGANBack(nn.Module):
             layers += then(nn.Conv2d(narrow, 2 * narrow, 3, stride=2, padding=1), 2 * narrow)
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(nf * 2**halvings, 1, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
-        _initialise(self, chosen.residual)
+        _initialise(self, chosen.residual, chosen.norm)
         if chosen.residual:
             self.blur = nn.Conv2d(1, 1, (2 * REACH + 1) * chosen.scale, stride=chosen.scale, bias=False)
             self.begin_with(0.0)
@@ -202,21 +206,29 @@ class PatchDiscriminator(nn.Module):
 class ResidualBlock(nn.Module):
     """x + norm(conv(relu(norm(conv x)))), with reflected borders."""
 
-    def __init__(self, nf: int) -> None:
+    def __init__(self, nf: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
-        layers = [nn.ReflectionPad2d(1), nn.Conv2d(nf, nf, 3), nn.InstanceNorm2d(nf)]
-        again = [nn.ReflectionPad2d(1), nn.Conv2d(nf, nf, 3), nn.InstanceNorm2d(nf)]
+        layers = [nn.ReflectionPad2d(1), nn.Conv2d(nf, nf, 3), norm(nf)]
+        again = [nn.ReflectionPad2d(1), nn.Conv2d(nf, nf, 3), norm(nf)]
         self.conv_block = nn.Sequential(*layers, nn.ReLU(), *again)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv_block(x)
 
 
-def _initialise(network: nn.Module, is_residual: bool = False) -> None:
+def _initialise(network: nn.Module, is_residual: bool = False, norm: str = "instance") -> None:
+    """As published; without norm, features would vanish in that: He-normal weights, small where blocks end."""
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
     for layer in layers:
-        nn.init.normal_(layer.weight, 0.0, INITIAL_SD)
+        if norm == "instance":
+            nn.init.normal_(layer.weight, 0.0, INITIAL_SD)
+        else:
+            nn.init.kaiming_normal_(layer.weight)
         nn.init.zeros_(layer.bias)
-    if is_residual:
-        with torch.no_grad():
+    with torch.no_grad():
+        if norm != "instance":
+            for block in network.modules():
+                if isinstance(block, ResidualBlock):
+                    block.conv_block[-2].weight.mul_(0.1)
+        if is_residual:
             layers[-1].weight.mul_(CALM)
