@@ -191,6 +191,16 @@ def test_a_graph_that_computes_something_else_is_refused_and_left_by_auto(with_g
     assert network.engine == "torch" and "does not compute" in reason
 
 
+def test_a_damaged_graph_is_refused_by_name(with_graph, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes(Path(with_graph.card.path).read_bytes())
+    graph = find_graph(with_graph.card).read_bytes()
+    path.with_suffix(".onnx").write_bytes(b"damaged" + graph[len(graph) // 2 :])
+    for kind in ENGINES:
+        with pytest.raises(ModelError, match="cannot read the graph .*tiny.onnx"):
+            network_for(Model(None, read_card(path)), Options(engine=kind.engine))
+
+
 def measured_faster(engine: str):
     from CBCTSuperResLib.apply.engines.measured import Faster
 
