@@ -21,6 +21,7 @@ BENCHMARKS = {
     "engines": "shipped models by PyTorch, ONNX Runtime and OpenVINO, in float32 and bfloat16",
     "tiles": "tiles against MONAI's sliding window",
     "pipeline": "everything but the network",
+    "batch": "scans an hour: a process a scan, a batch, Dask's workers",
     "ticks": "what the panel does at once, against copying a result at once",
     "data": "samples a second of the data pipeline",
     "training_step": "a training step against a plain one",

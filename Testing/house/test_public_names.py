@@ -214,6 +214,29 @@ def test_no_command_loses_an_option_a_default_or_a_choice(commands, name):
         assert before["required"] or not now["required"], f"{option} has become required"
 
 
+def test_the_pages_on_clusters_and_slurm_name_options_and_places_that_are_there(commands):
+    from CBCTSuperResLib.jobs.cluster import LOCAL, SCHEDULERS
+
+    documentation, seen = ROOT / "Resources" / "Documentation", set()
+    for page in ("cluster.md", "train.md"):
+        text = (documentation / page).read_text(encoding="utf-8").replace("\\\n", " ")
+        text = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+        for command, rest in re.findall(r"^cbct-superres (\w+) ([^\n#>]*)", text, re.MULTILINE):
+            known = {word for spelt in commands[f"cbct-superres {command}"] for word in spelt.split(", ")}
+            used = set(re.findall(r"(?<!\S)--[\w-]+", rest))
+            assert used <= known, (page, command, used - known)
+            seen |= {(command, word) for word in used}
+    assert {
+        ("batch", "--cluster"),
+        ("apply", "--cluster"),
+        ("batch", "--print-sbatch"),
+        ("train", "--print-sbatch"),
+    } <= seen
+    assert {("apply", "--device"), ("batch", "--skip-existing"), ("batch", "--workers")} <= seen
+    places = re.search(r"\| `local`.*?\n\n", (documentation / "cluster.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    assert all(f"`{kind}`" in places for kind in (LOCAL, *SCHEDULERS)) and "tcp://HOST" in places and ".yaml" in places
+
+
 # Exit codes
 
 
