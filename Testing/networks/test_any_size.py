@@ -80,6 +80,15 @@ def test_nothing_jumps_between_two_voxels(network, block):
             assert max(jumps) < 0.05, (axis, jumps)
 
 
+def test_features_are_the_same_where_memory_is_saved(network, block, monkeypatch):
+    kept = network.encode(block, TOLD).detach()
+    for piece in (1, 3000, 1 << 20):
+        monkeypatch.setattr("CBCTSuperResLib.networks.any_size.PIECE", piece)
+        with torch.no_grad():
+            saved = network.encode(block, TOLD)
+        assert saved.stride() == kept.stride() and torch.allclose(saved, kept, atol=1e-6), piece
+
+
 def test_it_is_told_blur_and_noise_and_how_fine_the_output_is(network, block):
     with torch.no_grad():
         usual = network(block, TOLD, PLACES)["sr"]

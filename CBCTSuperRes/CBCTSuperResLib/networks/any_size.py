@@ -11,7 +11,7 @@ cubic interpolation: untrained, the network interpolates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -29,6 +29,7 @@ WAVES = 2  # periods in a voxel that tell where in it a place is
 PLACE_WIDTH = 32  # features of the layers that a place goes through
 TAPS = 2  # voxels on either side that interpolation looks at
 REACH = 3  # voxels beyond a place that its output depends on: those taps, and the layer within slices
+PIECE = 1 << 20  # numbers that are worked on at once where memory is to be saved
 PART = 1 << 16  # output voxels that are decoded at once where nothing is trained: what a processor's cache holds
 
 
@@ -41,7 +42,13 @@ class WithinAndAcross(nn.Module):
         self.across = nn.Conv2d(features, features, (3, 1), padding=(1, 0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + across_slices(self.across, F.leaky_relu(within_slices(self.within, x), SLOPE))
+        """Into x's own memory where no gradient is wanted."""
+        if torch.is_grad_enabled():
+            return x + across_slices(self.across, F.leaky_relu(within_slices(self.within, x), SLOPE))
+        inner = F.leaky_relu(within_slices(self.within, x), SLOPE, inplace=True)
+        for rows in _pieces(x.shape[2], x[:, :, 0].numel()):  # which do not see each other across slices
+            x[:, :, rows] += across_slices(self.across, inner[:, :, rows])
+        return x
 
 
 def within_slices(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -115,10 +122,18 @@ class AnySizeNet(nn.Module):
         """Features and the image itself behind them: (N, decoder_features + 1, k, j, i)."""
         told = with_conditions(self._folded(x), self.options["conditions"], conditions)
         features = within_slices(self.head, told.permute(0, 2, 3, 4, 1))
+        del told  # its memory is given back
         for block in self.blocks:
             features = block(features)
-        features = self._unfolded(within_slices(self.body_end, features))
-        return torch.cat((features.to(x.dtype), x.permute(0, 2, 3, 4, 1)), -1).permute(0, 4, 1, 2, 3)
+        image = x.permute(0, 2, 3, 4, 1)
+        if torch.is_grad_enabled() or x.is_meta:
+            features = self._unfolded(within_slices(self.body_end, features))
+            return torch.cat((features.to(x.dtype), image), -1).permute(0, 4, 1, 2, 3)
+        found = image.new_empty(*image.shape[:-1], self.options["decoder_features"] + 1)
+        found[..., -1:] = image
+        for slices in _pieces(len(found[0]), found[:, 0].numel()):
+            found[:, slices, ..., :-1] = self._unfolded(within_slices(self.body_end, features[:, slices]))
+        return found.permute(0, 4, 1, 2, 3)
 
     def decode(
         self, features: Tensor, positions: Sequence[Tensor], steps: Sequence[Tensor] | None = None
@@ -171,7 +186,7 @@ class AnySizeNet(nn.Module):
             multiple=fold,
             conditions=tuple(chosen.conditions),
             encode_flops=2.0 * weights / fold**2,
-            encode_bytes=4.0 * (4 * nf / fold**2 + 2 * inner + 2),
+            encode_bytes=4.0 * (max(2 * nf / fold**2, nf / fold**2 + inner + 1) + 6),
             decode_flops=2.0 * (pointwise + self.slices.weight.numel()),  # the latter if only slices become more
             decode_bytes=4.0 * 4,
         )
@@ -196,6 +211,12 @@ class AnySizeNet(nn.Module):
         for layer in (*(block.across for block in self.blocks), *(place.outer for place in self.places)):
             layer.weight.mul_(CALM)
         nn.init.zeros_(self.tail.weight)
+
+
+def _pieces(length: int, numbers: int) -> Iterator[slice]:
+    """Parts of an axis, of each of whose places so many numbers are held, that take little memory."""
+    step = max(1, PIECE // max(1, numbers))
+    return (slice(first, min(length, first + step)) for first in range(0, length, step))
 
 
 def _needed(features: Tensor, positions: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
