@@ -13,6 +13,7 @@ from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.acquisition.phantom import cylinder
 from CBCTSuperResLib.apply.calibration import calibrate
 from CBCTSuperResLib.apply.engine import Engine
+from CBCTSuperResLib.apply.error_bars import local_contrast
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
@@ -22,6 +23,7 @@ from CBCTSuperResLib.core.errors import ModelError, OptionError
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.intervals import GAUSSIAN, Intervals
 from CBCTSuperResLib.networks import build_network
+from CBCTSuperResLib.scan.window import Window
 from helpers import make_grid
 from stub_networks import CubicTwice, stub_model
 from torch.nn import functional as F
@@ -183,6 +185,52 @@ def test_a_scan_is_told_from_a_jaw_by_how_evenly_its_deviations_are_spread():
     assert reports["spot"]["evenness"] < 0.5 < reports["texture"]["evenness"]
 
 
+def test_narrow_error_bars_follow_the_local_contrast_and_the_widest_tenth_stays():
+    """`Knowing` claims more where it is brighter: across an edge between dark tissues its bars hardly differ."""
+    voxels = np.full((5, 60, 60), 100.0)
+    voxels[:, :, 30:] = 140  # an edge between tissues that are nearly alike
+    voxels[:, :24, :24] = 900
+    volume = Volume(voxels.astype("float32"), make_grid((60, 60, 5), (0.25, 0.25, 0.25)))
+    table = {"blur": (0.0, 2.0), "noise": (0.0, 1.0), "quantiles": ((GAUSSIAN, GAUSSIAN),) * 2}
+    plain, following = (
+        super_resolve(volume, stub_model(Knowing(), intervals={**KNOTS, **table, **more}), OPTIONS)
+        for more in ({}, {"contrast": 0.7})
+    )
+    ratio = following.error_bars[PREDICTIVE].voxels / plain.error_bars[PREDICTIVE].voxels
+    assert np.allclose(ratio, following.error_bars[INTRINSIC].voxels / plain.error_bars[INTRINSIC].voxels, rtol=1e-5)
+    assert np.allclose(ratio[:, 4:40, 4:40], 1)  # bright: the widest bars
+    edge, flat = ratio[2, 80, 58:62].mean(), ratio[2, 80, 90:110].mean()
+    assert edge > 2 * flat and flat == pytest.approx(1, abs=0.01)
+    assert following.report["error_bars"]["contrast"] == 0.7 and plain.report["error_bars"]["contrast"] == 0
+    texture = {**KINDS, **table, "evenness": ((0.01, 0.01), (0.01, 0.01)), "evenness_met": (0.01, 1), "contrast": 0.7}
+    filled = super_resolve(volume, stub_model(Knowing(), intervals=texture), OPTIONS)
+    assert filled.report["error_bars"]["contrast"] == 0  # where texture fills a scan contrast tells nothing
+
+
+def test_the_least_deviation_is_added_in_squares_to_all_that_have_any():
+    volume, table = scan(), {"blur": (0.0, 2.0), "noise": (0.0, 1.0)}
+    plain, least = (
+        super_resolve(volume, stub_model(Knowing(), intervals={**KNOTS, **table, **more}), OPTIONS).error_bars
+        for more in ({}, {"least": 0.02})
+    )
+    expected = np.hypot(plain[PREDICTIVE].voxels, 20)
+    assert np.allclose(least[PREDICTIVE].voxels, expected, rtol=1e-4)
+    assert np.allclose(least[INTRINSIC].voxels, expected, rtol=1e-4)
+    voxels = np.where(cylinder(volume.voxels.shape), volume.voxels, 0).astype(np.uint16)
+    known, options = {**KNOTS, **table, "least": 0.02, "contrast": 0.4}, replace(OPTIONS, blank="auto", dtype=None)
+    blank = super_resolve(Volume(voxels, volume.grid), stub_model(Knowing(), intervals=known), options)
+    found = blank.error_bars[PREDICTIVE].voxels
+    assert np.isfinite(found).all() and not found[:, :4, :4].any() and found[:, 30:50, 30:50].min() >= 20
+
+
+def test_the_contrast_of_a_place_is_seen_along_all_axes():
+    window = Window(0.0, 100.0)
+    ramps = np.indices((7, 20, 22)) * 5.0
+    found = [local_contrast(ramp, 3, window)[10, 11] for ramp in ramps]
+    assert found == pytest.approx([0.05] * 3, rel=1e-3)
+    assert local_contrast(np.full((1, 1, 9), 5, np.int16), 0, window).max() == 0
+
+
 def test_a_scan_of_another_kind_than_any_calibrated_one_is_said_to_be_one():
     known = {**KNOTS, "blur": (0.0, 2.0), "noise": (0.0, 1.0), "evenness_met": (0.1, 0.2)}
     report = super_resolve(scan(), stub_model(Knowing(), intervals=known), OPTIONS).report
@@ -213,6 +261,8 @@ def test_outside_the_calibrated_scans_a_run_says_that_the_bars_do_not_hold():
         {"evenness": ((0.2, 0.4), (0.2, 0.4))},
         {"evenness_met": (0.2,)},
         {"textured": "much"},
+        {"contrast": float("inf")},
+        {"least": -0.1},
     ],
 )
 def test_a_card_with_broken_intervals_is_refused(wrong):

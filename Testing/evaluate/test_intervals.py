@@ -99,6 +99,7 @@ def test_drawn_scans_give_a_quantile_for_each_blur_and_noise_that_holds_for_othe
     assert len(found.coverage) == 3 and all(0.85 < share < 0.95 for share in found.coverage.values())
     assert "trabecular" in known.made_on and known.textured > 1.5 * max(known.quantiles[0])
     assert np.allclose(known.evenness, 1) and known.evenness_met == (1, 1)
+    assert (known.contrast, known.least) == (0.4, 0.006)
     again = calibrate_intervals(found.model, device="cpu")  # what is known already changes nothing
     assert again.model.card.intervals == found.model.card.intervals
 

@@ -49,6 +49,11 @@ class Intervals:
         The quantile of scans that texture fills.
     evenness_met : (lowest, highest) or ()
         Of all calibrated scans.
+    contrast : float or None
+        How far narrow error bars follow the local contrast, in scans that texture does not fill: an exponent, see
+        `apply.error_bars`. None: not at all.
+    least : float
+        Deviation that is never gone below, in units of the window: no truth is better known. Its square is added.
     """
 
     blur: tuple[float, ...]
@@ -59,6 +64,8 @@ class Intervals:
     evenness: tuple[tuple[float, ...], ...] = ()
     textured: float | None = None
     evenness_met: tuple[float, ...] = ()
+    contrast: float | None = None
+    least: float = 0.0
 
     def factor(self, blur: float, noise: float, evenness: float | None = None, is_sure: bool = True) -> float:
         """What the network's deviation is multiplied with, so that 1.645 of it hold 90 % of the errors.
@@ -119,7 +126,8 @@ class Intervals:
 
     def to_json(self) -> dict:
         """For a card, without what is not known."""
-        return {name: value for name, value in asdict(self).items() if value not in ((), None)}
+        known = {name: value for name, value in asdict(self).items() if value not in ((), None)}
+        return known if self.least else {name: value for name, value in known.items() if name != "least"}
 
     @staticmethod
     def from_json(values: Mapping) -> Intervals:
@@ -137,10 +145,20 @@ class Intervals:
             textured = None if values.get("textured") is None else float(values["textured"])
             met = tuple(map(float, values.get("evenness_met", ())))
             made_on, voxels = str(values["made_on"]), int(values.get("voxels", 0))
-            found = Intervals(blur, noise, quantiles, made_on, voxels, evenness, textured, met)
+            contrast = None if values.get("contrast") is None else float(values["contrast"])
+            least = float(values.get("least", 0.0))
+            found = Intervals(blur, noise, quantiles, made_on, voxels, evenness, textured, met, contrast, least)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"the intervals are no table of quantiles ({error})") from None
-        numbers = [*blur, *noise, *met, *(q for row in quantiles for q in row), *([textured] if evenness else [])]
+        numbers = [
+            *blur,
+            *noise,
+            *met,
+            contrast or 0.0,
+            least,
+            *(q for row in quantiles for q in row),
+            *([textured] if evenness else []),
+        ]
         tables = [quantiles, evenness] if evenness or textured is not None else [quantiles]
         is_table = all(len(t) == len(blur) and all(len(row) == len(noise) for row in t) for t in tables)
         is_table = is_table and (not evenness or textured is not None and min(map(min, evenness)) > 0)
