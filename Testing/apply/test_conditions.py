@@ -12,7 +12,7 @@ from CBCTSuperResLib.acquisition.estimate import FWHM, BlurAlongAxis, EstimatedA
 from CBCTSuperResLib.acquisition.noise_level import NoiseLevel
 from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
 from CBCTSuperResLib.apply import plan as planning
-from CBCTSuperResLib.apply.conditions import CAUTION
+from CBCTSuperResLib.apply.conditions import CAUTION, LESS_CAUTION
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments
@@ -89,7 +89,7 @@ def test_a_model_is_told_what_the_scan_tells_for_sure(monkeypatch):
 def test_a_scan_that_is_not_sure_is_taken_for_a_usual_one(monkeypatch):
     estimating(monkeypatch, scanner(0.7, 0.7, is_sure=False))
     model = stub_model(Told(), training=TRAINING)
-    cautious = np.sqrt(0.5**2 - CAUTION**2)
+    cautious = np.sqrt(0.5**2 - LESS_CAUTION**2)
     assert told(super_resolve(scan(), model, PLAIN)) == pytest.approx((cautious - 0.02,) * 2, abs=1e-5)
     conditions = plan_for(model).conditions
     assert conditions.source == "usual" and "only 9 edges" in conditions.reason
@@ -108,10 +108,15 @@ def test_a_blur_that_is_not_sure_is_warned_of_where_edges_look_unlike_the_one_th
             assert not plan_for(model).conditions.warnings
 
 
-def test_nothing_is_held_back_where_the_scan_tells_how_soft_its_objects_are(monkeypatch):
+def test_less_is_held_back_where_the_scan_tells_how_soft_its_objects_are(monkeypatch):
     estimating(monkeypatch, scanner(0.6, 0.5, softness_mm=0.04))
-    conditions = plan_for(stub_model(Told(), training=TRAINING)).conditions
-    assert conditions.cautious_blur == conditions.blur and conditions.told_blur[1:] == (0.6, 0.5)
+    model = stub_model(Told(), training=TRAINING)
+    expected = [np.sqrt(sd**2 - LESS_CAUTION**2) for sd in (0.6, 0.5)]
+    conditions = plan_for(model).conditions
+    assert conditions.told_blur[1:] == conditions.cautious_blur[1:] == pytest.approx(expected)
+    assert LESS_CAUTION < CAUTION and conditions.blur[1:] == (0.6, 0.5)
+    given = plan_for(model, scanner_blur=0.25).conditions
+    assert given.cautious_blur == given.blur
 
 
 def test_noise_that_may_be_texture_is_told_to_be_no_more_than_usual(monkeypatch):

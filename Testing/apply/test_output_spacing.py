@@ -13,7 +13,7 @@ from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.core.errors import OptionError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.models.card import ModelCard, read_card
-from CBCTSuperResLib.models.folder import default_model, find_model, user_models_folder
+from CBCTSuperResLib.models.folder import DEFAULT_MODEL, default_model, find_model, user_models_folder
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from helpers import make_grid, position_error_mm
@@ -106,7 +106,7 @@ def test_a_result_is_named_after_the_size_that_is_asked_for():
 
 
 def test_the_default_model_is_the_first_that_offers_what_is_asked(any_size):
-    light = read_card(find_model("light"))
+    usual = read_card(find_model(DEFAULT_MODEL))
     cubic = (0.3, 0.3, 0.3)
     for options, spacing in (
         ({}, THICK),
@@ -114,8 +114,8 @@ def test_the_default_model_is_the_first_that_offers_what_is_asked(any_size):
         ({"scale": 2}, None),
         ({"output_spacing": (0.15, 0.15, 1.5)}, THICK),
     ):
-        assert default_model(Options(**options), spacing).name == light.name, options
-    assert chosen_because(light, Options(scale=2), cubic) == ""
+        assert default_model(Options(**options), spacing).name == usual.name, options
+    assert chosen_because(usual, Options(scale=2), cubic) == ""
     for options, spacing, factors in (
         ({"output_spacing": "cubic"}, (0.3, 0.3, 0.9), "1 x 1 x 3"),
         ({"scale": 3}, cubic, "3"),
@@ -123,9 +123,9 @@ def test_the_default_model_is_the_first_that_offers_what_is_asked(any_size):
     ):
         options = Options(**options)
         found = default_model(options, spacing)
-        assert found.offered(options.factors(spacing)) and found.name != light.name
-        assert f"{light.name} does not enlarge by {factors}." in chosen_because(found, options, spacing)
-    with pytest.raises(OptionError, match="No model enlarges by 50.*light, 2 in slices.*zebra, 1 to 4"):
+        assert found.offered(options.factors(spacing)) and found.name != usual.name
+        assert f"{usual.name} does not enlarge by {factors}." in chosen_because(found, options, spacing)
+    with pytest.raises(OptionError, match=f"No model enlarges by 50.*{DEFAULT_MODEL}, 2 in slices.*zebra, 1 to 4"):
         default_model(Options(scale=50.0))
 
 

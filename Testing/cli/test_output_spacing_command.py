@@ -12,7 +12,7 @@ from CBCTSuperResLib.apply.report import identity, reading_facts
 from CBCTSuperResLib.cli import batch, main
 from CBCTSuperResLib.cli.terminal import with_triples
 from CBCTSuperResLib.io.folders import report_path
-from CBCTSuperResLib.models.folder import user_models_folder
+from CBCTSuperResLib.models.folder import DEFAULT_MODEL, user_models_folder
 from helpers import make_grid, position_error_mm
 from stub_networks import interpolating_points, register, stub_model
 
@@ -57,17 +57,17 @@ def test_thick_slices_become_cubic_and_it_is_said_which_model_did_it(scan, tmp_p
         printed, report = capsys.readouterr().out, json.loads(report_path(target).read_text(encoding="utf-8"))
         assert "18 voxels of 0.3 x 0.3 x 0.3 mm" in printed
         other = report["super_resolution"]["model"]
-        assert f"The model {other} was taken because light does not enlarge by 1 x 1 x 3." in printed
+        assert f"The model {other} was taken because {DEFAULT_MODEL} does not enlarge by 1 x 1 x 3." in printed
     assert main(["info", str(scan), "--output-spacing", "0.2", "0.2", "0.3"]) == 0
     printed = capsys.readouterr().out
-    assert "15 x 14 x 18 voxels of 0.2 x 0.1929 x 0.3 mm" in printed and "was taken because light" in printed
+    assert "15 x 14 x 18 voxels of 0.2 x 0.1929 x 0.3 mm" in printed and f"was taken because {DEFAULT_MODEL}" in printed
 
 
 def test_twice_as_fine_in_slices_stays_the_work_of_the_usual_model(scan, capsys):
     for way in ([], ["--output-spacing", ".15", ".15", ".9"], ["--scale", "2"]):
         assert main(["info", str(scan), *way]) == 0
         printed = capsys.readouterr().out
-        assert "light" in printed and "was taken because" not in printed, way
+        assert DEFAULT_MODEL in printed and "was taken because" not in printed, way
 
 
 def test_what_cannot_be_is_refused_with_a_reason_and_nothing_is_written(scan, tmp_path, capsys, monkeypatch):
@@ -116,7 +116,7 @@ def test_a_batch_lets_the_voxels_of_each_scan_decide_on_its_model(scan, tmp_path
     assert named.card.name == "zebra" and named.target.name == "scan SR 0.3 mm.nrrd"
     (by_factor,) = tasks("--scale", "1", "1", "3")
     assert by_factor.card.offered((1, 1, 3)) and by_factor.target.name == "scan SR 1x1x3.nrrd"
-    assert tasks()[0].card.name == "light" and tasks()[0].target.name == "scan SR x2.nrrd"
+    assert tasks()[0].card.name == DEFAULT_MODEL and tasks()[0].target.name == "scan SR x2.nrrd"
 
     from CBCTSuperResLib.models.folder import default_model
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..core.options import Options
     from ..models.card import ModelCard
 
-CAUTION = 0.25  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
+CAUTION = 0.35  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
+LESS_CAUTION = 0.2  # voxels: the same where the scan tells how soft its objects are, and of a usual blur
 DOUBTFUL_NOISE = 0.08  # of the noise: with a larger uncertainty, texture may have been taken for it
 MUCH = 0.15  # voxels: 0.3 fine pixels, by which a blur may differ from the usual one without a word
 NEAR = 1.25  # slices so much farther apart than pixels still have the slices' own blur across them, in mm
@@ -37,8 +38,8 @@ class Conditions:
         In voxels of the scan: what the result is judged by.
     cautious_blur : (k, j, i)
         What may be undone of it: less than a blur that was not given by what objects' own softness may have added,
-        unless that was measured. Who undoes too much draws edges that are not there; who undoes too little leaves them
-        soft.
+        which is less where that was measured. Who undoes too much draws edges that are not there; who undoes too little
+        leaves them soft.
     told_blur : (k, j, i)
         What a model that wants to know is told: that, within what it learned from.
     noise : float
@@ -136,8 +137,8 @@ def conditions_of(
         )
         reason += f"{_text(blur, steps)}."
     noise = _noise(scanner, usual_noise, window_width)
-    is_known = source == "given" or (source == "estimated" and scanner.softness_mm is not None)
-    undone = blur if is_known else cautious(blur)
+    caution = CAUTION if source == "estimated" and scanner.softness_mm is None else LESS_CAUTION
+    undone = blur if source == "given" else cautious(blur, caution)
     told_blur, told_noise = undone, noise
     if card.trained_blur:
         told_blur = np.clip(undone, *card.trained_blur)
@@ -164,9 +165,9 @@ def conditions_of(
     )
 
 
-def cautious(blur: np.ndarray) -> np.ndarray:
-    """A blur in voxels without what objects' own softness may have added to it."""
-    return np.sqrt(np.maximum(blur**2 - CAUTION**2, 0))
+def cautious(blur: np.ndarray, softness: float = CAUTION) -> np.ndarray:
+    """A blur in voxels without what objects' own softness, in voxels, may have added to it."""
+    return np.sqrt(np.maximum(blur**2 - softness**2, 0))
 
 
 def _usual(card: ModelCard) -> tuple[float, float]:
