@@ -84,7 +84,7 @@ def test_blocks_and_three_planes_are_cut_for_the_workers_and_join_within_roundin
     scan = make_scan((40, 22, 24), "float32")
     for model, more in [
         (stub_model(BlockNet()), {"back_projection": "on", "scanner_blur": 0.4}),
-        (stub_model(PointNet()), {"scale": (1.5, 1.5, 1.25)}),
+        (stub_model(PointNet()), {"scale": (1.5, 1.5, 1.25), "back_projection": "on", "scanner_blur": 0.4}),
         (stub_model(Sharpened()), {"planes": "isotropic"}),
     ]:
         options, sharing = Options(**FP32, **more), Here(tmp_path, 2)
@@ -92,6 +92,7 @@ def test_blocks_and_three_planes_are_cut_for_the_workers_and_join_within_roundin
         assert len(sharing.plan.parts) == 2
         assert shared.report["back_projection"] is (options.back_projection == "on")
         np.testing.assert_allclose(shared.voxels, alone.voxels, rtol=0, atol=1e-5 * 3500)
+        assert shared.report.get("agreement") == alone.report.get("agreement")
 
 
 def test_the_precision_of_all_parts_is_that_of_the_run_on_one_device(tmp_path, monkeypatch):

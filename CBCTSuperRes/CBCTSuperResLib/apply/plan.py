@@ -178,11 +178,13 @@ class Plan:
         wanted = self.part or self.roi
         if not self.surroundings:
             return wanted
+        limits = [  # where a factor is not whole, voxels beyond the ROI are not on the result's grid
+            (0, n) if factor == int(factor) else ends
+            for n, factor, ends in zip(self.scan_grid.size, self.scales, self.roi, strict=True)
+        ]
         return tuple(
-            (max(0, start - self.surroundings), min(n, stop + self.surroundings))
-            if factor == int(factor)
-            else (start, stop)
-            for (start, stop), n, factor in zip(wanted, self.scan_grid.size, self.scales, strict=True)
+            (max(lowest, start - self.surroundings), min(highest, stop + self.surroundings))
+            for (start, stop), (lowest, highest) in zip(wanted, limits, strict=True)
         )
 
     @property
