@@ -280,7 +280,7 @@ def test_noise_of_the_coarse_slices_is_estimated_and_added_to_what_f_makes(slice
 
 
 def test_f_begins_with_the_blur_that_the_coarse_scans_tell(slices, tmp_path):
-    scan = jaw_scans((8, 160, 160), 0.15, seed=3, blank=None)[1]  # with a blur of 0.425 of its pixels
+    scan = jaw_scans((32, 192, 192), 0.15, seed=3)[1]  # blank outside a cylinder, with a blur of 0.425 of its pixels
     scan.write(tmp_path / "coarse.nrrd")
     recipe = build_recipe(options_of(slices, tmp_path, dataroot_LR=str(tmp_path / "coarse.nrrd")))
     source = recipe.open_source()

@@ -15,6 +15,9 @@ import numpy as np
 from ...acquisition.estimate import estimate
 from ...acquisition.label_map import read_label_map
 from ...core.errors import InputError
+from ...core.volume import Grid
+from ...io.volume import Volume
+from ...scan.field_of_view import find_blanks
 from ...scan.window import Window
 from .decode import Tally, read_planes
 from .files import Subset, naming, pair_entries, planes_of, roots_of
@@ -178,7 +181,8 @@ def _scanner(pictures: Sequence[Picture]) -> dict[str, float | None]:
     blurs, noises = [], []
     for _, group in islice(groupby(pictures, lambda picture: picture.size), SCANS_LOOKED_AT):
         scan = np.concatenate([picture.whole() for picture in islice(group, SLICES_LOOKED_AT)])
-        found = estimate(scan, (1.0, 1.0, 1.0), (0.0, 1.0))
+        blanks = find_blanks(Volume(scan, Grid(scan.shape[::-1], (1.0, 1.0, 1.0))), "auto")
+        found = estimate(scan, (1.0, 1.0, 1.0), (0.0, 1.0), blanks.mask)
         blurs += [axis.sd for axis in found.blur[1:] if axis.is_sure]
         noises += [found.noise.sd] if found.noise else []
     return {name: float(np.mean(all_of)) if all_of else None for name, all_of in (("blur", blurs), ("noise", noises))}
