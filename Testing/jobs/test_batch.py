@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -288,7 +289,6 @@ def test_another_model_is_a_reason_to_compute_again(scans, tiny_model, tmp_path,
     arguments = ["--input", str(scans / "a.nrrd"), "--output", str(tmp_path / "o.nrrd"), "--model", str(tiny_model)]
     main(arguments)
     fake_workers.clear()
-    from dataclasses import replace
 
     card = read_card(tiny_model)
     monkeypatch.setattr(batch, "read_card", lambda path: replace(card, weights_sha256="0" * 64))
@@ -473,6 +473,9 @@ def test_several_workers_share_the_cores_as_memory_allows_and_it_is_said_before(
     monkeypatch.setattr(batch, "count_gpus", lambda: 1)
     workers, why = batch.choose_workers(tasks, None)
     assert len(workers) == 1 and "graphics card" in why
+    several = [replace(task, options=replace(task.options, device="cpu,cpu")) for task in tasks]
+    workers, why = batch.choose_workers(several, None)
+    assert len(workers) == 1 and why == "One scan at a time, on 2 devices."
 
 
 def test_shares_of_a_job_array_cover_every_scan_once_and_slurms_script_runs_them(

@@ -379,6 +379,7 @@ def test_clusters_that_cannot_be_are_refused_in_words(scans, tiny_model, tmp_pat
         ("tcp://h:1", OptionError.exit_code, "--workers does not change", "--workers", "2"),
         ("slurm", OptionError.exit_code, "Say one of them", "--array", "1/1"),
         ("slurm", OptionError.exit_code, "Say --device cuda", "--device", "cuda:1"),
+        ("slurm", OptionError.exit_code, "workers see one GPU each", "--device", "cpu,cpu"),
     ]:
         assert main([*given, "--cluster", place, *more]) == code, place
         assert words in capsys.readouterr().err
