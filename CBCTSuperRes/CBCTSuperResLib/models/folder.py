@@ -27,7 +27,7 @@ from .card import (
 )
 from .header import read_header
 
-DEFAULT_MODEL = "light"
+DEFAULT_MODEL = "adaptive"
 SUFFIX = ".safetensors"
 FOLDER_VARIABLE = "CBCT_SUPERRES_MODELS"
 
