@@ -13,7 +13,7 @@ from CBCTSuperResLib.apply import parts
 from CBCTSuperResLib.apply.engines import pytorch
 from CBCTSuperResLib.apply.plan import Workers, make_plan
 from CBCTSuperResLib.apply.sharing import Sharing
-from CBCTSuperResLib.core.errors import OptionError
+from CBCTSuperResLib.core.errors import InputError, OptionError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.exchange import write_exchange
 from scans import make_scan
@@ -36,11 +36,11 @@ class Here(Sharing):
     def compute(self, plan, volume, model, memory, progress, cancelled):
         scan, plan_file = self._folder / "scan.npy", self._folder / f"plan {id(plan)}"
         write_exchange(volume, scan)
-        parts.save_plan(plan, plan_file)
+        digest = parts.save_plan(plan, plan_file)
         self.plan, reports = plan, []
         for number, part in reversed(list(enumerate(plan.parts))):
             target = self._folder / f"part {number}"
-            parts.compute_part(scan, plan_file, part, target, model, "cpu", progress, cancelled)
+            parts.compute_part(scan, plan_file, digest, part, target, model, "cpu", progress, cancelled)
             reports.append(parts.take_in(target, parts.box_of(plan, part), memory))
             assert not target.exists()
         return reports[::-1]
@@ -132,6 +132,35 @@ def test_a_kept_plan_does_not_hold_the_scan(tmp_path):
     parts.save_plan(plan, tmp_path / "plan")
     kept = pickle.loads((tmp_path / "plan").read_bytes())
     assert kept.blanks.voxels is None and kept.choice.window == plan.choice.window and plan.blanks.voxels is not None
+
+
+def test_a_plan_that_somebody_else_wrote_is_not_opened(tmp_path):
+    scan = make_scan((4, 20, 20))
+    plan = make_plan(scan.grid, scan.voxels.dtype, tiny_model().card, Options(**FP32)).with_scan(scan)
+    write_exchange(scan, tmp_path / "scan.npy")
+    digest = parts.save_plan(plan, tmp_path / "plan")
+    (tmp_path / "plan").write_bytes(pickle.dumps(Harmful(tmp_path / "harm")))
+    with pytest.raises(InputError, match="not the plan that was written"):
+        parts.compute_part(
+            tmp_path / "scan.npy",
+            tmp_path / "plan",
+            digest,
+            plan.roi,
+            tmp_path / "part",
+            tiny_model(),
+            "cpu",
+            None,
+            None,
+        )
+    assert not (tmp_path / "harm").exists()
+
+
+class Harmful:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
 
 
 def test_several_devices_are_of_one_kind_and_need_whoever_shares_the_work():

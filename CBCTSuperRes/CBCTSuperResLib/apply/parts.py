@@ -10,11 +10,13 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from ..core.atomic import json_text, replacing
+from ..core.errors import InputError
 from ..core.options import Ranges
 from ..core.progress import Report
 from ..io.exchange import read_exchange
@@ -56,15 +58,26 @@ def box_of(plan: Plan, part: Ranges) -> Box:
     return tuple(axis.write(slice(*ends)) for axis, ends in zip(plan.axes, part[::-1], strict=True))
 
 
-def save_plan(plan: Plan, path: Path) -> None:
-    """Keep a plan for the workers; the scan itself, of which its blank region knows, is not in it."""
-    path.write_bytes(pickle.dumps(replace(plan, blanks=replace(plan.blanks, voxels=None))))
+def save_plan(plan: Plan, path: Path) -> str:
+    """Keep a plan for the workers; the scan itself, of which its blank region knows, is not in it.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file: what lies in a folder that others may share is unpickled only if it is what was written.
+    """
+    content = pickle.dumps(replace(plan, blanks=replace(plan.blanks, voxels=None)))
+    path.write_bytes(content)
+    return sha256(content).hexdigest()
 
 
 @lru_cache(maxsize=1)
-def _opened(scan: Path, plan_file: Path) -> tuple[Volume, Plan]:
+def _opened(scan: Path, plan_file: Path, plan_sha256: str) -> tuple[Volume, Plan]:
     """The scan, mapped and not read, and the plan; kept from one part to the next."""
-    volume, plan = read_exchange(scan), pickle.loads(plan_file.read_bytes())
+    volume, content = read_exchange(scan), plan_file.read_bytes()
+    if sha256(content).hexdigest() != plan_sha256:
+        raise InputError(f"{plan_file} is not the plan that was written.", "Start again, in a folder of your own.")
+    plan = pickle.loads(content)
     return volume, replace(plan, blanks=replace(plan.blanks, voxels=volume.voxels))
 
 
@@ -74,6 +87,7 @@ _settled: dict[tuple[Path, str], tuple[dict, list[str]]] = {}
 def compute_part(
     scan: Path,
     plan_file: Path,
+    plan_sha256: str,
     part: Ranges,
     target: Path,
     model: Model,
@@ -87,15 +101,20 @@ def compute_part(
     ----------
     scan : Path
         Exchange file.
-    plan_file : Path
+    plan_file, plan_sha256 : Path and str
         See `save_plan`.
     part : three pairs of int
         One of `Plan.parts`.
     target : Path
     device : str
         Of this worker.
+
+    Raises
+    ------
+    InputError
+        If the plan is another one than was written.
     """
-    volume, plan = _opened(scan, plan_file)
+    volume, plan = _opened(scan, plan_file, plan_sha256)
     plan = replace(plan, options=replace(plan.options, device=device))
     key = (plan_file, device)
     if key not in _settled:  # by the same piece as in a run on one device, whatever the part

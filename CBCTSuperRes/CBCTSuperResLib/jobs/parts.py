@@ -52,7 +52,7 @@ class PartTask:
         The scan, in exchange format, and the part's own file.
     card : ModelCard
     options : Options
-    plan : Path
+    plan, plan_sha256 : Path and str
         See `save_plan`.
     part : three pairs of int
         One of `Plan.parts`.
@@ -63,6 +63,7 @@ class PartTask:
     card: ModelCard
     options: Options
     plan: Path
+    plan_sha256: str
     part: Ranges
 
     def start(self, worker: PoolWorker) -> Job:
@@ -71,6 +72,7 @@ class PartTask:
             "kind": "part",
             "scan": str(self.source),
             "plan": str(self.plan),
+            "plan_sha256": self.plan_sha256,
             "part": self.part,
             "output": str(self.target),
             "model": str(self.card.path.absolute()),
@@ -135,11 +137,11 @@ class _QueueSharing(Sharing):
         if card.path is None or not card.path.is_file():
             card = read_card(model.save(folder / "model.safetensors"))
         write_exchange(replace(volume, report={}), scan)
-        save_plan(plan, plan_file)
+        digest = save_plan(plan, plan_file)
         found = []
         for number, part in enumerate(plan.parts, 1):
             target = folder / f"part {number}"
-            found.append(Item(target, PartTask(scan, target, card, plan.options, plan_file, part)))
+            found.append(Item(target, PartTask(scan, target, card, plan.options, plan_file, digest, part)))
         return found
 
     @contextmanager

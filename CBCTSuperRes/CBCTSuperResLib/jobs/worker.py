@@ -6,7 +6,8 @@ A job is a JSON object with
   "apply" with ``input``, ``output``, ``model``, ``options`` (see `Options`) and, optionally, ``compress``,
   ``spacing``, ``series``, ``override``, ``as_dicom``, ``patient_name``, ``patient_id``, ``threads`` (to compute with),
   ``picture`` (see `write_picture`);
-  "part" with ``scan``, ``plan``, ``part``, ``output``, ``model``, ``device``, ``threads``, see `compute_part`;
+  "part" with ``scan``, ``plan``, ``plan_sha256``, ``part``, ``output``, ``model``, ``device``, ``threads``, see
+  `compute_part`;
   "difference" with ``input``, ``result``, ``output`` (see `difference_to_file`);
   "evaluate" with ``input``, ``result``, ``reference``, ``output``, ``report`` (a folder), ``names``, see
   `evaluate_result`; "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with
@@ -125,7 +126,7 @@ def part(job: dict, events: EventWriter, stop: Stop) -> dict:
     model = job["model"] if isinstance(job["model"], Model) else Model.load(job["model"])
     box = tuple(tuple(ends) for ends in job["part"])
     scan, plan_file, target = Path(job["scan"]), Path(job["plan"]), Path(job["output"])
-    compute_part(scan, plan_file, box, target, model, job["device"], events.progress, stop)
+    compute_part(scan, plan_file, job["plan_sha256"], box, target, model, job["device"], events.progress, stop)
     return {}
 
 
