@@ -207,6 +207,18 @@ def test_narrow_error_bars_follow_the_local_contrast_and_the_widest_tenth_stays(
     assert filled.report["error_bars"]["contrast"] == 0  # where texture fills a scan contrast tells nothing
 
 
+def test_a_specimen_in_few_slices_of_a_scan_or_in_none_has_its_result_too():
+    table = {"blur": (0.0, 2.0), "noise": (0.0, 1.0), "quantiles": ((GAUSSIAN, GAUSSIAN),) * 2, "contrast": 0.7}
+    model = stub_model(Knowing(), intervals={**KNOTS, **table})
+    for few in (False, True):
+        voxels = np.zeros((40, 12, 12), np.float32)
+        voxels[20] = 1000  # cut off by the window, as air is
+        if few:
+            voxels[1:3, 3:9, 3:9] = np.linspace(200, 700, 36).reshape(6, 6)  # none of twelve slices evenly apart
+        found = super_resolve(Volume(voxels, make_grid((12, 12, 40), (0.25, 0.25, 0.25))), model, OPTIONS)
+        assert np.isfinite(found.error_bars[PREDICTIVE].voxels).all()
+
+
 def test_the_least_deviation_is_added_in_squares_to_all_that_have_any():
     volume, table = scan(), {"blur": (0.0, 2.0), "noise": (0.0, 1.0)}
     plain, least = (
@@ -347,11 +359,14 @@ def test_the_widest_twentieth_can_be_marked_and_a_mask_without_anything_says_whe
     assert facts["warning_above"] == facts["widest_above"]
 
 
-def test_the_command_takes_the_threshold():
+def test_the_command_takes_the_threshold(capsys):
     parse = lambda *words: options_from_arguments(make_parser().parse_args(["apply", "a", "b", *words]))  # noqa: E731
     assert parse("--uncertainty").warning_above == 0.19
     assert parse("--uncertainty", "--warning-above", "0.1").warning_above == 0.1
     assert parse("--uncertainty", "--warning-above", "auto").warning_above == "auto"
+    with pytest.raises(SystemExit):
+        parse("--uncertainty", "--warning-above", "abc")
+    assert "'abc' is neither a share of the window nor auto" in capsys.readouterr().err
     with pytest.raises(OptionError, match="warning_above is widest"):
         Options(uncertainty=4, warning_above="widest")
     for words in (("--warning-above", "0.1"), ("--uncertainty", "--warning-above", "0")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from apply_helpers import FakeJob
 from CBCTSuperResLib import __version__
-from CBCTSuperResLib.core.errors import DependencyError
+from CBCTSuperResLib.core.errors import Cancelled, DependencyError
 from CBCTSuperResLib.core.options import Options
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
@@ -116,7 +116,7 @@ def test_engines_are_listed_with_what_was_measured_of_the_chosen_model(panel, mo
     from CBCTSuperResLib.panels.apply import advanced, texts
 
     there = {"torch": "2.9", "onnxruntime": "1.20"}
-    for file in (measured, texts):
+    for file in (measured, texts, advanced):
         monkeypatch.setattr(file, "installed_engines", lambda: there)
     started, job = [], FakeJob()
     job.start = lambda: job
@@ -133,6 +133,12 @@ def test_engines_are_listed_with_what_was_measured_of_the_chosen_model(panel, mo
     panel.engines.poll()
     assert "ONNX Runtime 1.20: 54,321 voxels a second in fp32" in ui.enginesLabel.text
     assert ui.applyButton.enabled and ui.enginesButton.text == "Measure engines"
+    there["openvino"] = "2026.1"  # Apply has installed it
+    panel.refresh()
+    assert "OpenVINO 2026.1: not measured" in ui.enginesLabel.text
+    panel.engines.failed(Cancelled())
+    panel.refresh()
+    assert "ONNX Runtime 1.20: 54,321" in ui.enginesLabel.text
 
 
 def test_an_engine_that_cannot_compute_the_model_is_said_beside_apply(panel, monkeypatch):

@@ -212,6 +212,8 @@ def test_a_failed_pip_is_explained(installed, modules):
     ("gpus", "needs_torch", "there", "offered"),
     [
         (0, False, {}, ["onnxruntime>=1.17"]),
+        (0, False, {"safetensors": None}, ["onnxruntime>=1.17"]),
+        (0, True, {"safetensors": None}, ["torch>=2.3", "safetensors"]),
         (1, False, {}, ["torch>=2.3"]),
         (0, True, {}, ["torch>=2.3"]),
         (0, True, {"onnxruntime": "1.20"}, ["torch>=2.3"]),
@@ -228,6 +230,13 @@ def test_the_small_package_is_offered_where_there_is_no_gpu_and_it_will_do(
     installed.update(there)
     monkeypatch.setattr(install, "count_gpus", lambda: gpus)
     assert install.missing_packages(install.packages_to_offer(needs_torch)) == offered
+
+
+def test_whoever_asks_for_onnx_runtime_is_offered_it_beside_a_gpu_too(installed, monkeypatch):
+    del installed["torch"]
+    monkeypatch.setattr(install, "count_gpus", lambda: 1)
+    assert install.missing_packages(install.packages_to_offer(False, "onnxruntime")) == ["onnxruntime>=1.17"]
+    assert install.missing_packages(install.packages_to_offer(False, "auto")) == ["torch>=2.3"]
 
 
 def test_the_small_package_is_installed_by_pip_and_pytorch_is_left_alone(installed, modules, monkeypatch):

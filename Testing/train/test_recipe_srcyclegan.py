@@ -234,7 +234,8 @@ def test_masks_that_will_not_do_are_refused_in_words(slices, tmp_path):
         recipe = build_recipe(options_of(slices, tmp_path, dataroot_mask_LR=str(tmp_path / name)))
         with pytest.raises(InputError, match=words):
             recipe.open_source()
-    with pytest.raises(InputError, match="mask"):  # HR has images of other names
+    words = r"without mask_LR; .*x.png without LR\. Name both .* alike, in dataroot_mask_LR and dataroot_LR"
+    with pytest.raises(InputError, match=words):
         (tmp_path / "small" / "0.png").rename(tmp_path / "small" / "x.png")
         build_recipe(options_of(slices, tmp_path, dataroot_mask_LR=str(tmp_path / "small"))).open_source()
     with pytest.raises(OptionError, match="dataroot_mask_LR has no meaning with model unetspsr"):

@@ -25,7 +25,7 @@ marked. What the card calls the least deviation is added in squares.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -139,12 +139,19 @@ class ErrorBars:
             for output in self._outputs.values():
                 output[k] *= factor
 
-    def _wide(self, result: np.ndarray) -> tuple[float, float]:
+    def _wide(self, result: np.ndarray) -> tuple[float, float] | None:
         """From which deviation on one is among the widest tenth, in grey values, and the usual local contrast."""
-        chosen = np.unique(np.linspace(0, len(result) - 1, SLICES_LOOKED_AT).round().astype(int))
+
+        def counted(k: int) -> np.ndarray:
+            return _counts(self._outputs[PREDICTIVE][k], result[k], self._window)
+
+        telling = [k for k in _spread(range(len(result))) if counted(k).any()]
+        telling = telling or _spread([k for k in range(len(result)) if counted(k).any()])
+        if not telling:
+            return None
         found = []
-        for k in chosen:
-            counts = _counts(self._outputs[PREDICTIVE][k], result[k], self._window)
+        for k in telling:
+            counts = counted(k)
             found.append((self._outputs[PREDICTIVE][k][counts], local_contrast(result, k, self._window)[counts]))
         deviations, contrasts = (np.concatenate(values) for values in zip(*found, strict=True))
         return float(np.percentile(deviations, WIDE)), float(np.percentile(contrasts, USUAL))
@@ -237,6 +244,12 @@ def evenness_of(deviations: np.ndarray, result: np.ndarray, window: Window) -> f
     sample, grey = (np.asarray(volume).reshape(-1)[::step] for volume in (deviations, result))
     sample = sample[_counts(sample, grey, window)].astype(np.float64)
     return float(np.median(sample) / np.sqrt(np.mean(sample**2))) if sample.size else None
+
+
+def _spread(numbers: Sequence[int]) -> list[int]:
+    """Some of the slices, evenly spread."""
+    chosen = np.linspace(0, len(numbers) - 1, SLICES_LOOKED_AT).round().astype(int) if len(numbers) else ()
+    return [numbers[n] for n in np.unique(chosen)]
 
 
 def _counts(deviations: np.ndarray, result: np.ndarray, window: Window) -> np.ndarray:

@@ -167,7 +167,7 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--warning-above",
-        type=lambda text: text if text == WIDEST else float(text),
+        type=_warning_above,
         default=WARNING,
         metavar="SHARE",
         help="predictive deviation, as a share of the window, above which the warning mask of a model with error bars "
@@ -239,6 +239,13 @@ class WindowAction(argparse.Action):
         except ValueError:
             parser.error('--window takes two grey values, "auto" or "model"')
         setattr(namespace, self.dest, (low, high))
+
+
+def _warning_above(text: str) -> float | str:
+    try:
+        return text if text == WIDEST else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a share of the window nor {WIDEST}") from None
 
 
 def _blur(text: str) -> float | tuple[float, ...] | None:

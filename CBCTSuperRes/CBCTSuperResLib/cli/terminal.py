@@ -22,8 +22,11 @@ def add_command(commands, name: str, text: str, run: Callable | None = None) -> 
 class Parser(argparse.ArgumentParser):
     """A parser that takes `--scale 1 1 3.3` as well as `--scale 1,1,3.3`, and `--scale 2`; see `with_triples`.
 
-    What it parsed is kept as `words` beside the arguments.
+    What it parsed is kept as `words` beside the arguments. Options are written out: scripts repeat them.
     """
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, allow_abbrev=False, **options)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
         words = list(sys.argv[1:] if args is None else args)

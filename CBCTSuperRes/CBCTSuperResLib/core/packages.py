@@ -43,8 +43,10 @@ class Requirement:
 
 
 TORCH = Requirement("torch>=2.3", ("torch",), (2, 3))
+SAFETENSORS = Requirement("safetensors", ("safetensors",))
+"""Writes and reads weights for PyTorch; graphs are computed without it."""
 ONNX_RUNTIME = Requirement("onnxruntime>=1.17", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"), (1, 17))
-"""Some 20 MB; applies models that have a graph where PyTorch is not installed."""
+"""Some 30 MB; applies models that have a graph where PyTorch is not installed."""
 OTHERS = (
     Requirement(
         "opencv-python-headless>=4.8",
@@ -52,7 +54,6 @@ OTHERS = (
         (4, 8),
         "cv2",
     ),
-    Requirement("safetensors", ("safetensors",)),
     Requirement("pydicom>=2.4", ("pydicom",), (2, 4)),
     Requirement("tifffile>=2023.1.23", ("tifffile",), (2023, 1, 23)),
     Requirement("tqdm", ("tqdm",)),
@@ -63,17 +64,17 @@ TRAINING_EXTRAS = (
 )
 
 
-def missing_packages(requirements: Iterable[Requirement] = (TORCH, *OTHERS)) -> list[str]:
+def missing_packages(requirements: Iterable[Requirement] = (TORCH, SAFETENSORS, *OTHERS)) -> list[str]:
     """What `pip install` would have to be given for computing to work; empty if all is there. Needs no Slicer."""
     return [requirement.install for requirement in requirements if not requirement.is_met]
 
 
-def packages_to_offer(needs_torch: bool = True) -> tuple[Requirement, ...]:
+def packages_to_offer(needs_torch: bool = True, engine: str = "auto") -> tuple[Requirement, ...]:
     """What computing is best done with: PyTorch on a CUDA device, and for all that nothing else does; otherwise what is
-    there, or ONNX Runtime, which is small.
+    there, or ONNX Runtime, which is small and may also be asked for as `engine`.
     """
-    takes_torch = needs_torch or TORCH.is_met or count_gpus() > 0
-    return (TORCH if takes_torch else ONNX_RUNTIME, *OTHERS)
+    takes_torch = needs_torch or TORCH.is_met or (count_gpus() > 0 and engine != "onnxruntime")
+    return ((TORCH, SAFETENSORS) if takes_torch else (ONNX_RUNTIME,)) + OTHERS
 
 
 def require_packages(needs_torch: bool = True) -> None:
@@ -90,7 +91,7 @@ def require_packages(needs_torch: bool = True) -> None:
         If something is missing.
     """
     takes_torch = needs_torch or not ONNX_RUNTIME.is_met
-    missing = missing_packages((TORCH if takes_torch else ONNX_RUNTIME, *OTHERS))
+    missing = missing_packages(((TORCH, SAFETENSORS) if takes_torch else (ONNX_RUNTIME,)) + OTHERS)
     if missing:
         small = "" if needs_torch else " In place of torch, onnxruntime applies most models without a GPU."
         raise DependencyError(

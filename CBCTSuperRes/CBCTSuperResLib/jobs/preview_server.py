@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ..apply.engines.choice import GRAPH_ENGINES, keep_graph
 from ..apply.preview import Canvas, Scan
 from ..apply.preview_request import PreviewRequest
 from ..core.errors import Cancelled, SuperResError, explained
@@ -145,16 +146,18 @@ class PreviewServer:
         if self._canvas is None or not request.is_of_one_slice_with(self._request):
             self._drop_canvas()
             path = self._folder / f"canvas-{number}.npy"
-            self._canvas = Canvas(path, self._scan, self._model(request.model), request)
+            self._canvas = Canvas(path, self._scan, self._model(request.model, request.options.engine), request)
             self._request = request
         return self._canvas
 
-    def _model(self, path: str) -> Model:
-        """The model in a file; the last one is kept."""
-        key = (path, Path(path).stat().st_mtime_ns if Path(path).exists() else 0)
+    def _model(self, path: str, engine: str = "auto") -> Model:
+        """The model in a file, with its graph where one is asked for; the last one is kept."""
+        key = (path, Path(path).stat().st_mtime_ns if Path(path).exists() else 0, engine in GRAPH_ENGINES)
         if key not in self._models:
             self._models.clear()
-            self._models[key] = Model.load(path)
+            self._models[key] = model = Model.load(path)
+            if engine in GRAPH_ENGINES:
+                keep_graph(model)
         return self._models[key]
 
     def _let_go(self) -> None:

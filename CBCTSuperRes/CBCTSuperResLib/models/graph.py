@@ -101,7 +101,11 @@ def make_graph(model: Model, path: str | Path) -> Path:
         import onnx
     except ImportError:
         raise DependencyError("Making a graph needs the package onnx.", "Install it with: pip install onnx") from None
-    graph = onnx.load_from_string(_exported(model))
+    try:
+        graph = onnx.load_from_string(_exported(model))
+    except RuntimeError as error:  # of an operation that no graph has, for instance
+        what = f"The model {card.name} cannot be written as a graph: {error}."
+        raise ModelError(what, "Compute it with PyTorch.") from error
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, {BELONGS: _belonging(card, path)})
     graph.producer_name, graph.producer_version = "CBCT Super-Resolution", ""

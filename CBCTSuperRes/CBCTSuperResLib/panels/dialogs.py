@@ -131,7 +131,7 @@ def openAddress(address: str) -> None:
     qt.QDesktopServices.openUrl(qt.QUrl(address))
 
 
-def ensurePackages(needsTorch: bool = True) -> None:
+def ensurePackages(needsTorch: bool = True, engine: str = "auto") -> None:
     """Install what computing needs and is missing, if the user agrees; PyTorch only where it is of use.
 
     Raises
@@ -144,7 +144,7 @@ def ensurePackages(needsTorch: bool = True) -> None:
         "the internet and installed into this Slicer, which may take some minutes. Nothing of your data leaves this "
         "computer."
     )
-    installation.ensurePackages(lambda missing: _confirmInstallation(question, missing), needsTorch)
+    installation.ensurePackages(lambda missing: _confirmInstallation(question, missing), needsTorch, engine)
 
 
 def offerTrainingExtras() -> list[str]:

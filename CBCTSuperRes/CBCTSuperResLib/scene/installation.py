@@ -11,7 +11,9 @@ from ..core import packages
 from ..core.errors import DependencyError
 
 
-def ensurePackages(ask: Callable[[list[str]], bool] | None = None, needsTorch: bool = True) -> None:
+def ensurePackages(
+    ask: Callable[[list[str]], bool] | None = None, needsTorch: bool = True, engine: str = "auto"
+) -> None:
     """Install what is missing into Slicer, after asking. Never imports torch if it is there.
 
     Parameters
@@ -21,13 +23,15 @@ def ensurePackages(ask: Callable[[list[str]], bool] | None = None, needsTorch: b
     needsTorch : bool
         Whether nothing but PyTorch will do. Otherwise it is offered where there is a CUDA device, and elsewhere ONNX
         Runtime, which is small.
+    engine : str
+        As in `Options`.
 
     Raises
     ------
     DependencyError
         If something is still missing, for instance because the user declined.
     """
-    wanted = packages.packages_to_offer(needsTorch)
+    wanted = packages.packages_to_offer(needsTorch, engine)
     missing = packages.missing_packages(wanted)
     if missing and (ask is None or ask(missing)):
         if packages.TORCH in wanted and packages.missing_packages([packages.TORCH]):

@@ -7,7 +7,8 @@ import time
 import slicer
 from slicer.i18n import tr as _
 
-from ...core.errors import SuperResError
+from ...apply.engines import installed_engines
+from ...core.errors import Cancelled, SuperResError
 from ...core.gpus import count_gpus
 from ...jobs.job import Job
 from .. import dialogs
@@ -86,7 +87,7 @@ class AdvancedSection(Section):
 
     def onPackages(self, checked: bool = False) -> None:
         try:
-            dialogs.ensurePackages(self.choices.needsTorch())
+            dialogs.ensurePackages(self.choices.needsTorch(), self.choices.options().engine)
             answer = _("All Python packages that computing needs are installed.")
         except SuperResError as error:
             answer = errorText(error)
@@ -98,8 +99,8 @@ class EnginesSection(JobSection):
 
     def __init__(self, ui, choices: ApplyChoices) -> None:
         super().__init__(ui, choices, ui.enginesLabel)
-        self._error = ""
-        self._told: tuple[str, str] | None = None  # what there is to say of a model, by its hash
+        self._error: tuple[str, str] | None = None  # of a model, by its hash
+        self._told: tuple[tuple, str] | None = None  # what there is to say of a model and the engines that are there
         ui.enginesButton.connect("clicked(bool)", self.onMeasure)
 
     def refresh(self) -> None:
@@ -109,23 +110,25 @@ class EnginesSection(JobSection):
         if self.isBusy:
             return
         card = self.choices.card()
-        key = card.weights_sha256 if card else ""
+        model = card.weights_sha256 if card else ""
+        key = model, *installed_engines().items()
         if self._told is None or self._told[0] != key:
             self._told = key, enginesText(card)
-        self.tell(self._error or self._told[1])
+        self.tell(self._error[1] if self._error and self._error[0] == model else self._told[1])
 
     def done(self, job) -> None:
         self._told = None
 
     def onMeasure(self, checked: bool = False) -> None:
-        self._error = ""
+        self._error = None
         self.startOrCancel(self._begin)
 
     def failed(self, error: SuperResError) -> None:
-        self._error = errorText(error)
+        if not isinstance(error, Cancelled):
+            self._error = self.choices.installedCard().weights_sha256, errorText(error)
 
     def _begin(self) -> Job:
-        dialogs.ensurePackages(self.choices.needsTorch())
+        dialogs.ensurePackages(self.choices.needsTorch(), self.choices.options().engine)
         return Job({"kind": "engines", "model": str(self.choices.installedCard().path)}).start()
 
 

@@ -146,7 +146,7 @@ class BatchSection(Section):
     def _start(self, items: Sequence[Item]) -> None:
         folder = self.parameters.batchFolder.strip()
         try:
-            dialogs.ensurePackages(self.choices.needsTorch())
+            dialogs.ensurePackages(self.choices.needsTorch(), self.choices.options().engine)
             options, skip = self.choices.options(), self.parameters.batchSkip
             self.queue.start(Recipe(self.choices.card(), options, Path(folder) if folder else None, skip), items)
         except SuperResError as error:

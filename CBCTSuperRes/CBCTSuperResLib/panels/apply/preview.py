@@ -82,7 +82,7 @@ class PreviewSection(Section):
             self.preview.switchOff()
         else:
             try:
-                dialogs.ensurePackages(self.choices.needsTorch())
+                dialogs.ensurePackages(self.choices.needsTorch(), self.choices.options().engine)
                 self.preview.switchOn()
                 self._tidyTimer.start()
             except SuperResError as error:

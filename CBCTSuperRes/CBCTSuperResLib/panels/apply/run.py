@@ -96,7 +96,7 @@ class RunSection(Section):
             return
         self._outcome = self._error = ""
         try:
-            dialogs.ensurePackages(self.choices.needsTorch())
+            dialogs.ensurePackages(self.choices.needsTorch(), self.choices.options().engine)
             self.started.emit()
             self._start()
         except SuperResError as error:

@@ -134,7 +134,7 @@ def roots_of(value: str | Path | Sequence[str] | None) -> list[Path]:
 
 
 def pair_entries(
-    lr_roots: Sequence[Path], hr_roots: Sequence[Path], subset: Subset, lr: str = "LR"
+    lr_roots: Sequence[Path], hr_roots: Sequence[Path], subset: Subset, lr: str = "LR", hr: str = "HR"
 ) -> list[tuple[Entry, Entry]]:
     """(LR, HR) of the same name, root by root.
 
@@ -148,17 +148,17 @@ def pair_entries(
     """
     if len(lr_roots) != len(hr_roots):
         raise OptionError(
-            f"There are {len(hr_roots)} folders in dataroot_HR and {len(lr_roots)} in dataroot_{lr}.",
+            f"There are {len(hr_roots)} folders in dataroot_{hr} and {len(lr_roots)} in dataroot_{lr}.",
             "Give as many, in the same order.",
         )
     return [
         pair
         for roots in zip(lr_roots, hr_roots, strict=True)
-        for pair in _paired(*(list_entries(root) for root in roots), subset, lr)
+        for pair in _paired(*(list_entries(root) for root in roots), subset, (lr, hr))
     ]
 
 
-def _paired(lr: list[Entry], hr: list[Entry], subset: Subset, role: str) -> list[tuple[Entry, Entry]]:
+def _paired(lr: list[Entry], hr: list[Entry], subset: Subset, roles: tuple[str, str]) -> list[tuple[Entry, Entry]]:
     chosen = subset.of(hr)
     if len(lr) == len(hr) == 1 and lr[0].is_volume and hr[0].is_volume:
         return [(lr[0], entry) for entry in chosen]
@@ -167,10 +167,12 @@ def _paired(lr: list[Entry], hr: list[Entry], subset: Subset, role: str) -> list
     without_lr = [str(entry.path) for name, entry in high.items() if name not in low]
     without_hr = [] if subset else [str(entry.path) for name, entry in low.items() if name not in high]
     if without_lr or without_hr:
-        told = [f"{_named(paths)} without {side}" for side, paths in ((role, without_lr), ("HR", without_hr)) if paths]
+        lacking = zip(roles, (without_lr, without_hr), strict=True)
+        told = [f"{_named(paths)} without {side}" for side, paths in lacking if paths]
+        keys = " and ".join(f"dataroot_{side}" for side in roles)
         raise InputError(
             f"Some images have no partner of the same name: {'; '.join(told)}.",
-            f"Name both files of a pair alike, in dataroot_{role} and dataroot_HR, or remove what has no partner.",
+            f"Name both files of a pair alike, in {keys}, or remove what has no partner.",
         )
     return [(low[name], entry) for name, entry in high.items()]
 

@@ -197,7 +197,8 @@ def _masks(
     """A mask for each picture, as large as it is."""
     subset = Subset(dataset.subset_file)
     images = roots_of(dataset.dataroot_LR or dataset.dataroot_HR)
-    mask_of = {image.path: mask for mask, image in pair_entries(roots_of(roots), images, subset, "mask")}
+    keys = _MASK_KEYS[role].removeprefix("dataroot_"), role
+    mask_of = {image.path: mask for mask, image in pair_entries(roots_of(roots), images, subset, *keys)}
     chosen = []
     for low, high in entries_of(dataset):
         entry = low or high
