@@ -71,7 +71,9 @@ def with_graph(tiny, tmp_path_factory) -> Model:
 
 def without_torch(*arguments) -> subprocess.CompletedProcess:
     script = ROOT / "Testing" / "support" / "without_torch.py"
-    return subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, script, *map(str, arguments)], capture_output=True, encoding="utf-8", check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def test_with_onnx_runtime_alone_a_shipped_model_gives_what_it_gives_with_pytorc
     assert done.returncode == 0, done.stderr
     chosen = Options(dtype="float32", precision="fp32", engine="torch", scanner_blur=0.3, back_projection="on")
     exact = apply_to_file(scan_path, tmp_path / "exact.nrrd", name, chosen)["super_resolution"]
-    report = json.loads((tmp_path / "result.nrrd.json").read_text())["super_resolution"]
+    report = json.loads((tmp_path / "result.nrrd.json").read_text(encoding="utf-8"))["super_resolution"]
     assert report["engine"].startswith("onnxruntime") and exact["engine"].startswith("torch")
     assert any("PyTorch is not installed" in note for note in report["notes"])
     assert report["quality"]["figures"] and report["agreement"] and report["blank"]["share"] > 0.1

@@ -28,8 +28,8 @@ def run_script(tmp_path):
         path = f"{tools}{os.pathsep}{os.environ['PATH']}"
         slurm = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_ARRAY_TASK_ID": "3"}
         environment = {**os.environ, **slurm, "PATH": path, "NOTES": str(notes)}
-        subprocess.run(["bash", "-eu"], input=script, text=True, check=True, env=environment)
-        return notes.read_text().split("\0")[:-1]
+        subprocess.run(["bash", "-eu"], input=script, encoding="utf-8", check=True, env=environment)
+        return notes.read_text(encoding="utf-8").split("\0")[:-1]
 
     return run
 
@@ -39,7 +39,7 @@ def options_file(tmp_path):
     """Options of a training in a folder whose name has a space."""
     (tmp_path / "my options").mkdir()
     path = tmp_path / "my options" / "light.json"
-    path.write_text((resource("Configurations") / "light.json").read_text())
+    path.write_text((resource("Configurations") / "light.json").read_text(encoding="utf-8"))
     return path
 
 

@@ -60,7 +60,7 @@ def test_a_killed_part_is_done_again_and_the_command_writes_the_bits_of_one_proc
     words = ["--model", str(tiny_model), "--window", "0", "4000", "--precision", "fp32", "--device", "cpu,cpu"]
     assert main(["apply", str(scan), str(output), *words]) == 0
     assert output.read_bytes() == alone
-    report = json.loads((tmp_path / "result.nrrd.json").read_text())["super_resolution"]
+    report = json.loads((tmp_path / "result.nrrd.json").read_text(encoding="utf-8"))["super_resolution"]
     assert report["parts"] == {"count": 6, "workers": 2} and report["device"].startswith("2 x cpu")
     assert [note for note in report["notes"] if "computed again" in note]
     assert len(killed.workers) == 7 and {worker.device for worker in killed.workers} == {"cpu"}

@@ -101,7 +101,7 @@ def test_what_apply_would_do_and_what_is_shown_is_what_the_old_choices_say(apply
         **{"window": (300.0, 1000.0), "blank": -7.5, "smooth": 0.75, "planes": "isotropic", "scale": None},
         **{"dtype": "float32", "device": "cpu", "precision": "fp32", "tile": 64, "ensemble": 8, "uncertainty": 4},
         **{"disagreement_above": None, "scanner_blur": None, "sharpness": 100.0, "back_projection": "auto"},
-        **{"warning_above": 0.19, "output_spacing": None},
+        **{"warning_above": 0.19, "output_spacing": None, "engine": "auto"},
     }
     assert apply.choices.card().name == "old-residual"
     ui = apply.ui
