@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns 0 if the result is better than interpolation."""
     parser = argparse.ArgumentParser(description="Super-resolve a procedural CBCT scan and compare.")
     parser.add_argument("--out", type=Path, default=Path("demo-output"))
-    parser.add_argument("--model", help="name or file (default: the shipped adaptive model)")
+    parser.add_argument("--model", help="name or file (default: the shipped light model)")
     parsed = parser.parse_args(arguments)
     parsed.out.mkdir(parents=True, exist_ok=True)
 

@@ -65,7 +65,7 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--model",
         metavar="M",
-        help="name or file of a model (default: the shipped adaptive one, or the one for the size asked for)",
+        help="name or file of a model (default: the shipped light one, or the one for the size asked for)",
     )
     window = what.add_mutually_exclusive_group()
     window.add_argument(

@@ -31,7 +31,7 @@ class SuperResLogic:
 
     >>> logic = SuperResLogic()
     >>> outputVolume = logic.process(inputVolume)                     # waits
-    >>> job = logic.start(inputVolume, model="adaptive")              # does not wait
+    >>> job = logic.start(inputVolume, model="light")                 # does not wait
     >>> while not job.isFinished:
     ...     job.poll()
     """
@@ -99,7 +99,7 @@ class SuperResLogic:
         Parameters
         ----------
         model : str or path, optional
-            Name or file of a model; None takes the shipped adaptive one, or the one for the voxel size that is asked for.
+            Name or file of a model; None takes the shipped light one, or the one for the voxel size that is asked for.
         roi : vtkMRMLMarkupsROINode or ((i0, i1), (j0, j1), (k0, k1)), optional
             Only this part is computed.
         worker : PoolWorker, optional
