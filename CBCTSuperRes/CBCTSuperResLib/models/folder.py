@@ -27,7 +27,7 @@ from .card import (
 )
 from .header import read_header
 
-DEFAULT_MODEL = "adaptive"
+DEFAULT_MODEL = "light"
 SUFFIX = ".safetensors"
 FOLDER_VARIABLE = "CBCT_SUPERRES_MODELS"
 
