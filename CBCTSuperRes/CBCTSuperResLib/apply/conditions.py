@@ -165,6 +165,12 @@ def conditions_of(
     )
 
 
+def is_unlike_usual(card: ModelCard, conditions: Conditions) -> bool:
+    """Whether a model that is not told the scanner's blur usually met another one than is known of this scan."""
+    is_known = conditions.source != "usual" and "blur" not in card.spec.conditions and bool(card.trained_blur)
+    return is_known and abs(float(np.mean(conditions.blur[1:])) - _usual(card)[0]) > MUCH
+
+
 def cautious(blur: np.ndarray, softness: float = CAUTION) -> np.ndarray:
     """A blur in voxels without what objects' own softness, in voxels, may have added to it."""
     return np.sqrt(np.maximum(blur**2 - softness**2, 0))

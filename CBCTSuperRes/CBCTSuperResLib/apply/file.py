@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,10 @@ from .factors import chosen_because
 from .plan import DISAGREEMENT, MASK, PREDICTIVE, WARNING_MASK, make_plan
 from .report import facts_of, reading_facts, versions
 from .sharing import RESULT, Sharing
+from .suited_model import with_suited_model
 
 if TYPE_CHECKING:
+    from ..models.card import ModelCard
     from ..models.model import Model
 
 READ, WRITE = 0.04, 0.96  # shares of the progress at which computing and writing begin
@@ -69,7 +72,8 @@ def apply_to_file(
         disagreement mask`, or of a model with error bars as `<output> predictive deviation`, `<output> intrinsic
         deviation`, `<output> parameter deviation` and `<output> warning mask`.
     model : Model, path, name or None
-        The model, its file, the name of an installed one; None takes the default for what is asked of the scan.
+        The model, its file, the name of an installed one; None takes the default for what is asked of
+        the scan, or where that does not know such a blur the one that is told it.
     progress : callable (fraction, message), optional
     cancelled : callable, optional
         Asked between tiles; True ends the work with `Cancelled` and leaves nothing behind.
@@ -129,10 +133,10 @@ def apply_to_file(
             volume = Volume.read(input_path, spacing=spacing, series=series, override=override)
         with stage("loading the model"), memory_for("the model", "Close other programs, or choose a lighter model."):
             part_of(progress, 0, READ)(0.5, "Loading the model")
-            reason = ""
-            if model is None:
+            reason, is_named = "", model is not None
+            if not is_named:
                 card = default_model(options, volume.spacing)
-                model, reason = Model.load(card.path), chosen_because(card, options, volume.spacing)
+                model, reason = _loaded(card), chosen_because(card, options, volume.spacing)
             elif not isinstance(model, Model):
                 model = Model.load(model)
             if options.engine in GRAPH_ENGINES:
@@ -155,6 +159,9 @@ def apply_to_file(
                 source = source_of(input_path, series, spacing)
                 patient = patient_of(source, patient_name, patient_id)
             plan = plan.with_scan(volume, is_checked=True)
+            if not is_named:
+                plan, scanner_reason = with_suited_model(plan, volume, sharing and sharing.workers)
+                model, reason = (_loaded(plan.card), scanner_reason) if scanner_reason else (model, reason)
         with stage("computing"):
             outputs = {}
             for name, path in paths.items():
@@ -215,6 +222,18 @@ def apply_to_file(
             output.keep()
     part_of(progress, WRITE, 1)(1, "Done")
     return report
+
+
+@lru_cache(maxsize=2)
+def _loaded_file(path: Path, changed_ns: int) -> Model:
+    from ..models.model import Model
+
+    return Model.load(path)
+
+
+def _loaded(card: ModelCard) -> Model:
+    """A model that nobody named, kept for the next scan of a process that stays."""
+    return _loaded_file(card.path, card.path.stat().st_mtime_ns)
 
 
 def save_result(

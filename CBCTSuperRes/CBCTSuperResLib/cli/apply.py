@@ -13,6 +13,7 @@ from ..apply.factors import chosen_because
 from ..apply.plan import make_plan
 from ..apply.sharing import Sharing
 from ..apply.speed import record_speed
+from ..apply.suited_model import with_suited_model
 from ..core.errors import OptionError
 from ..core.gpus import count_gpus
 from ..core.memory import available_memory, readable
@@ -65,7 +66,7 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--model",
         metavar="M",
-        help="name or file of a model (default: the shipped light one, or the one for the size asked for)",
+        help="name or file of a model (default: light, or what the size asked for or the scanner needs)",
     )
     window = what.add_mutually_exclusive_group()
     window.add_argument(
@@ -393,6 +394,9 @@ def facts_of_scan(
     volume = Volume.read(path, spacing=spacing, series=series, override=override)
     card = read_card(find_model(model)) if model else default_model(options, volume.spacing)
     plan = make_plan(volume.grid, volume.voxels.dtype, card, options).with_scan(volume, is_checked=True)
+    scanner_reason = ""
+    if not model:
+        plan, scanner_reason = with_suited_model(plan, volume)
     return {
         "scan": str(path),
         "size": list(volume.grid.size),
@@ -408,7 +412,7 @@ def facts_of_scan(
         "conditions": plan.conditions.to_json(),
         "warnings": list(plan.warnings),
         "model": plan.card.line,
-        "model_reason": "" if model else chosen_because(card, options, volume.spacing),
+        "model_reason": "" if model else scanner_reason or chosen_because(card, options, volume.spacing),
         "output_size": list(plan.grid.size),
         "output_spacing_mm": list(plan.grid.spacing),
         "output_type": str(plan.dtype),

@@ -234,7 +234,7 @@ def plan(parsed: argparse.Namespace, options: Options, card: ModelCard | None) -
         raise OptionError("Two scans would become the same file.", "Rename one, or name each result with --output.")
     reading = {name: getattr(parsed, name) for name in ("compress", "spacing", "series", "override")}
     tasks = [
-        FileTask(source.absolute(), target.absolute(), card, options, **reading, **dicom)
+        FileTask(source.absolute(), target.absolute(), card if parsed.model else None, options, **reading, **dicom)
         for source, target in zip(sources, targets, strict=True)
     ]
     if parsed.output_folder:

@@ -16,7 +16,7 @@ from ..core.options import Options
 from ..io.folders import report_path
 from ..io.formats import stem_of
 from ..models.card import ModelCard
-from ..models.folder import default_model
+from ..models.folder import default_model, told_model
 from .job import UNFORESEEN, Job
 from .pool import PoolWorker
 
@@ -92,8 +92,12 @@ class FileTask:
             # A report of an older version lacks the options that are newer, which then were as they are by default.
             told = {**report, "options": {**Options().to_json(), **report["options"]}}
             same = all(json.loads(json.dumps(told[key])) == json.loads(json.dumps(asked[key])) for key in asked)
-            card = self.card or default_model(self.options, report["input"]["spacing_mm"])
-            return unchanged and same and report["super_resolution"]["model_sha256"] == card.weights_sha256
+            spacing = report["input"]["spacing_mm"]
+            cards = [self.card or default_model(self.options, spacing)]
+            if self.card is None and (told := told_model(cards[0], self.options, spacing)):
+                cards.append(told)  # taken where the scanner asks for it
+            made_by = report["super_resolution"]["model_sha256"]
+            return unchanged and same and made_by in [card.weights_sha256 for card in cards]
         except (
             SuperResError,
             OSError,

@@ -137,6 +137,27 @@ def default_model(options: Options = Options(), spacing: Sequence[float] | None 
     )
 
 
+def told_model(card: ModelCard, options: Options, spacing: Sequence[float]) -> ModelCard | None:
+    """The first shipped model that does what another does and is told the scanner's blur; None if there is none.
+
+    Parameters
+    ----------
+    card : ModelCard
+    options : Options
+    spacing : (i, j, k)
+        Of the scan, in mm.
+    """
+    asked = options.factors(spacing)
+    offered = card.offered(asked, options.planes)
+    for entry in list_models():
+        other = entry.card
+        if other and not is_own_model(other.path) and "blur" in other.spec.conditions and not other.tells_errors:
+            is_alike = other.spec.domain == card.spec.domain and other.spec.dimensions == card.spec.dimensions
+            if is_alike and other.offered(asked, options.planes) == offered:
+                return other
+    return None
+
+
 def is_model_file(path: str | Path) -> bool:
     """Whether a file is a model already; otherwise it may hold weights of which one can be made.
 

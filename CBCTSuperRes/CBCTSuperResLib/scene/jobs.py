@@ -269,11 +269,12 @@ class SuperResJob(VolumeJob):
         options: Options,
         worker: Callable,
         folder: Path,
+        isNamed: bool = True,
     ) -> None:
         self._name = result_name(inputVolume.GetName(), card, options)
         self.mapVolumes: dict[str, slicer.vtkMRMLScalarVolumeNode] = {}
         self._maps = planned_maps(card, options)
-        task = {"kind": "apply", "model": str(card.path.absolute()), "options": options.to_json()}
+        task = {"kind": "apply", "model": str(card.path.absolute()) if isNamed else None, "options": options.to_json()}
         super().__init__({"input": inputVolume}, outputVolume, task, worker, folder)
         beside = [path_beside(self._results[0], name) for name in self._maps]
         self._results += beside

@@ -99,7 +99,7 @@ class SuperResLogic:
         Parameters
         ----------
         model : str or path, optional
-            Name or file of a model; None takes the shipped light one, or the one for the voxel size that is asked for.
+            Name or file of a model; None takes light, or what voxel size or scanner ask for.
         roi : vtkMRMLMarkupsROINode or ((i0, i1), (j0, j1), (k0, k1)), optional
             Only this part is computed.
         worker : PoolWorker, optional
@@ -199,7 +199,7 @@ class SuperResLogic:
         card = default_model(chosen, volume.spacing) if model is None else read_card(find_model(model))
         plan = make_plan(volume.grid, volume.voxels.dtype, card, chosen)
         folder = _temporaryFolder(volume.voxels.nbytes + plan.output_bytes + plan.map_bytes)
-        return SuperResJob(inputVolume, outputVolume, card, chosen, worker, folder)
+        return SuperResJob(inputVolume, outputVolume, card, chosen, worker, folder, isNamed=model is not None)
 
 
 class InProcessJob:

@@ -1,0 +1,61 @@
+"""Where no model is named, the scan decides whether one that is told the scanner's blur is taken."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from CBCTSuperResLib import Options
+from CBCTSuperResLib.acquisition.estimate import BlurAlongAxis, EstimatedAcquisition
+from CBCTSuperResLib.acquisition.noise_level import NoiseLevel
+from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply.file import apply_to_file
+from CBCTSuperResLib.cli.apply import facts_of_scan
+from CBCTSuperResLib.jobs.queue import FileTask
+from CBCTSuperResLib.models.folder import default_model, find_model, told_model
+from scans import make_scan
+
+OPTIONS = Options(window=(0, 4000), blank="none", device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def blurred(monkeypatch):
+    """Let every scan tell a blur, a standard deviation in its voxels, for sure or not."""
+
+    def tell(blur: float, is_sure: bool = True) -> None:
+        axes = [BlurAlongAxis(blur, 0.02, blur, blur, 90, is_sure, "" if is_sure else "few edges")] * 3
+        found = EstimatedAcquisition((0.2,) * 3, tuple(axes), NoiseLevel(60.0, 1.0, 0.0, 0.0, np.empty(0)))
+        monkeypatch.setattr(planning, "estimate", lambda *_: found)
+
+    return tell
+
+
+def test_a_blur_that_the_usual_model_never_met_is_told_to_one_that_can_be(blurred, tmp_path):
+    scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
+    task = FileTask(scan, tmp_path / "SR.nrrd", None, OPTIONS)
+    for blur, is_sure, taken in ((0.42, True, "light"), (0.75, True, "adaptive"), (0.75, False, "light")):
+        blurred(blur, is_sure)
+        report = apply_to_file(scan, task.target, None, OPTIONS)
+        assert report["super_resolution"]["model"] == taken
+        why = [note for note in report["super_resolution"]["notes"] if "was taken because" in note]
+        assert bool(why) is ("light usually met 0.2 mm" in str(why)) is (taken == "adaptive")
+        assert taken in facts_of_scan(scan, None, OPTIONS)["model"] and task.is_up_to_date()
+        written = json.loads((tmp_path / "SR.nrrd.json").read_text(encoding="utf-8"))
+        assert written["super_resolution"]["model"] == taken
+
+
+def test_a_model_that_is_named_is_taken_with_a_warning(blurred, tmp_path):
+    scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
+    blurred(0.75)
+    report = apply_to_file(scan, tmp_path / "SR.nrrd", "light", OPTIONS)
+    assert report["super_resolution"]["model"] == "light" and "The model adaptive can" in str(report["warnings"])
+    assert "light" in facts_of_scan(scan, "light", OPTIONS)["model"]
+
+
+def test_only_a_model_for_the_same_factors_takes_over():
+    usual = default_model()
+    assert told_model(usual, Options(), (0.2, 0.2, 0.2)).path == find_model("adaptive")
+    assert told_model(usual, Options(output_spacing=(0.1, 0.1, 0.2)), (0.2, 0.2, 0.2)).path == find_model("adaptive")
+    thick = Options(output_spacing=0.2)
+    assert told_model(default_model(thick, (0.2, 0.2, 1.0)), thick, (0.2, 0.2, 1.0)).path != find_model("adaptive")
