@@ -39,7 +39,7 @@ def test_a_blur_that_the_usual_model_never_met_is_told_to_one_that_can_be(blurre
         report = apply_to_file(scan, task.target, None, OPTIONS)
         assert report["super_resolution"]["model"] == taken
         why = [note for note in report["super_resolution"]["notes"] if "was taken because" in note]
-        assert bool(why) is ("light usually met 0.2 mm" in str(why)) is (taken == "adaptive")
+        assert bool(why) is ("light usually met 0.25 mm" in str(why)) is (taken == "adaptive")
         assert taken in facts_of_scan(scan, None, OPTIONS)["model"] and task.is_up_to_date()
         written = json.loads((tmp_path / "SR.nrrd.json").read_text(encoding="utf-8"))
         assert written["super_resolution"]["model"] == taken

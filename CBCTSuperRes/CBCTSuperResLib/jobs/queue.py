@@ -92,10 +92,7 @@ class FileTask:
             # A report of an older version lacks the options that are newer, which then were as they are by default.
             told = {**report, "options": {**Options().to_json(), **report["options"]}}
             same = all(json.loads(json.dumps(told[key])) == json.loads(json.dumps(asked[key])) for key in asked)
-            spacing = report["input"]["spacing_mm"]
-            cards = [self.card or default_model(self.options, spacing)]
-            if self.card is None and (told := told_model(cards[0], self.options, spacing)):
-                cards.append(told)  # taken where the scanner asks for it
+            cards = [self.card] if self.card else self._possible_models(report["input"]["spacing_mm"])
             made_by = report["super_resolution"]["model_sha256"]
             return unchanged and same and made_by in [card.weights_sha256 for card in cards]
         except (
@@ -108,6 +105,11 @@ class FileTask:
             RecursionError,
         ):  # whoever wrote it
             return False
+
+    def _possible_models(self, spacing: Sequence[float]) -> list[ModelCard]:
+        """The default for what is asked, and what is taken instead where the scanner asks for it."""
+        usual = default_model(self.options, spacing)
+        return [card for card in (usual, told_model(usual, self.options, spacing)) if card]
 
 
 def target_in(folder: Path, source: Path, card: ModelCard | None, options: Options, as_dicom: bool = False) -> Path:
