@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from CBCTSuperResLib.apply.file import apply_to_file
@@ -48,15 +49,35 @@ def killed(monkeypatch):
     return killed
 
 
+def folder_of(output: Path):
+    """Where the parts of an output lie while it is computed."""
+    return DeviceSharing(Options(device="cpu,cpu"), output)._folder()
+
+
+def test_a_run_leaves_the_parts_of_runs_for_other_outputs_alone(tmp_path):
+    """Even where a name ends as another one does, or names differ only in what is far from their ends."""
+    long = "x" * 110 + ".nrrd"
+    for name, other in [("sr.nrrd", "case1.sr.nrrd"), (f"b{long}", f"a{long}"), ("sr.nrrd", "*.nrrd")]:
+        with folder_of(tmp_path / other) as theirs:
+            (theirs / "part 1").write_bytes(b"half")
+            with folder_of(tmp_path / name) as mine:
+                assert mine != theirs and (theirs / "part 1").is_file()
+    killed = tmp_path / f".{'0' * 16}{mine.name[17:]}"
+    killed.mkdir()
+    with folder_of(tmp_path / "sr.nrrd"):
+        assert not killed.exists()
+
+
 def test_a_killed_part_is_done_again_and_the_command_writes_the_bits_of_one_process(
     scan, alone, tiny_model, tmp_path, killed, ready_workers, capsys, monkeypatch
 ):
     killed.number, told = 1, []
     monkeypatch.setattr(terminal.Progress, "__call__", lambda progress, *event: told.append(event))
-    left = tmp_path / ".0123456789abcdef.result.nrrd.parts"  # by a run whose process was killed
+    output = tmp_path / "result.nrrd"
+    with folder_of(output) as folder:
+        left = folder.with_name(f".0123456789abcdef{folder.name[17:]}")  # by a run whose process was killed
     left.mkdir()
     (left / "part 1").write_bytes(b"half")
-    output = tmp_path / "result.nrrd"
     words = ["--model", str(tiny_model), "--window", "0", "4000", "--precision", "fp32", "--device", "cpu,cpu"]
     assert main(["apply", str(scan), str(output), *words]) == 0
     assert output.read_bytes() == alone

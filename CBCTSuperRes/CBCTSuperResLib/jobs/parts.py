@@ -9,6 +9,8 @@ appears whole or not at all; this process puts it into the one result. A part wh
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import shutil
 import time
@@ -16,6 +18,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 
@@ -147,11 +150,12 @@ class _QueueSharing(Sharing):
     @contextmanager
     def _folder(self) -> Iterator[Path]:
         """A hidden folder beside the output, which is gone at the end; so are those of runs that were killed."""
-        name, folder = f".{self._output.name[-100:]}{SUFFIX}", self._output.parent
+        folder, digest = self._output.parent, sha256(os.fsencode(self._output.name)).hexdigest()[:16]
+        name = f".{digest}{SUFFIX}"  # of this output alone, however long its own is
         mine = folder / f".{secrets.token_hex(8)}{name}"
         try:
             for other in folder.iterdir():
-                if other.name.startswith(".") and other.name.endswith(name):
+                if re.fullmatch(rf"\.[0-9a-f]{{16}}{re.escape(name)}", other.name):
                     shutil.rmtree(other, ignore_errors=True)
             mine.mkdir(mode=0o700)
         except OSError as error:
