@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
-from CBCTSuperResLib.apply import parts
+from CBCTSuperResLib.apply import parts, run
 from CBCTSuperResLib.apply.engines import pytorch
 from CBCTSuperResLib.apply.plan import Workers, make_plan
 from CBCTSuperResLib.apply.sharing import Sharing
@@ -28,7 +28,7 @@ def _registered(monkeypatch):
 class Here(Sharing):
     """Computes the parts in this process, the last one first, as so many workers would."""
 
-    device = "cpu"
+    is_computing = False
 
     def __init__(self, folder: Path, count: int = 2) -> None:
         self.workers, self._folder = Workers(count), folder
@@ -37,12 +37,13 @@ class Here(Sharing):
         scan, plan_file = self._folder / "scan.npy", self._folder / f"plan {id(plan)}"
         write_exchange(volume, scan)
         digest = parts.save_plan(plan, plan_file)
-        self.plan, reports = plan, []
+        self.plan, self.is_computing, reports = plan, True, []
         for number, part in reversed(list(enumerate(plan.parts))):
             target = self._folder / f"part {number}"
             parts.compute_part(scan, plan_file, digest, part, target, model, "cpu", progress, cancelled)
             reports.append(parts.take_in(target, parts.box_of(plan, part), memory))
             assert not target.exists()
+        self.is_computing = False
         return reports[::-1]
 
 
@@ -78,6 +79,20 @@ def test_parts_give_the_bits_of_one_process_with_maps_blanks_and_back_projection
         one, many = ({key: value for key, value in r.report.items() if key not in UNLIKE} for r in (alone, shared))
         assert one.pop("quality")["figures"] == many.pop("quality")["figures"] and one == many
         assert shared.report["device"].startswith("2 x cpu")
+
+
+def test_a_process_that_has_others_compute_needs_no_engine(tmp_path, monkeypatch):
+    """It may have neither PyTorch nor ONNX Runtime, as the first machine of a cluster."""
+    scan, sharing, network_for = make_scan((6, 24, 28)), Here(tmp_path), run.network_for
+
+    def there(*arguments):
+        assert sharing.is_computing
+        return network_for(*arguments)
+
+    monkeypatch.setattr(run, "network_for", there)
+    for model, more in [(tiny_model(), {"uncertainty": 2}), (stub_model(UncertainNet()), {"uncertainty": 2})]:
+        report = super_resolve(scan, model, Options(**FP32, **more), sharing=sharing).report
+        assert report["engine"].startswith("torch") and report["precision"] == "fp32"
 
 
 def test_blocks_and_three_planes_are_cut_for_the_workers_and_join_within_rounding(tmp_path):

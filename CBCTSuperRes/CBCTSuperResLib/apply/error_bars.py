@@ -57,7 +57,7 @@ class ErrorBars:
     plan : Plan
         With the scan's facts.
     way, engine
-        As for the result.
+        As for the result; no engine where others measure the pieces.
     window : Window
         Of the result.
     blanks : BlankRegion
@@ -68,7 +68,7 @@ class ErrorBars:
         outputs: Mapping[str, np.ndarray],
         plan: Plan,
         way: Way,
-        engine: Engine,
+        engine: Engine | None,
         window: Window,
         blanks: BlankRegion,
     ) -> None:
@@ -81,7 +81,7 @@ class ErrorBars:
         self.base_factor = self.factor = 1.0
         self.evenness: float | None = None
         self.contrast = 0.0
-        self._names = ["sr", *(name for name, role in engine.spec.outputs.items() if role == "log_variance")][:2]
+        self._names = ["sr", *(name for name, role in plan.card.spec.outputs.items() if role == "log_variance")][:2]
 
     def measure(self, tile: Tile, prepared: Prepared, log_variance: np.ndarray | None) -> None:
         """Write the deviations of one piece.

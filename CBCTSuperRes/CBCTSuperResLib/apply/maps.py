@@ -49,7 +49,7 @@ class Disagreement:
     axes : three Axis
         From the scan to the result.
     way, engine
-        As for the result.
+        As for the result; no engine where others measure the pieces.
     passes : int
     noise : float
         Standard deviation of the added noise, in units of the window, see `added_noise`.
@@ -66,7 +66,7 @@ class Disagreement:
         shape: Sequence[int],
         axes: Sequence[Axis],
         way: Way,
-        engine: Engine,
+        engine: Engine | None,
         passes: int,
         noise: float,
         window: Window,
@@ -77,9 +77,7 @@ class Disagreement:
         self._output, self._shape, self._axes = output, shape, axes
         self._way, self._engine = way, engine
         self._noise, self._blanks = noise, blanks
-        positions = symmetries(8, engine.spec.dimensions)
         self.passes = passes
-        self._positions = [(number, positions[number % len(positions)]) for number in range(passes)]
 
     def measure(self, tile: Tile, prepared: Prepared, result: np.ndarray) -> None:
         """Run the passes on one piece and write what they disagree in.
@@ -94,8 +92,9 @@ class Disagreement:
         """
         base = _limited(result)
         total, squares = np.zeros_like(base), np.zeros_like(base)
-        for number, position in self._positions:
-            with self._engine.one_pass(position, draw=number):
+        positions = symmetries(8, self._engine.spec.dimensions)
+        for number in range(self.passes):
+            with self._engine.one_pass(positions[number % len(positions)], draw=number):
                 values = self._way.enlarge(self._engine, self._noisy(number, prepared, tile), tile, self._axes)
             values = np.subtract(_limited(values), base)
             total += values

@@ -118,11 +118,11 @@ def super_resolve(
         plan = plan.with_scan(volume)
     options, axes, window, blanks = plan.options, plan.axes, plan.choice.window, plan.blanks
     output_window = Window(*model.card.output_window) if model.card.output_window else None
-    engine = _engine(plan, model, sharing.device if sharing else _only_device(options), cancelled)
+    engine = None if sharing else _engine(plan, model, _only_device(options), cancelled)  # sharing computes nothing
     looked = time.perf_counter()
 
     way = choose_way(plan)
-    if plan.neighbours and not plan.slices_are_near:
+    if engine and plan.neighbours and not plan.slices_are_near:
         engine.notes.append("The slices are farther apart than their pixels; each was enlarged without its neighbours.")
     with memory_for(f"the result, {plan.result_text}", SMALLER):
         output = allocate(plan.grid.shape, plan.dtype)
@@ -143,7 +143,7 @@ def super_resolve(
     if sharing:
         memory = {RESULT: output, **maps}
         parts = sharing.compute(plan, volume, model, memory, part_of(progress, 0, 0.99), cancelled or (lambda: False))
-        how = joined(parts, sharing, engine.notes)
+        how = joined(parts, sharing)
         agreement = Agreement.sum(part["agreement_counts"] for part in parts)
     else:
         preparation = _preparation(plan, volume)

@@ -25,12 +25,9 @@ class Sharing(ABC):
     ----------
     workers : Workers
         Each computes one part at a time.
-    device : str
-        Where this process itself computes, if it has to.
     """
 
     workers: Workers
-    device: str
 
     @abstractmethod
     def compute(
@@ -61,14 +58,8 @@ class Sharing(ABC):
         """
 
 
-def joined(parts: Sequence[dict], sharing: Sharing, notes: Sequence[str]) -> dict:
-    """What the reports of parts say of the whole, for `make_report`.
-
-    Parameters
-    ----------
-    notes : sequence of str
-        What is to be told besides.
-    """
+def joined(parts: Sequence[dict], sharing: Sharing) -> dict:
+    """What the reports of parts say of the whole, for `make_report`."""
     devices = list(dict.fromkeys(part["device"] for part in parts))
     precisions = dict.fromkeys(part["precision"] for part in parts if part["pieces"])
     return {
@@ -78,6 +69,6 @@ def joined(parts: Sequence[dict], sharing: Sharing, notes: Sequence[str]) -> dic
         "tile": parts[0]["tile"],
         "pieces": sum(part["pieces"] for part in parts),
         "network_voxels": sum(part["network_voxels"] for part in parts),
-        "notes": list(dict.fromkeys([*notes, *(note for part in parts for note in part["notes"])])),
+        "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
         "parts": {"count": len(parts), "workers": sharing.workers.count},
     }

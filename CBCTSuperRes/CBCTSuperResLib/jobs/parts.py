@@ -95,8 +95,8 @@ class PartTask:
 class _QueueSharing(Sharing):
     """What devices and clusters have in common: the folder, the parts, and what becomes of them."""
 
-    def __init__(self, workers: Workers, device: str, output: str | Path) -> None:
-        self.workers, self.device, self._output = workers, device, Path(output).absolute()
+    def __init__(self, workers: Workers, output: str | Path) -> None:
+        self.workers, self._output = workers, Path(output).absolute()
 
     @abstractmethod
     @contextmanager
@@ -178,7 +178,7 @@ class DeviceSharing(_QueueSharing):
 
     def __init__(self, options: Options, output: str | Path) -> None:
         self._devices = options.devices
-        super().__init__(Workers(len(self._devices)), self._devices[0], output)
+        super().__init__(Workers(len(self._devices)), output)
 
     @contextmanager
     def _begun(self, items: Sequence[Item]) -> Iterator[Queue]:
@@ -209,7 +209,7 @@ class ClusterSharing(_QueueSharing):
         self, cluster: Cluster, options: Options, output: str | Path, say: Callable[[str], None] = lambda text: None
     ) -> None:
         self._cluster, self._say = cluster, say
-        super().__init__(Workers(cluster.count, cluster.is_here), "cpu", output)
+        super().__init__(Workers(cluster.count, cluster.is_here), output)
 
     @contextmanager
     def _begun(self, items: Sequence[Item]) -> Iterator[ClusterQueue]:
