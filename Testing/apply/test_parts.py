@@ -11,6 +11,7 @@ import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.apply import parts, run
 from CBCTSuperResLib.apply.engines import pytorch
+from CBCTSuperResLib.apply.engines.pytorch import TorchNetwork
 from CBCTSuperResLib.apply.plan import Workers, make_plan
 from CBCTSuperResLib.apply.sharing import Sharing
 from CBCTSuperResLib.core.errors import InputError, OptionError
@@ -126,6 +127,34 @@ def test_the_precision_of_all_parts_is_that_of_the_run_on_one_device(tmp_path, m
     np.testing.assert_array_equal(alone.voxels, shared.voxels)
 
 
+class Other(TorchNetwork):
+    """Another engine, which differs from PyTorch wherever it is looked at for a second time."""
+
+    engine, started = "onnxruntime", 0
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        Other.started += 1
+        self._off = 0.1 * (Other.started > 1)
+
+    def run_tile(self, *arguments):
+        return [(box, values + self._off) for box, values in super().run_tile(*arguments)]
+
+
+def test_the_engine_that_auto_took_is_compared_with_pytorch_once_for_all_parts(tmp_path, monkeypatch):
+    """What was chosen is not what was insisted on: no part may fail of it, nor pay for a comparison of its own."""
+
+    def chosen(model, options, voxels, scan_noise, cancelled):
+        assert options.engine in ("auto", "onnxruntime")
+        return Other(model.network, model.spec, "cpu", cancelled), "It was faster." * (options.engine == "auto")
+
+    monkeypatch.setattr(run, "network_for", chosen)
+    monkeypatch.setattr(Other, "started", 0)
+    report = super_resolve(make_scan((8, 24, 28)), tiny_model(), Options(**FP32), sharing=Here(tmp_path)).report
+    assert report["engine"].startswith("onnxruntime") and Other.started == 1 + report["parts"]["count"]
+    assert sum("differs from PyTorch" in note for note in report["notes"]) == 1 and "It was faster." in report["notes"]
+
+
 def test_parts_cover_the_roi_once_and_their_memory_is_in_the_plan():
     grid, card = Grid((200, 180, 150), (0.2, 0.2, 0.2)), tiny_model().card
     options = Options(roi=((10, 190), (0, 180), (7, 150)))
@@ -183,6 +212,9 @@ def test_several_devices_are_of_one_kind_and_need_whoever_shares_the_work():
     assert Options(device="cpu,cpu").devices == ("cpu", "cpu") and Options().devices == ("auto",)
     for wrong in ("cuda:0,cpu", "auto,auto", "cpu,", "mps,mps"):
         with pytest.raises(OptionError, match="of one kind"):
+            Options(device=wrong)
+    for wrong in ("cuda:all,1", "cuda:0,cuda:all", "cuda:all,cuda:all"):
+        with pytest.raises(OptionError, match="stands alone"):
             Options(device=wrong)
     scan, model = make_scan(), tiny_model()
     with pytest.raises(OptionError, match="several devices"):

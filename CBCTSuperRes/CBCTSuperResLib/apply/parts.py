@@ -121,7 +121,7 @@ def compute_part(
         _settled.clear()
         _settled[key] = settled_engine(plan, volume, model, cancelled)
     chosen, notes = _settled[key]
-    plan = replace(plan, options=replace(plan.options, **chosen))
+    plan = replace(plan, options=replace(plan.options, **chosen), is_settled=True)
     box, memory = box_of(plan, part), {}
 
     def allocate(name: str) -> Callable[[Sequence[int], np.dtype], BoxMemory]:

@@ -110,6 +110,10 @@ class Plan:
         Voxels of the scan around what is wanted that blocks are computed for besides, for the sake of that.
     part : three pairs of int, or None
         What of the ROI is computed now; None for all of it. See `within`.
+    is_settled : bool
+        Whether engine and precision of the options were compared with PyTorch and float32 on this scan already.
+    workers, worker_bytes : int
+        Processes that share the work, and what each takes.
     """
 
     card: ModelCard
@@ -141,6 +145,7 @@ class Plan:
     surroundings: int = 0
     maps: tuple[str, ...] = ()
     part: Ranges | None = None
+    is_settled: bool = False
     workers: int = 1
     worker_bytes: int = 0
 

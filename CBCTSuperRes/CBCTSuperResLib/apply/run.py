@@ -293,7 +293,7 @@ def _engine(plan: Plan, model: Model, device: str, cancelled: Callable[[], bool]
         ensemble=options.ensemble,
         noise=plan.conditions.told_noise,
         scan_noise=scan_noise,
-        exact=exact_network(model, network, cancelled),
+        exact=None if plan.is_settled else exact_network(model, network, cancelled),
         insists=options.engine != "auto",
     )
     engine.notes += [reason] if reason else []

@@ -163,6 +163,11 @@ class Options:
         return tuple(float(f"{f:.12g}") if abs(f - round(f)) > WHOLE * f else float(round(f)) for f in exact)
 
     def _check_devices(self) -> None:
+        if "," in self.device and ALL_GPUS in self.devices:
+            raise OptionError(
+                f"device is {self.device!r}: {ALL_GPUS} is every GPU that is there, and stands alone.",
+                f"Choose {ALL_GPUS}, or name the GPUs, as in cuda:0,1.",
+            )
         kinds = {name.partition(":")[0] for name in self.devices}
         if "," in self.device and (len(kinds) > 1 or not kinds <= {"cpu", "cuda"}):
             raise OptionError(
