@@ -44,6 +44,7 @@ class Here(Sharing):
             parts.compute_part(scan, plan_file, digest, part, target, model, "cpu", progress, cancelled)
             reports.append(parts.take_in(target, parts.box_of(plan, part), memory))
             assert not target.exists()
+            reports[-1]["worker"] = number % self.workers.count
         self.is_computing = False
         return reports[::-1]
 
@@ -80,6 +81,13 @@ def test_parts_give_the_bits_of_one_process_with_maps_blanks_and_back_projection
         one, many = ({key: value for key, value in r.report.items() if key not in UNLIKE} for r in (alone, shared))
         assert one.pop("quality")["figures"] == many.pop("quality")["figures"] and one == many
         assert shared.report["device"].startswith("2 x cpu")
+
+
+def test_the_report_tells_how_many_processes_computed_not_how_many_were_asked_for(tmp_path):
+    """A cluster may have given fewer, or the last ones came too late; a volume may have fewer parts."""
+    scan = make_scan((3, 24, 28))
+    report = super_resolve(scan, tiny_model(), Options(**FP32), sharing=Here(tmp_path, 5)).report
+    assert report["parts"] == {"count": 3, "workers": 3} and report["device"].startswith("3 x cpu")
 
 
 def test_a_process_that_has_others_compute_needs_no_engine(tmp_path, monkeypatch):

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from CBCTSuperResLib.apply.file import apply_to_file
+from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.cli import main, terminal
 from CBCTSuperResLib.core.errors import Cancelled, ResourceError, SuperResError
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.jobs import parts, worker
 from CBCTSuperResLib.jobs.parts import DeviceSharing, PartTask
+from CBCTSuperResLib.jobs.queue import State
 from scans import make_scan
+from stub_networks import BlockNet, register, stub_model
 
 OPTIONS = {"window": (0.0, 4000.0), "precision": "fp32"}
 
@@ -91,6 +95,41 @@ def test_a_killed_part_is_done_again_and_the_command_writes_the_bits_of_one_proc
     fractions = [fraction for fraction, _ in told]
     assert fractions == sorted(fractions) and fractions[-1] == 1
     assert any(message == "Parts: 6 of 6" for _, message in told)
+
+
+class Stumbling:
+    """A queue whose second part loses its worker when it is half done, and is then computed after all."""
+
+    def __init__(self, items) -> None:
+        self._items, self._steps = items, iter([(0.5, 0.5), (1.0, 0.5), (1.0, 0.0), (1.0, 0.25), (1.0, 1.0)])
+        self.isBusy = True
+
+    def poll(self) -> None:
+        for item, fraction in zip(self._items, next(self._steps), strict=True):
+            item.fraction = fraction
+            if fraction == 1.0 and item.state is not State.DONE:
+                item.state, item.result = State.DONE, item.task.target
+        self.isBusy = any(item.state is not State.DONE for item in self._items)
+
+
+def test_progress_does_not_go_back_where_a_worker_dies(tmp_path, monkeypatch):
+    register(monkeypatch)
+
+    class Sharing(DeviceSharing):
+        @contextmanager
+        def _begun(self, items):
+            yield Stumbling(items)
+
+    scan, told, options = make_scan((32, 8, 8)), [], Options(device="cpu,cpu")
+    model = stub_model(BlockNet())
+    plan = make_plan(scan.grid, scan.voxels.dtype, model.card, options).with_scan(scan)
+    assert len(plan.parts) == 2
+    monkeypatch.setattr(parts, "PACE_S", 0)
+    monkeypatch.setattr(parts, "take_in", lambda *_: {"notes": []})
+    Sharing(options, tmp_path / "r.nrrd").compute(
+        plan, scan, model, {}, lambda fraction, text: told.append(fraction), lambda: False
+    )
+    assert told == sorted(told) and told[1:] == [0.5, 0.75, 0.75, 0.75, 1.0]
 
 
 def test_a_part_whose_workers_die_twice_ends_the_run_and_leaves_nothing(

@@ -143,7 +143,7 @@ def super_resolve(
     if sharing:
         memory = {RESULT: output, **maps}
         parts = sharing.compute(plan, volume, model, memory, part_of(progress, 0, 0.99), cancelled or (lambda: False))
-        how = joined(parts, sharing)
+        how = joined(parts)
         agreement = Agreement.sum(part["agreement_counts"] for part in parts)
     else:
         preparation = _preparation(plan, volume)

@@ -49,7 +49,7 @@ class Sharing(ABC):
         Returns
         -------
         list of dict
-            The report of each part.
+            The report of each part; under "worker" who computed it.
 
         Raises
         ------
@@ -58,17 +58,18 @@ class Sharing(ABC):
         """
 
 
-def joined(parts: Sequence[dict], sharing: Sharing) -> dict:
-    """What the reports of parts say of the whole, for `make_report`."""
+def joined(parts: Sequence[dict]) -> dict:
+    """What the reports of parts say of the whole, for `make_report`; of processes, those that computed any."""
     devices = list(dict.fromkeys(part["device"] for part in parts))
     precisions = dict.fromkeys(part["precision"] for part in parts if part["pieces"])
+    workers = len({part["worker"] for part in parts})
     return {
         "engine": ", ".join(dict.fromkeys(part["engine"] for part in parts)),
-        "device": ", ".join(devices) if len(devices) > 1 else f"{sharing.workers.count} x {devices[0]}",
+        "device": ", ".join(devices) if len(devices) > 1 else f"{workers} x {devices[0]}",
         "precision": ", ".join(precisions) or parts[0]["precision"],
         "tile": parts[0]["tile"],
         "pieces": sum(part["pieces"] for part in parts),
         "network_voxels": sum(part["network_voxels"] for part in parts),
         "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
-        "parts": {"count": len(parts), "workers": sharing.workers.count},
+        "parts": {"count": len(parts), "workers": workers},
     }

@@ -243,7 +243,7 @@ class ClusterQueue:
         self._say(str(error))
 
     def _give(self, number: int, item: Item, address: str) -> None:
-        item.state = State.RUNNING
+        item.state, item.worker = State.RUNNING, address
         try:
             if self._skip and item.task.is_up_to_date():
                 item.state, item.fraction, item.result = State.SKIPPED, 1.0, item.task.target

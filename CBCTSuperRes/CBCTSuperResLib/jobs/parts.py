@@ -117,6 +117,7 @@ class _QueueSharing(Sharing):
             items = self._items(folder, plan, volume, model)
             weights = [prod(stop - start for start, stop in item.task.part) for item in items]
             reports: dict[Item, dict] = {}
+            most = 0.0  # a part that is begun again, as its worker died, takes nothing back
             with self._begun(items) as queue:
                 while queue.isBusy or len(reports) < len(items):
                     if cancelled():
@@ -126,11 +127,13 @@ class _QueueSharing(Sharing):
                         if item.state in (State.FAILED, State.CANCELLED):
                             raise item.error or Cancelled()
                         if item.state is State.DONE and item not in reports:
-                            reports[item] = take_in(item.result, box_of(plan, item.task.part), memory)
+                            report = take_in(item.result, box_of(plan, item.task.part), memory)
+                            reports[item] = {**report, "worker": item.worker}
                             if item.tries > 1:
                                 reports[item]["notes"].append("The worker of a part died; the part was computed again.")
                     done = sum(weight * item.fraction for weight, item in zip(weights, items, strict=True))
-                    progress(done / sum(weights), f"Parts: {len(reports)} of {len(items)}")
+                    most = max(most, done / sum(weights))
+                    progress(most, f"Parts: {len(reports)} of {len(items)}")
                     time.sleep(PACE_S)
         return [reports[item] for item in items]
 

@@ -162,6 +162,8 @@ class Item:
         That it took.
     tries : int
         How often it was begun.
+    worker
+        Who has it, or had it last: a `PoolWorker`, or the address of one of Dask's.
     result
         A file or a volume node.
     error : SuperResError or None
@@ -169,7 +171,7 @@ class Item:
 
     def __init__(self, source, task: FileTask | None = None) -> None:
         self.source, self.task = source, task
-        self.tries = 0
+        self.tries, self.worker = 0, None
         self.reset()
 
     def reset(self) -> None:
@@ -311,7 +313,7 @@ class Queue:
     def _begin(self, running: _Running) -> None:
         item = running.item
         self._running.append(running)
-        item.state = State.RUNNING
+        item.state, item.worker = State.RUNNING, running.worker
         item.tries += 1
         try:
             item.task = self.task_of(item)
