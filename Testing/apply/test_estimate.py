@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +19,7 @@ from CBCTSuperResLib import (
 from CBCTSuperResLib.apply import plan as planning
 from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.factors import result_name, scales
-from CBCTSuperResLib.apply.plan import make_plan
+from CBCTSuperResLib.apply.plan import Workers, make_plan
 from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.core.errors import InputError, OptionError, ResourceError
 from CBCTSuperResLib.models.card import ModelCard
@@ -111,6 +112,38 @@ def test_a_result_that_does_not_fit_into_memory_is_refused_with_the_numbers(monk
     fitting = plan_of((800, 800, 800))
     fitting.check_memory()
     assert fitting.output_bytes == 2 * 4 * 800**3
+
+
+def test_processes_that_do_not_fit_are_named_with_how_many_would(monkeypatch):
+    grid, kind = Grid((400, 400, 400), (0.1, 0.1, 0.1)), np.dtype("uint16")
+    free(monkeypatch, 7e9)
+    devices = Options(device=",".join(["cpu"] * 16))
+    for options, workers, words in [
+        (Options(device="cpu"), Workers(16), r"workers compute: local:(\d+)\."),
+        (devices, None, r"fewer devices: (\d+)\."),
+    ]:
+        plan = make_plan(grid, kind, card(), options, workers)
+        with pytest.raises(ResourceError, match="16 processes that compute it, each") as error:
+            plan.check_memory()
+        fewer = int(re.search(words, str(error.value))[1])
+        assert 1 < fewer < 16
+        make_plan(grid, kind, card(), Options(device="cpu"), Workers(fewer)).check_memory()
+        with pytest.raises(ResourceError):
+            make_plan(grid, kind, card(), Options(device="cpu"), Workers(fewer + 1)).check_memory()
+    make_plan(grid, kind, card(), Options(device="cpu"), Workers(16, are_here=False)).check_memory()
+    free(monkeypatch, 1e9)
+    with pytest.raises(ResourceError) as error:
+        plan.check_memory()
+    assert "fewer" not in str(error.value) and "ROI" in str(error.value)
+
+
+def test_no_more_processes_are_counted_than_there_are_parts():
+    """Of blocks, that is one for 16 slices."""
+    grid, kind, options = Grid((60, 60, 40), (0.1, 0.1, 0.1)), np.dtype("uint16"), Options(scale=2, device="cpu")
+    for spec, parts in [(SLICES, 40), (BLOCKS, 3)]:
+        many, enough = (make_plan(grid, kind, card(spec), options, Workers(count)) for count in (64, parts))
+        assert many.workers == len(many.parts) == parts and many.parts == enough.parts[: len(many.parts)]
+        assert many.memory_bytes == enough.memory_bytes
 
 
 def test_super_resolve_refuses_it_before_it_allocates(monkeypatch):

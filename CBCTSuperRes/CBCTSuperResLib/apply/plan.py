@@ -113,7 +113,9 @@ class Plan:
     is_settled : bool
         Whether engine and precision of the options were compared with PyTorch and float32 on this scan already.
     workers, worker_bytes : int
-        Processes that share the work, and what each takes.
+        Processes that share the work, of which there are no more than parts, and what each takes.
+    workers_are_here : bool
+        Whether they take this computer's memory.
     """
 
     card: ModelCard
@@ -148,6 +150,7 @@ class Plan:
     is_settled: bool = False
     workers: int = 1
     worker_bytes: int = 0
+    workers_are_here: bool = True
 
     @property
     def has_error_bars(self) -> bool:
@@ -215,10 +218,7 @@ class Plan:
     @property
     def parts(self) -> list[Ranges]:
         """The ROI in slabs, along (i, j, k) of the scan, that workers compute, see `within`."""
-        start, stop = self.roi[2]
-        depth = -(-(stop - start) // (PARTS_A_WORKER[self.way] * self.workers))
-        slabs = cores(slice(start, stop), depth if self.way == "slices" else max(depth, SMALLEST_BLOCK))
-        return [(*self.roi[:2], (slab.start, slab.stop)) for slab in slabs]
+        return [(*self.roi[:2], (slab.start, slab.stop)) for slab in _slabs(self.roi, self.way, self.workers)]
 
     @property
     def _everything(self) -> Ranges:
@@ -313,14 +313,26 @@ class Plan:
         ------
         ResourceError
         """
-        to_come = self.memory_bytes - prod(self.scan_grid.size) * self.scan_dtype.itemsize
-        free = available_memory()
-        if to_come > free:
+        scan_bytes, free = prod(self.scan_grid.size) * self.scan_dtype.itemsize, available_memory()
+        to_come = self.memory_bytes - scan_bytes
+        if to_come <= free:
+            return
+        if self.workers == 1 or not self.workers_are_here:
             raise ResourceError(
                 f"The result, {self.result_text}, needs about {readable(to_come)} of memory, but only {readable(free)} "
                 "are free.",
                 SMALLER,
             )
+        scan = self.scan_grid, self.scan_dtype, self.card, self.options
+        fewer = workers_that_fit(*scan, most=self.workers - 1, free=free + scan_bytes)
+        is_devices = len(self.options.devices) > 1
+        advice = f"Choose fewer devices: {fewer}" if is_devices else f"Let fewer workers compute: local:{fewer}"
+        raise ResourceError(
+            f"The result, {self.result_text}, and the {self.workers} processes that compute it, each "
+            f"{readable(self.worker_bytes)}, need about {readable(to_come)} of memory, but only {readable(free)} are "
+            "free.",
+            f"{advice}. {SMALLER}" if fewer else SMALLER,
+        )
 
     def check_disk(self, output_path: str | Path) -> None:
         """Refuse, with the numbers, a result that does not fit onto the disk together with what goes beside it.
@@ -406,7 +418,8 @@ def make_plan(
         raise OptionError(
             f"The model {card.name} looks at the whole volume at once, which cannot be shared.", "Choose one device."
         )
-    count = workers.count if workers else 1
+    slabs = _slabs(roi, way, workers.count if workers else 1)
+    count = min(workers.count, len(slabs)) if workers else 1
     edges, band, of_block = cut(grid, roi, card, factors, way, context, passes, bool(maps))
     working = of_block or working_memory(grid, roi, card, factors, way, context, passes)
     is_on_gpu = options.devices[0].startswith("cuda") or (options.device == "auto" and count_gpus() > 0)
@@ -414,7 +427,8 @@ def make_plan(
     working += int(agreement_memory(roi) if way == "blocks" else 0) + program
     of_worker = 0
     if workers:
-        of_worker = working + int((output_bytes + map_bytes) / (PARTS_A_WORKER[way] * count))
+        largest = max(slab.stop - slab.start for slab in slabs) / (roi[2][1] - roi[2][0])
+        of_worker = working + int((output_bytes + map_bytes) * largest)
         working = program + of_worker * count * workers.are_here
     network_voxels = passes * voxels_of_a_pass(grid, roi, factors, way, edges, context)
     speed = known_speed(card, options.device, options.engine)
@@ -447,7 +461,32 @@ def make_plan(
         conditions=usual_conditions(card),
         workers=count,
         worker_bytes=of_worker,
+        workers_are_here=workers is None or workers.are_here,
     )
+
+
+def workers_that_fit(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options, most: int, free: float) -> int:
+    """How many processes of this computer, `most` at most, can share a volume in so much memory; 0 if not even one.
+
+    Parameters
+    ----------
+    free : float
+        Bytes for all of it, the scan included.
+
+    Raises
+    ------
+    OptionError, InputError
+        As `make_plan`.
+    """
+    counts = range(most, 0, -1)
+    return next((n for n in counts if make_plan(grid, dtype, card, options, Workers(n)).memory_bytes <= free), 0)
+
+
+def _slabs(roi: Ranges, way: str, workers: int) -> list[slice]:
+    """What so many workers compute of the slices of a ROI, one after the other."""
+    start, stop = roi[2]
+    depth = -(-(stop - start) // (PARTS_A_WORKER[way] * workers))
+    return list(cores(slice(start, stop), depth if way == "slices" else max(depth, SMALLEST_BLOCK)))
 
 
 def way_of(card: ModelCard, options: Options) -> str:

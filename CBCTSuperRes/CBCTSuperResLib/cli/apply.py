@@ -14,6 +14,7 @@ from ..apply.plan import make_plan
 from ..apply.sharing import Sharing
 from ..apply.speed import record_speed
 from ..apply.suited_model import with_suited_model
+from ..apply.survey import workers_for
 from ..core.errors import OptionError
 from ..core.gpus import count_gpus
 from ..core.memory import available_memory, readable
@@ -37,6 +38,8 @@ from ..models.card import read_card
 from ..models.folder import default_model, find_model
 from ..scan.window import PRESETS, Window
 from .terminal import NOTICE, Progress, add_command, blank_value
+
+SHARE_OF_MEMORY = 0.85  # of what is free, that the processes of a run or a batch may take together
 
 
 def add_apply_commands(commands) -> None:
@@ -332,11 +335,22 @@ def _sharing(parsed: argparse.Namespace, options: Options, progress: Progress) -
     check_device(options.device)
     place = parsed.cluster
     if place == LOCAL:
-        gpus = count_gpus() if options.device != "cpu" else 0
-        place = f"{LOCAL_PREFIX}{gpus or usable_cores()}"
+        place = f"{LOCAL_PREFIX}{_local_workers(parsed, options, progress)}"
     with Cluster(place) as cluster:
         progress.say(f"Dashboard: {cluster.dashboard}")
         yield ClusterSharing(cluster, options, parsed.output, progress.say)
+
+
+def _local_workers(parsed: argparse.Namespace, options: Options, progress: Progress) -> int:
+    """One a GPU, or else a core; no more than memory carries."""
+    most, free = (count_gpus() if options.device != "cpu" else 0) or usable_cores(), available_memory()
+    card = read_card(find_model(parsed.model)) if parsed.model else None
+    found = workers_for(Path(parsed.scan), card, options, most, SHARE_OF_MEMORY * free)
+    if found is None:  # the run will tell what the header does not
+        return most
+    if found < most:
+        progress.say(f"Of {most} workers {found} fit into memory, of which {readable(free)} are free.")
+    return found
 
 
 def result_text(report: dict, output: str) -> str:

@@ -39,12 +39,17 @@ from ..jobs.queue import FileTask, Item, Queue, State, make_folder, target_in
 from ..jobs.summary import PAGE, picture_of, write_summary
 from ..models.card import ModelCard, read_card
 from ..models.folder import default_model, find_model
-from .apply import add_apply_arguments, add_dicom_arguments, dicom_from_arguments, options_from_arguments
+from .apply import (
+    SHARE_OF_MEMORY,
+    add_apply_arguments,
+    add_dicom_arguments,
+    dicom_from_arguments,
+    options_from_arguments,
+)
 from .sbatch import slurm_script, words_for_a_job
 from .terminal import NOTICE, Parser
 
 POLL_INTERVAL_S = 0.1
-SHARE_OF_MEMORY = 0.85  # of what is free, that the workers may take together
 LOCK = ".batch.lock"
 SCANS = "files, DICOM or picture folders, folders of scans, or patterns"
 
