@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -128,6 +129,21 @@ def test_noise_is_not_subtracted_more_than_once():
     """Where all passes agree, as they do about noise, at most one and a half times what they say is done."""
     response = sum(np.fft.fftn(kernel, (48,) * 3, (0, 1, 2)) for kernel in plane_kernels(2))
     assert np.abs(response).max() <= 1.6 and np.abs(response).min() >= 0.9
+
+
+def test_joining_three_planes_takes_no_more_memory_than_planned_with_an_older_numpy_too(monkeypatch):
+    """Before 2.0 NumPy transforms float32 in double precision."""
+    fusion, details, padded = PlaneFusion(2), [np.zeros((84,) * 3, np.float32)] * 3, 96**3
+    for older in (False, True):
+        for name in ("rfft", "rfftn") if older else ():
+            transform = getattr(np.fft, name)
+            monkeypatch.setattr(np.fft, name, lambda a, *more, of=transform: of(a.astype(np.float64), *more))
+        tracemalloc.start()
+        fusion.fuse(details)
+        peak = tracemalloc.get_traced_memory()[1] + sum(detail.nbytes for detail in details)
+        tracemalloc.stop()
+        largest = tile_sizes.FUSION_MEMORY / (4 * tile_sizes.floats_of_fusion())  # voxels of a piece
+        assert 0.8 * tile_sizes.MOST_FOR_FUSION < peak / padded * largest < tile_sizes.MOST_FOR_FUSION
 
 
 def test_blocks_change_nothing(monkeypatch, truth):

@@ -24,7 +24,7 @@ BAND_VOXELS = 6e6  # of the result that are enlarged and finished at a time; the
 FUSION_MEMORY = 1.5e9
 FLOATS_OF_BLOCKS = 7  # held at the same time for each output voxel of a band: result, excess and their parts
 FLOATS_OF_PASSES = 4  # the same besides, where several passes are joined
-FLOATS_OF_FUSION = 10  # with three planes and their spectra
+FLOATS_OF_FUSION = {"complex64": 10, "complex128": 13}  # with three planes and their spectra, by these' type
 FLOATS_OF_MAP = 3  # besides, where the model's disagreement or its error bars are measured
 MOST_FOR_TILES = 1.2e9
 MOST_FOR_FUSION = 2.0e9
@@ -63,7 +63,7 @@ def cut(
     if not card.spec.can_be_cut:
         return (None,) * 3, None, None
     if way == "planes":
-        floats = FLOATS_OF_FUSION + FLOATS_OF_MAP * has_map
+        floats = floats_of_fusion() + FLOATS_OF_MAP * has_map
         whole = int((FUSION_MEMORY / (4 * floats * prod(factors))) ** (1 / 3))
         more = -(-FUSION_REACH // int(factors[0]))
         return (max(SMALLEST_BLOCK, whole - 2 * more),) * 3, None, None
@@ -80,6 +80,11 @@ def cut(
     edges = tuple(int(cut[0][n]) for cut, n in zip(cuts, best, strict=True))
     of_slice = prod(edges[1:]) * prod(factors)
     return edges, None if passes > 1 else max(1, int(BAND_VOXELS / of_slice)), int(needed[best])
+
+
+def floats_of_fusion() -> int:
+    """Held at the same time for each output voxel where three planes are joined: NumPy before 2.0 has wider spectra."""
+    return FLOATS_OF_FUSION[np.fft.rfft(np.zeros(2, np.float32)).dtype.name]
 
 
 def agreement_memory(roi: Ranges) -> float:
@@ -164,5 +169,5 @@ def working_memory(
     slices = (8 if passes == 1 and way != "planes" else 14) * 4 * i * j * factors[0] * factors[1]
     if way == "slices":
         return int(tile + slices)
-    whole = i * j * k * prod(factors) * BYTES_OF_BLOCKS
+    whole = i * j * k * prod(factors) * (4 * floats_of_fusion() if way == "planes" else BYTES_OF_BLOCKS)
     return int(tile + slices + (min(MOST_FOR_FUSION, whole) if spec.can_be_cut else whole))
