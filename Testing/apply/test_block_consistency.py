@@ -53,13 +53,6 @@ def kept(axes, estimate, scan, blur, noise=NOISE, judged=None, edge=None) -> tup
     return found, keep
 
 
-def test_what_is_kept_for_the_comparison_is_in_the_plan(body):
-    scan = body[:24, :20, :16]
-    _, keep = kept([Axis(n, 0, n, n) for n in scan.shape], scan, scan, (0.5, 0.5, 0.5))
-    held = sum(part.nbytes for part in vars(keep).values() if getattr(part, "shape", None) == scan.shape)
-    assert held == tile_sizes.agreement_memory(tuple((0, n) for n in scan.shape))
-
-
 def through(image, axes) -> np.ndarray:
     """What a scanner without blur makes of an image."""
     for axis in range(3):
