@@ -209,6 +209,27 @@ def measured_faster(engine: str):
     return Faster(engine, "It was faster.")
 
 
+@pytest.mark.skipif("openvino" not in installed_engines(), reason="OpenVINO is not installed")
+def test_a_signal_after_two_networks_of_openvino_have_gone_reaches_its_handler(with_graph):
+    code = f"""
+import gc, signal, sys
+sys.path.insert(0, {str(ROOT / "CBCTSuperRes")!r})
+from pathlib import Path
+from CBCTSuperResLib.apply.engines.graphs import OpenVinoNetwork
+from CBCTSuperResLib.models.card import read_card
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+path = Path({str(with_graph.card.path)!r})
+first, second = (OpenVinoNetwork(path.with_suffix(".onnx"), read_card(path).spec) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "heard"), done.stderr
+
+
 class Off(OnnxRuntimeNetwork):
     """What differs from PyTorch by more than rounding."""
 

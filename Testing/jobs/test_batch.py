@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -232,17 +231,16 @@ def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_goes_on(scans, tiny_mod
 def test_ctrl_c_between_two_scans_is_told_by_the_exit_code(
     scans, tiny_model, tmp_path, fake_workers, monkeypatch, capsys
 ):
-    asked = []
-
     def end_and_ask(worker):
         FakeWorker.poll(worker)
-        asked.append(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(batch, "interrupts", lambda: nullcontext(asked))
     monkeypatch.setattr(queue_file, "Job", type("Asking", (FakeWorker,), {"poll": end_and_ask}))
+    before = signal.getsignal(signal.SIGINT)
     code = main(["--input", str(scans), "--output-folder", str(tmp_path / "out"), "--model", str(tiny_model)])
     assert code == Cancelled.exit_code and len(fake_workers) == 1
     assert capsys.readouterr().out.splitlines()[-2] == "3 scans: done 1, waiting 2"
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_script_runs_the_way_slicer_runs_it(tmp_path):

@@ -278,7 +278,7 @@ def test_ctrl_c_within_the_registration_is_not_lost(folder, tmp_path):
 
     def cancelled() -> bool:
         if said[-1].startswith("Registering, level 2"):
-            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
+            signal.raise_signal(signal.SIGINT)
         return False
 
     lr, hr = folder / "P0 LR.nrrd", folder / "P0 HR.nrrd"

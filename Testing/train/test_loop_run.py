@@ -193,7 +193,7 @@ def test_a_signal_lets_the_iteration_end_saves_and_ends_as_cancelled(tmp_path, n
     class Sender(Observer):
         def progress(self, step, seconds_per_step, remaining_s) -> None:
             if step == 1:
-                signal.getsignal(number)(number, None)
+                signal.raise_signal(number)
 
     with pytest.raises(Cancelled, match="after step 1 of 50") as caught:
         run.train(options, observers=[Sender()])
@@ -207,8 +207,8 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
 
     class Sender(Observer):
         def step(self, number, logs, seconds_per_step, remaining_s) -> None:
-            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
-            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         run.train(options, observers=[Sender()])

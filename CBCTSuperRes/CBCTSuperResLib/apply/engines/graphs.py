@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
 
@@ -177,6 +178,21 @@ class OnnxRuntimeNetwork(GraphNetwork):
         return running.result()
 
 
+@lru_cache(maxsize=1)
+def _openvino_core():
+    """The one core of this process.
+
+    Each core's plugin gives the thread that made it a stack for signals, and puts the former one back when it goes: of
+    two that go in the order in which they came, the second puts back one that is freed, and the next signal, Ctrl-C for
+    instance, ends the process with a segmentation fault.
+    """
+    import openvino
+
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # a file that is mapped cannot be replaced on Windows
+    return core
+
+
 class OpenVinoNetwork(GraphNetwork):
     """By OpenVINO, in float32 or bfloat16."""
 
@@ -186,8 +202,7 @@ class OpenVinoNetwork(GraphNetwork):
     def _load(self, path: Path) -> str:
         import openvino
 
-        self._core = openvino.Core()
-        self._core.set_property({"ENABLE_MMAP": False})  # a file that is mapped cannot be replaced on Windows
+        self._core = _openvino_core()
         self._graph = self._core.read_model(str(path))
         self._requests = {}
         self._request_for("fp32")
