@@ -24,7 +24,7 @@ from CBCTSuperResLib.core.errors import Cancelled, DependencyError, ModelError, 
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.models.card import ModelCard, read_card
 from CBCTSuperResLib.models.folder import find_model
-from CBCTSuperResLib.models.graph import find_graph, kept_graph, make_graph
+from CBCTSuperResLib.models.graph import as_it_was_laid, find_graph, kept_graph, make_graph
 from CBCTSuperResLib.models.header import read_header
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.scan.tissue import TissueLevels
@@ -111,6 +111,8 @@ def test_every_shipped_graph_is_that_of_the_weights_beside_it(kind):
         path = find_graph(model.card)
         assert path == Path(model.card.path).with_suffix(".onnx"), f"make it anew: models export {name} {path}"
         assert path.stat().st_size < 0.1 * Path(model.card.path).stat().st_size
+        with as_it_was_laid(path, model.card) as laid:  # other programs read the weights where the graph says
+            assert laid == path, f"the card has grown; make it anew: models export {name} {path}"
         graph, spec = network_for(model, Options(engine=kind.engine, device="cpu"))[0], model.spec
         assert graph.problems(model.card) == []
         picture = random.random((2 * spec.slices + 1, 30, 26), np.float32)[slice(None) if spec.slices else 0]
