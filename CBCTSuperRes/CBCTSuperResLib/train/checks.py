@@ -11,8 +11,9 @@ from pathlib import Path
 from ..core.errors import DependencyError, DeviceError, OptionError, SuperResError
 from ..models.folder import SUFFIX, find_model
 from ..networks import DISCRIMINATORS, NETWORKS
+from .dataset_options import DatasetOptions, TrainDatasetOptions
 from .option_values import keys_of
-from .options import DatasetOptions, TrainDatasetOptions, TrainingOptions
+from .options import TrainingOptions
 from .recipes import RECIPES
 
 UNET, VGG = "discriminator_unet_128", "discriminator_vgg_128"

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .dataset_options import DatasetOptions, TrainDatasetOptions
 from .option_values import Key, shown
-from .options import BLOCKS, DatasetOptions, TrainDatasetOptions, TrainingOptions, keys_at
+from .options import BLOCKS, TrainingOptions, keys_at
 
 SCHEMA = "Configurations/training.schema.json"
 HEAD = "| key | type | default | meaning |\n|---|---|---|---|\n"

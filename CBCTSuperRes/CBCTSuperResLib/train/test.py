@@ -36,7 +36,8 @@ from .validation import MEASURES, Enlarger, as_results, border_of, compared, enl
 from .volumes import VolumeTest, statistics_of, statistics_text, write_statistics
 
 if TYPE_CHECKING:
-    from .options import DatasetOptions, TrainingOptions
+    from .dataset_options import DatasetOptions
+    from .options import TrainingOptions
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".pkl")
 PUBLISHED = "psnr_8bit"  # the figure that the published code would state

@@ -39,7 +39,8 @@ from .data.pictures import entries_of
 from .validation import TITLES, Enlarger, means, undisturbed, write_rows
 
 if TYPE_CHECKING:
-    from .options import DatasetOptions, TrainingOptions
+    from .dataset_options import DatasetOptions
+    from .options import TrainingOptions
 
 SMALLEST = 4  # voxels along the edge of a coarse block that is worth measuring at any factor
 COMPLETE = 5  # voxels from a border where SSIM's neighbourhood is not complete

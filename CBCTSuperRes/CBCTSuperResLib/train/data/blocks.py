@@ -28,7 +28,8 @@ from .public import public_volumes
 from .source import TrainingSource
 
 if TYPE_CHECKING:
-    from ..options import DatasetOptions, TrainDatasetOptions, TrainingOptions
+    from ..dataset_options import DatasetOptions, TrainDatasetOptions
+    from ..options import TrainingOptions
 
 Range = tuple[float, float]
 REACH = 4.0  # standard deviations of a blur beyond which nothing is seen

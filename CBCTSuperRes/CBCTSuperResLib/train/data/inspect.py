@@ -11,7 +11,8 @@ import numpy as np
 from ...acquisition.scanner import block_mean, gaussian_blur
 from ...core.errors import Cancelled
 from ...core.progress import Report, part_of
-from ..options import DatasetOptions, TrainingOptions
+from ..dataset_options import DatasetOptions
+from ..options import TrainingOptions
 from .files import patient_of, planes_of
 from .pictures import Picture, PicturePair, entries_of, has_files
 from .source import open_images, open_source

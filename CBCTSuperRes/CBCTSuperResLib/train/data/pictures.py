@@ -27,7 +27,8 @@ from .files import (
 )
 
 if TYPE_CHECKING:
-    from ..options import DatasetOptions, TrainingOptions
+    from ..dataset_options import DatasetOptions
+    from ..options import TrainingOptions
 
 SHOWN = 5
 CLIPPED_ALARM = 0.01

@@ -29,7 +29,8 @@ from .pictures import Picture, PicturePair, PictureSet, entries_of, has_files, r
 from .public import PublicSlices
 
 if TYPE_CHECKING:
-    from ..options import DatasetOptions, TrainDatasetOptions, TrainingOptions
+    from ..dataset_options import DatasetOptions, TrainDatasetOptions
+    from ..options import TrainingOptions
 
 USUAL_PATCH = 128
 

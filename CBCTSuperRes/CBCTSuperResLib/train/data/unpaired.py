@@ -26,7 +26,8 @@ from .pictures import Picture, entries_of, read_pictures
 from .source import TrainingSource, patches_of
 
 if TYPE_CHECKING:
-    from ..options import TrainDatasetOptions, TrainingOptions
+    from ..dataset_options import TrainDatasetOptions
+    from ..options import TrainingOptions
 
 LOWEST, HIGHEST = 0.1, 99.9  # per cent of the grey values that an estimated window holds
 LOOKED_AT = 16  # patches

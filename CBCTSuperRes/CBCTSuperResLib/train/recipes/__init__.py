@@ -6,16 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .options import (
-    ARSSR_NAMES,
-    PERCEPTUAL_NAMES,
-    SRGAN3D_NAMES,
-    ArSSRTrainOptions,
-    PerceptualTrainOptions,
-    SeedNames,
-    SRCycleGANTrainOptions,
-    SRGAN3DTrainOptions,
-)
+from .arssr_options import ARSSR_NAMES, ArSSRTrainOptions
+from .perceptual_options import PERCEPTUAL_NAMES, PerceptualTrainOptions
+from .seed_names import SeedNames
+from .srcyclegan_options import SRCycleGANTrainOptions
+from .srgan3d_options import SRGAN3D_NAMES, SRGAN3DTrainOptions
 
 
 @dataclass(frozen=True)
