@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib.networks import NETWORKS, build_network
-from CBCTSuperResLib.networks.options import SRGAN3DDiscriminatorOptions
+from CBCTSuperResLib.networks.discriminator_options import SRGAN3DDiscriminatorOptions
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from CBCTSuperResLib.networks.srgan3d import SRGAN3D, SRGAN3DDiscriminator, voxel_shuffle
 from fixtures_spsr import unit

@@ -10,7 +10,7 @@ from CBCTSuperResLib.core.interpolate import cubic_weights
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.networks import NETWORKS, Registered, build_network
-from CBCTSuperResLib.networks.options import check_limits, option
+from CBCTSuperResLib.networks.options import NetworkOptions, option
 from CBCTSuperResLib.networks.spec import NetworkSpec
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -142,14 +142,11 @@ class AnyScale(Stub):
 
 
 @dataclass(frozen=True)
-class BlockOptions:
+class BlockOptions(NetworkOptions):
     """Of `BlockNet`."""
 
     nf: int = option(4, "Features.", minimum=1)
     scale: int = option(2, "Factor of enlargement.", choices=(2, 4), derived=True)
-
-    def check(self) -> None:
-        check_limits(self)
 
 
 class BlockNet(nn.Module):
@@ -185,13 +182,10 @@ class BlockNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class PointOptions:
+class PointOptions(NetworkOptions):
     """Of `PointNet`."""
 
     nf: int = option(4, "Features.", minimum=1)
-
-    def check(self) -> None:
-        check_limits(self)
 
 
 class PointNet(AnyScale):
@@ -223,14 +217,11 @@ class PointNet(AnyScale):
 
 
 @dataclass(frozen=True)
-class UncertainOptions:
+class UncertainOptions(NetworkOptions):
     """Of `UncertainNet`."""
 
     nf: int = option(8, "Features.", minimum=1)
     dropout: float = option(0.5, "Share of the features that a draw leaves out.", minimum=0, maximum=0.9)
-
-    def check(self) -> None:
-        check_limits(self)
 
 
 class UncertainNet(nn.Module):
@@ -266,13 +257,10 @@ class UncertainNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class TranslatorOptions:
+class TranslatorOptions(NetworkOptions):
     """Of `TranslatorNet`."""
 
     nf: int = option(4, "Features.", minimum=1)
-
-    def check(self) -> None:
-        check_limits(self)
 
 
 class TranslatorNet(nn.Module):

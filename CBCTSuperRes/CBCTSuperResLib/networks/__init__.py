@@ -26,19 +26,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
+from .discriminator_options import (
+    PatchDiscriminatorOptions,
+    SRGAN3DDiscriminatorOptions,
+    UNetDiscriminatorOptions,
+    VGGDiscriminatorOptions,
+)
 from .options import (
     AnySizeOptions,
     ArSSROptions,
     NoOptions,
-    PatchDiscriminatorOptions,
     Perceptual2DOptions,
     ResidualOptions,
     SRCycleGANOptions,
-    SRGAN3DDiscriminatorOptions,
     SRGAN3DOptions,
-    UNetDiscriminatorOptions,
     UNetSPSROptions,
-    VGGDiscriminatorOptions,
 )
 from .spec import NetworkSpec
 

@@ -1,4 +1,4 @@
-"""Options of the networks: one frozen dataclass each, whose fields say what they mean and what they accept.
+"""Options of the networks that enlarge: a frozen dataclass each, whose fields say what they mean and what they accept.
 
 A network takes exactly the fields of its dataclass as keywords, and a model file stores exactly these. A training's
 options take the keys of "network_G" and "network_D" from here, with their limits and meanings. Importing this needs no
@@ -58,23 +58,15 @@ def neighbouring_slices() -> Any:
     return option(0, meaning, minimum=0, derived=True)
 
 
-def check_limits(options: Any) -> None:
-    """Compare every field of a dataclass of options with its own rules.
+def conditions(beside: str = "slices") -> Any:
+    """The field `conditions` of networks that may be told blur and noise."""
+    meaning = f"What the network is told of the acquisition beside the {beside}, as constant maps: blur, noise."
+    return option((), meaning, choices=CONDITIONS)
 
-    Raises
-    ------
-    ValueError
-    """
-    for one in fields(options):
-        value, rules = getattr(options, one.name), one.metadata
-        for number in value if isinstance(value, tuple | list) else () if value is None else (value,):
-            if number not in rules.get("choices", (number,)):
-                accepted = " or ".join(str(choice) for choice in rules["choices"])
-                raise ValueError(f"{one.name} is {number}; it must be {accepted}.")
-            if number < rules.get("minimum", number):
-                raise ValueError(f"{one.name} is {number}; it must be at least {rules['minimum']}.")
-            if number > rules.get("maximum", number):
-                raise ValueError(f"{one.name} is {number}; it must be at most {rules['maximum']}.")
+
+def factor() -> Any:
+    """The field `scale` of networks of any of `SCALES`."""
+    return option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
 
 
 def log_variance() -> Any:
@@ -85,16 +77,51 @@ def log_variance() -> Any:
     )
 
 
+def check_channels(options: Any) -> None:
+    """Refuse channels that are neither those of an image nor those of neighbouring slices.
+
+    Raises
+    ------
+    ValueError
+    """
+    if (options.slices and options.out_nc != 1) or options.in_nc != options.out_nc * (2 * options.slices + 1):
+        raise ValueError(
+            f"in_nc {options.in_nc} and out_nc {options.out_nc} do not fit: alike (1 or 3), or, with {options.slices} "
+            f"neighbouring slices on either side, {2 * options.slices + 1} and 1."
+        )
+
+
 @dataclass(frozen=True)
-class NoOptions:
-    """Of a network that is always the same."""
+class NetworkOptions:
+    """What the options of all networks can do."""
 
     def check(self) -> None:
-        """Nothing can be wrong."""
+        """Refuse what a field does not accept, and, where a network says more, what does not fit together.
+
+        Raises
+        ------
+        ValueError
+            Its message begins with the option's name.
+        """
+        for one in fields(self):
+            value, rules = getattr(self, one.name), one.metadata
+            for number in value if isinstance(value, tuple | list) else () if value is None else (value,):
+                if number not in rules.get("choices", (number,)):
+                    accepted = " or ".join(str(choice) for choice in rules["choices"])
+                    raise ValueError(f"{one.name} is {number}; it must be {accepted}.")
+                if number < rules.get("minimum", number):
+                    raise ValueError(f"{one.name} is {number}; it must be at least {rules['minimum']}.")
+                if number > rules.get("maximum", number):
+                    raise ValueError(f"{one.name} is {number}; it must be at most {rules['maximum']}.")
 
 
 @dataclass(frozen=True)
-class UNetSPSROptions:
+class NoOptions(NetworkOptions):
+    """Of a network that is always the same."""
+
+
+@dataclass(frozen=True)
+class UNetSPSROptions(NetworkOptions):
     """UNetSPSR's generator (networks/unetspsr.py)."""
 
     has_gradient_branch: ClassVar[bool] = True  # whose map a loss may compare
@@ -113,12 +140,8 @@ class UNetSPSROptions:
         minimum=1,
         ascending=True,
     )
-    conditions: tuple[str, ...] = option(
-        (),
-        "What the network is told of the acquisition beside the slices, as constant maps: blur, noise.",
-        choices=CONDITIONS,
-    )
-    scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
+    conditions: tuple[str, ...] = conditions()
+    scale: int = factor()
     slices: int = neighbouring_slices()
 
     @property
@@ -129,14 +152,8 @@ class UNetSPSROptions:
         return (5, 10, 15, 20) if self.nb >= 20 else tuple(ceil(self.nb * k / 4) for k in (1, 2, 3, 4))
 
     def check(self) -> None:
-        """Refuse what does not fit together.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)
+        """See `NetworkOptions.check`."""
+        super().check()
         if self.slices and (self.in_nc, self.out_nc) != (2 * self.slices + 1, 1):
             raise ValueError(
                 f"in_nc must be {2 * self.slices + 1} and out_nc 1 with {self.slices} slices on either side, not "
@@ -152,7 +169,7 @@ class UNetSPSROptions:
 
 
 @dataclass(frozen=True)
-class ResidualOptions:
+class ResidualOptions(NetworkOptions):
     """The plain residual network (networks/residual.py)."""
 
     nf: int = option(64, "Features.", seed=True, minimum=1)
@@ -165,29 +182,15 @@ class ResidualOptions:
         "four times the weights and twice the field of view.",
         choices=(1, 2, 4),
     )
-    conditions: tuple[str, ...] = option(
-        (),
-        "What the network is told of the acquisition beside the slices, as constant maps: blur, noise.",
-        choices=CONDITIONS,
-    )
+    conditions: tuple[str, ...] = conditions()
     log_variance: bool = log_variance()
-    scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
+    scale: int = factor()
     slices: int = neighbouring_slices()
 
     def check(self) -> None:
-        """Refuse what does not fit together.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)
-        if (self.slices and self.out_nc != 1) or self.in_nc != self.out_nc * (2 * self.slices + 1):
-            raise ValueError(
-                f"in_nc {self.in_nc} and out_nc {self.out_nc} do not fit: alike (1 or 3), or, with {self.slices} "
-                f"neighbouring slices on either side, {2 * self.slices + 1} and 1."
-            )
+        """See `NetworkOptions.check`."""
+        super().check()
+        check_channels(self)
 
 
 LAYOUTS: dict[str, tuple[str, ...]] = {  # of perceptual2d, and how each may double
@@ -198,7 +201,7 @@ LAYOUTS: dict[str, tuple[str, ...]] = {  # of perceptual2d, and how each may dou
 
 
 @dataclass(frozen=True)
-class Perceptual2DOptions:
+class Perceptual2DOptions(NetworkOptions):
     """The slice network of the perceptual loss (networks/perceptual2d.py)."""
 
     nf: int = option(64, "Features.", seed=True, minimum=1)
@@ -225,23 +228,13 @@ class Perceptual2DOptions:
         minimum=0,
         maximum=0.9,
     )
-    conditions: tuple[str, ...] = option(
-        (),
-        "What the network is told of the acquisition beside the slices, as constant maps: blur, noise.",
-        choices=CONDITIONS,
-    )
-    scale: int = option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
+    conditions: tuple[str, ...] = conditions()
+    scale: int = factor()
     slices: int = neighbouring_slices()
 
     def check(self) -> None:
-        """Refuse what does not fit together.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)
+        """See `NetworkOptions.check`."""
+        super().check()
         if self.scale not in (2, 4, 8):
             raise ValueError(f"scale is {self.scale}; this network doubles, so it must be 2, 4 or 8.")
         if self.upsampling not in LAYOUTS[self.layout]:
@@ -252,15 +245,11 @@ class Perceptual2DOptions:
             raise ValueError(
                 f"layout is {self.layout}, which has neither log_variance nor dropout nor conditions; choose own."
             )
-        if (self.slices and self.out_nc != 1) or self.in_nc != self.out_nc * (2 * self.slices + 1):
-            raise ValueError(
-                f"in_nc {self.in_nc} and out_nc {self.out_nc} do not fit: alike (1 or 3), or, with {self.slices} "
-                f"neighbouring slices on either side, {2 * self.slices + 1} and 1."
-            )
+        check_channels(self)
 
 
 @dataclass(frozen=True)
-class SRGAN3DOptions:
+class SRGAN3DOptions(NetworkOptions):
     """The generator of the 3-D SRGAN (networks/srgan3d.py)."""
 
     kind: ClassVar[str] = "blocks"
@@ -291,20 +280,14 @@ class SRGAN3DOptions:
         return self.batch_norm
 
     def check(self) -> None:
-        """Refuse what does not fit together.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)
+        """See `NetworkOptions.check`."""
+        super().check()
         if self.subpixel_NN and self.nn:
             raise ValueError("subpixel_NN and nn are two ways of enlarging; choose one of them, or neither.")
 
 
 @dataclass(frozen=True)
-class ArSSROptions:
+class ArSSROptions(NetworkOptions):
     """ArSSR's implicit voxel function (networks/arssr.py)."""
 
     kind: ClassVar[str] = "any factor"
@@ -334,11 +317,7 @@ class ArSSROptions:
         "linear", "The decoder's end: linear, or, as in the original, cut at 0.", choices=("linear", "relu")
     )
     residual: bool = option(True, "Add the linear interpolation of the input; the original does not.")
-    conditions: tuple[str, ...] = option(
-        (),
-        "What the network is told of the acquisition beside the blocks, as constant maps: blur, noise.",
-        choices=CONDITIONS,
-    )
+    conditions: tuple[str, ...] = conditions("blocks")
     factors: tuple[float, float] = option((1.0, 4.0), "Smallest and largest factor that it offers.", minimum=1)
 
     @property
@@ -347,20 +326,14 @@ class ArSSROptions:
         return self.encoder_blocks or {"RDN": 8, "ResCNN": 3, "SRResNet": 18}[self.encoder_name]
 
     def check(self) -> None:
-        """Refuse what does not fit together.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)
+        """See `NetworkOptions.check`."""
+        super().check()
         if self.factors[0] > self.factors[1]:
             raise ValueError(f"factors must be the smallest and the largest one, not {list(self.factors)}.")
 
 
 @dataclass(frozen=True)
-class AnySizeOptions:
+class AnySizeOptions(NetworkOptions):
     """The light 3-D network of any real factor (networks/any_size.py)."""
 
     kind: ClassVar[str] = "any factor"
@@ -371,25 +344,11 @@ class AnySizeOptions:
     decoder_features: int = option(24, "Features from which an output voxel is made.", minimum=1)
     most_across: float = option(6.0, "Largest factor across slices.", minimum=1)
     most_within: float = option(4.0, "Largest factor along rows and columns.", minimum=1)
-    conditions: tuple[str, ...] = option(
-        (),
-        "What the network is told of the acquisition beside the block, as constant maps: blur, noise.",
-        choices=CONDITIONS,
-    )
-
-    def check(self) -> None:
-        """Refuse what is out of range.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)
+    conditions: tuple[str, ...] = conditions("block")
 
 
 @dataclass(frozen=True)
-class SRCycleGANOptions:
+class SRCycleGANOptions(NetworkOptions):
     """The generators of SR-CycleGAN (networks/srcyclegan.py)."""
 
     nf: int = option(64, "Features of the first layer.", minimum=8)
@@ -419,128 +378,9 @@ class SRCycleGANOptions:
         return 24 * self.scale
 
     def check(self) -> None:
-        """Refuse what does not fit together.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)
+        """See `NetworkOptions.check`."""
+        super().check()
         if self.scale not in (2, 4, 8):
             raise ValueError(f"scale is {self.scale}; this network doubles, so it must be 2, 4 or 8.")
         if self.nf % 8:
             raise ValueError(f"nf is {self.nf}; it is halved up to three times, so it must be a multiple of 8.")
-
-
-class DiscriminatorLimits:
-    """What a discriminator asks of its images; its options inherit this and say what is otherwise.
-
-    Attributes
-    ----------
-    multiple : int
-        The edge must be a multiple of this.
-    sizes : range
-        Edges that it can judge, in pixels.
-    has_batch_norm : bool
-        Whether what it says of an image depends on the others of the batch.
-    gradient_padding : 1 or 2
-        Padding of the gradient maps that it judges; 1 keeps their size.
-    """
-
-    multiple: ClassVar[int] = 1
-    sizes: ClassVar[range] = range(1, 1 << 20)
-    has_batch_norm: ClassVar[bool] = False
-    gradient_padding: ClassVar[int] = 1
-
-
-@dataclass(frozen=True)
-class UNetDiscriminatorOptions(DiscriminatorLimits):
-    """Real-ESRGAN's U-Net (networks/unet_discriminator.py)."""
-
-    nf: int = option(64, "Features of the first layer.", seed=True, minimum=1)
-    in_nc: int = option(1, "Channels: as network_G.out_nc.", seed=True, choices=(1, 3))
-
-    multiple: ClassVar[int] = 8
-
-    def check(self) -> None:
-        """Refuse what is out of range.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)
-
-
-@dataclass(frozen=True)
-class VGGDiscriminatorOptions(UNetDiscriminatorOptions):
-    """SPSR's VGG of 128 pixels (networks/vgg.py)."""
-
-    multiple: ClassVar[int] = 1
-    sizes: ClassVar[range] = range(128, 160)  # five halvings leave 4 x 4
-    has_batch_norm: ClassVar[bool] = True
-    gradient_padding: ClassVar[int] = 2  # as in SPSR
-
-
-@dataclass(frozen=True)
-class PatchDiscriminatorOptions(DiscriminatorLimits):
-    """The discriminators of SR-CycleGAN, which judge patches of 70 pixels (networks/srcyclegan.py)."""
-
-    nf: int = option(64, "Features of the first layer.", minimum=1)
-
-    in_nc: ClassVar[int] = 1
-    sizes: ClassVar[range] = range(24, 1 << 20)
-
-    def check(self) -> None:
-        """Refuse what is out of range.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)
-
-
-@dataclass(frozen=True)
-class SRGAN3DDiscriminatorOptions(DiscriminatorLimits):
-    """The discriminator of the 3-D SRGAN (networks/srgan3d.py)."""
-
-    kind: ClassVar[str] = "blocks"
-
-    feature_size: int = option(32, "Features of the blocks (network_G), or of the first layer (network_D).", minimum=1)
-    judge: str = option(
-        "patch",
-        "What is judged: patch, each place that is left after four halvings; pooled, their mean; dense, all at once by "
-        "a full layer of as many weights, as published (104 million for 128 x 128 x 92 voxels).",
-        choices=("patch", "pooled", "dense"),
-    )
-    batch_norm: bool = option(
-        True,
-        "Batch norm, as published: a batch must be computed in one piece. false: none, and a batch may be computed in "
-        "parts.",
-    )
-    in_nc: int = option(1, "Channels: as network_G.out_nc.", choices=(1, 3))
-    size: tuple[int, int, int] = option((128, 128, 92), "Voxels (i, j, k) that are judged.", minimum=1, derived=True)
-
-    @property
-    def has_batch_norm(self) -> bool:
-        """Whether what it says of a volume depends on the others of the batch."""
-        return self.batch_norm
-
-    @property
-    def sizes(self) -> range:
-        """Edges that it can judge: batch norm needs more than one place after the halvings."""
-        return range(17 if self.batch_norm else 1, 1 << 20)
-
-    def check(self) -> None:
-        """Refuse what is out of range.
-
-        Raises
-        ------
-        ValueError
-            Its message begins with the option's name.
-        """
-        check_limits(self)

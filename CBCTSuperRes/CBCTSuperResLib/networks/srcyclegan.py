@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .options import PatchDiscriminatorOptions, SRCycleGANOptions
+from .discriminator_options import PatchDiscriminatorOptions
+from .options import SRCycleGANOptions
 from .spec import NetworkSpec
 
 INITIAL_SD = 0.02

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import full_precision
-from .options import SRGAN3DDiscriminatorOptions, SRGAN3DOptions
+from .discriminator_options import SRGAN3DDiscriminatorOptions
+from .options import SRGAN3DOptions
 from .spec import NetworkSpec
 
 SLOPE = 0.25  # of the generator's leaky ReLUs

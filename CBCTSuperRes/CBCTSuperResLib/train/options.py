@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..networks import DISCRIMINATORS, NETWORKS
-from ..networks.options import SCALES, UNetDiscriminatorOptions, UNetSPSROptions, option
+from ..networks.discriminator_options import UNetDiscriminatorOptions
+from ..networks.options import SCALES, UNetSPSROptions, option
 from .dataset_options import DatasetOptions, TrainDatasetOptions
 from .option_values import Key, keys_of, shown
 from .recipes import RECIPES
