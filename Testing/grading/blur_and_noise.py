@@ -2,8 +2,8 @@
 
     python Testing/grading/blur_and_noise.py MODEL [NAME=FILE ...] --public-data FOLDER --out FOLDER
 
-writes rows.json, table.md and heat maps: by blur and noise, what each model gains over cubic interpolation and over the
-best of the others. The classical methods are told the true blur and noise; a model has what is estimated from the scan
+writes rows.json, table.md, a picture of each object before and after, and heat maps: by blur and noise, what each model
+gains over cubic interpolation and over the best of the others. The classical methods are told the true blur and noise; a model has what is estimated from the scan
 of the whole object and, with --told, once more the true blur. The middle of each object is measured. Without the public
 scans only a drawn jaw is. Worker-side: needs torch; the baselines need scikit-image.
 """
@@ -38,6 +38,8 @@ from CBCTSuperResLib.acquisition.scanner import (
 )
 from CBCTSuperResLib.core.atomic import replacing, write_text
 from CBCTSuperResLib.core.errors import SuperResError
+from CBCTSuperResLib.evaluate.drawing import liveliest
+from CBCTSuperResLib.io.pictures import comparison, enlarge_nearest, write_picture
 from CBCTSuperResLib.measure.bone import bone_threshold, thickness_between, thickness_map
 from CBCTSuperResLib.measure.fidelity import psnr
 from CBCTSuperResLib.models.model import Model
@@ -58,6 +60,8 @@ SKULL_SEED = 903
 SMOOTH = 0.7  # fine voxels, of what thickness is measured in: specks of noise are no structures
 EVERY = 3  # slices, of which one is measured so: discs take their time
 THICK = 2.0  # fine voxels: thinner structures do not count
+
+SHOWN_EDGE, SHOWN_GAP = 64, 6  # fine pixels of a panel, pixels between rows of them
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,34 @@ def grade(models: Mapping[str, Callable], cases: Sequence[Case], which: Sequence
         yield row
 
 
+SHOWN = (Cell(1.6, 0.01, 0.6, 0.7), Cell(0.85, 0.05, 0.6, 0.7))  # a soft scan, and a noisy one
+
+
+def gallery(models: Mapping[str, Callable], cases: Sequence[Case]) -> np.ndarray:
+    """The liveliest place of each object, scanned in two ways: coarse, cubic, Wiener, models, truth; uint8.
+
+    Captions tell blur and noise, and PSNR of the slice's measured part. Models are as in `grade`.
+    """
+    lines = []
+    for case, cell in product(cases, SHOWN):
+        slices, rows, columns = part = middle([n // d for n, d in zip(case.truth.shape, (1, 2, 2), strict=True)])
+        truth = case.truth[slices, 2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop]
+        scan = cell.scan(np.asarray(case.truth, np.float32), crc32(f"{case.name} {cell}".encode()))
+        shown = len(truth) // 2
+        place = liveliest(truth[shown], SHOWN_EDGE)
+        coarse = enlarge_nearest(scan[part][shown], 2)[place]
+        panels = {f"{case.name}: blur {cell.blur:g}, noise {100 * cell.noise:g} %": coarse}
+        results = {name: BASELINES[name](scan[part], cell) for name in ("cubic", "Wiener")}
+        results |= {name: enlarge(scan, cell, part) for name, enlarge in models.items()}
+        for name, result in results.items():
+            image = np.clip(result[shown], 0, 1)
+            panels[f"{name} {psnr(image, truth[shown]):.1f} dB"] = image[place]
+        lines.append(comparison({**panels, "truth": truth[shown][place]}))
+    width = max(line.shape[1] for line in lines)
+    ends = [((0, SHOWN_GAP), (0, width - line.shape[1])) for line in lines]
+    return np.vstack([np.pad(line, end, constant_values=255) for line, end in zip(lines, ends, strict=True)])
+
+
 def _energy(image: np.ndarray) -> float:
     return float(sum(np.mean(np.diff(image, axis=axis) ** 2) for axis in IN_PLANE)) ** 0.5
 
@@ -308,8 +340,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.told:
             models |= {f"{name}, told": _as_applied(model, is_told=True) for name, model in loaded.items()}
         given.out.mkdir(parents=True, exist_ok=True)
-        rows = []
-        for row in grade(models, list(objects(given.public_data)), list(cells(given.cells))):
+        rows, cases = [], list(objects(given.public_data))
+        write_picture(gallery(models, cases), given.out / "picture.png")
+        for row in grade(models, cases, list(cells(given.cells))):
             rows.append(row)  # hours, if all of them: what there is can be looked at
             write_text(given.out / "rows.json", json.dumps(rows, indent=1) + "\n")
     except SuperResError as error:

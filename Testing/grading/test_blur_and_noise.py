@@ -17,6 +17,7 @@ from grading.blur_and_noise import (  # noqa: E402
     as_table,
     cells,
     draw,
+    gallery,
     grade,
     middle,
     objects,
@@ -93,3 +94,18 @@ def test_thickness_of_bone_is_compared_where_the_truth_is_thick(jaw):
     assert thickness["swollen"] > abs(thickness["cubic"]) > 1, thickness
     assert "in 100%" in as_summary([row], "truth").partition("thickness")[2]
     assert "in 0%" in as_summary([row], "swollen").partition("thickness")[2]
+
+
+def test_a_picture_shows_a_soft_and_a_noisy_scan_before_and_after(jaw):
+    def model(scan, cell, part):
+        return BASELINES["cubic"](scan[part], cell)
+
+    picture = gallery({"a model": model}, [jaw])
+    lines = np.array_split(picture, 2)
+    panels = [np.array_split(line, 5, axis=1) for line in lines]  # coarse, cubic, Wiener, the model, the truth
+    for coarse, cubic, sharpened, same, truth in panels:
+        body = [panel[30:-10, 8:-8].astype(float) for panel in (coarse, cubic, sharpened, same, truth)]
+        shape = [min(one.shape[axis] for one in body) for axis in (0, 1)]
+        coarse, cubic, sharpened, same, truth = (one[: shape[0], : shape[1]] for one in body)
+        assert np.abs(cubic - same).mean() < 6 < np.abs(cubic - truth).mean()
+    assert not np.array_equal(lines[0], lines[1])
