@@ -3,9 +3,10 @@
     python Testing/grading/blur_and_noise.py MODEL [NAME=FILE ...] --public-data FOLDER --out FOLDER
 
 writes rows.json, table.md, a picture of each object before and after, and heat maps: by blur and noise, what each model
-gains over cubic interpolation and over the best of the others. The classical methods are told the true blur and noise; a model has what is estimated from the scan
-of the whole object and, with --told, once more the true blur. The middle of each object is measured. Without the public
-scans only a drawn jaw is. Worker-side: needs torch; the baselines need scikit-image.
+gains over cubic interpolation and over the best of the others. The classical methods are told the true blur and noise;
+a model has what is estimated from the scan of the whole object and, with --told, once more the true blur. The middle of
+each object is measured. Without the public scans only a drawn jaw is. Worker-side: needs torch; the baselines need
+scikit-image.
 """
 
 from __future__ import annotations
