@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
@@ -10,6 +12,7 @@ from CBCTSuperResLib.acquisition.scanner import ALL_AXES, block_mean, correlated
 from CBCTSuperResLib.apply import tile_sizes
 from CBCTSuperResLib.apply.block_consistency import BlockConsistency, scanning
 from CBCTSuperResLib.apply.prepare import Prepared
+from CBCTSuperResLib.apply.tile_sizes import BYTES_OF_AGREEMENT
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
 from CBCTSuperResLib.core.errors import Cancelled
 from CBCTSuperResLib.core.interpolate import enlarge
@@ -127,6 +130,21 @@ def test_slabs_are_corrected_as_the_whole_is(body, monkeypatch):
     monkeypatch.setattr("CBCTSuperResLib.apply.block_consistency.SLAB", 1.0)
     slabs, _ = kept(axes, soft, scan, (0.0,) * 3)
     assert np.abs(slabs - whole).max() < 1e-5 and np.abs(whole - soft).max() > 0.01
+
+
+def test_no_more_is_held_for_a_voxel_of_the_scan_than_the_plan_counts():
+    scan = np.zeros((96, 96, 96), np.float32)
+    axes = axes_of(scan, scan)
+    (tile,) = plan_tiles(axes, None, 0)
+    tracemalloc.start()
+    keep = BlockConsistency(axes, (0.0,) * 3, NOISE)
+    keep.add(tile, scan + np.float32(0.1))
+    keep.find(lambda box: Prepared(scan[box], None, scan[box], []))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.abs(keep.change(tile.write) + 0.1).max() < 0.05
+    matrices = 12 * 4 * 96**2
+    assert held - matrices < 1.05 * BYTES_OF_AGREEMENT * scan.size
 
 
 def test_what_the_window_clipped_and_what_was_not_computed_is_no_contradiction(body):

@@ -91,8 +91,8 @@ class BlockConsistency:
             (np.arange(axis.start, axis.stop) >= part.start) & (np.arange(axis.start, axis.stop) < part.stop)
             for axis, part in zip(axes, wanted, strict=True)
         ]
+        # What the scanner makes of the result; `find` puts the correction in its place.
         self._found, self._seen = np.zeros(lengths, np.float32), np.zeros(lengths, np.float16)
-        self._correction: np.ndarray | None = None
         self.agreement = Agreement()
 
     def add(self, tile: Tile, estimate: np.ndarray) -> None:
@@ -105,7 +105,7 @@ class BlockConsistency:
         self._seen[tuple(rows)] += (shares[0][:, None, None] * shares[1][:, None] * shares[2]).astype(np.float16)
 
     def find(self, scan_of: Callable[[Box], Prepared], cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Find the correction, of all blocks that were added, and judge what it leaves.
+        """Find the correction, of all blocks that were added, and judge what it leaves; to be called once.
 
         Parameters
         ----------
@@ -117,10 +117,13 @@ class BlockConsistency:
         ------
         Cancelled
         """
-        self._correction = np.zeros_like(self._found)
+        before = self._found[:0]  # of the next slab: what the correction has taken the place of
         for core, read in self._slabs():
             if cancelled():
                 raise Cancelled
+            first, *plane = core
+            simulated = np.concatenate((before, self._found[first.start : read[0].stop]))[(slice(None), *plane)]
+            before = self._found[max(first.start, first.stop - self._reach) : first.stop].copy()
             again, around = (
                 [m[part, part] for m, part in zip(all_of, read, strict=True)] for all_of in (self._again, self._around)
             )
@@ -132,7 +135,7 @@ class BlockConsistency:
             )
             if scan.excess is not None:
                 judged &= scan.excess == 0
-            lacking = (scan.unit - self._found[read]) * judged
+            lacking = (scan.unit - simulated) * judged
             found, missing = np.zeros_like(lacking), lacking
             local = _through(missing, around)
             for _ in range(BLOCK_ITERATIONS):
@@ -144,7 +147,8 @@ class BlockConsistency:
                 missing = (lacking - _through(found, again)) * judged
                 local = _through(missing, around)
             inner = shift(core, read)
-            self._correction[core] = found[inner]
+            self._found[first] = 0
+            self._found[core] = found[inner]
             k, j, i = (along[part] for along, part in zip(self._wanted, core, strict=True))
             self._judge(local[inner][judged[inner] & k[:, None, None] & j[:, None] & i])
 
@@ -152,7 +156,7 @@ class BlockConsistency:
         """What is added to a part of the result, in units of the window; None where that is nothing."""
         parts = [matrix[part] for matrix, part in zip(self._enlarged, write, strict=True)]
         columns = [_reached(part.T) for part in parts]
-        correction = self._correction[tuple(columns)]
+        correction = self._found[tuple(columns)]
         if not correction.any():
             return None
         return _through(correction, [part[:, used] for part, used in zip(parts, columns, strict=True)])

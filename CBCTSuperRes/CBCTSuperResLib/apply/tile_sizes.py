@@ -29,9 +29,7 @@ FLOATS_OF_MAP = 3  # besides, where the model's disagreement or its error bars a
 MOST_FOR_TILES = 1.2e9
 MOST_FOR_FUSION = 2.0e9
 BYTES_OF_BLOCKS = 40
-BYTES_OF_AGREEMENT = (
-    6  # for each voxel of the scan, with whose simulation the blocks are compared: its sum, what is seen
-)
+BYTES_OF_AGREEMENT = 6  # for each voxel of the scan that blocks are compared with: its simulation, what was seen
 MOST_CUTS = 24  # along an axis
 SMALLEST_BLOCK = 16  # voxels along the edge of a core
 
