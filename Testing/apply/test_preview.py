@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.apply import plan as planning
 from CBCTSuperResLib.apply import preview as areas
+from CBCTSuperResLib.apply import run
+from CBCTSuperResLib.apply.engines.choice import network_for
 from CBCTSuperResLib.apply.preview import Canvas, Filled, Scan, growing
 from CBCTSuperResLib.apply.preview_request import PreviewRequest
 from CBCTSuperResLib.core.errors import Cancelled, ModelError, OptionError
@@ -291,6 +294,28 @@ def test_a_scan_is_looked_at_once_for_all_previews(scan, model, monkeypatch):
     monkeypatch.setattr(planning, "choose_window", None)
     again = scan.plan(replace(PLAIN, planes="isotropic"), model.card)
     assert again.choice is first.choice
+
+
+def test_one_engine_computes_all_areas_and_slices_until_the_options_are_others(
+    scan, model, tmp_path, monkeypatch, small_blocks
+):
+    made = []
+    monkeypatch.setattr(run, "network_for", lambda *given: made.append(given[1]) or network_for(*given))
+    scan.drop_engine()
+
+    def fill(request: PreviewRequest) -> None:
+        fill_all(Canvas(tmp_path / "canvas.npy", scan, model, request), request)
+
+    fill(request_for(2))
+    fill(request_for(2, 21))
+    assert len(made) == 1
+    fill(request_for(2, options=replace(PLAIN, ensemble=2)))
+    assert len(made) == 2 and made[1].ensemble == 2
+    canvas = Canvas(tmp_path / "canvas.npy", scan, model, request_for(2))
+    for asked in (lambda: False, lambda: True):  # each area is stopped by what asks for it
+        with pytest.raises(Cancelled) if asked() else nullcontext():
+            canvas.fill(((0, 46), (0, 50)), asked)
+    assert len(made) == 3
 
 
 def write_request(folder, number: int, message: dict) -> None:

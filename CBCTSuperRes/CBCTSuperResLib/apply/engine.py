@@ -138,6 +138,14 @@ class Engine:
         """Of what computes, as `Options.engine` has it."""
         return self._network.engine
 
+    def begin(self, after_run: Callable[[int], None]) -> None:
+        """Count the runs from here, and tell them; an engine may serve one volume after the other."""
+        self.after_run, self._runs = after_run, 0
+
+    def end(self) -> None:
+        """Give back what is kept from one tile to the next."""
+        self._network.forget_tile()
+
     def settle(self, image: np.ndarray, axes: Sequence[Axis], whole: Tile) -> None:
         """Choose engine and precision by this image, if they are still open and it tells; arguments as of `run`.
 

@@ -22,11 +22,12 @@ from ..models.model import Model
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
 from ..scan.window_choice import WindowChoice
+from .engine import Engine
 from .finish import limits_of
 from .plan import Plan, make_plan
 from .prepare import arithmetic_type
 from .preview_request import PreviewRequest
-from .run import super_resolve
+from .run import make_engine, super_resolve
 from .tiles import Box
 
 Range = tuple[int, int]
@@ -120,6 +121,8 @@ class Scan:
         self.volume = read_exchange(path)
         self._blanks: dict[str | float, BlankRegion] = {}
         self._seen: dict[tuple, tuple[WindowChoice, EstimatedAcquisition]] = {}
+        self._engine: tuple[tuple[Model, Options], Engine] | None = None
+        self._cancelled: Callable[[], bool] = lambda: False
 
     def plan(self, options: Options, card: ModelCard) -> Plan:
         """How a part of the volume is computed, with the window and the scanner of all of it.
@@ -138,6 +141,18 @@ class Scan:
         choice, scanner = self._seen[key]
         plan = make_plan(grid, dtype, card, options)
         return plan.with_scan(self.volume, blanks=self._blanks[options.blank], choice=choice, scanner=scanner)
+
+    def engine(self, plan: Plan, model: Model, cancelled: Callable[[], bool]) -> Engine:
+        """What computes areas of the volume; kept, as graphs take longer to be loaded than an area to be computed."""
+        self._cancelled, key = cancelled, (model, replace(plan.options, roi=None))
+        if self._engine is None or self._engine[0] != key:
+            self._engine = None  # its memory is given back first
+            self._engine = key, make_engine(plan, model, lambda: self._cancelled())
+        return self._engine[1]
+
+    def drop_engine(self) -> None:
+        """Give its memory back."""
+        self._engine = None
 
 
 class Canvas:
@@ -162,7 +177,7 @@ class Canvas:
     """
 
     def __init__(self, path: Path, scan: Scan, model: Model, request: PreviewRequest) -> None:
-        self.path, self._model, self._volume = path, model, scan.volume
+        self.path, self._model, self._scan = path, model, scan
         self._normal = request.normal
         self._slice = request.slice_of(scan.volume.grid.size)
         usual = {"uncertainty": 0, "disagreement_above": None, "warning_above": WARNING}
@@ -224,9 +239,10 @@ class Canvas:
         part = self._box_of(area)
         target = tuple(axis.write(slice(*ends)) for axis, ends in zip(self._axes, part, strict=True))[::-1]
         super_resolve(
-            self._volume,
+            self._scan.volume,
             self._model,
             cancelled=cancelled,
+            engine=self._scan.engine(self._plan, self._model, cancelled),
             allocate=lambda shape, dtype: self._voxels,
             plan=self._plan.within(part),
         )
@@ -240,7 +256,7 @@ class Canvas:
         read = [slice(max(0, axis.start - REACH), min(axis.length, axis.stop + REACH)) for axis in axes]
         positions = [axis.positions(slice(0, axis.outputs)) - part.start for axis, part in zip(axes, read, strict=True)]
         kind = arithmetic_type(self._voxels.dtype, window)
-        values = cubic(self._volume.voxels[tuple(read)].astype(kind), positions)
+        values = cubic(self._scan.volume.voxels[tuple(read)].astype(kind), positions)
         if output_window:
             values = Window(*output_window).from_unit(window.to_unit(values))
         if self._voxels.dtype.kind != "f":

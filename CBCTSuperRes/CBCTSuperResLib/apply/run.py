@@ -72,6 +72,7 @@ def super_resolve(
     allocate_disagreement: Allocate = np.empty,
     allocate_error_bars: Mapping[str, Allocate] | None = None,
     plan: Plan | None = None,
+    engine: Engine | None = None,
     sharing: Sharing | None = None,
 ) -> Result:
     """Super-resolve a volume. Nothing is written anywhere, but for what those who share the work hand each other.
@@ -92,6 +93,8 @@ def super_resolve(
         The same for each of the error bars, by the names that `Plan.maps` gives.
     plan : Plan, optional
         Made of this volume and model, with its memory checked; it holds the options. Otherwise it is made here.
+    engine : Engine, optional
+        Kept from a run of the same scan, model and options, see `make_engine`; otherwise it is made here.
     sharing : Sharing, optional
         Several devices, or a cluster, that compute the parts of the volume, see `jobs.parts`; without, all is computed
         in this process, on one device.
@@ -118,12 +121,11 @@ def super_resolve(
         plan = plan.with_scan(volume)
     options, axes, window, blanks = plan.options, plan.axes, plan.choice.window, plan.blanks
     output_window = Window(*model.card.output_window) if model.card.output_window else None
-    engine = None if sharing else _engine(plan, model, _only_device(options), cancelled)  # sharing computes nothing
+    if not sharing:  # which computes nothing here
+        engine = engine or make_engine(plan, model, cancelled)
     looked = time.perf_counter()
 
     way = choose_way(plan)
-    if engine and plan.neighbours and not plan.slices_are_near:
-        engine.notes.append("The slices are farther apart than their pixels; each was enlarged without its neighbours.")
     with memory_for(f"the result, {plan.result_text}", SMALLER):
         output = allocate(plan.grid.shape, plan.dtype)
         kind, makers = np.dtype(np.float32), {DISAGREEMENT: allocate_disagreement, **(allocate_error_bars or {})}
@@ -222,7 +224,7 @@ def _compute(
                 target.write_blank(own)
 
     total = sum(way.runs(tile, computed_axes) for tile in tiles) * plan.passes
-    engine.after_run = lambda done: progress(0.99 * (done / total), f"Network: {done} of {total}")
+    engine.begin(lambda done: progress(0.99 * (done / total), f"Network: {done} of {total}"))
     computing = memory_for("computing slices or blocks", "Close other programs, or choose an ROI or planes axial.")
     with computing, _one_opencv_thread(), ThreadPoolExecutor(max_workers=2) as pool:
         # While the network computes a piece, the next is prepared and the last is finished.
@@ -253,6 +255,7 @@ def _compute(
                 bars.measure(tile, prepared, own[0] if own else None)
         if finishing:
             finishing.result()
+        engine.end()
         if ledger:
             ledger.find(preparation.box, cancelled or (lambda: False))
             for tile in tiles:
@@ -266,7 +269,7 @@ def settled_engine(
     plan: Plan, volume: Volume, model: Model, cancelled: Callable[[], bool] | None = None
 ) -> tuple[dict, list[str]]:
     """Engine and precision of a run with the plan's options, as options, and what a report says of the choice."""
-    engine = _engine(plan, model, _only_device(plan.options), cancelled)
+    engine = make_engine(plan, model, cancelled)
     _settle(engine, choose_way(plan), _preparation(plan, volume), plan)
     return {"engine": engine.name, "precision": engine.precision}, engine.notes
 
@@ -280,8 +283,9 @@ def _settle(engine: Engine, way: Way, preparation: Preparation, plan: Plan) -> N
             way.settle(engine, preparation.box(tile.read).slab, tile, plan.computed_axes)
 
 
-def _engine(plan: Plan, model: Model, device: str, cancelled: Callable[[], bool] | None) -> Engine:
-    options = replace(plan.options, device=device)
+def make_engine(plan: Plan, model: Model, cancelled: Callable[[], bool] | None = None) -> Engine:
+    """What computes a plan in this process, or others of the same scan, model and options."""
+    options = replace(plan.options, device=_only_device(plan.options))
     scan_noise = plan.conditions.noise if plan.scanner.noise else 0.0
     network, reason = network_for(model, options, plan.network_voxels, scan_noise, cancelled)
     engine = Engine(
@@ -297,6 +301,8 @@ def _engine(plan: Plan, model: Model, device: str, cancelled: Callable[[], bool]
         insists=options.engine != "auto",
     )
     engine.notes += [reason] if reason else []
+    if plan.neighbours and not plan.slices_are_near:
+        engine.notes.append("The slices are farther apart than their pixels; each was enlarged without its neighbours.")
     return engine
 
 

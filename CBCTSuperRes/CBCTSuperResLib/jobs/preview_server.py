@@ -116,6 +116,8 @@ class PreviewServer:
         finally:
             torch = sys.modules.get("torch")
             if torch and torch.cuda.is_initialized():
+                if self._scan:
+                    self._scan.drop_engine()
                 torch.cuda.empty_cache()  # while it waits, others may need the memory of the device
 
     def _preview(self, number: int, message: dict) -> None:

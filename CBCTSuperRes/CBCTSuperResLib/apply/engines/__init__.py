@@ -11,7 +11,8 @@ offers, whatever the engine is:
 - ``run_tile(image, tile, parts, axes, names, precision, noise, draw, is_shared)``: for each part of a tile what it
   writes, and the outputs of these names there, float32 (names, *part). `noise` and the axes' blur are told to networks
   that want to know; `draw` is the seed of stochastic layers; `is_shared` says that the next tile may be the same;
-- ``is_out_of_memory(error)``, and ``release()``, which gives memory back then.
+- ``is_out_of_memory(error)``, and ``release()``, which gives memory back then; ``forget_tile()``, which gives back what
+  was kept of the last tile for the next.
 """
 
 from __future__ import annotations

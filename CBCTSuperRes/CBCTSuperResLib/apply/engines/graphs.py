@@ -77,6 +77,9 @@ class GraphNetwork(ABC):
         return isinstance(error, MemoryError)
 
     def release(self) -> None:  # noqa: B027
+        """Nothing can be given back."""
+
+    def forget_tile(self) -> None:
         """Nothing is kept from one tile to the next."""
 
     def problems(self, card: ModelCard) -> list[str]:

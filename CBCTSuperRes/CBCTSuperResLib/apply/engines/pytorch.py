@@ -69,9 +69,12 @@ class TorchNetwork:
 
     def release(self) -> None:
         self._copies.clear()
-        self._kept = None
+        self.forget_tile()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def forget_tile(self) -> None:
+        self._kept = None
 
     @torch.inference_mode()
     def run_tile(
@@ -113,7 +116,7 @@ class TorchNetwork:
         """What `encode` gives for a tile; kept, where the next may be the same."""
         if is_shared and self._kept and self._kept[0] is image and self._kept[1:3] == (tile.read, precision):
             return self._kept[3]
-        self._kept = None  # its memory is given back first
+        self.forget_tile()  # its memory is given back first
         x = self._to_device(image[(..., *tile.read)], DTYPES[precision])
         with self._drawn(network, draw, 0):
             features = network.encode(x, conditions) if conditions else network.encode(x)
