@@ -20,6 +20,7 @@ from CBCTSuperResLib.apply.engines.measured import Measured, fastest_engine, kno
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
+from CBCTSuperResLib.cli import main
 from CBCTSuperResLib.core.errors import Cancelled, DependencyError, ModelError, OptionError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.models.card import ModelCard, read_card
@@ -101,6 +102,28 @@ def test_without_pytorch_a_model_of_any_factor_is_refused_by_name(scan_path, tmp
     done = without_torch("apply", scan_path, tmp_path / "result.nrrd", "--model", "any-size")
     assert done.returncode == DependencyError.exit_code
     assert "any-size" in done.stderr and "PyTorch" in done.stderr and not (tmp_path / "result.nrrd").exists()
+
+
+def test_without_pytorch_a_model_is_verified_by_its_graph_and_what_was_not_checked_is_said(with_graph, tmp_path):
+    done = without_torch("models", "verify", with_graph.card.path)
+    assert done.returncode == 0 and "by ONNX Runtime" in done.stdout, done.stderr
+    assert [line[:3] for line in done.stdout.splitlines()] == ["ok "] * 3
+
+
+def test_a_model_that_computes_something_else_or_that_nothing_computes_is_not_verified(with_graph, capsys, monkeypatch):
+    path = with_graph.card.path
+    wrong = {"sr": {**with_graph.card.self_check["sr"], "mean": 9.0}}
+    for card, text, code in (
+        (with_graph.card, "ok  the outputs for the test input are as recorded: sr, by ONNX Runtime", 0),
+        (replace(with_graph.card, self_check=wrong), "BAD the outputs for the test input are as recorded: ", 4),
+        (replace(with_graph.card, self_check={}), "nothing is recorded", 0),
+        (read_card(find_model("any-size")), "?   the outputs for the test input are as recorded: not checked", 8),
+    ):
+        monkeypatch.setattr(Model, "load", lambda _, card=card: Model(None, card))
+        assert main(["models", "verify", str(path)]) == code
+        told = capsys.readouterr()
+        assert text in told.out and ("PyTorch is needed" in told.err) == (code == 8)
+        assert "ok  all weights are finite" in told.out
 
 
 @pytest.mark.parametrize("kind", ENGINES)

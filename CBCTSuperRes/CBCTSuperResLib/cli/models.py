@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from math import prod
 from pathlib import Path
 
-from ..core.errors import ModelError, OptionError
+from ..core.errors import DependencyError, ModelError, OptionError
 from ..models.card import ModelCard
 from ..models.intervals import Intervals
 from .terminal import Progress, add_command
@@ -106,12 +107,17 @@ def run_models_show(parsed: argparse.Namespace) -> None:
 
 def run_models_verify(parsed: argparse.Namespace) -> int:
     """`cbct-superres models verify`"""
-    from ..models.model import Model
+    from ..apply.engines.verify import verify_model
 
-    checks = Model.load(parsed.model).verify()
+    checks = verify_model(parsed.model)
     for what, right, details in checks:
-        print(f"{'ok ' if right else 'BAD'} {what}: {details}")
-    return 0 if all(right for _, right, _ in checks) else ModelError.exit_code
+        if right is None:
+            print(f"?   {what}: not checked", flush=True)
+            print(details, file=sys.stderr)
+        else:
+            print(f"{'ok ' if right else 'BAD'} {what}: {details}")
+    found = {right for _, right, _ in checks}
+    return ModelError.exit_code if False in found else DependencyError.exit_code if None in found else 0
 
 
 def run_models_import(parsed: argparse.Namespace) -> None:

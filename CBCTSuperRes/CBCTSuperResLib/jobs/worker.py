@@ -12,7 +12,7 @@ A job is a JSON object with
   "evaluate" with ``input``, ``result``, ``reference``, ``output``, ``report`` (a folder), ``names``, see
   `evaluate_result`; "preview" with ``model`` and, optionally, ``idle_s`` (see `preview_server`); "import" with
   ``path`` (weights of another program) and ``models`` (a folder), see `import_`; "verify" with ``model``, see
-  `Model.verify`; "engines" with ``model``, see `engines`;
+  `verify_model`; "engines" with ``model``, see `engines`;
   "train" with ``options`` (JSON of `TrainingOptions`, or a path), ``resume`` (None, "auto", or a checkpoint),
   ``accept_changes``, ``device``; "plan" with ``options``, ``device``, ``measure``; "pace" with ``options``, those of
   several trainings; "check" with ``options``;
@@ -234,9 +234,9 @@ def import_(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def verify(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Check a model's file; the report has "checks"."""
-    from ..models.model import Model
+    from ..apply.engines.verify import verify_model
 
-    return {"checks": Model.load(job["model"]).verify()}
+    return {"checks": verify_model(job["model"])}
 
 
 def engines(job: dict, events: EventWriter, stop: Stop) -> dict:

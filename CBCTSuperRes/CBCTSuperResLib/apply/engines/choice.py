@@ -152,7 +152,8 @@ def _on_graph_engine(engine: str, model: Model, options: Options, cancelled: Cal
     elif model.network is None:
         raise DependencyError(
             f"The model {model.card.name} has no graph, which {TITLES[engine]} computes.",
-            "Install PyTorch, or make one where PyTorch is installed: cbct-superres models export MODEL GRAPH.onnx",
+            "Install PyTorch (pip install torch), or make one where it is installed: cbct-superres models export MODEL "
+            "GRAPH.onnx",
         )
     else:
         with tempfile.TemporaryDirectory() as folder:

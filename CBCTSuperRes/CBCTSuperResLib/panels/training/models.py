@@ -131,8 +131,13 @@ class ModelsSection(TaskSection):
         self.changed.emit()
 
     def _tellChecks(self, report: dict) -> None:
-        wrong = [f"{what}: {details}" for what, isRight, details in report["checks"] if not isRight]
+        checks = report["checks"]
+        wrong = [f"{what}: {details}" for what, isRight, details in checks if isRight is False]
+        unchecked = [details for _what, isRight, details in checks if isRight is None]
         text = _("The file is as it was saved, and the network computes what it should.")
+        if unchecked:
+            text = _("The file is as it was saved. What the network computes was not checked: {why}")
+            text = text.format(why=" ".join(unchecked))
         if wrong:
             text = _("This model is damaged. {problems}").format(problems="; ".join(wrong))
         say(self.ui.modelsLabel, text)
