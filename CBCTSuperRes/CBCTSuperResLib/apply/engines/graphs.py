@@ -79,7 +79,7 @@ class GraphNetwork(ABC):
     def release(self) -> None:  # noqa: B027
         """Nothing can be given back."""
 
-    def forget_tile(self) -> None:
+    def forget_tile(self) -> None:  # noqa: B027
         """Nothing is kept from one tile to the next."""
 
     def problems(self, card: ModelCard) -> list[str]:
