@@ -20,7 +20,8 @@ from CBCTSuperResLib.acquisition.scanner import ALL_AXES, Acquisition, gaussian_
 from CBCTSuperResLib.apply.conditions import usual_conditions
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.plan import make_plan
-from CBCTSuperResLib.apply.quality import SLICES, quality_card
+from CBCTSuperResLib.apply.quality import quality_card
+from CBCTSuperResLib.apply.quality_measures import SLICES
 from CBCTSuperResLib.apply.tiles import Axis
 from CBCTSuperResLib.cli.apply import result_text
 from CBCTSuperResLib.core.interpolate import enlarge_slice

@@ -9,7 +9,7 @@ import pytest
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.acquisition.phantom_files import PhantomRequest, make_phantom
 from CBCTSuperResLib.apply.file import apply_to_file
-from CBCTSuperResLib.apply.quality import measure
+from CBCTSuperResLib.apply.quality_measures import measure
 from CBCTSuperResLib.apply.tiles import Axis
 from CBCTSuperResLib.core.errors import OptionError
 from CBCTSuperResLib.scan.field_of_view import find_blanks

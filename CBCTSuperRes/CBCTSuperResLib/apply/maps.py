@@ -25,7 +25,7 @@ from ..scan.window import Window
 from .engine import Engine
 from .finish import OVERSHOOT
 from .prepare import Prepared
-from .quality import pairs_of
+from .quality_measures import pairs_of
 from .tiles import Axis, Tile, symmetries
 from .ways import Way
 

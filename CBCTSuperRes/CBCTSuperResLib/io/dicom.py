@@ -17,7 +17,8 @@ from ..core.errors import InputError
 from ..core.volume import Grid, Volume
 from . import dicom_pixels
 from .checks import check_size
-from .dicom_header import EXPORT, DicomFile, DicomFrame, read_file, uids_of
+from .dicom_frames import EXPORT, DicomFile, DicomFrame
+from .dicom_header import read_file, uids_of
 from .dicom_positions import ORIENTATION_TOLERANCE, placed, unplaced
 from .folders import LeftOut, is_dicom
 

@@ -20,7 +20,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from ..core.crash_note import decoding
 from ..core.errors import InputError, ResourceError
-from .dicom_header import EXPORT, DicomFile, DicomFrame, read_dataset
+from .dicom_frames import EXPORT, DicomFile, DicomFrame
+from .dicom_header import read_dataset
 from .images import read_voxels
 
 IO = "GDCMImageIO"

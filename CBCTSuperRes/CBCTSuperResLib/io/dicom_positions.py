@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.volume import Grid
-from .dicom_header import EXPORT, TRAITS, DicomFrame
+from .dicom_frames import EXPORT, TRAITS, DicomFrame
 from .folders import SHOWN
 
 ORIENTATION_TOLERANCE = 1e-3  # of direction cosines; scanners write them with four to six decimals

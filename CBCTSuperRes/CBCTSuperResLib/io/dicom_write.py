@@ -26,7 +26,8 @@ from ..core.errors import Cancelled, OptionError, OutputError
 from ..core.volume import Grid, Volume
 from . import dicom_pixels
 from .dicom import DicomStack, arrange, choose_series, find_series, series_of_file
-from .dicom_header import DicomFrame, read_dataset
+from .dicom_frames import DicomFrame
+from .dicom_header import read_dataset
 from .folders import is_dicom
 from .write import POSITION_TOLERANCE_MM, check_disk, check_folder
 
