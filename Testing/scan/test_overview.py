@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from CBCTSuperResLib.apply.plan import spacing_suspicion
+from CBCTSuperResLib.apply.plan_checks import spacing_suspicion
 from CBCTSuperResLib.core.errors import InputError
 from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume

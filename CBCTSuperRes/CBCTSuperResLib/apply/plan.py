@@ -15,28 +15,28 @@ from pathlib import Path
 
 import numpy as np
 
-from ..acquisition.estimate import EstimatedAcquisition, estimate, finest_spacing_mm
-from ..core.errors import InputError, OptionError, ResourceError
+from ..acquisition.estimate import EstimatedAcquisition, estimate
+from ..core.errors import OptionError, ResourceError
 from ..core.gpus import count_gpus
 from ..core.memory import available_memory, readable
 from ..core.options import WARNING, Options, Ranges
 from ..core.volume import Grid, scaled_size
 from ..io.checks import check_voxels
 from ..io.volume import Volume
-from ..models.card import ModelCard, factors_text
+from ..models.card import ModelCard
 from ..scan.blank_region import BlankRegion
 from ..scan.field_of_view import find_blanks
 from ..scan.window_choice import WindowChoice, choose_window
 from .conditions import Conditions, conditions_of, usual_conditions
 from .consistency import reach, reach_of_blocks
 from .factors import is_same_size, scales
+from .plan_checks import check_options, finer_than_the_blur, may_be_projected, warnings_of_grid
 from .speed import known_speed, relative_cost
 from .tile_sizes import SMALLEST_BLOCK, agreement_memory, context_of, cut, voxels_of_a_pass, working_memory
 from .tiles import Axis, Context, Tile, cores, plan_tiles
 
 PROGRAM_MEMORY = {"cpu": 0.42e9, "cuda": 0.6e9}  # Python and its packages: measured on the CPU, guessed with CUDA's
 GUESSED_FLOPS_PER_CORE = 30e9
-LARGEST_SPACING_RATIO = 1.5
 NEAR = 1.25  # slices so many pixels apart still help each other: measured on drawn trabecular bone
 DISAGREEMENT, MASK = "model disagreement", "model disagreement mask"
 PREDICTIVE, INTRINSIC, PARAMETER = "predictive deviation", "intrinsic deviation", "parameter deviation"
@@ -270,16 +270,20 @@ class Plan:
         if self.way == "blocks":
             kept = [factor == 1 for factor in self.scales[::-1]]
             conditions = conditions.of_blocks(kept, volume.grid.spacing[::-1], self.card)
-        fine = _finer_than_the_blur(self, scanner, conditions)
+        is_known = conditions.source == "given" or (conditions.source == "estimated" and scanner.in_plane_is_sure)
+        fine = finer_than_the_blur(self.scan_grid, self.grid, self.scales, conditions.blur) if is_known else []
         found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings, *conditions.warnings, *fine)
         known = {"blanks": blanks, "choice": choice, "scanner": scanner, "conditions": conditions, "warnings": found}
         return replace(self, **known)._with_back_projection()
 
     def _with_back_projection(self) -> Plan:
         """This plan with what back-projection looks at around each piece, where there is one."""
-        wanted, conditions = self.options.back_projection, self.conditions
-        is_sure = conditions.source != "usual" and not self.scanner.is_sharpened
-        if wanted == "off" or (wanted == "auto" and not (is_sure and _may_project(self.card, self.scales, self.way))):
+        conditions = self.conditions
+        wanted = self.options.back_projection == "on"
+        if self.options.back_projection == "auto":
+            is_sure = conditions.source != "usual" and not self.scanner.is_sharpened
+            wanted = is_sure and may_be_projected(self.card, self.scales, self.way)
+        if not wanted:
             return self
         if self.way == "blocks":
             more = reach_of_blocks(self.axes, conditions.cautious_blur, self.smooth)
@@ -375,34 +379,10 @@ def make_plan(
         If the options do not fit the model or the scan.
     """
     spec, dtype = card.spec, np.dtype(dtype)
-    if options.sharpness < 100 and spec.domain == "other":
-        raise OptionError(
-            f"The model {card.name} makes another kind of image: there is nothing between it and interpolation.",
-            "Choose a sharpness of 100 %.",
-        )
     factors = scales(card, options, grid.spacing)
     way = way_of(card, options)
-    if way == "planes":
-        _check_three_planes(grid, factors)
-        if spec.domain == "other":
-            raise OptionError(
-                f"The model {card.name} makes another kind of image, which cannot be joined from three planes.",
-                "Choose planes axial.",
-            )
-
-    if options.back_projection == "on" and not _may_project(card, factors, way):
-        raise OptionError(
-            "Back-projection is made for blocks, and for slices that are enlarged by whole factors, in the scan's own "
-            "grey values; not for three planes.",
-            "Choose planes axial, or leave back_projection on auto.",
-        )
+    check_options(grid, card, options, factors, way)
     roi = options.roi or tuple((0, n) for n in grid.size)
-    for name, (start, stop), n in zip("ijk", roi, grid.size, strict=True):
-        if not 0 <= start < stop <= n:
-            raise OptionError(
-                f"The ROI's range {start}:{stop} along {name} is empty or outside the volume (0:{n}).",
-                "Give a box inside the volume.",
-            )
     cropped = grid.cropped([start for start, _ in roi], [stop for _, stop in roi])
     result = cropped.resampled(scaled_size(cropped.size, factors))
     result_dtype = np.dtype(options.dtype).newbyteorder("=") if options.dtype else dtype
@@ -456,7 +436,7 @@ def make_plan(
         memory_bytes=prod(grid.size) * dtype.itemsize + output_bytes + map_bytes + working,
         seconds=seconds / (count if options.devices[0].startswith("cuda") else 1),
         seconds_are_measured=speed is not None,
-        warnings=tuple(_warnings(grid, card, way, factors)),
+        warnings=tuple(warnings_of_grid(grid, card, way, factors)),
         maps=maps,
         conditions=usual_conditions(card),
         workers=count,
@@ -525,71 +505,3 @@ def planned_maps(card: ModelCard, options: Options) -> tuple[str, ...]:
 def _passes(options: Options, maps: Sequence[str]) -> int:
     """A log-variance comes with the result; draws and turned answers are passes of their own."""
     return options.ensemble + (options.uncertainty if PARAMETER in maps or DISAGREEMENT in maps else 0)
-
-
-def spacing_suspicion(grid: Grid) -> str:
-    """A sentence if the voxel size looks as if it had been lost on the way; "" otherwise."""
-    if not np.allclose(grid.spacing, 1.0, atol=1e-6):
-        return ""
-    return "The spacing is exactly 1 x 1 x 1 mm, as in files that have lost theirs: set it in the module Volumes."
-
-
-def _check_three_planes(grid: Grid, factors: tuple[float, float, float]) -> None:
-    if len(set(factors)) > 1 or factors[0] != int(factors[0]):
-        raise OptionError(
-            f"Three planes can be joined only for whole factors, not for {factors_text(factors)}.",
-            "Choose planes axial.",
-        )
-    ratio = max(grid.spacing) / min(grid.spacing)
-    if ratio > LARGEST_SPACING_RATIO:
-        raise InputError(
-            f"The spacing {' x '.join(f'{s:.3g}' for s in grid.spacing)} mm differs by a factor of {ratio:.2g} between "
-            f"the axes; above {LARGEST_SPACING_RATIO} coronal and sagittal planes do not look like what the network "
-            "learned.",
-            "Choose planes axial, or ask for an output voxel size, which a model of blocks makes in all directions.",
-        )
-
-
-def _may_project(card: ModelCard, factors: tuple[float, float, float], way: str) -> bool:
-    """Whether results can be compared with their scan slice by slice, or block by block."""
-    is_whole = way == "slices" and all(f == int(f) for f in factors[:2])
-    return card.spec.domain == "same" and (is_whole or way == "blocks")
-
-
-def _warnings(grid: Grid, card: ModelCard, way: str, factors: tuple[float, float, float]) -> list[str]:
-    """What speaks against using a model for a scan, as far as its grid tells."""
-    found = []
-    *in_plane, between = grid.spacing
-    if card.voxel_size_mm:
-        smallest, largest = card.voxel_size_mm
-        if min(in_plane) < 0.95 * smallest or max(in_plane) > 1.05 * largest:
-            found.append(
-                f"The voxel size {in_plane[0]:.3g} x {in_plane[1]:.3g} mm is outside the model's range of {smallest:g} "
-                f"to {largest:g} mm."
-            )
-    if max(in_plane) > 1.05 * min(in_plane):
-        found.append("The pixels are not square; the network learned from square ones.")
-    if way == "slices" and between > LARGEST_SPACING_RATIO * max(in_plane) and not is_same_size(factors):
-        found.append(
-            f"The slices are {between:.3g} mm apart; only their plane gets sharper. For voxels as fine in all "
-            f"directions ask for an output voxel size, such as {min(in_plane):.3g} mm."
-        )
-    return found
-
-
-def _finer_than_the_blur(plan: Plan, scanner: EstimatedAcquisition, conditions: Conditions) -> list[str]:
-    """A warning where voxels of the result are less than half as large as the scanner's blur allows.
-
-    Only along axes of the slices that become finer: what lies between thick slices is the model's to add.
-    """
-    steps = np.array(plan.scan_grid.spacing[:2])
-    blur = np.array(conditions.blur[:0:-1]) * steps  # (i, j) in mm
-    supported = finest_spacing_mm(float(blur.mean()))
-    is_known = conditions.source == "given" or (conditions.source == "estimated" and scanner.in_plane_is_sure)
-    finest = min((s for s, f in zip(plan.grid.spacing[:2], plan.scales[:2], strict=True) if f > 1), default=np.inf)
-    if not is_known or finest >= 0.5 * supported:
-        return []
-    return [
-        f"Finer voxels than the scan's blur supports: {finest:.2g} mm, where it supports {supported:.2g} mm. Below "
-        f"half of that, {0.5 * supported:.2g} mm, voxels show no more and only take memory and time."
-    ]

@@ -10,7 +10,8 @@ from slicer.i18n import tr as _
 
 from ...apply.engines import TITLES, installed_engines
 from ...apply.engines.choice import GRAPH_ENGINES, why_only_torch
-from ...apply.plan import LARGEST_SPACING_RATIO, Plan, make_plan, spacing_suspicion
+from ...apply.plan import Plan, make_plan
+from ...apply.plan_checks import LARGEST_SPACING_RATIO, spacing_suspicion
 from ...core.errors import DeviceError, ModelError, OptionError, SuperResError
 from ...core.gpus import count_gpus
 from ...core.options import Options
