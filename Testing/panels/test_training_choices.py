@@ -199,7 +199,7 @@ def test_a_super_resolved_volume_as_fine_scan_is_warned_of(choices, tmp_path):
     (tmp_path / "Jaw SR x2.nrrd.json").write_text('{"super_resolution": {}}', encoding="utf-8")
     first, second = choices.dataWarnings()
     assert "Jaw SR x2 is a super-resolved volume" in first and "Jaw SR x2.nrrd is a super-resolved" in second
-    assert choices.dataProblem() == "" and choices.rowProblem(choices.rows()[0]) == ""
+    assert choices.dataProblem() == ""
 
 
 def test_prepared_scans_are_not_to_be_mixed_with_others(choices, tmp_path):

@@ -16,15 +16,14 @@ from ...core.gpus import count_gpus
 from ...core.memory import readable
 from ...io.formats import VOLUME_FORMATS
 from ...models.folder import SUFFIX
-from ...scene.nodes import volumeFromNode
 from ...scene.training_logic import TrainingLogic
-from ...scene.training_volumes import Scan, Steps, checkPair, finished, isSuperResolved
+from ...scene.training_volumes import Steps, finished
 from ...train.options import TrainingOptions
 from ...train.options_file import PRESETS, Problems, preset, read_and_check, read_options, value_at, with_value
 from ...train.pace import known_pace
-from ...train.recipes import RECIPES
 from ...train.run_folder import RunInfo, read_run
 from ..error_text import errorText
+from .data_checks import imagesText, problemOfAll, rowsText, warningsOfAll
 from .data_rows import USES, DataRow, isNode, readRows, writeRows
 from .option_values import DEVICE, Values, isPreset, withoutOtherImages, withRows
 from .parameters import TrainingParameters, Which, WindowChoice
@@ -214,58 +213,14 @@ class TrainingChoices:
         """Scans, or pairs of scans, to validate with."""
         return [row.item for row in self._rowsFor("val")]
 
-    def rowProblem(self, row: DataRow) -> str:
-        """Why a row cannot be used as it is, or nothing."""
-        try:
-            for scan, name in zip((row.coarse, row.fine), row.names, strict=True):
-                if name:
-                    _checkScan(scan, name)
-            if isNode(row.coarse) and isNode(row.fine):
-                values = self.settings()
-                scale, axis = value_at(values, "scale"), value_at(values, "datasets.train.axis")
-                recipe = RECIPES.get(value_at(values, "model"))
-                is_any = row.use == "train" and recipe is not None and recipe.is_unpaired
-                if not is_any and isinstance(scale, int) and not isinstance(scale, bool) and scale > 0:
-                    checkPair(row.coarse, row.fine, scale, axis or "axial")
-        except SuperResError as error:
-            return errorText(error)
-        return ""
-
     def dataProblem(self) -> str:
         """Why the table of scans will not do, or nothing."""
-        for number, row in enumerate(self.rows(), 1):
-            problem = self.rowProblem(row)
-            if problem:
-                return _("Row {number}: {problem}").format(number=number, problem=problem)
-        for phase in USES:
-            if len({row.isPair for row in self._rowsFor(phase)}) > 1:
-                return _(
-                    "Some scans have a coarse partner and some have none. Give every fine scan for {use} a coarse one, "
-                    "or none of them."
-                ).format(use=_("training") if phase == "train" else _("validation"))
-        return ""
+        return problemOfAll(self.rows(), self.settings)
 
     def dataWarnings(self) -> list[str]:
         """What is wrong with the scans of the table, and what to beware of."""
-        rows, problem = self.rows(), self.dataProblem()
-        found = [problem] if problem else []
-        if len({row.isPrepared for row in rows}) > 1:
-            found.append(
-                _(
-                    "Prepared scans have gray values from 0 to 65535, the others have their own: prepare all scans, or "
-                    "none."
-                )
-            )
-        return found + [warning for row in rows if (warning := self.rowWarning(row))]
-
-    def rowWarning(self, row: DataRow) -> str:
-        """What to beware of in a row that can be used, or nothing."""
-        if row.fine is None or not isSuperResolved(row.fine):
-            return ""
-        return _(
-            "{name} is a super-resolved volume: its fine detail was predicted by a network, and a model that learns "
-            "from it learns those predictions. Use a scan that was measured as fine."
-        ).format(name=row.names[1])
+        problem = self.dataProblem()
+        return [*([problem] if problem else []), *warningsOfAll(self.rows())]
 
     def learnsFrom(self) -> str:
         """What is trained on and what validated with, a line each; why that cannot be told, if it cannot."""
@@ -278,7 +233,7 @@ class TrainingChoices:
             return errorText(error)
         for phase in USES:
             chosen = [row for row in rows if row.use == phase]
-            text = _rowsText(chosen) if chosen else _imagesText(values, phase)
+            text = rowsText(chosen) if chosen else imagesText(values, phase)
             lines.append(f"{useText(phase)}: {text}")
         return "\n".join(lines)
 
@@ -519,33 +474,3 @@ def planProblems(plan: Mapping, niter: int | None, stepsDone: int = 0) -> list[s
     )
     text = text.format(duration=longDuration(seconds), memory=readable(plan["memory_bytes"]))
     return [*plan["problems"], text]
-
-
-def _checkScan(scan: Scan | None, name: str) -> None:
-    if scan is None:
-        raise InputError(_("The volume {name} is no longer in the scene.").format(name=name), _("Remove the row."))
-    if isNode(scan):
-        volumeFromNode(scan)
-        return
-    path = Path(scan).expanduser()
-    if not path.exists():
-        raise InputError(_("There is no {path}.").format(path=path), _("Remove the row, or mount the disk."))
-    if path.is_dir() and not any(path.iterdir()):
-        raise InputError(_("The folder {path} is empty.").format(path=path), _("Remove the row."))
-
-
-def _rowsText(rows: Sequence[DataRow]) -> str:
-    pairs = sum(row.isPair for row in rows)
-    single = len(rows) - pairs
-    parts = [_("1 pair") if pairs == 1 else _("{count} pairs").format(count=pairs)] if pairs else []
-    parts += [_("1 fine scan") if single == 1 else _("{count} fine scans").format(count=single)] if single else []
-    return ", ".join(parts)
-
-
-def _imagesText(values: Values, phase: str) -> str:
-    """What the settings say of a set that has no rows."""
-    drawn = value_at(values, f"datasets.{phase}.procedural") or 0
-    public = value_at(values, f"datasets.{phase}.public") or []
-    parts = [_("{count} computer-drawn images").format(count=drawn)] if drawn else []
-    parts += [_("public scans ({names})").format(names=", ".join(map(str, public)))] if public else []
-    return ", ".join(parts) or (_("no scans yet") if phase == "train" else _("none; the best model is the latest"))

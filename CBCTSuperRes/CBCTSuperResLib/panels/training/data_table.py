@@ -18,6 +18,7 @@ from .. import dialogs
 from ..error_text import errorText
 from ..section import WARNING, Signal, plainToolTip, say, signalsBlocked
 from .choices import TrainingChoices
+from .data_checks import problemOf, warningOf
 from .data_rows import USES, DataRow, makeRow
 from .texts import useText
 
@@ -102,7 +103,7 @@ class DataTable:
 
     def refresh(self) -> None:
         rows = self.choices.rows()
-        problems = [self.choices.rowProblem(row) or self.choices.rowWarning(row) for row in rows]
+        problems = [problemOf(row, self.choices.settings) or warningOf(row) for row in rows]
         shown = [(row.names, row.use, problem) for row, problem in zip(rows, problems, strict=True)]
         if shown != self._shown:
             self._shown = shown
