@@ -70,7 +70,7 @@ def test_scans_are_coarse_across_slices_or_along_all_axes_or_within_slices_or_ea
     rng = np.random.default_rng(3)
     ways = {
         (1, 0, 0, 0): lambda k, j, i: k > 1 and j == i == 1,
-        (0, 1, 0, 0): lambda k, j, i: j == i and np.log(k) / np.log(6) == pytest.approx(np.log(i) / np.log(4)),
+        (0, 1, 0, 0): lambda k, j, i: k == j == i > 1,
         (0, 0, 1, 0): lambda k, j, i: k == 1 and j == i > 1,
         (0, 0, 0, 1): lambda k, j, i: len({k, j, i}) == 3,
         (0, 0, 0, 0, 1): lambda k, j, i: k == j == i == 1,
@@ -130,12 +130,29 @@ def test_targets_that_are_spread_lie_all_over_a_block_and_come_with_the_size_of_
 
 def test_what_a_network_is_told_may_be_as_wrong_as_estimates_are():
     rng = np.random.default_rng(5)
-    blur, noise = BlockScan(FACTORS).told(np.array([0.2, 0.3, 0.4]), 0.02, rng)
+    even = np.zeros((4, 8, 8), np.float32)
+    blur, noise = BlockScan(FACTORS).told(np.array([0.2, 0.3, 0.4]), 0.02, even, rng)
     assert np.allclose(blur, [0.2, 0.3, 0.4]) and np.allclose(noise, 0.02) and blur.dtype == noise.dtype == np.float32
-    told = [BlockScan(FACTORS, told_error=0.1).told(np.array([0.2, 0.3, 0.4]), 0.02, rng) for _ in range(400)]
+    scan = BlockScan(FACTORS, told_error=0.1)
+    told = [scan.told(np.array([0.2, 0.3, 0.4]), 0.02, even, rng) for _ in range(400)]
     for values, true in ((np.array([b for b, _ in told]), [0.2, 0.3, 0.4]), (np.array([n for _, n in told]), [0.02])):
         assert np.allclose(np.std(np.log(values), axis=0), 0.1, atol=0.02)
         assert np.allclose(np.mean(np.log(values), axis=0), np.log(true), atol=0.02)
+    edge = np.broadcast_to(np.arange(8) > 3, even.shape).astype(np.float32)  # structure, and no texture
+    grain = rng.normal(0, 0.03, even.shape).astype(np.float32)
+    for voxels, least, most in ((edge, 0.015, 0.025), (grain, 0.035, 0.055)):
+        noises = [float(scan.told(np.zeros(3), 0.02, voxels, rng)[1][0]) for _ in range(200)]
+        assert least < np.quantile(noises, 0.9) < most
+
+
+def test_axes_that_are_not_made_finer_are_mostly_told_no_blur_and_thick_slices_that_of_their_pixels():
+    rng = np.random.default_rng(6)
+    scan = BlockScan(FACTORS, (0.0, 0.4, 0.8))
+    thick = np.array([scan.draw_blur(rng, (4.0, 1.0, 1.0)) for _ in range(400)])
+    assert 0.65 < np.mean((thick[:, 1:] == 0).all(1)) < 0.85
+    assert 0.4 < np.mean(thick[:, 0] <= 0.2) < 0.75  # half of them the fourth of a blur of 0 to 0.8
+    alike = np.array([scan.draw_blur(rng, (2.0, 2.0, 2.0)) for _ in range(400)])
+    assert alike.min() > 0 and np.mean(alike <= 0.2) < 0.2
 
 
 def test_the_any_size_recipe_learns_from_drawn_volumes_alone_if_asked(tmp_path, monkeypatch):

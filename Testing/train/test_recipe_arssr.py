@@ -17,6 +17,7 @@ from CBCTSuperResLib.train.checkpoints import read_checkpoint
 from CBCTSuperResLib.train.export import export_run
 from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.plan import plan
+from CBCTSuperResLib.train.recipes.arssr import visible_lattice
 from CBCTSuperResLib.train.recipes.recipe import build_recipe
 from tiny_runs import same_payload
 
@@ -128,6 +129,33 @@ def test_a_step_is_the_mean_difference_at_the_places_and_adam_follows_it(scans, 
     losses = [float(steps.make(number, [batch])["l_g_pix"]) for number in range(1, 30)]
     assert losses[0] == pytest.approx(float(sum(differences) / 2), rel=1e-5)
     assert losses[-1] < losses[0]
+
+
+def test_errors_that_repeat_with_the_voxels_of_the_scan_are_seen_apart_from_others(scans, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 1, 12, 12, 12, generator=generator)
+    positions = (torch.arange(12.0) / 3).expand(1, 3, 12)  # voxels of the scan, four along each axis
+    alone = float(visible_lattice(noise, positions))
+    for axis in range(3):
+        for wavelength in (1, 2):
+            along = [1, 1, 1, 1, 1]
+            along[axis + 2] = 12
+            wave = torch.cos(2 * torch.pi / wavelength * positions[0, axis] + 0.3).view(along)
+            assert float(visible_lattice(noise + wave, positions)) > 0.1 > 5 * alone, (axis, wavelength)
+    assert float(visible_lattice(noise + 3, positions)) < 0.02
+
+    losses = {}
+    for weight in (0.0, 50.0):
+        recipe = build_recipe(options_of(scans, tmp_path, lattice_weight=weight))
+        torch.manual_seed(0)
+        networks = recipe.build()
+        precision = run.Precision("float32", torch.device("cpu"))
+        steps = run.Steps(recipe.step, networks, recipe.optimizers(networks), precision, run.Processes())
+        batch = recipe.open_source().batch([0, 0], [np.random.default_rng(n) for n in (0, 1)])
+        losses[weight] = steps.make(1, [batch])
+        assert recipe.card_facts()["losses"].get("lattice", 0.0) == weight
+    assert losses[0.0]["l_g_pix"] == losses[50.0]["l_g_pix"] and float(losses[50.0]["l_g_lattice"]) > 0
+    assert "l_g_lattice" not in losses[0.0]
 
 
 def test_one_factor_is_drawn_for_a_sample_or_one_for_each_axis(scans, tmp_path):

@@ -36,6 +36,10 @@ REACH = 4.0  # standard deviations of a blur beyond which nothing is seen
 ROOM = 7 / 6  # of a drawn volume, in the extent of the largest block
 SAME_SPACING = 0.01  # relative difference of voxel sizes that rounding in files explains
 NOISE_SMOOTH = 0.6  # coarse voxels, as in the graded protocols
+SAME_LENGTH_SHARE = 0.5  # of the scans of unequal factors: blur is drawn in voxels of the least enlarged axis
+MOST_TEXTURE = 1.5  # times the texture that is seen, which an estimate of noise takes for it
+CALMEST, CALMEST_DEVIATE = 0.3, 0.385  # a share, and the magnitude below which that share of normal deviates lies
+KEPT_SHARE = 0.75  # of the scans with axes that are not made finer: no blur along them that is to be undone
 THICK, ALIKE, WITHIN, EACH, SAME = range(5)  # ways of being coarse, in the order of `BlockScan.mix`
 
 
@@ -97,18 +101,30 @@ class BlockScan:
         kind = EACH if self.per_axis else ALIKE
         if self.mix:
             kind = int(rng.choice(len(self.mix), p=np.array(self.mix) / sum(self.mix)))
-        places = rng.random(3) if kind == EACH else [rng.random()] * 3
+        places, ranges = rng.random(3) if kind == EACH else [rng.random()] * 3, self.factors
+        if self.mix and kind == ALIKE:
+            ranges = [(max(low for low, _ in ranges), min(high for _, high in ranges))] * 3
         unchanged = {THICK: (1, 2), WITHIN: (0,), SAME: (0, 1, 2)}.get(kind, ())
         return [
             1.0 if axis in unchanged else float(low * (high / low) ** place)
-            for axis, (place, (low, high)) in enumerate(zip(places, self.factors, strict=True))
+            for axis, (place, (low, high)) in enumerate(zip(places, ranges, strict=True))
         ]
 
-    def draw_blur(self, rng: np.random.Generator) -> np.ndarray:
-        """That of one sample along each axis."""
+    def draw_blur(self, rng: np.random.Generator, factors: Sequence[float] = (2.0,) * 3) -> np.ndarray:
+        """That of one sample along each axis.
+
+        Mostly it is the least along axes that are not made finer, as Apply then tells; in half of the samples it is
+        otherwise drawn for the finest voxels, as a scanner's blur is as long across thick slices as within them.
+        """
         if self.blur[0] == self.blur[-1]:
             return np.full(3, self.blur[0])
-        return rng.uniform(*self.blur, 3) if len(self.blur) == 2 else rng.triangular(*self.blur, 3)
+        blur = rng.uniform(*self.blur, 3) if len(self.blur) == 2 else rng.triangular(*self.blur, 3)
+        if min(factors) < max(factors) and rng.random() < SAME_LENGTH_SHARE:
+            blur = np.maximum(blur * min(factors) / np.array(factors), self.blur[0])
+        kept = np.array(factors) == 1
+        if kept.any() and rng.random() < KEPT_SHARE:
+            blur[kept] = self.blur[0]
+        return blur
 
     def draw_noise(self, shape: Sequence[int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
         """That of one sample, and its standard deviation."""
@@ -116,9 +132,17 @@ class BlockScan:
         noise = gaussian_blur(rng.standard_normal(shape, np.float32), (across, within, within), ALL_AXES)
         return np.float32(level / noise.std()) * noise, level
 
-    def told(self, blur: np.ndarray, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Blur along each axis and noise as the network is told them, with an error if there is to be one."""
-        errors = np.exp(self.told_error * rng.standard_normal(4)) if self.told_error else np.ones(4)
+    def told(
+        self, blur: np.ndarray, noise: float, coarse: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Blur along each axis and noise as the network is told them, with an error if there is to be one.
+
+        Whoever estimates noise takes fine texture of the object for noise, too, here that of `coarse`, a scan without.
+        """
+        if not self.told_error:
+            return blur.astype(np.float32), np.float32([noise])
+        errors = np.exp(self.told_error * rng.standard_normal(4))
+        noise = np.hypot(noise, rng.uniform(0, MOST_TEXTURE) * _fine_texture(coarse))
         return (blur * errors[:3]).astype(np.float32), np.float32([noise * errors[3]])
 
     def coarse(
@@ -288,7 +312,7 @@ class SimulatedBlocks(Samples):
         change, is_reversed = self._blocks.change(self._augmentation, rng)
         voxels = change.turned(volume.voxels[::-1] if is_reversed else volume.voxels)
         factors = scan.draw_factors(rng)
-        blur = scan.draw_blur(rng)
+        blur = scan.draw_blur(rng, factors)
         lengths = [int(n * factor + 1e-9) for n, factor in zip(shape, factors, strict=True)]  # fine voxels
         if self._blocks.step is None:
             starts = Blocks(tuple(lengths)).start(voxels.shape, number, rng)
@@ -305,7 +329,7 @@ class SimulatedBlocks(Samples):
         fine = change.recontrasted(fine)
         coarse = scan.coarse(fine, shape, factors, blur)
         noise, level = scan.draw_noise(coarse.shape, rng)
-        known = dict(zip(("blur", "noise"), scan.told(blur, level, rng), strict=True))
+        known = dict(zip(("blur", "noise"), scan.told(blur, level, coarse, rng), strict=True))
         found = {"LR": np.clip(coarse + noise, 0, 1)[None], **known}
 
         if self._targets is None:
@@ -323,6 +347,12 @@ class SimulatedBlocks(Samples):
 
     def _coarse_size(self, volume: UnitVolume) -> list[int]:
         return [int(n / low) for n, (low, _) in zip(volume.voxels.shape, self._scan.factors, strict=True)]
+
+
+def _fine_texture(voxels: np.ndarray) -> float:
+    """What in a volume without noise looks like noise: a standard deviation, from its calmest second differences."""
+    found = [np.quantile(np.abs(np.diff(voxels, n=2, axis=axis)), CALMEST) for axis in (1, 2)]
+    return float(np.mean(found)) / (CALMEST_DEVIATE * 6**0.5)
 
 
 def scan_weights(outputs: int, factor: float, blur: float, inputs: int, margin: int) -> np.ndarray:

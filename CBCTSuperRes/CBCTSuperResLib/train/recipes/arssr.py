@@ -27,6 +27,7 @@ from ..volumes import VolumeValidator
 from .recipe import Recipe, Use
 
 BETA2 = 0.999
+LATTICE = (1.0, 2.0)  # wavelengths in voxels of the scan at which its grid would show
 LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 
@@ -113,16 +114,21 @@ class ArSSRRecipe(Recipe):
         return {"G": Adam(networks["G"].parameters(), **settings)}
 
     def step(self, run: Steps) -> dict[str, Tensor]:
-        """One update; logs the loss, "l_g_pix"."""
-        parts, total = len(run.batches), torch.zeros(())
+        """One update; logs the loss, "l_g_pix", and that of the lattice, "l_g_lattice", where it has a weight."""
+        parts, total, lattice = len(run.batches), torch.zeros(()), torch.zeros(())
         with run.update("G") as update:
             for number, batch in enumerate(run.batches, start=1):
                 with run.autocast():
                     found = self._found(run.networks["G"], batch)
-                loss = LOSSES[self._train.pixel_criterion](found.to(batch["HR"].dtype), batch["HR"]) / parts
+                found = found.to(batch["HR"].dtype)
+                pixel = LOSSES[self._train.pixel_criterion](found, batch["HR"]) / parts
+                total = total + pixel.detach().cpu()
+                loss = pixel
+                if weight := self._train.lattice_weight:
+                    visible = weight * visible_lattice(found - batch["HR"], batch["positions"]) / parts
+                    lattice, loss = lattice + visible.detach().cpu(), pixel + visible
                 update.backward(loss, last=number == parts)
-                total = total + loss.detach().cpu()
-        return {"l_g_pix": total}
+        return {"l_g_pix": total} | ({"l_g_lattice": lattice} if self._train.lattice_weight else {})
 
     def _found(self, network: nn.Module, batch: Batch) -> Tensor:
         """The network's output at the places of each sample; the blocks are encoded together."""
@@ -133,8 +139,33 @@ class ArSSRRecipe(Recipe):
         return torch.cat([network.decode(one, list(places), **known)["sr"] for one, places, known in samples])
 
     def card_facts(self) -> dict:
-        """Its only loss."""
-        return {"losses": {"pixel": 1.0}, "is_adversarial": False}
+        """Its losses."""
+        lattice = self._train.lattice_weight
+        return {"losses": {"pixel": 1.0} | ({"lattice": lattice} if lattice else {}), "is_adversarial": False}
+
+
+def visible_lattice(errors: Tensor, positions: Tensor) -> Tensor:
+    """How much errors repeat with the voxels of the scan: their share in waves of one and of two voxels' length.
+
+    Parameters
+    ----------
+    errors : Tensor, shape (N, 1, n, n, n)
+    positions : Tensor, shape (N, 3, n)
+        Where they lie, in voxels of the scan.
+
+    Returns
+    -------
+    Tensor
+        Mean over the samples; the power in the mean profiles along all axes, over that of the errors.
+    """
+    total, power = errors.new_zeros(len(errors)), errors.detach().square().mean((1, 2, 3, 4)) + 1e-12
+    for axis in range(3):
+        profile = errors.mean([1, *(n + 2 for n in range(3) if n != axis)])
+        profile = profile - profile.mean(1, keepdim=True)
+        for wavelength in LATTICE:
+            angles = 2 * torch.pi / wavelength * positions[:, axis]
+            total = total + (profile * angles.cos()).mean(1) ** 2 + (profile * angles.sin()).mean(1) ** 2
+    return (total / power).mean()
 
 
 def _built(name: str, options: object) -> nn.Module:

@@ -51,6 +51,12 @@ class ArSSRTrainOptions(OneNetworkOptions):
         "deviation of the logarithm of what they are multiplied by.",
         minimum=0,
     )
+    lattice_weight: float = option(
+        0.0,
+        "Weight of a loss that keeps the scan's voxels from showing as a pattern: of the share of the errors that "
+        "repeats with one voxel of the scan, or every second.",
+        minimum=0,
+    )
     block_slices: int | None = option(
         None, "LR slices of a block; null: as many as it has rows, HR_size / scale.", minimum=1
     )
