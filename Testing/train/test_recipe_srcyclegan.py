@@ -242,6 +242,32 @@ def test_masks_that_will_not_do_are_refused_in_words(slices, tmp_path):
         read_options(tiny(datasets__train__dataroot_mask_LR="masks"))
 
 
+def test_masks_take_a_bit_a_pixel_and_give_each_of_their_pixels_once():
+    pixels = np.random.default_rng(0).random((210, 203)) < 0.1
+    pixels[:7] = pixels[90] = False
+    mask = unpaired.Mask(pixels)
+    assert mask.nbytes < 0.2 * pixels.nbytes and np.array_equal(mask.pixels(), pixels)
+    assert [mask.place(n) for n in range(mask.count)] == list(zip(*np.nonzero(pixels), strict=True))
+    assert unpaired.Mask(np.zeros((3, 3), bool)).count == 0
+
+
+def test_windows_are_of_all_scans_within_the_field_of_view_and_of_what_patches_around_masks_show(slices, tmp_path):
+    inside = np.hypot(*(np.indices((48, 48)) - 23.5)) < 23
+    tissue = np.random.default_rng(0).integers(1000, 2001, (6, 48, 48))
+    for number, bright in enumerate((0, 3000)):  # the second scan is brighter
+        voxels = np.where(inside, tissue + bright, 0).astype(np.uint16)
+        Volume(voxels, make_scan((6, 48, 48)).grid).write(tmp_path / f"{number}.nrrd")
+        mask = np.zeros((6, 48, 48), np.uint8)
+        mask[:, 24, 24] = number == 0
+        Volume(mask, make_scan((6, 48, 48)).grid).write(tmp_path / f"mask {number}.nrrd")
+    scans, masks = ([str(tmp_path / f"{kind}{number}.nrrd") for number in (0, 1)] for kind in ("", "mask "))
+    for more, expected in (({}, (1000, 5000)), ({"dataroot_mask_LR": masks}, (1000, 2000))):
+        fine = [str(slices / "B")] * 2
+        source = build_recipe(options_of(slices, tmp_path, dataroot_LR=scans, dataroot_HR=fine, **more)).open_source()
+        assert (source.window.lo, source.window.hi) == pytest.approx(expected, abs=20)
+        source.close()
+
+
 def test_every_file_is_read_once_for_windows_training_and_previews(slices, tmp_path, monkeypatch):
     opened = []
     real = unpaired.read_pictures

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from ...acquisition.estimate import estimate
@@ -17,6 +18,7 @@ from ...acquisition.label_map import read_label_map
 from ...core.errors import InputError
 from ...core.volume import Grid
 from ...io.volume import Volume
+from ...scan.blank_region import BlankRegion
 from ...scan.field_of_view import find_blanks
 from ...scan.window import Window
 from .decode import Tally, read_planes
@@ -30,9 +32,41 @@ if TYPE_CHECKING:
     from ..options import TrainingOptions
 
 LOWEST, HIGHEST = 0.1, 99.9  # per cent of the grey values that an estimated window holds
-LOOKED_AT = 16  # patches
+LOOKED_AT, VALUES_LOOKED_AT = 16, 2_000_000  # pictures of a scanner, and their pixels
 SCANS_LOOKED_AT, SLICES_LOOKED_AT = 4, 48
-SHOWN = 3
+
+
+class Mask:
+    """Which pixels of a picture are learnt from; kept as bits.
+
+    Parameters
+    ----------
+    pixels : ndarray of bool, shape (rows, columns)
+    """
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self._bits, self._columns = np.packbits(pixels, axis=1), pixels.shape[1]
+        self._counted = np.cumsum(pixels.sum(axis=1))  # up to the end of each row
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._counted[-1])
+
+    @property
+    def nbytes(self) -> int:
+        return self._bits.nbytes + self._counted.nbytes
+
+    def pixels(self) -> np.ndarray:
+        """Bool, (rows, columns)."""
+        return np.unpackbits(self._bits, axis=1, count=self._columns).view(bool)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Row and column of the pixel of that number, counted row by row from 0."""
+        row = int(np.searchsorted(self._counted, number, side="right"))
+        before = int(self._counted[row - 1]) if row else 0
+        inside = np.flatnonzero(np.unpackbits(self._bits[row], count=self._columns))
+        return row, int(inside[number - before])
 
 
 class UnpairedPictures(Samples):
@@ -45,7 +79,7 @@ class UnpairedPictures(Samples):
     ----------
     low, high : sequence of Picture
     patches : Patches
-    masks : dict of str to sequence of ndarray of bool (rows, columns)
+    masks : dict of str to sequence of Mask
         By role, "LR" or "HR", as many as pictures; without a role, all of its pictures counts.
     """
 
@@ -54,14 +88,10 @@ class UnpairedPictures(Samples):
         low: Sequence[Picture],
         high: Sequence[Picture],
         patches: Patches,
-        masks: dict[str, Sequence[np.ndarray]] | None = None,
+        masks: dict[str, Sequence[Mask]] | None = None,
     ) -> None:
         self._pictures, self._patches, self._masks = {"LR": list(low), "HR": list(high)}, patches, masks or {}
         self.names = [picture.name for picture in low]
-
-    def see_through(self, role: str, window: Window) -> None:
-        """Let grey values of LR or HR become 0 and 1 as this window says."""
-        self._pictures[role] = [replace(picture, window=window) for picture in self._pictures[role]]
 
     def sample(self, image: int, rng: np.random.Generator) -> Sample:
         places = {"LR": image, "HR": int(rng.integers(len(self._pictures["HR"])))}
@@ -78,8 +108,8 @@ class UnpairedPictures(Samples):
         size = self._pictures[role][place].size
         if role not in self._masks:
             return tuple(int(rng.integers(max(1, n - edge + 1))) for n in size)
-        inside = np.flatnonzero(self._masks[role][place])
-        middle = divmod(int(inside[rng.integers(len(inside))]), size[1])
+        mask = self._masks[role][place]
+        middle = mask.place(int(rng.integers(mask.count)))
         return tuple(min(max(m - edge // 2, 0), max(n - edge, 0)) for m, n in zip(middle, size, strict=True))
 
 
@@ -127,7 +157,7 @@ def open_unpaired(
         for role, data, roots in (("LR", coarse, dataset.dataroot_mask_LR), ("HR", fine, dataset.dataroot_mask)):
             if roots:
                 found = _masks(role, data, roots, pictures[role], dataset.HR_size if role == "HR" else 0)
-                kept = [n for n, mask in enumerate(found) if mask.any()]
+                kept = [n for n, mask in enumerate(found) if mask.count]
                 if not kept:
                     raise InputError(
                         f"The masks of the {role} images leave nothing to learn from.",
@@ -139,13 +169,14 @@ def open_unpaired(
                     )
                 pictures[role] = [pictures[role][n] for n in kept]
                 masks[role] = [found[n] for n in kept]
+        windows = {}
+        for role, known in {"LR": dataset.normalization_range, "HR": fine_range}.items():
+            of_type = read[role].window
+            edge = dataset.HR_size // (options.scale if role == "LR" else 1)
+            windows[role] = of_type if known else _estimated(role, pictures[role], masks.get(role), edge, of_type)
+            pictures[role] = [replace(picture, window=windows[role]) for picture in pictures[role]]
         source = UnpairedPictures(pictures["LR"], pictures["HR"], patches_of(dataset, options), masks)
-        windows, given = {}, {"LR": dataset.normalization_range, "HR": fine_range}
-        for role, known in given.items():
-            windows[role] = read[role].window if known else _estimated(source, role, read[role].window)
-        for role, window in windows.items():
-            source.see_through(role, window)
-        scanner = _scanner([replace(picture, window=windows["LR"]) for picture in pictures["LR"]])
+        scanner = _scanner(pictures["LR"])
     except BaseException:
         close()
         raise
@@ -182,8 +213,7 @@ def _scanner(pictures: Sequence[Picture]) -> dict[str, float | None]:
     blurs, noises = [], []
     for _, group in islice(groupby(pictures, lambda picture: picture.size), SCANS_LOOKED_AT):
         scan = np.concatenate([picture.whole() for picture in islice(group, SLICES_LOOKED_AT)])
-        blanks = find_blanks(Volume(scan, Grid(scan.shape[::-1], (1.0, 1.0, 1.0))), "auto")
-        found = estimate(scan, (1.0, 1.0, 1.0), (0.0, 1.0), blanks.mask)
+        found = estimate(scan, (1.0, 1.0, 1.0), (0.0, 1.0), _blanks_of(scan).mask)
         blurs += [axis.sd for axis in found.blur[1:] if axis.is_sure]
         noises += [found.noise.sd] if found.noise else []
     return {name: float(np.mean(all_of)) if all_of else None for name, all_of in (("blur", blurs), ("noise", noises))}
@@ -194,47 +224,76 @@ _MASK_KEYS = {"LR": "dataroot_mask_LR", "HR": "dataroot_mask"}
 
 def _masks(
     role: str, dataset: TrainDatasetOptions, roots: Sequence[str], pictures: Sequence[Picture], smallest: int
-) -> list[np.ndarray]:
+) -> list[Mask]:
     """A mask for each picture, as large as it is."""
     subset = Subset(dataset.subset_file)
     images = roots_of(dataset.dataroot_LR or dataset.dataroot_HR)
     keys = _MASK_KEYS[role].removeprefix("dataroot_"), role
     mask_of = {image.path: mask for mask, image in pair_entries(roots_of(roots), images, subset, *keys)}
-    chosen = []
+    chosen, sizes = [], iter([picture.size for picture in pictures])
     for low, high in entries_of(dataset):
         entry = low or high
         mask, planes = mask_of[entry.path], planes_of(entry, dataset.axis, dataset.slices)
         own = planes_of(mask, dataset.axis, dataset.slices)
         if [plane.size for plane in own] != [plane.size for plane in planes]:
-            sizes = [f"{len(p)} of {p[0].size[1]} x {p[0].size[0]} pixels" if p else "none" for p in (own, planes)]
+            told = [f"{len(p)} of {p[0].size[1]} x {p[0].size[0]} pixels" if p else "none" for p in (own, planes)]
             raise InputError(
-                f"The mask {mask.path} has other slices than {entry.path}: {sizes[0]}, not {sizes[1]}.",
+                f"The mask {mask.path} has other slices than {entry.path}: {told[0]}, not {told[1]}.",
                 f"Give masks on the grid of the {role} images ({_MASK_KEYS[role]}).",
             )
         wanted = [plane for plane in own if min(plane.size) >= smallest]
         if mask.is_volume and wanted:
             voxels = naming(mask, lambda path=mask.path: read_label_map(path)).voxels[slice(*wanted[0].slices)]
-            chosen += [plane.of(voxels) for plane in wanted]
+            found = (plane.of(voxels) for plane in wanted)
         else:
-            chosen += read_planes(wanted, lambda array: array, Tally("mask", Window(0.0, 1.0), 1))
-    sizes = [picture.size for picture in pictures]
-    return [mask[0, :rows, :columns] > 0 for mask, (rows, columns) in zip(chosen, sizes, strict=True)]
+            found = read_planes(wanted, lambda array: array, Tally("mask", Window(0.0, 1.0), 1))
+        for pixels in found:
+            rows, columns = next(sizes)
+            chosen.append(Mask(pixels[0, :rows, :columns] > 0))
+    return chosen
 
 
-def _patches_of_some(source: UnpairedPictures, role: str) -> np.ndarray:
-    count = min(len(source), LOOKED_AT)
-    return source.batch(list(range(count)), [np.random.default_rng(n) for n in range(count)])[role].numpy()
+def _estimated(
+    role: str, pictures: Sequence[Picture], masks: Sequence[Mask] | None, edge: int, window: Window
+) -> Window:
+    """The grey values that nearly all pixels which patches show lie between, those outside the field of view apart; of
+    some pictures, evenly spread.
 
-
-def _estimated(source: UnpairedPictures, role: str, window: Window) -> Window:
-    """The grey values that nearly all pixels of some patches lie between."""
+    Parameters
+    ----------
+    role : "LR" or "HR"
+    pictures : sequence of Picture
+    masks : sequence of Mask, optional
+        Patches lie around their pixels.
+    edge : int
+        Of a patch.
+    window : Window
+        Of the type of the pixels.
+    """
     if window.source == "real numbers":
         raise InputError(
             f"The {role} slices are real numbers, of which no window can be estimated.",
             "Give datasets.train.normalization_range (LR) and train.fine_range (HR), the values that become 0 and 1.",
         )
-    lo, hi = np.percentile(_patches_of_some(source, role), (LOWEST, HIGHEST))
-    grey = [window.lo + float(unit) * (window.hi - window.lo) for unit in (lo, hi)]
-    if grey[1] - grey[0] < 1:
+    values = []
+    spread = np.unique(np.linspace(0, len(pictures) - 1, LOOKED_AT).round().astype(int))
+    for _, group in groupby(spread, lambda number: pictures[number].size):
+        numbers = list(group)
+        voxels = np.stack([pictures[number].pixels[0] for number in numbers])
+        blanks = _blanks_of(voxels)
+        for k, number in enumerate(numbers):
+            blank = blanks.mask(k)
+            shown = np.ones(voxels[k].shape, bool) if blank is None else ~blank
+            if masks:
+                shown &= cv2.dilate(masks[number].pixels().view(np.uint8), np.ones((edge, edge), np.uint8)).view(bool)
+            inside = voxels[k][shown]
+            values.append(inside[:: max(1, round(inside.size * LOOKED_AT / VALUES_LOOKED_AT) | 1)])
+    lo, hi = map(float, np.percentile(np.concatenate(values), (LOWEST, HIGHEST)))
+    if hi - lo < 1:
         raise InputError(f"The {role} slices are all of one grey value.", "Choose other slices.")
-    return Window(*grey)
+    return Window(lo, hi)
+
+
+def _blanks_of(voxels: np.ndarray) -> BlankRegion:
+    """What lies outside the field of view of slices, (k, j, i)."""
+    return find_blanks(Volume(voxels, Grid(voxels.shape[::-1], (1.0, 1.0, 1.0))), "auto")
