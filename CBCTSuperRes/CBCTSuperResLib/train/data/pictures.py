@@ -193,8 +193,8 @@ def read_pictures(
     clipped = sum(tally.outside for tally in tallies) / sum(tally.values for tally in tallies)
     if clipped > CLIPPED_ALARM:
         warnings.append(
-            f"{clipped:.1%} of the grey values, blank regions included, lie outside the window {window} and are clipped "
-            "(normalization_range)."
+            f"{clipped:.1%} of the grey values, blank regions included, lie outside the window {window} and are "
+            "clipped (normalization_range)."
         )
 
     # Pictures of them: what is enlarged between its neighbours, HR cropped to a multiple of the scale.
