@@ -20,11 +20,13 @@ from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments, result_text
 from CBCTSuperResLib.core.errors import ModelError, OptionError
+from CBCTSuperResLib.measure.bone import bone_threshold
 from CBCTSuperResLib.models.card import ModelCard
 from CBCTSuperResLib.models.intervals import GAUSSIAN, Intervals
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.scan.window import Window
 from helpers import make_grid
+from scipy.stats import norm
 from stub_networks import CubicTwice, stub_model
 from torch.nn import functional as F
 
@@ -359,14 +361,54 @@ def test_the_widest_twentieth_can_be_marked_and_a_mask_without_anything_says_whe
     assert facts["warning_above"] == facts["widest_above"]
 
 
+def test_where_bone_may_be_misjudged_is_told_in_per_cent_and_its_likeliest_twentieth_is_marked(tmp_path):
+    """`Knowing` claims 1 % of the window and a tenth of the image: at a threshold of 500 every deviation of 60."""
+    volume, model = scan((4, 40, 36), dtype="int16"), stub_model(Knowing())
+    volume.write(tmp_path / "scan.nrrd")
+    for above, threshold in (("bone=500", 500.0), ("bone", None)):
+        options = replace(OPTIONS, dtype=None, warning_above=above)
+        report = apply_to_file(tmp_path / "scan.nrrd", tmp_path / "out.nrrd", model, options)
+        image, chance, deviation, mask = (
+            sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"out{name}.nrrd"))).astype(float)
+            for name in ("", " bone misclassification", f" {PREDICTIVE}", " warning mask")
+        )
+        facts = report["super_resolution"]["error_bars"]
+        within = image[(image > 20) & (image < 980)]
+        threshold = threshold or bone_threshold(within)
+        assert facts["bone_above"] == pytest.approx(threshold, rel=0.02)
+        side = norm.cdf(-np.abs(image - facts["bone_above"]) / deviation)
+        assert np.allclose(chance, 100 * side, atol=0.01) and chance.max() > 45
+        assert np.array_equal(mask > 0, chance > chance[mask > 0].min() - 1e-6)
+        assert mask.mean() == pytest.approx(0.05, abs=0.005) and facts["marked"] == "bone misclassification"
+        assert facts["bone_misclassified"] == pytest.approx(side.mean(), rel=0.02)
+        figure = next(f for f in report["super_resolution"]["quality"]["figures"] if f["key"] == "error_bars")
+        assert f"bone's threshold, {facts['bone_above']:.4g}" in figure["text"]
+        assert f"{100 * side.mean():.2g} % of the voxels are expected to" in figure["text"]
+
+
+def test_blank_voxels_are_never_marked_and_another_model_refuses_what_it_cannot_tell():
+    volume = scan((2, 60, 60), dtype="uint16")
+    mask = np.broadcast_to(cylinder(volume.voxels.shape), volume.voxels.shape)
+    volume = Volume(np.where(mask, volume.voxels, 0).astype(np.uint16), volume.grid)
+    options = replace(OPTIONS, blank="auto", dtype=None, warning_above="bone=1")
+    whole, cut = (super_resolve(volume, drawing(), replace(options, tile=tile)).error_bars for tile in (0, 16))
+    found = whole["bone misclassification"].voxels
+    assert np.abs(found - cut["bone misclassification"].voxels).max() < 0.1
+    assert not found[:, :4, :4].any() and found[:, 40:80, 40:80].max() > 0
+    with pytest.raises(OptionError, match="warning_above"):
+        super_resolve(volume, stub_model(CubicTwice()), options)
+
+
 def test_the_command_takes_the_threshold(capsys):
     parse = lambda *words: options_from_arguments(make_parser().parse_args(["apply", "a", "b", *words]))  # noqa: E731
     assert parse("--uncertainty").warning_above == 0.19
     assert parse("--uncertainty", "--warning-above", "0.1").warning_above == 0.1
-    assert parse("--uncertainty", "--warning-above", "auto").warning_above == "auto"
-    with pytest.raises(SystemExit):
-        parse("--uncertainty", "--warning-above", "abc")
-    assert "'abc' is neither a share of the window nor auto" in capsys.readouterr().err
+    for words in ("auto", "bone", "bone=-200", "bone=1.5e3"):
+        assert parse("--uncertainty", "--warning-above", words).warning_above == words
+    for words in ("abc", "bone=", "bone=much", "bone=nan", "bones"):
+        with pytest.raises(SystemExit):
+            parse("--uncertainty", "--warning-above", words)
+        assert f"'{words}' is neither a share of the window nor auto, bone or bone=GREY" in capsys.readouterr().err
     with pytest.raises(OptionError, match="warning_above is widest"):
         Options(uncertainty=4, warning_above="widest")
     for words in (("--warning-above", "0.1"), ("--uncertainty", "--warning-above", "0")):

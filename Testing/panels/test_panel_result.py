@@ -459,6 +459,10 @@ def test_error_bars_are_marked_above_their_threshold_and_read_at_the_cursor(pane
     assert "\u00b1 30" in panel.ui.probeLabel.text  # 1.645 x 20
     panel.ui.disagreementButton.click()
     assert view("Red")[1].GetForegroundVolumeID() == marks.GetID()
+    assert "gray values" in panel.ui.disagreementSlider.toolTip
+    result.SetNodeReferenceID(MAP_ROLES["bone misclassification"], marks.GetID())
+    panel.refresh()
+    assert "bone" in panel.ui.disagreementButton.text and "per cent" in panel.ui.disagreementSlider.toolTip
     panel.ui.backButton.click()
 
 

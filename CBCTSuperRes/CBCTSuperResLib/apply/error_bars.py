@@ -21,21 +21,27 @@ c the local contrast, root mean square gradient along all axes in units of the w
 its median, s the deviation, S its 90th percentile in the scan, w the card's weight. On two phantoms this raised the
 rank correlation with the true error from 0.52 and 0.57 to 0.60 and 0.63 and left as they are the widest, which are
 marked. What the card calls the least deviation is added in squares.
+
+Where bone is told by a threshold, an error matters that takes a voxel to its other side. With errors of a Gaussian of
+the predictive deviation s the chance of that is Phi(-|x - t| / s), x the result, t the threshold: given, or Otsu's of
+the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import erfc, sqrt
 
 import cv2
 import numpy as np
 
-from ..core.options import WIDEST
+from ..core.options import WIDEST, given_bone_threshold
+from ..measure.bone import bone_threshold
 from ..models.intervals import CUT, GAUSSIAN, SHARE, Intervals
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
 from .engine import Engine
-from .plan import INTRINSIC, PARAMETER, PREDICTIVE, Plan
+from .plan import INTRINSIC, MISCLASSIFIED, PARAMETER, PREDICTIVE, Plan
 from .prepare import Prepared
 from .tiles import Tile
 from .ways import Way
@@ -44,6 +50,8 @@ SAMPLE = 200_000
 WIDE, USUAL = 90, 50  # percentiles of a scan's deviations, and of its local contrast
 LEAST_CONTRAST, AROUND = 0.003, 1.6  # of the window; voxels of the result, standard deviation of the neighbourhood
 SLICES_LOOKED_AT = 12
+BEYOND = np.linspace(0, 8, 2001)  # deviations
+CHANCE_BEYOND = np.array([50 * erfc(x / sqrt(2)) for x in BEYOND])  # per cent, of a Gaussian, on one side
 TEXTURED, UNSURE = "texture fills it", "it does not tell its blur for sure"
 
 
@@ -53,7 +61,7 @@ class ErrorBars:
     Parameters
     ----------
     outputs : mapping of str to ndarray of float32, shape (k, j, i)
-        Where the deviations go, on the grid of the result, by the names that `Plan.maps` gives.
+        Where the maps go, on the grid of the result, by the names that `Plan.maps` gives.
     plan : Plan
         With the scan's facts.
     way, engine
@@ -72,7 +80,9 @@ class ErrorBars:
         window: Window,
         blanks: BlankRegion,
     ) -> None:
-        self._outputs, self._axes, self._way, self._engine = outputs, plan.axes, way, engine
+        self._maps, self._axes, self._way, self._engine = outputs, plan.axes, way, engine
+        self._outputs = {name: output for name, output in outputs.items() if name != MISCLASSIFIED}
+        self._warning_above, self.bone_above = plan.options.warning_above, None
         self._window, self._blanks = window, blanks
         self.draws = plan.draws
         self._conditions, self._is_sure = plan.conditions, plan.conditions.source != "usual"
@@ -108,7 +118,7 @@ class ErrorBars:
             output[tile.write] = 0
 
     def finish(self, result: np.ndarray) -> None:
-        """Multiply the deviations as calibrated; after all pieces were measured.
+        """Multiply the deviations as calibrated, and tell what they mean for bone; after all pieces were measured.
 
         Parameters
         ----------
@@ -116,8 +126,12 @@ class ErrorBars:
             Of the same shape: where the window cut it off, nothing was told.
         """
         self.evenness = evenness_of(self._outputs[PREDICTIVE], result, self._window)
-        if self.intervals is None:
-            return
+        if self.intervals is not None:
+            self._calibrate(result)
+        if MISCLASSIFIED in self._maps:
+            self._tell_of_bone(result)
+
+    def _calibrate(self, result: np.ndarray) -> None:
         known, blur, noise = self.intervals, float(np.mean(self._conditions.blur[1:])), self._conditions.noise
         self.base_factor = known.factor(blur, noise)
         self.factor = known.factor(blur, noise, self.evenness, self._is_sure)
@@ -138,6 +152,19 @@ class ErrorBars:
                 factor = np.hypot(factor, np.divide(least, own, out=np.zeros_like(own), where=own > 0))
             for output in self._outputs.values():
                 output[k] *= factor
+
+    def _tell_of_bone(self, result: np.ndarray) -> None:
+        """How likely each voxel is to lie on the other side of bone's threshold, in per cent."""
+        deviations = self._outputs[PREDICTIVE]
+        self.bone_above = given_bone_threshold(self._warning_above)
+        if self.bone_above is None:
+            sample, grey = _every_so_many(deviations), _every_so_many(result)
+            counts = _counts(sample, grey, self._window)
+            self.bone_above = bone_threshold(grey[counts] if counts.any() else grey)
+        for k, deviation in enumerate(deviations):
+            distance = np.abs(result[k].astype(np.float32) - np.float32(self.bone_above))
+            relative = np.divide(distance, deviation, out=np.full_like(deviation, np.inf), where=deviation > 0)
+            self._maps[MISCLASSIFIED][k] = np.interp(relative, BEYOND, CHANCE_BEYOND, right=0)
 
     def _wide(self, result: np.ndarray) -> tuple[float, float] | None:
         """From which deviation on one is among the widest tenth, in grey values, and the usual local contrast."""
@@ -161,19 +188,21 @@ class ErrorBars:
         relative = (local_contrast(result, k, self._window) + LEAST_CONTRAST) / np.float32(contrast + LEAST_CONTRAST)
         return relative ** (np.float32(self.contrast) * narrow)
 
-    def summary(self, warning_above: float | str) -> dict:
-        """The figures of the whole, from a sample of its voxels; ready for JSON.
-
-        Parameters
-        ----------
-        warning_above : float or "auto"
-            See `warning_threshold`.
-        """
-        sample = _sample(self._outputs[PREDICTIVE])
+    def summary(self) -> dict:
+        """The figures of the whole, from a sample of its voxels; ready for JSON."""
+        sample = _measured(self._outputs[PREDICTIVE], self._outputs[PREDICTIVE])
         median, high = (float(f"{GAUSSIAN * value:.4g}") for value in np.percentile(sample, (50, 95)))
-        above = warning_threshold(self._outputs[PREDICTIVE], warning_above, self._window.width)
+        marked, above = marked_of(self._maps, self._warning_above, self._window.width)
+        widest = marked_of(self._outputs, WIDEST, self._window.width)[1]
+        of_bone = {}
+        if MISCLASSIFIED in self._maps:
+            chances = _measured(self._maps[MISCLASSIFIED], self._outputs[PREDICTIVE])
+            of_bone = {
+                "bone_above": float(f"{self.bone_above:.6g}"),
+                "bone_misclassified": round(float(chances.mean()) / 100, 6),
+            }
         return {
-            "maps": list(self._outputs),
+            "maps": list(self._maps),
             "draws": self.draws,
             "interval": SHARE,
             "deviations_of_interval": GAUSSIAN,
@@ -187,9 +216,11 @@ class ErrorBars:
             "doubts": list(self.doubts),
             "median": median,
             "percentile_95": high,
+            **of_bone,
+            "marked": marked,
             "warning_above": float(f"{above:.6g}"),
-            "widest_above": float(f"{warning_threshold(self._outputs[PREDICTIVE], WIDEST, self._window.width):.6g}"),
-            "share_above": round(float(np.mean(sample > above)), 6),
+            "widest_above": float(f"{widest:.6g}"),
+            "share_above": round(float(np.mean(_measured(self._maps[marked], self._outputs[PREDICTIVE]) > above)), 6),
         }
 
     def _of_draws(self, tile: Tile, prepared: Prepared) -> dict[str, np.ndarray]:
@@ -215,33 +246,40 @@ class ErrorBars:
         return np.stack([np.zeros(size, bool) if mask is None else mask for mask in masks])
 
 
-def warning_threshold(deviations: np.ndarray, above: float | str, width: float) -> float:
-    """From which deviation on, in grey values, voxels are marked.
+def marked_of(maps: Mapping[str, np.ndarray], above: float | str, width: float) -> tuple[str, float]:
+    """Which map tells what the warning mask marks, and above which of its values.
 
     Parameters
     ----------
-    deviations : ndarray
-        In grey values.
-    above : float or "auto"
-        As a share of the window; "auto": above which a twentieth of the voxels that have any lies.
+    maps : mapping of str to ndarray
+        By the names that `Plan.maps` gives.
+    above : float or str
+        See `Options.warning_above`: a share of the window, or a twentieth of the voxels that were measured.
     width : float
         Of the window, in grey values.
     """
-    return float(np.percentile(_sample(deviations), 95)) if above == WIDEST else above * width
+    if not isinstance(above, str):
+        return PREDICTIVE, above * width
+    marked = MISCLASSIFIED if MISCLASSIFIED in maps else PREDICTIVE
+    return marked, float(np.percentile(_measured(maps[marked], maps[PREDICTIVE]), 95))
 
 
-def _sample(deviations: np.ndarray) -> np.ndarray:
-    """Some of the deviations, without those of blank voxels."""
-    sample = deviations.reshape(-1)[:: max(1, round(deviations.size / SAMPLE) | 1)]
-    return sample[sample > 0] if (sample > 0).any() else sample
+def _every_so_many(volume: np.ndarray) -> np.ndarray:
+    """A sample of a volume's voxels."""
+    return np.asarray(volume).reshape(-1)[:: max(1, round(volume.size / SAMPLE) | 1)]
+
+
+def _measured(values: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """A sample of a map, without blank voxels."""
+    sample, is_measured = _every_so_many(values), _every_so_many(deviations) > 0
+    return sample[is_measured] if is_measured.any() else sample
 
 
 def evenness_of(deviations: np.ndarray, result: np.ndarray, window: Window) -> float | None:
     """Median of the deviations over their root mean square, of a sample of the voxels within the window; None if there
     are none.
     """
-    step = max(1, round(deviations.size / SAMPLE) | 1)
-    sample, grey = (np.asarray(volume).reshape(-1)[::step] for volume in (deviations, result))
+    sample, grey = _every_so_many(deviations), _every_so_many(result)
     sample = sample[_counts(sample, grey, window)].astype(np.float64)
     return float(np.median(sample) / np.sqrt(np.mean(sample**2))) if sample.size else None
 

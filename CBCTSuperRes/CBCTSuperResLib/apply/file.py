@@ -102,7 +102,7 @@ def apply_to_file(
     """
     from ..models.model import Model
     from .engines.choice import GRAPH_ENGINES, keep_graph
-    from .error_bars import warning_threshold  # not in a bare Slicer, which loads the rest of this file
+    from .error_bars import marked_of  # not in a bare Slicer, which loads the rest of this file
     from .run import super_resolve
 
     input_path, output_path, options = Path(input_path), Path(output_path), options or Options()
@@ -198,9 +198,9 @@ def apply_to_file(
                     volumes[MASK] = mask_of(result.disagreement, options.disagreement_above)
                 if WARNING_MASK in outputs:
                     width = Window(*(model.card.output_window or result.report["window"])).width
-                    deviation = result.error_bars[PREDICTIVE]
-                    above = warning_threshold(deviation.voxels, options.warning_above, width)
-                    volumes[WARNING_MASK] = mask_of(deviation, above)
+                    voxels = {name: volume.voxels for name, volume in result.error_bars.items()}
+                    marked, above = marked_of(voxels, options.warning_above, width)
+                    volumes[WARNING_MASK] = mask_of(result.error_bars[marked], above)
                 for name, output in outputs.items():
                     output.write(volumes[name], fresh[output.announcement])
             beside = {name: str(path) for name, path in paths.items() if name != RESULT}
@@ -301,9 +301,9 @@ class FileOutput:
         """Nothing of it would be removed."""
 
 
-def mask_of(disagreement: Volume, above: float) -> Volume:
-    """1 where the disagreement, or the deviation, is larger than `above` grey values, 0 elsewhere."""
-    return Volume((disagreement.voxels > above).astype(np.uint8), disagreement.grid)
+def mask_of(found: Volume, above: float) -> Volume:
+    """1 where a map is larger than `above`, 0 elsewhere."""
+    return Volume((found.voxels > above).astype(np.uint8), found.grid)
 
 
 def path_beside(output_path: str | Path, words: str) -> Path:

@@ -19,7 +19,7 @@ from ..acquisition.estimate import EstimatedAcquisition, estimate
 from ..core.errors import OptionError, ResourceError
 from ..core.gpus import count_gpus
 from ..core.memory import available_memory, readable
-from ..core.options import WARNING, Options, Ranges
+from ..core.options import WARNING, Options, Ranges, marks_bone
 from ..core.volume import Grid, scaled_size
 from ..io.checks import check_voxels
 from ..io.volume import Volume
@@ -40,6 +40,7 @@ GUESSED_FLOPS_PER_CORE = 30e9
 NEAR = 1.25  # slices so many pixels apart still help each other: measured on drawn trabecular bone
 DISAGREEMENT, MASK = "model disagreement", "model disagreement mask"
 PREDICTIVE, INTRINSIC, PARAMETER = "predictive deviation", "intrinsic deviation", "parameter deviation"
+MISCLASSIFIED = "bone misclassification"
 WARNING_MASK = "warning mask"
 PARTS_A_WORKER = {"slices": 4, "planes": 1, "blocks": 1}  # parts of blocks compute what is around them twice
 SMALLER = "Choose an ROI, larger output voxels, planes axial, or a smaller output type such as int16."
@@ -89,8 +90,8 @@ class Plan:
     output_bytes, map_bytes, memory_bytes : int
         Size of the result, of the maps beside it, and of everything at the peak.
     maps : tuple of str
-        What is measured beside the result: nothing, `DISAGREEMENT`, or of a model's own error bars `PREDICTIVE` and
-        what of `INTRINSIC` and `PARAMETER` it can tell.
+        What is measured beside the result: nothing, `DISAGREEMENT`, or of a model's own error bars `PREDICTIVE`, what
+        of `INTRINSIC` and `PARAMETER` it can tell, and `MISCLASSIFIED` if that was asked for.
     seconds : float
         Time to compute.
     seconds_are_measured : bool
@@ -499,6 +500,7 @@ def planned_maps(card: ModelCard, options: Options) -> tuple[str, ...]:
         )
     if not options.uncertainty:
         return ()
+    told[MISCLASSIFIED] = marks_bone(options.warning_above)
     return (PREDICTIVE, *(name for name, is_told in told.items() if is_told)) if has_bars else (DISAGREEMENT,)
 
 

@@ -57,6 +57,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .factors import is_same_size
+from .plan import MISCLASSIFIED, PREDICTIVE
 from .quality_measures import LEAST_NOISE, Measured, measure
 from .tiles import Axis
 
@@ -169,10 +170,16 @@ def error_bars_figure(facts: dict, window: Window) -> dict:
     share = 100 * facts["percentile_95"] / window.width
     text = (
         f"+- {facts['median']:.3g} grey values in half of the voxels, more than +- {facts['percentile_95']:.3g} "
-        f"({share:.2g} % of the window) in a twentieth; marked: {100 * facts['share_above']:.2g} % (deviation above "
-        f"{facts['warning_above']:.4g})"
+        f"({share:.2g} % of the window) in a twentieth; marked: {100 * facts['share_above']:.2g} %"
     )
-    if not facts["share_above"]:
+    if facts["marked"] == MISCLASSIFIED:
+        text += (
+            f" (chance above {facts['warning_above']:.2g} % to lie on the other side of bone's threshold, "
+            f"{facts['bone_above']:.4g}; {100 * facts['bone_misclassified']:.2g} % of the voxels are expected to)"
+        )
+    else:
+        text += f" (deviation above {facts['warning_above']:.4g})"
+    if not facts["share_above"] and facts["marked"] == PREDICTIVE:
         text += f", as the widest twentieth begins at {facts['widest_above']:.4g}"
     more = facts["scaled_for_this_scan"]
     if more > VISIBLY_WIDER:

@@ -181,7 +181,7 @@ def super_resolve(
             report["disagreement"] = disagreement.summary(options.disagreement_above)
             report["quality"]["figures"].append(disagreement_figure(report["disagreement"], output_window or window))
         if bars:
-            report["error_bars"] = bars.summary(options.warning_above)
+            report["error_bars"] = bars.summary()
             report["quality"]["figures"].append(error_bars_figure(report["error_bars"], output_window or window))
     except Exception as error:  # whatever keeps a result from being judged, the result is there
         report["quality"] = card_of_failure()

@@ -20,6 +20,7 @@ from ..core.gpus import count_gpus
 from ..core.memory import available_memory, readable
 from ..core.options import (
     BACK_PROJECTION,
+    BONE,
     CUBIC,
     ENGINES,
     ENSEMBLES,
@@ -29,6 +30,7 @@ from ..core.options import (
     WARNING,
     WIDEST,
     Options,
+    marks_bone,
 )
 from ..core.processes import usable_cores
 from ..core.progress import duration_text
@@ -175,7 +177,8 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
         default=WARNING,
         metavar="SHARE",
         help="predictive deviation, as a share of the window, above which the warning mask of a model with error bars "
-        f"marks voxels (default: {WARNING}); {WIDEST}: where the widest twentieth of this scan's are",
+        f"marks voxels (default: {WARNING}); {WIDEST}: where the widest twentieth of this scan's are; {BONE}, or "
+        f"{BONE}=GREY: the twentieth likeliest to lie on the other side of bone's threshold, Otsu's or a grey value",
     )
     how.add_argument(
         "--disagreement-above",
@@ -247,9 +250,11 @@ class WindowAction(argparse.Action):
 
 def _warning_above(text: str) -> float | str:
     try:
-        return text if text == WIDEST else float(text)
+        return text if text == WIDEST or marks_bone(text) else float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a share of the window nor {WIDEST}") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a share of the window nor {WIDEST}, {BONE} or {BONE}=GREY"
+        ) from None
 
 
 def _blur(text: str) -> float | tuple[float, ...] | None:

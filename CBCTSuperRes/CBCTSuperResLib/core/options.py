@@ -16,6 +16,7 @@ BACK_PROJECTION = ("auto", "on", "off")
 ENSEMBLES = (1, 2, 4, 8)
 USUAL_PASSES, MOST_PASSES = 4, 32
 WARNING, WIDEST = 0.19, "auto"  # of the window; where the widest bars of a scan are
+BONE = "bone"  # where a voxel is likeliest to lie on the other side of bone's threshold; "bone=GREY" gives that
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
@@ -71,9 +72,10 @@ class Options:
         rotated and with a little noise, give their standard deviation as a volume "model disagreement"; see `maps`.
     disagreement_above : float or None
         Disagreement, in grey values, from which on voxels are marked in a mask; None for no mask.
-    warning_above : float or "auto"
+    warning_above : float, "auto", "bone" or "bone=GREY"
         Predictive deviation, as a share of the window, from which on voxels are marked in the warning mask of a model
-        with error bars; "auto" marks the twentieth of the voxels whose bars are widest. See `error_bars`.
+        with error bars; "auto" marks the twentieth of the voxels whose bars are widest; "bone" that which is likeliest
+        to lie on the other side of bone's threshold, Otsu's or a grey value. See `error_bars`.
     scanner_blur : float, three of them, or None
         Blur of the scanner, full width at half maximum in mm, for all axes or along (i, j, k); None estimates it from
         the scan. Models that want to know are told, and the result is judged by it.
@@ -195,10 +197,13 @@ class Options:
             raise OptionError(
                 f"uncertainty is {self.uncertainty} passes.", f"Choose 2 to {MOST_PASSES} passes, or 0 for none."
             )
-        if self.warning_above != WIDEST and (isinstance(self.warning_above, str) or not 0 < self.warning_above <= 1):
+        above = self.warning_above
+        is_known = above == WIDEST or marks_bone(above) if isinstance(above, str) else 0 < above <= 1
+        if not is_known:
             raise OptionError(
-                f"warning_above is {self.warning_above}.",
-                f"Choose a share of the window above 0 and up to 1, such as {WARNING}, or {WIDEST}.",
+                f"warning_above is {above}.",
+                f"Choose a share of the window above 0 and up to 1, such as {WARNING}, or {WIDEST}, or {BONE}, or "
+                f"{BONE}=GREY with the grey value above which voxels are bone.",
             )
         if self.warning_above != WARNING and not self.uncertainty:
             raise OptionError("There is a threshold for the warning mask, but no passes.", "Set uncertainty, to 4 say.")
@@ -248,3 +253,19 @@ class Options:
         if unknown:
             raise OptionError(f"Unknown options: {', '.join(sorted(unknown))}.")
         return Options(**values)
+
+
+def marks_bone(warning_above: float | str) -> bool:
+    """Whether voxels are marked that may lie on the other side of bone's threshold."""
+    if not isinstance(warning_above, str) or warning_above.partition("=")[0] != BONE:
+        return False
+    try:
+        return warning_above == BONE or isfinite(given_bone_threshold(warning_above))
+    except ValueError:
+        return False
+
+
+def given_bone_threshold(warning_above: str) -> float | None:
+    """The grey value of "bone=GREY"; None of "bone"."""
+    grey = warning_above.partition("=")[2]
+    return None if warning_above == BONE else float(grey)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..apply.factors import result_name
 from ..apply.file import path_beside
-from ..apply.plan import DISAGREEMENT, planned_maps
+from ..apply.plan import DISAGREEMENT, MISCLASSIFIED, planned_maps
 from ..core.errors import Cancelled, ResourceError, SuperResError, explained
 from ..core.options import Options
 from ..io.exchange import read_exchange, remove_pieces, write_slabs
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 
 TICK_BUDGET_S = 0.03
+LIKELIEST = 50.0  # per cent: a result is at least as likely on its own side of a threshold as on the other
 HANDED_OVER, COMPUTED = 0.02, 0.97
 REST, ENDED = None, object()  # what a stage yields to end the tick, and what comes after the last stage
 
@@ -321,7 +322,9 @@ class SuperResJob(VolumeJob):
             recordProvenance(self._sources[0], node, {"errorBars": json.dumps(run["error_bars"])})
             bars = run["error_bars"]
             high = bars["widest_above"]  # shown where no bar is as wide as was asked for
-            above = bars["warning_above"] if bars["share_above"] else high
+            above = bars["warning_above"] if bars["share_above"] and bars["marked"] == name else high
+            if name == MISCLASSIFIED:
+                high, above = LIKELIEST / 2, bars["warning_above"]
         node.SetNodeReferenceID(RESULT_ROLE, output.GetID())
         display.SetWindowLevelMinMax(0.0, max(2 * high, above or 0.0, 1e-3))
         display.SetLowerThreshold(high if above is None else above)

@@ -23,6 +23,7 @@ MAP_ROLES = {  # of what was measured beside a result, by its name: how the resu
     "predictive deviation": "CBCTSuperRes.predictiveDeviation",
     "intrinsic deviation": "CBCTSuperRes.intrinsicDeviation",
     "parameter deviation": "CBCTSuperRes.parameterDeviation",
+    "bone misclassification": "CBCTSuperRes.boneMisclassification",
     "model disagreement": DISAGREEMENT_ROLE,
 }
 ATTRIBUTES = "CBCTSuperRes."
@@ -142,8 +143,14 @@ def deviationOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLSca
 
 
 def marksOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode | None:
-    """What marks the doubtful places of a result: its deviation, or the model's disagreement, or None."""
-    return deviationOf(outputNode) or disagreementOf(outputNode)
+    """What marks the doubtful places of a result: how likely bone is misjudged if that was asked for, its deviation, or
+    the model's disagreement; or None."""
+    return misclassificationOf(outputNode) or deviationOf(outputNode) or disagreementOf(outputNode)
+
+
+def misclassificationOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """How likely a voxel lies on the other side of bone's threshold, in per cent; None if that was not asked for."""
+    return outputNode.GetNodeReference(MAP_ROLES["bone misclassification"])
 
 
 def reportOf(outputNode: slicer.vtkMRMLScalarVolumeNode) -> dict | None:

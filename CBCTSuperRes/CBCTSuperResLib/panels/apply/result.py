@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 from ...scene.jobs import DifferenceJob
 from ...scene.logic import SuperResLogic
-from ...scene.nodes import deviationOf, inputOf, marksOf, reportOf
+from ...scene.nodes import deviationOf, inputOf, marksOf, misclassificationOf, reportOf
 from ...scene.probe import Probe
 from ..section import JobSection, Signal, fitHeight, offer, plainToolTip, say, showCell
 from .choices import ApplyChoices
@@ -124,10 +124,10 @@ class ResultSection(JobSection):
         self.comparison.showMarks(self.result, marksOf(self.result))
         self.refresh()
 
-    def onMarkedAbove(self, greyValues: float) -> None:
+    def onMarkedAbove(self, value: float) -> None:
         marks = self.result and marksOf(self.result)
         if marks is not None and self._marks == marks.GetID():
-            marks.GetDisplayNode().SetLowerThreshold(greyValues)
+            marks.GetDisplayNode().SetLowerThreshold(value)
 
     def onBack(self, checked: bool = False) -> None:
         self.comparison.end()
@@ -188,20 +188,29 @@ class ResultSection(JobSection):
         self.ui.probeLabel.text = _("At the cursor: {value}").format(value=text) if text else nothing
 
     def _showMarks(self, result: Node | None) -> None:
-        """Where the error bars are wide, or the model disagrees; the slider is set once for each such volume."""
+        """Where bone may be misjudged, error bars are wide, or the model disagrees.
+
+        The slider is set once for each such volume.
+        """
         marks = result and marksOf(result)
         slider, hasBars = self.ui.disagreementSlider, bool(result and deviationOf(result))
+        deviation = _("Standard deviation, in gray values, from which on the result is marked.")
         self._probe.follow(result)
         self.ui.probeLabel.visible = hasBars
-        if hasBars:
-            text = _("Mark where the error bars are wide")
+        if result and misclassificationOf(result) is not None:
+            text, unit = _("Mark where bone may be misjudged"), _("Chance, in per cent, from which on it is marked.")
+            hint = _("Show in cyan, over the result, where a voxel may well lie on the other side of bone's threshold.")
+        elif hasBars:
+            text, unit = _("Mark where the error bars are wide"), deviation
             hint = _("Show in cyan, over the result, where the model expects to be far from the truth.")
         else:
-            text = _("Mark where the model disagrees")
+            text, unit = _("Mark where the model disagrees"), deviation
             hint = _(
                 "Show in cyan, over the result, where answers of the network to slightly different views of the scan "
                 "lie far apart. Elsewhere they may still be wrong together."
             )
+        for widget in (self.ui.disagreementLabel, slider):
+            widget.toolTip = plainToolTip(unit)
         self.ui.disagreementButton.text = text
         self.ui.disagreementButton.toolTip = plainToolTip(hint)
         self.ui.disagreementButton.visible = marks is not None
