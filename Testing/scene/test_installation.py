@@ -18,15 +18,9 @@ COMPLETE["tifffile"] = "2024.1.30"
 
 @pytest.fixture
 def installed(monkeypatch) -> dict[str, str]:
-    """What `importlib.metadata` finds; tests change it."""
+    """What is installed; tests change it."""
     packages = dict(COMPLETE)
-
-    def version(name):
-        if name not in packages:
-            raise install.metadata.PackageNotFoundError(name)
-        return packages[name]
-
-    monkeypatch.setattr(install.metadata, "version", version)
+    monkeypatch.setattr(install, "installed_version", packages.get)
     monkeypatch.setattr(install, "find_spec", lambda name: None)
     return packages
 

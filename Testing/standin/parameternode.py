@@ -256,7 +256,7 @@ def __init__(self, parameterNode):
 
     So a node that is referenced, but loaded later than the parameters, stays unknown until somebody calls `Modified`.
     """
-    self.__dict__.update(parameterNode=parameterNode, _known={}, _guis={}, _nextTag=0, _updating=False)
+    self.__dict__.update(parameterNode=parameterNode, _known={}, _guis={}, _nextTag=0, _updating=False, _reading=False)
     self._known.update({name: field.read(parameterNode) for name, field in self.allParameters.items()})
     reference = weakref.ref(self)
     _watching.append(lambda *_: _readAgain(reference()))
@@ -264,8 +264,15 @@ def __init__(self, parameterNode):
 
 
 def _readAgain(self):
-    if self is not None:
-        self._known.update({name: field.read(self.parameterNode) for name, field in self.allParameters.items()})
+    """Defaults of what is gone, as after a scene closed, are written in one go, which is then read once more."""
+    if self is None or self._reading:
+        return
+    with slicer.util.NodeModify(self.parameterNode):
+        self.__dict__["_reading"] = True
+        try:
+            self._known.update({name: field.read(self.parameterNode) for name, field in self.allParameters.items()})
+        finally:
+            self.__dict__["_reading"] = False
 
 
 def __setattr__(self, name, value):

@@ -28,14 +28,14 @@ if __name__ == "__main__":
     sys.meta_path.insert(0, Blocker())
     from importlib import metadata
 
-    found = metadata.version
+    found = metadata.distribution
 
-    def version(name: str) -> str:
+    def distribution(name: str) -> metadata.Distribution:
         if name in BLOCKED:
             raise metadata.PackageNotFoundError(name)
         return found(name)
 
-    metadata.version = version
+    metadata.distribution = distribution
     for module in ALSO:
         import_module(f"CBCTSuperResLib.{module}")
     from CBCTSuperResLib.cli import main

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from .. import __version__
 from ..core.memory import peak_memory
+from ..core.packages import installed_version
 from ..io.volume import Volume
 from .plan import Plan
 from .speed import relative_cost
@@ -86,9 +86,5 @@ def reading_facts(spacing: Sequence[float] | None, series: str | None, override:
 def versions() -> dict[str, str]:
     """Versions of this library, of Python and of the packages that shape the result."""
     found = {"CBCTSuperResLib": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in ("torch", "onnxruntime", "openvino", "numpy", "SimpleITK", "safetensors"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    packages = ("torch", "onnxruntime", "openvino", "numpy", "SimpleITK", "safetensors")
+    return found | {package: version for package in packages if (version := installed_version(package))}

@@ -36,7 +36,7 @@ class Requirement:
     @property
     def is_met(self) -> bool:
         """Looks at the installed metadata only, so that nothing is imported; a module without metadata is trusted."""
-        versions = [version for version in map(_version, self.providers) if version is not None]
+        versions = [found for package in self.providers if (found := _numbers(installed_version(package))) is not None]
         if not versions:
             return bool(self.module) and find_spec(self.module) is not None
         return any(version >= self.minimum for version in versions)
@@ -100,10 +100,20 @@ def require_packages(needs_torch: bool = True) -> None:
         )
 
 
-def _version(package: str) -> tuple[int, ...] | None:
-    """Leading numbers of an installed version, None if it is not installed or its metadata is broken."""
+def installed_version(package: str) -> str | None:
+    """The version of an installed package, None if it is not installed or its metadata is broken.
+
+    Nothing is imported. As panels ask often, the long description is not parsed, as `metadata.version` does.
+    """
     try:
-        text = metadata.version(package)
+        found = metadata.distribution(package)
     except metadata.PackageNotFoundError:
         return None
-    return tuple(map(int, re.findall(r"\d+", text or "")[:3])) or None
+    text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+    version = re.search(r"^Version:[ \t]*(\S+)", text, re.MULTILINE)
+    return version[1] if version else None
+
+
+def _numbers(version: str | None) -> tuple[int, ...] | None:
+    """The leading numbers of a version."""
+    return tuple(map(int, re.findall(r"\d+", version or "")[:3])) or None

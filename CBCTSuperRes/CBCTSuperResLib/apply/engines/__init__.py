@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import metadata
 
+from ...core.packages import installed_version
 from ...core.processes import usable_cores
 
 PACKAGES = {
@@ -33,14 +33,8 @@ TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVI
 
 def installed_engines() -> dict[str, str]:
     """Versions of the engines that are installed, by their names; nothing is imported."""
-    found = {}
-    for engine, packages in PACKAGES.items():
-        for package in packages:
-            try:
-                found.setdefault(engine, metadata.version(package))
-            except metadata.PackageNotFoundError:
-                continue
-    return found
+    versions = {engine: map(installed_version, packages) for engine, packages in PACKAGES.items()}
+    return {engine: version for engine, found in versions.items() if (version := next(filter(None, found), None))}
 
 
 def cpu_threads() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-from importlib import metadata
 from pathlib import Path
 
 import slicer
@@ -16,7 +15,7 @@ from ...apply.engines.measured import known_engines
 from ...apply.plan import Plan
 from ...core.memory import readable
 from ...core.options import Options
-from ...core.packages import missing_packages, packages_to_offer
+from ...core.packages import installed_version, missing_packages, packages_to_offer
 from ...core.progress import duration_text
 from ...io.volume import Volume
 from ...jobs.queue import Item, State
@@ -198,10 +197,7 @@ def enginesText(card: ModelCard | None) -> str:
 
 def versionsText() -> str:
     """This extension, Slicer, Python and PyTorch; nothing is imported to find out."""
-    try:
-        torch = metadata.version("torch")
-    except metadata.PackageNotFoundError:
-        torch = _("not installed")
+    torch = installed_version("torch") or _("not installed")
     text = _("CBCT Super-Resolution {ours}, Slicer {slicer}, Python {python}, PyTorch {torch}")
     text = text.format(
         ours=__version__, slicer=slicer.app.applicationVersion, python=platform.python_version(), torch=torch
