@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -324,21 +325,29 @@ def keys_at(path: tuple[str, ...], values: Mapping[str, Any] | None = None) -> d
         return keys_of(dataset_type(path[1]))
     if len(path) != 1 or path[0] not in BLOCKS:
         return None
-    found = dict(keys_of(BLOCKS[path[0]]))
-    others = [train_type(model) for model in RECIPES] if path == ("train",) else network_types(path[0], values)
-    for options in others:
+    (block,) = path
+    section, own = BLOCKS[block], []
+    if block == "train":
+        own = [(model, train_type(model)) for model in RECIPES]
+    elif block in REGISTRIES and values is None:
+        ending = "_net" if block == "network_G" else ""
+        own = [(f"{name}{ending}", entry.options) for name, entry in REGISTRIES[block].items()]
+    elif block in REGISTRIES:
+        own = [("", options) for options in network_types(block, values)]
+    return _joined_keys(section, tuple(own))
+
+
+@cache
+def _joined_keys(section: type, own: tuple[tuple[str, type], ...]) -> dict[str, Key]:
+    """The keys of a block and those that networks or recipes add, by whose names they are told where not all do."""
+    found = dict(keys_of(section))
+    for _, options in own:
         for name, key in keys_of(options).items():
             found[name] = found[name].or_as(key) if name in found else key
-    if path == ("train",):
-        for name in found.keys() - keys_of(TrainOptions):
-            found[name] = found[name].only_in([model for model in RECIPES if name in keys_of(train_type(model))])
-    if values is None and path[0] in REGISTRIES:
-        registry = REGISTRIES[path[0]]
-        for name in found.keys() - keys_of(BLOCKS[path[0]]):
-            having = [one for one, entry in registry.items() if name in keys_of(entry.options)]
-            if len(having) < len(registry):
-                ending = "_net" if path[0] == "network_G" else ""
-                found[name] = found[name].only_in([f"{one}{ending}" for one in having])
+    for name in found.keys() - keys_of(section):
+        having = [whose for whose, options in own if name in keys_of(options)]
+        if len(having) < len(own):
+            found[name] = found[name].only_in(having)
     return found
 
 

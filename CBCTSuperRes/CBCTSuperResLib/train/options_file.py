@@ -310,9 +310,9 @@ def _read_keys(
 ) -> dict[str, Any]:
     """The values of a block's keys; one with a problem gets its default. `model` is the recipe's name."""
     known = [*keys, *(() if path else ("datasets", *BLOCKS))]
+    others = keys_at(path) if path in (("train",), ("network_G",), ("network_D",)) else {}
     for name, value in values.items():
         dotted = ".".join((*path, name))
-        others = keys_at(path) if path == ("train",) or path[:1] in (("network_G",), ("network_D",)) else {}
         if name in known:
             continue
         if removed := _removed(dotted):
