@@ -9,6 +9,7 @@ import torch
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.acquisition.phantom import jaw_scans
 from CBCTSuperResLib.core.errors import Cancelled, InputError, OptionError
+from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.networks.srcyclegan import SRCycleGANBack
@@ -338,6 +339,31 @@ def test_the_loss_of_fine_slices_and_back_trains_g_alone_unless_as_published(sli
             for role in "GF"
         }
         assert moved == {"G": True, "F": as_published}
+
+
+def test_slices_smaller_than_a_patch_are_left_out_or_refused_and_pixels_that_do_not_fit_the_scale_are_told(
+    slices, tmp_path
+):
+    for kind, edges in (("some", (40, 20)), ("none", (20, 23))):
+        (tmp_path / kind).mkdir()
+        for edge in edges:
+            image = np.random.default_rng(edge).integers(0, 255, (edge, edge), np.uint8)
+            cv2.imwrite(str(tmp_path / kind / f"{edge}.png"), image)
+    source = build_recipe(options_of(slices, tmp_path, dataroot_LR=str(tmp_path / "some"))).open_source()
+    assert source.names == ["40"] and "1 of 2 LR images are smaller than HR_size / scale, 24: 20" in source.warnings[0]
+    source.close()
+    with pytest.raises(InputError, match="2 of 2 LR images are smaller than HR_size / scale, 24: 20, 23"):
+        build_recipe(options_of(slices, tmp_path, dataroot_LR=str(tmp_path / "none"))).open_source()
+    roots = {"dataroot_LR": str(tmp_path / "coarse.nrrd"), "dataroot_HR": str(tmp_path / "fine.nrrd")}
+    voxels = make_scan((2, 48, 48)).voxels
+    Volume(voxels, Grid((48, 48, 2), (0.3, 0.3, 0.3))).write(roots["dataroot_LR"])
+    words_at = {0.1: "0.3 mm wide in the coarse slices and 0.1 mm in the fine ones, which is 3", 0.15: ""}
+    for spacing, words in words_at.items():
+        Volume(voxels, Grid((48, 48, 2), (spacing, spacing, 0.3))).write(roots["dataroot_HR"])
+        source = build_recipe(options_of(slices, tmp_path, **roots)).open_source()
+        told = [text for text in source.warnings if text.startswith("Pixels are")]
+        assert len(told) == bool(words) and words in "".join(told)
+        source.close()
 
 
 def test_data_that_will_not_do_are_refused_in_words(slices, tmp_path):

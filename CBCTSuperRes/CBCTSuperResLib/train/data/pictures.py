@@ -144,7 +144,7 @@ def read_pictures(
     dataset : DatasetOptions
     options : TrainingOptions
     smallest : int
-        HR images with a shorter edge are left out, with a warning.
+        Images, HR if there are such, with a shorter edge are left out, with a warning.
     at_most : int, optional
         So many images, evenly spread; all if not given.
 
@@ -158,14 +158,15 @@ def read_pictures(
     # Which slices there are: from headers alone.
     cut = done_ahead(lambda entries: _planes_of_pair(entries, dataset, scale), entries_of(dataset))
     pairs = [pair for found in cut for pair in found]
-    small = [high for _, high in pairs if high and min(high.size) < smallest]
+    small = [high or low for low, high in pairs if min((high or low).size) < smallest]
     if small:
         names = ", ".join(plane.name for plane in small[:SHOWN])
-        told = f"{len(small)} of {len(pairs)} HR images are smaller than HR_size {smallest}: {names}"
+        role, least = ("HR", f"HR_size {smallest}") if pairs[0][1] else ("LR", f"HR_size / scale, {smallest}")
+        told = f"{len(small)} of {len(pairs)} {role} images are smaller than {least}: {names}"
         if len(small) == len(pairs):
             raise InputError(f"{told}.", "Choose a smaller HR_size, or larger images.")
         warnings.append(f"{told}{', ...' * (len(small) > SHOWN)}. They are left out.")
-        pairs = [pair for pair in pairs if min(pair[1].size) >= smallest]
+        pairs = [(low, high) for low, high in pairs if min((high or low).size) >= smallest]
 
     # Which are wanted, and their neighbours. Where LR is simulated in training, every second image has neighbours at
     # the distance that those of LR with cubic voxels have.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LOWEST, HIGHEST = 0.1, 99.9  # per cent of the grey values that an estimated window holds
 LOOKED_AT, VALUES_LOOKED_AT = 16, 2_000_000  # pictures of a scanner, and their pixels
+MARGIN_OF_PIXELS = 0.1  # share by which widths may miss the scale
 SCANS_LOOKED_AT, SLICES_LOOKED_AT = 4, 48
 
 
@@ -141,7 +142,8 @@ def open_unpaired(
         raise InputError("Unpaired training needs images of both kinds.", "Give dataroot_LR and dataroot_HR.")
     coarse = replace(dataset, dataroot_HR=(), mode="LRHR")
     fine = replace(dataset, dataroot_LR=(), mode="HR", normalization_range=fine_range)
-    read = {"LR": read_pictures(coarse, options), "HR": read_pictures(fine, options, smallest=dataset.HR_size)}
+    edges = {"LR": dataset.HR_size // options.scale, "HR": dataset.HR_size}
+    read = {role: read_pictures(data, options, smallest=edges[role]) for role, data in (("LR", coarse), ("HR", fine))}
     pictures = {
         "LR": [picture for picture, _ in read["LR"].pairs],
         "HR": [picture for _, picture in read["HR"].pairs],
@@ -156,7 +158,7 @@ def open_unpaired(
         masks = {}
         for role, data, roots in (("LR", coarse, dataset.dataroot_mask_LR), ("HR", fine, dataset.dataroot_mask)):
             if roots:
-                found = _masks(role, data, roots, pictures[role], dataset.HR_size if role == "HR" else 0)
+                found = _masks(role, data, roots, pictures[role], edges[role])
                 kept = [n for n, mask in enumerate(found) if mask.count]
                 if not kept:
                     raise InputError(
@@ -172,8 +174,8 @@ def open_unpaired(
         windows = {}
         for role, known in {"LR": dataset.normalization_range, "HR": fine_range}.items():
             of_type = read[role].window
-            edge = dataset.HR_size // (options.scale if role == "LR" else 1)
-            windows[role] = of_type if known else _estimated(role, pictures[role], masks.get(role), edge, of_type)
+            look = (role, pictures[role], masks.get(role), edges[role], of_type)
+            windows[role] = of_type if known else _estimated(*look)
             pictures[role] = [replace(picture, window=windows[role]) for picture in pictures[role]]
         source = UnpairedPictures(pictures["LR"], pictures["HR"], patches_of(dataset, options), masks)
         scanner = _scanner(pictures["LR"])
@@ -185,6 +187,7 @@ def open_unpaired(
             *(value for window in windows.values() for value in (window.lo, window.hi))
         )
     )
+    warnings += _misfit_of_pixels(read["LR"].facts, read["HR"].facts, options.scale)
     facts = {
         "images": {role: len(found) for role, found in pictures.items()},
         "mode": "unpaired",
@@ -203,6 +206,18 @@ def open_unpaired(
         output_window=windows["HR"],
         close=close,
     )
+
+
+def _misfit_of_pixels(coarse: list[dict], fine: list[dict], scale: int) -> list[str]:
+    """What there is to say if coarse pixels are not `scale` times as wide as fine ones, by what `Tally.facts` tells."""
+    widths = [np.mean(of[0]["voxel_size_mm"]) if of and of[0]["voxel_size_mm"] else None for of in (coarse, fine)]
+    if None in widths or abs(widths[0] / (scale * widths[1]) - 1) <= MARGIN_OF_PIXELS:
+        return []
+    return [
+        f"Pixels are {widths[0]:.3g} mm wide in the coarse slices and {widths[1]:.3g} mm in the fine ones, which is "
+        f"{widths[0] / widths[1]:.3g} times, not the scale, {scale}: the network will draw detail "
+        f"{widths[0] / (scale * widths[1]):.3g} times as large as it is. Resample one of them, or choose another scale."
+    ]
 
 
 def _scanner(pictures: Sequence[Picture]) -> dict[str, float | None]:
