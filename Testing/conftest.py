@@ -239,7 +239,15 @@ def packages(application, monkeypatch):
 
 
 @pytest.fixture
-def apply_widget(application, scene, apply_module, user_models, packages, nothing_fails_unseen):
+def no_looks(application, monkeypatch):
+    """Scans are not looked at by a worker as soon as they are chosen."""
+    from CBCTSuperResLib.panels.apply.choices import ApplyChoices
+
+    monkeypatch.setattr(ApplyChoices, "scannerKey", lambda choices: None)
+
+
+@pytest.fixture
+def apply_widget(application, scene, apply_module, user_models, packages, nothing_fails_unseen, no_looks):
     """The module's widget in a scene with the volume Jaw and the tiny model chosen."""
     from apply_helpers import add_scan, choose_model
 

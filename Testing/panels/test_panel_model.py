@@ -53,7 +53,7 @@ def test_a_model_that_is_gone_is_said_by_name(panel):
 
 
 def test_details_show_the_card_in_words(panel, dialogs):
-    panel.ui.modelSelector.currentIndex = [card.name for card in panel.choices.cards].index("light")
+    choose_model(panel, "Light (fast, x2)")
     panel.ui.modelDetailsButton.click()
     ((title, html),) = dialogs["shown"]
     card = panel.choices.card()

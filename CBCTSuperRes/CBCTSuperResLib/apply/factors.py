@@ -9,7 +9,7 @@ import numpy as np
 from ..core.errors import OptionError
 from ..core.options import CUBIC, Options
 from ..models.card import ModelCard, factors_text
-from ..models.folder import DEFAULT_MODEL
+from ..models.folder import DEFAULT_MODEL, default_model
 
 
 def scales(card: ModelCard, options: Options, spacing: Sequence[float] | None = None) -> tuple[float, float, float]:
@@ -88,13 +88,14 @@ def result_name(name: str, card: ModelCard | None, options: Options) -> str:
 
     "<scan> SR x2", or "<scan> SR 1x1x2.2" where the axes differ; "<scan> denoised" where none becomes finer; "<scan> SR
     0.2 mm" or "<scan> SR cubic" where voxels of a size are asked for, with which the model need not be known yet.
+    Without a model, of the default one.
     """
     size = options.output_spacing
     if size == CUBIC:
         return f"{name} SR {CUBIC}"
     if size is not None:
         return f"{name} SR {_sizes_text(np.broadcast_to(size, 3), 'x')} mm"
-    if is_same_size(factors := scales(card, options)):
+    if is_same_size(factors := scales(card or default_model(options), options)):
         return f"{name} denoised"
     text = factors_text(factors, "x", ".3g")
     return f"{name} SR {text}" if "x" in text else f"{name} SR x{text}"

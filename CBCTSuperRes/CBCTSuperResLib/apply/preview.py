@@ -15,19 +15,23 @@ import numpy as np
 from ..acquisition.estimate import EstimatedAcquisition
 from ..core.interpolate import REACH, cubic
 from ..core.options import WARNING, Options, Ranges
+from ..io.checks import check_voxels
 from ..io.exchange import ExchangeOutput, read_exchange
 from ..io.volume import Volume
 from ..models.card import ModelCard
+from ..models.folder import default_model
 from ..models.model import Model
 from ..scan.blank_region import BlankRegion
+from ..scan.field_of_view import find_blanks
 from ..scan.window import Window
-from ..scan.window_choice import WindowChoice
+from ..scan.window_choice import WindowChoice, choose_window
 from .engine import Engine
 from .finish import limits_of
 from .plan import Plan, make_plan
 from .prepare import arithmetic_type
 from .preview_request import PreviewRequest
 from .run import make_engine, super_resolve
+from .suited_model import suited_card
 from .tiles import Box
 
 Range = tuple[int, int]
@@ -108,7 +112,7 @@ class Filled:
 
 
 class Scan:
-    """A volume in exchange format. It is looked at once for each choice of blanks, of a window and of a model.
+    """A volume in exchange format. It is looked at once for each choice of blanks and each window.
 
     Raises
     ------
@@ -121,6 +125,7 @@ class Scan:
         self.volume = read_exchange(path)
         self._blanks: dict[str | float, BlankRegion] = {}
         self._seen: dict[tuple, tuple[WindowChoice, EstimatedAcquisition]] = {}
+        self._scanners: dict[tuple, EstimatedAcquisition] = {}  # seen in a window, whichever model's
         self._engine: tuple[tuple[Model, Options], Engine] | None = None
         self._cancelled: Callable[[], bool] = lambda: False
 
@@ -136,11 +141,28 @@ class Scan:
         if key not in self._seen:
             usual = {"roi": None, "planes": "axial", "scale": None, "output_spacing": None}
             plain = make_plan(grid, dtype, card, replace(options, **usual))
-            seen = plain.with_scan(self.volume, blanks=self._blanks.get(options.blank))
-            self._seen[key], self._blanks[options.blank] = (seen.choice, seen.scanner), seen.blanks
+            if options.blank not in self._blanks:
+                check_voxels(self.volume.voxels)
+                self._blanks[options.blank] = find_blanks(self.volume, options.blank)
+            blanks = self._blanks[options.blank]
+            choice = choose_window(self.volume.voxels, blanks, options.window, card)
+            looked = (options.blank, choice.window.lo, choice.window.hi)
+            seen = plain.with_scan(self.volume, blanks=blanks, choice=choice, scanner=self._scanners.get(looked))
+            self._scanners[looked] = seen.scanner
+            self._seen[key] = choice, seen.scanner
         choice, scanner = self._seen[key]
         plan = make_plan(grid, dtype, card, options)
         return plan.with_scan(self.volume, blanks=self._blanks[options.blank], choice=choice, scanner=scanner)
+
+    def chosen_card(self, options: Options) -> ModelCard:
+        """The model that a run with these options takes where none is named.
+
+        Raises
+        ------
+        SuperResError
+            As a run would.
+        """
+        return suited_card(self.plan(options, default_model(options, self.volume.spacing)))
 
     def engine(self, plan: Plan, model: Model, cancelled: Callable[[], bool]) -> Engine:
         """What computes areas of the volume; kept, as graphs take longer to be loaded than an area to be computed."""
@@ -190,6 +212,11 @@ class Canvas:
             self._voxels = output.allocate(self._plan.grid.shape, self._plan.dtype)
             self._interpolate()
             output.publish(Volume(self._voxels, self._plan.grid))
+
+    @property
+    def card(self) -> ModelCard:
+        """Of the model that computes it."""
+        return self._model.card
 
     @property
     def is_empty(self) -> bool:

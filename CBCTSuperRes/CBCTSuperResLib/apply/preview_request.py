@@ -13,8 +13,8 @@ class PreviewRequest:
 
     Attributes
     ----------
-    model : str
-        The model's file.
+    model : str or None
+        The model's file; None leaves the choice to the scan, as a run does.
     options : Options
         As they would be applied to the whole volume, ROI included.
     normal : int
@@ -25,7 +25,7 @@ class PreviewRequest:
         Voxel (i, j, k) around which to begin.
     """
 
-    model: str
+    model: str | None
     options: Options
     normal: int
     visible: Ranges

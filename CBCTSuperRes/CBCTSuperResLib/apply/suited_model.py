@@ -4,9 +4,30 @@ from __future__ import annotations
 
 from ..acquisition.estimate import FWHM
 from ..io.volume import Volume
+from ..models.card import ModelCard
 from ..models.folder import told_model
 from .conditions import is_unlike_usual
 from .plan import Plan, Workers, make_plan, planned_maps
+
+
+def suited_card(plan: Plan) -> ModelCard:
+    """The plan's model, or one that does the same and is told the scan's blur, which the plan's never met.
+
+    Parameters
+    ----------
+    plan : Plan
+        With what the scan tells (`Plan.with_scan`), of a model that nobody named.
+    """
+    if not is_unlike_usual(plan.card, plan.conditions):
+        return plan.card
+    other = told_model(plan.card, plan.options, plan.scan_grid.spacing)
+    return plan.card if other is None or planned_maps(other, plan.options) != plan.maps else other
+
+
+def blur_in_mm(plan: Plan) -> tuple[float, float]:
+    """Blur of the scan in its slices and the one that the plan's model usually meets, full widths at half maximum."""
+    step = sum(plan.scan_grid.spacing[:2]) / 2
+    return FWHM * step * sum(plan.conditions.blur[1:]) / 2, FWHM * step * plan.card.usual_conditions[0]
 
 
 def with_suited_model(plan: Plan, volume: Volume, workers: Workers | None = None) -> tuple[Plan, str]:
@@ -15,22 +36,18 @@ def with_suited_model(plan: Plan, volume: Volume, workers: Workers | None = None
     Parameters
     ----------
     plan : Plan
-        With what the scan tells (`Plan.with_scan`), of a model that nobody named.
+        As for `suited_card`.
     volume : Volume
         The scan.
     workers : Workers, optional
         As for `make_plan`.
     """
-    usual = plan.card
-    if not is_unlike_usual(usual, plan.conditions):
-        return plan, ""
-    card = told_model(usual, plan.options, volume.spacing)
-    if card is None or planned_maps(card, plan.options) != plan.maps:
+    usual, card = plan.card, suited_card(plan)
+    if card is usual:
         return plan, ""
     other = make_plan(volume.grid, volume.voxels.dtype, card, plan.options, workers)
     other = other.with_scan(volume, blanks=plan.blanks, scanner=plan.scanner, is_checked=True)
-    step = sum(volume.spacing[:2]) / 2
-    seen, met = (FWHM * step * blur for blur in (sum(plan.conditions.blur[1:]) / 2, usual.usual_conditions[0]))
+    seen, met = blur_in_mm(plan)
     return other, (
         f"The model {card.name} was taken because it is told the scan's blur, {seen:.2g} mm; {usual.name} usually met "
         f"{met:.2g} mm."

@@ -4,7 +4,8 @@ In the folder of the job lie requests, `request-1.json`, `request-2.json` and so
 ``volume`` and what a `PreviewRequest` says, or nothing but an empty object, which stops the work. A newer one puts an
 end to the older ones. Besides those of every worker, these events are told, each with the ``number`` of its request:
 
-- "canvas" (path): the exchange file of the picture, on the grid of the result, interpolated where nothing is yet;
+- "canvas" (path, model): the exchange file of the picture, on the grid of the result, interpolated where nothing is
+  yet; and the name of the model that is taken;
 - "block" (box, share, seconds): a part (k, j, i) of the picture that is there now, and how much of what is visible;
 - "complete" (seconds): all that is visible is there;
 - "refused" (what, advice, detail): there is no preview of this.
@@ -25,6 +26,7 @@ from ..apply.preview_request import PreviewRequest
 from ..core.errors import Cancelled, SuperResError, explained
 from ..core.memory import less_memory
 from ..io.exchange import remove_exchange
+from ..models.folder import default_model
 from ..models.model import Model
 from .preview import request_file
 
@@ -80,8 +82,8 @@ class PreviewServer:
         self._canvas: Canvas | None = None
         self._request: PreviewRequest | None = None
 
-    def serve(self, model: str) -> dict:
-        """Load a model ahead, then answer; returns a report when nobody asks any more.
+    def serve(self, model: str | None) -> dict:
+        """Load a model ahead, or the usual one, then answer; returns a report when nobody asks any more.
 
         Raises
         ------
@@ -89,7 +91,7 @@ class PreviewServer:
             If it is stopped.
         """
         with suppress(SuperResError):  # told when it is asked for
-            self._model(model)
+            self._model(model or str(default_model().path))
         answered, idle_since = 0, time.monotonic()
         while time.monotonic() - idle_since < self._idle_s:
             if self._stop():
@@ -124,7 +126,7 @@ class PreviewServer:
         start = time.monotonic()
         request = PreviewRequest.from_json(message)
         canvas = self._canvas_for(message["volume"], request, number)
-        self._send("canvas", number=number, path=str(canvas.path))
+        self._send("canvas", number=number, path=str(canvas.path), model=canvas.card.name)
         if not canvas.is_empty:
             self._tell_block(number, canvas, canvas.everything, request, start)
         for area in canvas.areas(request.visible, request.focus):
@@ -148,7 +150,8 @@ class PreviewServer:
         if self._canvas is None or not request.is_of_one_slice_with(self._request):
             self._drop_canvas()
             path = self._folder / f"canvas-{number}.npy"
-            self._canvas = Canvas(path, self._scan, self._model(request.model, request.options.engine), request)
+            model = request.model or str(self._scan.chosen_card(request.options).path)
+            self._canvas = Canvas(path, self._scan, self._model(model, request.options.engine), request)
             self._request = request
         return self._canvas
 

@@ -22,6 +22,7 @@ A job is a JSON object with
   optionally, ``scan``, see `save_result`;
   "export" with ``run``, ``out``, ``which`` ("best", "latest" or a step), ``texts`` (entries of the card);
   "survey" with ``inputs``, ``model`` and ``options``, see `survey`;
+  "look" with ``input``, ``model`` and ``options``, see `look_at`;
   "serve" with nothing more: a process that stays and does the jobs that it is given, see `PoolWorker`;
 - ``events``: a file to which this process appends one JSON object a line (see `EventWriter`), each with the key
   ``event``: "started" (pid, group, host), "progress" (fraction, message, remaining_s), "warning" (message), "follow"
@@ -157,6 +158,14 @@ def survey(job: dict, events: EventWriter, stop: Stop) -> dict:
         events.progress(number / len(job["inputs"]), "Looking at the scans")
         needs.append(needs_of(Path(path), card, options))
     return {"memory_bytes": [need and need[0] for need in needs], "seconds": [need and need[1] for need in needs]}
+
+
+def look(job: dict, events: EventWriter, stop: Stop) -> dict:
+    """What a scan tells of its scanner, as "scanner", see `look_at`."""
+    from ..apply.look import look_at
+
+    events.progress(0.0, "Looking at the scan")
+    return {"scanner": look_at(job["input"], read_card(job["model"]), Options.from_json(job["options"]))}
 
 
 def difference(job: dict, events: EventWriter, stop: Stop) -> dict:
@@ -373,6 +382,7 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
     "apply": apply,
     "part": part,
     "survey": survey,
+    "look": look,
     "difference": difference,
     "dicom": dicom,
     "save": save,
@@ -391,7 +401,7 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
 
 # Kinds that ONNX Runtime will do for.
 WITHOUT_TORCH = ("apply", "part", "survey", "dicom", "evaluate", "preview", "engines")
-BARE = ("difference", "plan", "save")  # kinds that need no further package, or say themselves which are missing
+BARE = ("difference", "look", "plan", "save")  # kinds that need no further package, or say themselves which are missing
 
 
 def run_job(job: dict, events: EventWriter, stop: Stop) -> int:

@@ -1,6 +1,7 @@
 """Jobs on volume nodes: handed over, computed, taken over as nodes, tidied up; a moment at a time.
 
-There are three here: a super-resolution, what it has added to its input, and how near it comes to a finer scan.
+There are four here: a super-resolution, a look at a scan before it, what it has added to its input, and how near it
+comes to a finer scan.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..apply.factors import result_name
 from ..apply.file import path_beside
+from ..apply.look import scanner_from
 from ..apply.plan import DISAGREEMENT, MISCLASSIFIED, planned_maps
 from ..core.errors import Cancelled, ResourceError, SuperResError, explained
 from ..core.options import Options
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     import slicer
     import vtk
 
+    from ..acquisition.estimate import EstimatedAcquisition
     from ..core.volume import Grid
 
 
@@ -340,6 +343,36 @@ def _ofNode(facts: dict, node: slicer.vtkMRMLScalarVolumeNode) -> dict:
     file = storage.GetFullNameFromFileName() if storage and storage.GetFileName() else None
     kept = {key: facts[key] for key in ("size", "spacing_mm", "type") if key in facts}
     return {"volume": node.GetName(), "path": file, **kept}
+
+
+class LookJob(VolumeJob):
+    """What a scan tells of its scanner, on its way; the scene stays as it is. `scanner` is there at the end.
+
+    Parameters
+    ----------
+    card : ModelCard
+    options : Options
+        See `look_at`.
+    """
+
+    def __init__(
+        self,
+        inputVolume: slicer.vtkMRMLScalarVolumeNode,
+        card: ModelCard,
+        options: Options,
+        worker: Callable,
+        folder: Path,
+    ) -> None:
+        task = {"kind": "look", "model": str(card.path.absolute()), "options": options.to_json()}
+        super().__init__({"input": inputVolume}, None, task, worker, folder)
+        self._results = []
+
+    @property
+    def scanner(self) -> EstimatedAcquisition:
+        return scanner_from(self.report["scanner"])
+
+    def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:
+        """There is nothing to be made of it in the scene."""
 
 
 class DifferenceJob(VolumeJob):

@@ -17,10 +17,10 @@ from ..core.options import Options
 from ..jobs.job import Job
 from ..jobs.liveness import make_job_folder
 from ..jobs.pool import PoolWorker
-from ..models.card import read_card
+from ..models.card import ModelCard, read_card
 from ..models.folder import default_model, find_model
 from .export import ExportJob
-from .jobs import DifferenceJob, EvaluationJob, SuperResJob
+from .jobs import DifferenceJob, EvaluationJob, LookJob, SuperResJob
 from .nodes import inputOf, reportOf, roiBox, volumeFromNode
 
 POLL_INTERVAL_S = 0.05
@@ -99,7 +99,8 @@ class SuperResLogic:
         Parameters
         ----------
         model : str or path, optional
-            Name or file of a model; None takes light, or what voxel size or scanner ask for.
+            Name or file of a model; None is *Automatic* in the panel: light, or what voxel size or blur of the scan ask
+            for. The report of the result says which it was, and why.
         roi : vtkMRMLMarkupsROINode or ((i0, i1), (j0, j1), (k0, k1)), optional
             Only this part is computed.
         worker : PoolWorker, optional
@@ -112,6 +113,11 @@ class SuperResLogic:
         """
         job = partial(Job, keep_files=True, worker=worker)
         return self._job(job, inputVolume, outputVolume, model=model, roi=roi, **options)
+
+    def startLook(self, inputVolume: slicer.vtkMRMLScalarVolumeNode, card: ModelCard, options: Options) -> LookJob:
+        """Start to find out, in a worker process, what a scan tells of its scanner; see `look_at`."""
+        folder = _temporaryFolder(volumeFromNode(inputVolume).voxels.nbytes)
+        return LookJob(inputVolume, card, options, partial(Job, keep_files=True), folder)
 
     def startDifference(self, resultVolume: slicer.vtkMRMLScalarVolumeNode) -> DifferenceJob:
         """Start to compute, in a worker process, what a result has that its interpolated input has not.

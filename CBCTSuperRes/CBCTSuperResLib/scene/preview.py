@@ -149,8 +149,8 @@ class Subject:
     inputNode : vtkMRMLScalarVolumeNode
     volume : Volume
         The voxels of the input.
-    model : Path
-        The model's file.
+    model : Path or None
+        The model's file; None leaves the choice to the scan.
     options : Options
         As they would be applied.
     """
@@ -158,7 +158,7 @@ class Subject:
     sliceNode: slicer.vtkMRMLSliceNode
     inputNode: slicer.vtkMRMLScalarVolumeNode
     volume: Volume
-    model: Path
+    model: Path | None
     options: Options
 
 
@@ -213,6 +213,8 @@ class LivePreview:
         How much of what is in view is computed.
     seconds : tuple of float
         Seconds until the first block and until the end, as far as both have come.
+    model : str
+        Name of the one that computes it; "" before that is known.
     turned : float
         By how many degrees the view was turned into the slices of the volume when the preview was switched on.
     """
@@ -322,7 +324,7 @@ class LivePreview:
 
     def _take(self, event: dict) -> None:
         if event["event"] == "canvas":
-            self._canvas = event["canvas"]
+            self._canvas, self.model = event["canvas"], event["model"]
         elif event["event"] == "block":
             self.share = event["share"]
             self._show(tuple(slice(*ends) for ends in event["box"]))
@@ -355,6 +357,7 @@ class LivePreview:
         self._due: float | None = None
         self._asked_at = self.share = 0.0
         self.seconds: tuple[float, ...] = ()
+        self.model = ""
         self.problem: SuperResError | None = None
         if self._display and not keepPicture:
             self._display.remove()
@@ -387,10 +390,11 @@ def _wanted(subject: Subject) -> Wanted:
         If the view shows no slice of the volume.
     """
     inputNode = subject.inputNode
-    # Maps would take several times as long.
-    options = replace(subject.options, uncertainty=0, disagreement_above=None, warning_above=WARNING)
+    options = subject.options
+    if subject.model is not None:  # maps are not made, but have a say in which model is taken
+        options = replace(options, uncertainty=0, disagreement_above=None, warning_above=WARNING)
     crosshair = crosshairPosition(inputNode.GetScene())
     seen = sliceInView(subject.sliceNode, inputNode, crosshair, options.roi)
-    request = PreviewRequest(str(subject.model), options, seen.normal, seen.visible, seen.focus)
+    request = PreviewRequest(subject.model and str(subject.model), options, seen.normal, seen.visible, seen.focus)
     version = (inputNode.GetID(), inputNode.GetImageData().GetMTime(), subject.volume.grid.index_to_point.tobytes())
     return Wanted(subject.sliceNode, inputNode, version, seen, request)

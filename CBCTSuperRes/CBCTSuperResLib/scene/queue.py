@@ -26,6 +26,8 @@ class Recipe:
 
     Attributes
     ----------
+    card : ModelCard or None
+        None leaves the choice to each scan.
     options : Options
         Without a ROI, which is a place in one volume.
     folder : Path or None
@@ -34,7 +36,7 @@ class Recipe:
         Whether files whose result is there and up to date are left out.
     """
 
-    card: ModelCard
+    card: ModelCard | None
     options: Options
     folder: Path | None = None
     skip: bool = True
@@ -45,7 +47,7 @@ class VolumeTask:
     """One volume node, and how it is super-resolved; the counterpart of `FileTask`."""
 
     source: slicer.vtkMRMLScalarVolumeNode
-    card: ModelCard
+    card: ModelCard | None
     options: Options
     logic: SuperResLogic
 
@@ -64,7 +66,8 @@ class VolumeTask:
             name = self.source.GetName()
             raise InputError(f"The volume {name} was removed from the scene.", "Take it out of the list.")
         chosen = {field.name: getattr(self.options, field.name) for field in fields(Options)}
-        return self.logic.start(self.source, model=self.card.path, worker=worker, **chosen)
+        model = None if self.card is None else self.card.path
+        return self.logic.start(self.source, model=model, worker=worker, **chosen)
 
     def result_of(self, job: SuperResJob) -> slicer.vtkMRMLScalarVolumeNode:
         return job.outputVolume

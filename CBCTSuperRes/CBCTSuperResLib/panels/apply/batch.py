@@ -17,7 +17,8 @@ from ...scene.queue import BatchQueue, Recipe
 from .. import dialogs
 from ..error_text import errorText
 from ..section import Section, Signal, fitColumns, offer, showCell
-from .choices import SCALAR_VOLUME, ApplyChoices, isScan
+from .choices import ApplyChoices
+from .scan_choices import SCALAR_VOLUME, isScan
 from .texts import batchItemText, batchText
 
 Source = slicer.vtkMRMLScalarVolumeNode | Path
@@ -96,7 +97,7 @@ class BatchSection(Section):
             return _("Something else is being computed.")
         if not self.queue.items:
             return _("Add volumes or files first.")
-        if self.choices.card() is None:
+        if not self.choices.isAutomatic and self.choices.card() is None:
             return _("Choose a model that is installed.")
         if any(item.isFile for item in self.queue.items) and not self.parameters.batchFolder.strip():
             return _("Choose a folder for the results of the files.")
@@ -148,7 +149,8 @@ class BatchSection(Section):
         try:
             dialogs.ensurePackages(self.choices.needsTorch(), self.choices.options().engine)
             options, skip = self.choices.options(), self.parameters.batchSkip
-            self.queue.start(Recipe(self.choices.card(), options, Path(folder) if folder else None, skip), items)
+            card = None if self.choices.isAutomatic else self.choices.installedCard()
+            self.queue.start(Recipe(card, options, Path(folder) if folder else None, skip), items)
         except SuperResError as error:
             self.ui.batchLabel.text = errorText(error)
             return

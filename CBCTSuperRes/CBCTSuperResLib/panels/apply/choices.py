@@ -1,4 +1,4 @@
-"""What is chosen in the panel of CBCTSuperRes, as objects of the library; no Qt."""
+"""What the choices in the panel of CBCTSuperRes come to: model, window, plan, and what speaks against them; no Qt."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from ...acquisition.estimate import EstimatedAcquisition
+from ...apply.conditions import is_unlike_usual
 from ...apply.engines import TITLES, installed_engines
 from ...apply.engines.choice import GRAPH_ENGINES, why_only_torch
 from ...apply.plan import Plan, make_plan
 from ...apply.plan_checks import LARGEST_SPACING_RATIO, spacing_suspicion
+from ...apply.suited_model import suited_card
 from ...core.errors import DeviceError, ModelError, OptionError, SuperResError
 from ...core.gpus import count_gpus
-from ...core.options import Options
-from ...io.volume import Volume
 from ...models.card import ModelCard
-from ...models.folder import default_model, list_models, user_models_folder
+from ...models.folder import default_model, list_models, told_model, user_models_folder
 from ...models.graph import find_graph
-from ...scan.overview import Overview, overview_of
 from ...scan.window_choice import WindowChoice, choose_window_for_sample
-from ...scene.nodes import ATTRIBUTES, inputOf, reportOf, roiBox, volumeFromNode
+from ...scene.nodes import inputOf, reportOf
 from ..error_text import errorText
-from .parameters import ApplyParameters, Blank, Device, VoxelSize, WindowPreset
+from .parameters import AUTOMATIC, Device, VoxelSize
+from .scan_choices import ScanChoices
 
-DISAGREEMENT_PASSES = 4
 NOTEWORTHY_BLANK_SHARE = 0.01
 CLIPS_EVERYTHING = 0.995  # of what was measured; what is left is noise
-SCALAR_VOLUME = "vtkMRMLScalarVolumeNode"
 MODELS_FOLDER = "CBCTSuperRes/modelsFolder"
 
 
@@ -43,19 +42,11 @@ def setModelsFolder(folder: str | Path) -> None:
     slicer.app.userSettings().setValue(MODELS_FOLDER, str(folder))
 
 
-def isScan(node: slicer.vtkMRMLNode) -> bool:
-    """Whether a node is a volume that the input selector lists and that this module has not computed."""
-    isListed = node.GetClassName() == SCALAR_VOLUME and not node.GetHideFromEditors()
-    return isListed and not any(name.startswith(ATTRIBUTES) for name in node.GetAttributeNames())
-
-
-class ApplyChoices:
+class ApplyChoices(ScanChoices):
     """Read by all sections, changed by none of them but through the parameters.
 
     Attributes
     ----------
-    parameters : ApplyParameters or None
-        None while no scene is followed.
     cards : list of ModelCard
         The models that can be chosen, one of each name.
     isLocked : bool
@@ -65,12 +56,14 @@ class ApplyChoices:
     """
 
     def __init__(self) -> None:
-        self.parameters: ApplyParameters | None = None
+        super().__init__()
         self.isLocked = False
         self.cards: list[ModelCard] = []
-        self._volume: tuple[tuple, Volume] | None = None
-        self._overview: tuple[tuple, Overview] | None = None
-        self._window: tuple[tuple, WindowChoice] | None = None
+        self._windows: tuple[tuple, dict[str, WindowChoice]] = ((), {})
+        self._default: tuple[tuple, ModelCard] | None = None
+        self._scanner: tuple[tuple, EstimatedAcquisition | None] | None = None
+        self._scanned: tuple[tuple, dict[str, Plan]] = ((), {})
+        self._suited: tuple[Plan, ModelCard] | None = None
         self._followed: str | None = None
         self._sizeFollowed: tuple | None = None
         self._modelForSize = self._modelBefore = self.modelReason = ""
@@ -80,10 +73,12 @@ class ApplyChoices:
         """Look for models again, so that one that was just added appears."""
         cards = [entry.card for entry in list_models([modelsFolder()]) if entry.card]
         self.cards = list({card.name: card for card in reversed(cards)}.values())[::-1]
+        self._default = self._suited = None
 
     def forget(self) -> None:
-        """Let go of the voxels of a scene that closes."""
-        self._volume = self._overview = self._window = None
+        super().forget()
+        self._scanner = self._suited = None
+        self._windows = self._scanned = ((), {})
 
     def followInput(self) -> None:
         """When another scan is chosen, its result is to be a new volume, unless the chosen output was made of it."""
@@ -145,63 +140,6 @@ class ApplyChoices:
             if not getattr(chosen, name):
                 setattr(chosen, name, round(finest, 3))
 
-    def _voxelSize(self) -> str | tuple[float, float, float] | None:
-        chosen = self.parameters
-        if chosen.voxelSize is VoxelSize.same:
-            return None
-        if chosen.voxelSize is not VoxelSize.custom:
-            return chosen.voxelSize.value or None
-        sizes = chosen.voxelSizeI, chosen.voxelSizeJ, chosen.voxelSizeK
-        return sizes if all(sizes) else None
-
-    def chooseFirstScan(self) -> None:
-        """Choose the first volume that the selector lists and that is no result of ours, if none is chosen."""
-        if self.parameters is None or self.inputNode is not None:
-            return
-        scans = (node for node in slicer.util.getNodesByClass(SCALAR_VOLUME) if isScan(node))
-        self.parameters.inputVolume = next(scans, None)
-
-    @property
-    def inputNode(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        return self.parameters.inputVolume if self.parameters else None
-
-    @property
-    def roiNode(self) -> slicer.vtkMRMLMarkupsROINode | None:
-        """The box to compute; None for the whole volume."""
-        return self.parameters.roi if self.parameters else None
-
-    @property
-    def outputNode(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        """The node to fill; None for a new one."""
-        return self.parameters.outputVolume if self.parameters else None
-
-    def volume(self) -> Volume:
-        """The input volume: a view of the node's voxels; the same object until they change.
-
-        Raises
-        ------
-        InputError
-            If none is chosen, or it cannot be used.
-        """
-        volume, key = volumeFromNode(self.inputNode), self._volumeKey()
-        if self._volume is None or self._volume[0] != key:
-            self._volume = (key, volume)
-        return self._volume[1]
-
-    def overview(self) -> Overview:
-        """What a quick look at the input volume tells.
-
-        Raises
-        ------
-        InputError
-            If none is chosen, or it cannot be used.
-        """
-        key = (self._volumeKey(), self._blank())
-        if self._overview is None or self._overview[0] != key:
-            self._overview = None
-            self._overview = (key, overview_of(self.volume(), self._blank()))
-        return self._overview[1]
-
     def notes(self) -> list[str]:
         """What to know before applying: what the output replaces, what is noticed about the scan and the window."""
         notes = [self._replacement()]
@@ -211,8 +149,9 @@ class ApplyChoices:
             if blank >= NOTEWORTHY_BLANK_SHARE:
                 text = _("About {percent:.0f} % is blank: outside the field of view.")
                 notes.append(text.format(percent=100 * blank))
-            if self.card() is not None:
-                notes += [*self.plan().warnings, *self.window().warnings]
+            if (card := self.card()) is not None:
+                known = self.scanned(card)
+                notes += known.warnings if known else [*self.plan().warnings, *self.window().warnings]
         except SuperResError:
             pass  # `problem` tells it
         return list(dict.fromkeys(note for note in notes if note))
@@ -224,74 +163,129 @@ class ApplyChoices:
             return None
         return output if inputOf(output) is None else None
 
-    def measuredBox(self) -> tuple | None:
-        """The box of voxels that the scanner has measured; None without a usable volume."""
-        if self.parameters is None:
-            return None
-        try:
-            return self.overview().measured
-        except SuperResError:
-            return None
+    @property
+    def isAutomatic(self) -> bool:
+        """Whether the scan is to choose the model."""
+        return self.parameters is not None and self.parameters.model == AUTOMATIC
 
     def card(self) -> ModelCard | None:
-        """The chosen model; None if it is not installed."""
-        if self.parameters is None:
-            return None
-        return next((card for card in self.cards if card.name == self.parameters.model), None)
-
-    def needsTorch(self) -> bool:
-        """Whether nothing but PyTorch computes what is chosen."""
-        card = self.card()
+        """The model that is taken, as far as is known; None if there is none."""
         try:
-            options = self.options()
+            return None if self.parameters is None else self.installedCard()
         except SuperResError:
-            return True
-        if card is None or options.engine == "torch":
-            return True
-        return bool(why_only_torch(card, options)) or find_graph(card) is None
+            return None
 
     def installedCard(self) -> ModelCard:
-        """The chosen model.
+        """The model that is taken: the chosen one, or as far as is known what the scan chooses.
 
         Raises
         ------
-        ModelError
-            If it is not installed.
+        ModelError, OptionError
+            If it is not installed, or none makes what is asked for.
         """
-        card = self.card()
-        if card is None:
-            what = _("The model {name} is not installed.").format(name=self.parameters.model)
-            raise ModelError(what, _("Choose another one."))
-        return card
+        return self._cardOfScan() if self.isAutomatic else self.usualCard()
 
-    def options(self) -> Options:
-        """How to compute.
+    def usualCard(self) -> ModelCard:
+        """The chosen model; where the scan is to choose it, the one from which only the scan's blur leads to another.
 
         Raises
         ------
-        InputError, OptionError
-            If choices contradict each other, for instance a ROI outside the volume.
+        ModelError, OptionError
+            As `installedCard`.
         """
-        chosen = self.parameters
-        return Options(
-            window=self._windowRequest(),
-            blank=self._blank(),
-            smooth=None if chosen.modelSmoothing else chosen.smoothing,
-            planes=chosen.planes.value,
-            scale=1.0 if chosen.voxelSize is VoxelSize.same else None,
-            output_spacing=self._voxelSize(),
-            roi=roiBox(self.roiNode, self.inputNode) if self.roiNode is not None else None,
-            dtype=chosen.outputType.value or None,
-            device=chosen.device.value,
-            precision=chosen.precision.value,
-            engine=chosen.engine.value,
-            tile=chosen.tile or None,
-            ensemble=chosen.quality.value,
-            uncertainty=DISAGREEMENT_PASSES if chosen.disagreement else 0,
-            scanner_blur=chosen.scannerBlur or None,
-            sharpness=chosen.sharpness,
-            back_projection="auto" if chosen.backProjection else "off",
-        )
+        if self.isAutomatic:
+            return self._defaultCard()
+        name = self.parameters.model
+        if card := next((card for card in self.cards if card.name == name), None):
+            return card
+        raise ModelError(_("The model {name} is not installed.").format(name=name), _("Choose another one."))
+
+    def _defaultCard(self) -> ModelCard:
+        """What `default_model` gives, which reads files."""
+        options, spacing = self._options(), None
+        if options.output_spacing is not None:
+            spacing = self.volume().spacing
+        key = (options.factors(spacing), options.planes)
+        if self._default is None or self._default[0] != key:
+            self._default = (key, default_model(options, spacing))
+        return self._default[1]
+
+    def _cardOfScan(self) -> ModelCard:
+        usual = self._defaultCard()
+        known = self.scanned(usual)
+        if known is None:
+            return usual
+        if self._suited is None or self._suited[0] is not known:
+            self._suited = (known, suited_card(known))
+        return self._suited[1]
+
+    def betterCard(self) -> ModelCard | None:
+        """What the scan would choose in place of a chosen model that does not suit it; None where that is well."""
+        if self.parameters is None or self.isAutomatic or self.inputNode is None:
+            return None
+        try:
+            chosen, better, options = self.usualCard(), self._cardOfScan(), self._options()
+            known = self.scanned(chosen)
+            isAble = chosen.offered(options.factors(self.volume().spacing), options.planes) is not None
+        except SuperResError:
+            return None
+        isUnlike = known is not None and is_unlike_usual(chosen, known.conditions)
+        return better if better.name != chosen.name and (isUnlike or not isAble) else None
+
+    def scannerKey(self) -> tuple | None:
+        """What `scanner` depends on; None where there is nothing that could be looked at."""
+        if self.parameters is None or self.inputNode is None:
+            return None
+        try:
+            window = self._windowFor(self.usualCard()).window
+        except SuperResError:
+            return None
+        return self._volumeKey(), self._blank(), self._windowRequest(), window.lo, window.hi
+
+    def setScanner(self, key: tuple, scanner: EstimatedAcquisition | None) -> None:
+        """What a look at the scan has found; None if it failed."""
+        self._scanner = (key, scanner)
+
+    @property
+    def scanner(self) -> EstimatedAcquisition | None:
+        """What the scan was found to tell of its scanner; None while that is not known."""
+        return self._scanner[1] if self.isLookedAt else None
+
+    @property
+    def isLookedAt(self) -> bool:
+        """Whether the scan was looked at as the choices are now, with or without success."""
+        return self._scanner is not None and self._scanner[0] == self.scannerKey()
+
+    def scanned(self, card: ModelCard) -> Plan | None:
+        """The plan with a model and with what the scan was found to tell; None while that is not known."""
+        scanner = self.scanner
+        if scanner is None:
+            return None
+        try:
+            options, volume, window = self.options(), self.volume(), self._windowFor(card)
+            key = (self._scanner[0], options)
+            if self._scanned[0] != key:
+                self._scanned = (key, {})
+            plans, model = self._scanned[1], card.weights_sha256
+            if model not in plans:
+                plan = make_plan(volume.grid, volume.voxels.dtype, card, options)
+                known = {"blanks": self.overview().blanks, "choice": window, "scanner": scanner}
+                plans[model] = plan.with_scan(volume, **known)
+            return plans[model]
+        except SuperResError:  # `problem` tells it
+            return None
+
+    def needsTorch(self) -> bool:
+        """Whether nothing but PyTorch computes what is chosen, or what the scan may choose."""
+        try:
+            options, cards = self.options(), [self.installedCard()]
+            if self.isAutomatic:
+                cards += [told_model(self.usualCard(), options, self.volume().spacing)]
+        except SuperResError:
+            return True
+        if options.engine == "torch":
+            return True
+        return any(why_only_torch(card, options) or find_graph(card) is None for card in cards if card)
 
     def window(self) -> WindowChoice:
         """The window that the choices come to, and what it clips of what is computed, as far as a quick look tells.
@@ -301,16 +295,21 @@ class ApplyChoices:
         SuperResError
             Why there is none.
         """
-        seen, request, card = self.overview(), self._windowRequest(), self.card()
+        return self._windowFor(self.card())
+
+    def _windowFor(self, card: ModelCard | None) -> WindowChoice:
+        seen, request, model = self.overview(), self._windowRequest(), card.weights_sha256 if card else ""
         try:
             roi = self.options().roi
         except SuperResError:  # `problem` tells it
             roi = None
-        key = (seen, request, card and card.weights_sha256, roi)
-        if self._window is None or self._window[0] != key:
+        key = (seen, request, roi)
+        if self._windows[0] != key:
+            self._windows = (key, {})
+        if model not in self._windows[1]:
             part = None if roi is None else seen.sample_within(roi)
-            self._window = (key, choose_window_for_sample(seen.sample, seen.levels, request, card, part))
-        return self._window[1]
+            self._windows[1][model] = choose_window_for_sample(seen.sample, seen.levels, request, card, part)
+        return self._windows[1][model]
 
     def plan(self) -> Plan:
         """What the result will be and cost, as far as the volume's grid tells.
@@ -389,19 +388,3 @@ class ApplyChoices:
         if made is None:
             return _("Replaces {name}, the result of another scan.").format(name=output.GetName())
         return _("Replaces {name}, the result of {scan}.").format(name=output.GetName(), scan=made.GetName())
-
-    def _windowRequest(self) -> str | tuple[float, float] | None:
-        chosen = self.parameters
-        if chosen.windowPreset is not WindowPreset.custom:
-            return chosen.windowPreset.value or None
-        return (chosen.windowLow, chosen.windowHigh) if chosen.windowLow < chosen.windowHigh else None
-
-    def _blank(self) -> str | float:
-        chosen = self.parameters
-        return chosen.blankValue if chosen.blank is Blank.value else chosen.blank.value
-
-    def _volumeKey(self) -> tuple | None:
-        """Another one whenever the voxels or their places have changed; None without voxels."""
-        node = self.inputNode
-        image = node.GetImageData() if node is not None else None
-        return None if image is None else (node.GetID(), node.GetMTime(), image.GetMTime())

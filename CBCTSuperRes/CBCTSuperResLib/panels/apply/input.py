@@ -10,7 +10,8 @@ from slicer.i18n import tr as _
 from ...core.errors import SuperResError
 from ...scene.nodes import fitRoi
 from ..section import Section, say
-from .choices import ApplyChoices, isScan
+from .choices import ApplyChoices
+from .scan_choices import isScan
 from .texts import volumeText
 
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from ...apply.suited_model import blur_in_mm
 from ...core.errors import Cancelled, SuperResError
 from ...jobs.job import Job
 from ...models.card import ModelCard, read_card
-from ...models.folder import adopt_model, is_model_file
+from ...models.folder import DEFAULT_MODEL, adopt_model, is_model_file
 from .. import dialogs
 from ..section import JobSection, Signal, plainToolTip, signalsBlocked
 from .card_html import cardHtml
 from .choices import ApplyChoices, modelsFolder
+from .parameters import AUTOMATIC, VoxelSize
 from .texts import cardText, voxelsText
 
 
@@ -31,6 +33,7 @@ class ModelSection(JobSection):
         self.logged = Signal()
         ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         ui.modelDetailsButton.connect("clicked(bool)", self.onDetails)
+        ui.betterModelButton.connect("clicked(bool)", self.onAutomatic)
         ui.importModelButton.connect("clicked(bool)", self.onImportOrCancel)
 
     def bind(self) -> None:
@@ -41,29 +44,68 @@ class ModelSection(JobSection):
         self.choices.listModels()
         with signalsBlocked(self.ui.modelSelector):
             self.ui.modelSelector.clear()
+            self.ui.modelSelector.addItem(_("Automatic (chosen by the scan)"))
             for card in self.choices.cards:
                 self.ui.modelSelector.addItem(card.label)
 
     def refresh(self) -> None:
-        card, text = self.choices.card(), ""
-        if card is not None:
-            text = self.choices.modelReason or voxelsText(card)
-        elif self.parameters is not None:
-            text = _("The model {name} is not installed.").format(name=self.parameters.model)
+        choices, card, text = self.choices, self.choices.card(), ""
+        if choices.isAutomatic:
+            text, index = self._automaticText(), 0
+        elif card is not None:
+            text, index = choices.modelReason or voxelsText(card), 1 + choices.cards.index(card)
+        else:
+            index = -1
+            if self.parameters is not None:
+                text = _("The model {name} is not installed.").format(name=self.parameters.model)
         with signalsBlocked(self.ui.modelSelector):
-            self.ui.modelSelector.currentIndex = self.choices.cards.index(card) if card else -1
+            self.ui.modelSelector.currentIndex = index
         self.ui.modelLabel.text = text
         self.ui.modelSelector.toolTip = plainToolTip(f"{card.title}\n{cardText(card)}" if card else text)
-        self.ui.modelSelector.enabled = not self.choices.isLocked
+        self.ui.modelSelector.enabled = not choices.isLocked
+        better = None if choices.isLocked else choices.betterCard()
+        self.ui.betterModelButton.visible = better is not None
+        if better is not None:
+            self.ui.betterModelButton.text = _("Automatic instead: {name}").format(name=better.label)
         self.ui.modelDetailsButton.enabled = card is not None
         self.ui.importModelButton.text = _("Cancel import") if self.isBusy else _("Import model…")
         self.ui.importModelButton.enabled = self.isBusy or not self.choices.isLocked
 
     def onModelChosen(self, index: int) -> None:
-        if self.parameters is not None and 0 <= index < len(self.choices.cards):
+        if self.parameters is not None and 0 <= index <= len(self.choices.cards):
             if not self.isBusy:
                 self.tell("")
-            self.parameters.model = self.choices.cards[index].name
+            self.parameters.model = AUTOMATIC if index == 0 else self.choices.cards[index - 1].name
+
+    def onAutomatic(self, checked: bool = False) -> None:
+        self.parameters.model = AUTOMATIC
+
+    def _automaticText(self) -> str:
+        """Which model is taken, and why, as far as is known."""
+        choices, card = self.choices, self.choices.card()
+        if choices.inputNode is None:
+            return _("There is no scan yet that could choose one.")
+        if card is None:
+            return ""  # beside Apply it is told
+        usual, known = choices.usualCard(), None
+        if usual.name != DEFAULT_MODEL:
+            text = _("{name}: {usual} does not make this voxel size.")
+            if self.parameters.voxelSize is VoxelSize.same:
+                text = _("{name}: {usual} does not denoise without enlarging.")
+            return text.format(name=card.name, usual=DEFAULT_MODEL)
+        if choices.isLookedAt:
+            known = choices.scanned(usual)
+            text = _("{name}: the scan does not tell its blur for sure.")
+            if known is None:
+                text = _("{name}, or another one if the scan's blur asks for it; the run decides.")
+            elif card is not usual:
+                text = _("{name}: the scan's blur, {seen:.2g} mm, is unlike what {usual} learned ({met:.2g} mm).")
+            elif known.conditions.source != "usual":
+                text = _("{name}: nothing speaks against it; the scan's blur is {seen:.2g} mm.")
+        else:
+            text = _("{name}, or another one if the scan's blur asks for it: looking at the scan…")
+        seen, met = blur_in_mm(known) if known else (0.0, 0.0)
+        return text.format(name=card.name, usual=usual.name, seen=seen, met=met)
 
     def onDetails(self, checked: bool = False) -> None:
         card = self.choices.card()

@@ -20,6 +20,7 @@ from .parameters import ApplyParameters
 from .preview import PreviewSection
 from .result import ResultSection
 from .run import RunSection
+from .scanner import ScannerSection
 from .window import WindowSection
 
 
@@ -48,8 +49,9 @@ class ApplyPanel(Panel):
         self.export = ExportSection(ui, choices, logic, lambda: self.result.result)
         self.batch = BatchSection(ui, choices, logic)
         self.advanced, self.log = AdvancedSection(ui, choices), LogSection(ui, choices)
-        self.engines = EnginesSection(ui, choices)
+        self.engines, self.scanner = EnginesSection(ui, choices), ScannerSection(ui, choices, logic)
         self.setSections(
+            self.scanner,
             self.input,
             self.model,
             self.window,

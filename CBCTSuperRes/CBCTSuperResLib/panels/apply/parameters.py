@@ -9,8 +9,9 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from ...apply.engines import TITLES
-from ...models.folder import DEFAULT_MODEL
 from ...scan.window import PRESETS
+
+AUTOMATIC = ""  # in place of a model's name
 
 
 class Planes(Enum):
@@ -170,12 +171,13 @@ class ApplyParameters:
     """Bound to the widgets whose property SlicerParameterName is the name of a field.
 
     `model`, `windowLow`, `windowHigh`, `previewView`, `batchVolumes` and `batchFiles` are bound by their sections, as
-    their choices depend on what is there. A custom window that was never set has both at 0, as has a voxel size.
+    their choices depend on what is there. `model` is a name, or `AUTOMATIC`. A custom window that was never set has
+    both at 0, as has a voxel size.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
     roi: vtkMRMLMarkupsROINode
-    model: str = DEFAULT_MODEL
+    model: str = AUTOMATIC
 
     windowPreset: WindowPreset = WindowPreset.automatic
     windowLow: float = 0.0

@@ -116,7 +116,8 @@ class PreviewSection(Section):
         volume, card, sliceNode = self.choices.volume(), self.choices.installedCard(), self._sliceNode()
         if sliceNode is None:
             raise InputError(_("The layout shows no slice view."), _("Choose a layout with slice views."))
-        return Subject(sliceNode, self.choices.inputNode, volume, card.path.absolute(), self.choices.options())
+        model = None if self.choices.isAutomatic else card.path.absolute()
+        return Subject(sliceNode, self.choices.inputNode, volume, model, self.choices.options())
 
     def _sliceNode(self) -> slicer.vtkMRMLSliceNode | None:
         nodes = sliceViews(slicer.mrmlScene)
@@ -146,7 +147,8 @@ class PreviewSection(Section):
         self.ui.previewButton.text = _("Stop preview") if isOn else _("Preview")
         self.ui.previewViewSelector.enabled = bool(self._views)
         self.ui.alignViewButton.visible = isOn and isinstance(problem, TiltedView)
-        told = [self._progressText(), self._turnedText(), self._crosshairText(), self._planesText()]
+        told = [self._progressText(), self._modelText(), self._turnedText()]
+        told += [self._crosshairText(), self._planesText()]
         lines = [errorText(problem)] if problem else told
         self.ui.previewLabel.text = "\n".join(line for line in lines if line)
         self.ui.previewFrame.visible = isOn or problem is not None
@@ -165,6 +167,12 @@ class PreviewSection(Section):
         if preview.isStarting:
             return _("Starting; the first time, this takes some seconds.")
         return _("Computing.")
+
+    def _modelText(self) -> str:
+        preview = self.preview
+        if not preview.isOn or not preview.model or not self.choices.isAutomatic:
+            return ""
+        return _("By the model {name}, as Apply will take it.").format(name=preview.model)
 
     def _turnedText(self) -> str:
         sliceNode, degrees = self._sliceNode(), self.preview.turned

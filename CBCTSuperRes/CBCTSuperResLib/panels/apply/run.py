@@ -43,7 +43,7 @@ class RunSection(Section):
         self.logic = logic
         self.job: SuperResJob | None = None
         self.started, self.done, self.logged = Signal(), Signal(), Signal()
-        self._stage, self._isCancelling = "", False
+        self._stage, self._isCancelling, self._isAutomatic = "", False, False
         self._outcome, self._error = "", ""
         ui.applyButton.connect("clicked(bool)", self.onApplyOrCancel)
         ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onInputChanged)
@@ -142,9 +142,14 @@ class RunSection(Section):
     def _start(self) -> None:
         node, card, options = self.choices.inputNode, self.choices.card(), self.choices.options()
         text = _("Apply {model} to {volume}: {options}")
-        self.logged.emit(text.format(model=card.name, volume=node.GetName(), options=optionsText(options)))
+        name, isAutomatic = card.name, self.choices.isAutomatic
+        if isAutomatic:
+            name = _("the model that the scan chooses")
+        self.logged.emit(text.format(model=name, volume=node.GetName(), options=optionsText(options)))
         chosen = {field.name: getattr(options, field.name) for field in fields(options)}
-        self.job = self.logic.start(node, self.choices.outputNode, model=card.path, **chosen)
+        model = None if isAutomatic else card.path
+        self.job = self.logic.start(node, self.choices.outputNode, model=model, **chosen)
+        self._isAutomatic = isAutomatic
 
     def _showProgress(self) -> None:
         self.ui.progressBar.value = round(100 * self.job.fraction)
@@ -166,8 +171,10 @@ class RunSection(Section):
         else:
             if self.parameters is not None:
                 self.parameters.outputVolume = job.outputVolume
-            self._outcome = _("Done: {name}").format(name=job.outputVolume.GetName())
-            self.logged.emit(self._outcome)
+            run = job.report.get("super_resolution", {})
+            text = _("Done: {name}, by the model {model}") if self._isAutomatic else _("Done: {name}")
+            self._outcome = text.format(name=job.outputVolume.GetName(), model=run.get("model", ""))
+            self.logged.emit("\n".join([self._outcome, *run.get("notes", ())]))
             self.done.emit(job)
         self.changed.emit()
 
