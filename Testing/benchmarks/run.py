@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -55,4 +57,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    from CBCTSuperResLib.core.processes import with_large_pages
+
+    environment = with_large_pages(os.environ)
+    if environment != os.environ:  # as the processes that compute for users are started
+        sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode)
     sys.exit(main())

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..core.crash_note import is_crash, keep_note, reader_crash
 from ..core.errors import Cancelled, InputError, ResourceError
-from ..core.processes import LIBRARY_FOLDER, ParentLock, ParentWatch, python_executable
+from ..core.processes import LIBRARY_FOLDER, ParentLock, ParentWatch, python_executable, with_large_pages
 
 READING = ("apply", "info", "prepare", "evaluate", "train", "test")
 PARENT = "CBCT_SUPERRES_PARENT"  # tells a process that it is such a child
@@ -44,7 +44,7 @@ def run_in_child(arguments: Sequence[str], command: Sequence[str] | None = None)
     with tempfile.TemporaryDirectory(prefix="CBCTSuperRes-") as folder:
         note, lock = Path(folder) / "decoding", ParentLock(Path(folder) / "parent")
         search = [str(LIBRARY_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
+        environment = {**with_large_pages(os.environ), "PYTHONPATH": os.pathsep.join(search)}
         environment[PARENT] = json.dumps({**lock.facts, "note": str(note)})
         process = subprocess.Popen([*command, *arguments], env=environment)
         with _signals_passed_on(process):

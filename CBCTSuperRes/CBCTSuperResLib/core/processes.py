@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from .atomic import FileLock, locks_work
 
 LIBRARY_FOLDER = Path(__file__).resolve().parents[2]
+TUNABLES = "GLIBC_TUNABLES"
+LARGE_PAGES = "glibc.malloc.hugetlb"
 
 
 def worker_command(module: str = "CBCTSuperResLib.jobs.worker") -> list[str]:
@@ -54,6 +57,18 @@ def start_in_own_group(command: list[str], log: Path) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             **_group_of_its_own(),
         )
+
+
+def with_large_pages(environment: Mapping[str, str]) -> dict[str, str]:
+    """The same environment; what is started in it gets memory in pages of 2 MB where Linux gives them if asked.
+
+    Layers of a network write into memory that is new each time. In pages of 4 KB the system takes up to a third of the
+    time to hand it out.
+    """
+    chosen = environment.get(TUNABLES, "")
+    if not sys.platform.startswith("linux") or LARGE_PAGES in chosen:
+        return dict(environment)
+    return {**environment, TUNABLES: ":".join(filter(None, [chosen, f"{LARGE_PAGES}=1"]))}
 
 
 def own_group() -> int:
@@ -150,7 +165,8 @@ def _exists_on_windows(pid: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
+    environment = with_large_pages(os.environ)
+    environment |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"}
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are ten times slower on a busy computer
     environment.pop("PYTHONSAFEPATH", None)  # it would hide the library in the working directory
     return environment
