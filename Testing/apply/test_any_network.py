@@ -15,6 +15,7 @@ from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.apply import tile_sizes
 from CBCTSuperResLib.apply.calibration import calibrate
 from CBCTSuperResLib.apply.engine import Engine
+from CBCTSuperResLib.apply.factors import result_name
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
 from CBCTSuperResLib.core.errors import ModelError, OptionError, ResourceError
@@ -23,7 +24,7 @@ from CBCTSuperResLib.models.folder import list_models, user_models_folder
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.networks import build_network
 from helpers import make_grid, position_error_mm
-from stub_networks import AnyScale, LinearBlocks, Normalised, register, stub_model
+from stub_networks import AnyScale, CubicTwice, LinearBlocks, Normalised, register, stub_model
 
 SLOPE = np.array([3.0, -2.0, 1.5])
 
@@ -291,6 +292,41 @@ def test_another_kind_of_image_returns_through_the_output_window_whatever_the_sc
     blank[:, :, :6] = -500
     found = super_resolve(Volume(blank, volume.grid), model, replace(window, blank=-500.0)).voxels
     assert (found[:, :, :40] == 0).all() and found[:, :, 60:].min() > 0
+
+
+def test_another_kind_of_image_is_called_so_warned_of_and_compared_by_its_averages():
+    """One that inverts contrast, and one that draws stripes besides: a straight line brings the first to the scan."""
+
+    class Inverted(CubicTwice):
+        def __init__(self, stripes: float):
+            super().__init__()
+            self.stripes = stripes
+
+        def describe(self):
+            return replace(super().describe(), network="inverted", domain="other")
+
+        def decode(self, features, positions=None):
+            image = 1 - super().decode(features)["sr"]
+            columns = torch.arange(image.shape[-1]) // 6 % 2
+            return {"sr": image + self.stripes * (columns - 0.5)}
+
+    places = np.indices((4, 60, 64))
+    smooth = 500 + 250 * np.sin(places[1] / 9) * np.cos(places[2] / 7)
+    voxels = smooth + np.random.default_rng(0).normal(0, 10, smooth.shape)
+    volume = Volume(voxels.astype(np.float32), make_grid((64, 60, 4), (0.25, 0.25, 0.25)))
+    found = {}
+    for stripes in (0.0, 0.3):
+        model = stub_model(Inverted(stripes), output_window=(2000.0, 52000.0))
+        report = super_resolve(volume, model, Options(window=(0, 1000), blank="none", scanner_blur=0.25)).report
+        (warning,) = (text for text in report["warnings"] if "can be invented" in text)
+        assert "2000 to 52000" in warning and "nonsense" in warning
+        assert not any("could not be measured" in text for text in report["warnings"]), report["warnings"]
+        figures = {figure["key"]: figure for figure in report["quality"]["figures"]}
+        assert figures["noise"]["value"] is None is figures["edge_width"]["value"]
+        found[stripes] = figures["consistency"]["value"]
+        assert f"{found[stripes]:.2f} x the scan's noise, by averages" in figures["consistency"]["text"]
+    assert found[0.0] < 1.5 and found[0.3] > 5 * found[0.0]
+    assert result_name("Jaw", model.card, Options()) == "Jaw SR x2 other scanner"
 
 
 def test_another_kind_of_image_is_not_joined_from_three_planes():

@@ -87,18 +87,20 @@ def result_name(name: str, card: ModelCard | None, options: Options) -> str:
     """What the result of a scan is called.
 
     "<scan> SR x2", or "<scan> SR 1x1x2.2" where the axes differ; "<scan> denoised" where none becomes finer; "<scan> SR
-    0.2 mm" or "<scan> SR cubic" where voxels of a size are asked for, with which the model need not be known yet.
-    Without a model, of the default one.
+    0.2 mm" or "<scan> SR cubic" where voxels of a size are asked for, with which the model need not be known yet. With
+    the grey values of another scanner: "<scan> SR x4 other scanner". Without a model, of the default one.
     """
     size = options.output_spacing
     if size == CUBIC:
         return f"{name} SR {CUBIC}"
     if size is not None:
         return f"{name} SR {_sizes_text(np.broadcast_to(size, 3), 'x')} mm"
-    if is_same_size(factors := scales(card or default_model(options), options)):
+    card = card or default_model(options)
+    if is_same_size(factors := scales(card, options)):
         return f"{name} denoised"
     text = factors_text(factors, "x", ".3g")
-    return f"{name} SR {text}" if "x" in text else f"{name} SR x{text}"
+    whose = " other scanner" if card.spec.domain == "other" else ""
+    return f"{name} SR {text}{whose}" if "x" in text else f"{name} SR x{text}{whose}"
 
 
 def _sizes_text(sizes: Sequence[float], between: str = " x ") -> str:

@@ -81,6 +81,13 @@ def may_be_projected(card: ModelCard, factors: tuple[float, float, float], way: 
 def warnings_of_grid(grid: Grid, card: ModelCard, way: str, factors: tuple[float, float, float]) -> list[str]:
     """What speaks against using a model for a scan, as far as its grid tells."""
     found = []
+    if card.spec.domain == "other":
+        low, high = card.output_window
+        found.append(
+            f"The result has the grey values of the scanner that {card.name} imitates, {low:.6g} to {high:.6g}. "
+            "Structure can be invented, and other anatomy than it was trained on may come out as nonsense: not for "
+            "diagnosis."
+        )
     *in_plane, between = grid.spacing
     if card.voxel_size_mm:
         smallest, largest = card.voxel_size_mm

@@ -25,7 +25,8 @@ there if the scan has the same figure. In this order, with these keys and units:
 consistency ("x noise")
     The result is blurred and averaged as the model assumes the scanner to have done; the root mean square of what
     is left to the scan, divided by the scan's noise. Where the window cut values off, nothing is compared. Of a result
-    with the scan's own voxels it is what was taken away, as it is: its label is then "Taken away".
+    with the scan's own voxels it is what was taken away, as it is: its label is then "Taken away". Of a result with the
+    grey values of another scanner, those are first brought to the scan's by a straight line.
 noise ("grey values"; `before`)
     Standard deviation about a plane in small flat pieces (8 pixels), the same before and after; median. Which pieces
     are flat is told by the neighbouring slice, whose noise is another.
@@ -245,7 +246,11 @@ class Judgement:
     @property
     def assumptions(self) -> str:
         if self._is_other_kind:
-            return "The result is another kind of image than the scan; nothing of it was compared with the scan."
+            return (
+                "The result has the grey values of another scanner. For the agreement with the scan it is blurred by "
+                f"a Gaussian of {self.blur:.3g} pixels of the result ({self._source}), averaged over the scan's pixels "
+                "and brought to the scan's grey values by a straight line. Noise and edges are not compared."
+            )
         if self._is_denoised:
             return f"Measured on {len(self._measured.slices)} slices. The result has the scan's voxels, and its blur."
         return (
@@ -257,6 +262,8 @@ class Judgement:
     def consistency(self) -> dict:
         found = self._measured
         value = None if found.residual is None else round(found.residual / found.floor, 3)
+        if self._is_other_kind:
+            return self._averaged(value)
         if self._is_denoised:
             return self._taken_away(value)
         if value is not None and value > CONTRADICTED:
@@ -281,6 +288,16 @@ class Judgement:
             "x noise",
         )
 
+    def _averaged(self, value: float | None) -> dict:
+        """As `consistency`, of a result with the grey values of another scanner."""
+        hint = (
+            "Averages of the result over the scan's pixels, brought to the scan's grey values by a straight line, "
+            "against the scan, in units of its noise. Some more than 1 is usual, as grey values of two scanners do not "
+            "lie on a straight line. Far above 1: the result shows other things than the scan."
+        )
+        text = UNKNOWN if value is None else f"{value:.2f} x {self._unit}, by averages alone"
+        return _figure("consistency", "Agreement with the scan", text, hint, False, value, "x noise")
+
     def _taken_away(self, value: float | None) -> dict:
         """As `consistency`, where nothing lies between scan and result but the noise that is gone."""
         much = value is not None and value > CONTRADICTED
@@ -296,7 +313,7 @@ class Judgement:
         return _figure("consistency", "Taken away", text, hint, much, value, "x noise")
 
     def noise(self) -> dict:
-        before, after = self._measured.noise or (None, None)
+        before, after = (None, None) if self._is_other_kind else self._measured.noise or (None, None)
         more = before is not None and after > max(1.05 * before, LEAST_NOISE * self._window.width)
         if more:
             self.warnings.append("The result is noisier than the scan.")

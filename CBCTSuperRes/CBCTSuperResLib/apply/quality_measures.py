@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ..measure.slice_pairs import SlicePair, edge_widths, noise_of, noise_pieces, residual, slab_weights
+from ..measure.slice_pairs import (
+    SlicePair,
+    edge_widths,
+    in_grey_values_of_the_scan,
+    noise_of,
+    noise_pieces,
+    residual,
+    slab_weights,
+)
 from .tiles import Axis
 
 if TYPE_CHECKING:
@@ -57,19 +65,21 @@ def measure(
     blur: Sequence[float],
     is_comparable: bool,
 ) -> Measured:
-    """Compare a result with its scan; nothing is known where they are not the same kind of image."""
-    pairs = (
-        list(pairs_of(volume.voxels, result, axes, blanks, (window.lo, window.hi), blur[0])) if is_comparable else []
-    )
+    """Compare a result with its scan; of noise and edges nothing is known where they are not the same kind of image."""
+    pairs = list(pairs_of(volume.voxels, result, axes, blanks, (window.lo, window.hi), blur[0]))
+    sigma = [sd if axis.scale > 1 else 0.0 for sd, axis in zip(blur[1:], axes[1:], strict=True)]
+    if not is_comparable:
+        brought = in_grey_values_of_the_scan([pair for _, pair in pairs], sigma)
+        pairs = [(k, pair) for (k, _), pair in zip(pairs, brought, strict=False)]
     pieces = [noise_pieces(pair) for _, pair in pairs]
     noise = noise_of(np.concatenate(pieces, axis=1)) if pieces else None
     floor = max(noise[0] if noise else 0.0, LEAST_NOISE * window.width)
-    sigma = [sd if axis.scale > 1 else 0.0 for sd, axis in zip(blur[1:], axes[1:], strict=True)]
     least = max(0.1 * window.width, 6 * floor)
     pixel, seen = volume.spacing[1::-1], [pair for _, pair in pairs]
     is_thinner = axes[0].scale > 1 and axes[1].scale == axes[2].scale == 1  # only across slices did edges change
     if pairs and is_thinner:
         pixel, seen = volume.spacing[2::-2], _seen_from_the_side(volume.voxels, result, axes, blanks, window)
+    seen = seen if is_comparable else []
     widths = [edge_widths(pair, least, pixel=pixel, only_across_rows=is_thinner) for pair in seen]
     return Measured(
         slices=[k for k, _ in pairs],

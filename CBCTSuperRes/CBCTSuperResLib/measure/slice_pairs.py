@@ -7,7 +7,7 @@ said of a fine slice is measured at the same places as in the coarse one, wherev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -181,6 +181,27 @@ def residual(pairs: Sequence[SlicePair], sigma: Sequence[float], noise: float) -
         total += float(np.square(difference, dtype=np.float64).sum())
         count += difference.size
     return float(np.sqrt(total / count)) if count >= FEWEST_PIXELS else None
+
+
+def in_grey_values_of_the_scan(pairs: Sequence[SlicePair], sigma: Sequence[float]) -> list[SlicePair]:
+    """The pairs, their results brought to the scan's grey values by one straight line: that which brings the degraded
+    results nearest, by least squares. None where too little can be compared.
+
+    Parameters
+    ----------
+    sigma : (rows, columns)
+        Assumed blur in fine pixels.
+    """
+    seen, wanted = [np.empty(0)], [np.empty(0)]
+    for pair in pairs:
+        seen.append(degraded(pair, sigma)[pair.usable])
+        wanted.append(pair.coarse[pair.usable])
+    x, y = (np.concatenate(values).astype(np.float64) for values in (seen, wanted))
+    if x.size < FEWEST_PIXELS:
+        return []
+    gain = np.cov(x, y)[0, 1] / x.var() if x.var() > 0 else 0.0
+    offset = y.mean() - gain * x.mean()
+    return [replace(pair, slab=np.float32(gain) * pair.slab.astype(np.float32) + np.float32(offset)) for pair in pairs]
 
 
 def edge_widths(
