@@ -7,21 +7,20 @@ import signal
 from pathlib import Path
 
 import pytest
+import quick_trainings
 from CBCTSuperResLib.core import processes
 from CBCTSuperResLib.core.errors import DependencyError
 from CBCTSuperResLib.jobs import job as worker_process
 from CBCTSuperResLib.jobs.training import worker_folder
 from CBCTSuperResLib.train.run_folder import read_run
-from quick_trainings import write_worker
 from training_helpers import choose_drawn_slices, tick_until
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
 
 @pytest.fixture(autouse=True)
-def quick(tmp_path, monkeypatch, mrml):
-    command = write_worker(tmp_path)
-    monkeypatch.setattr(worker_process, "worker_command", lambda: command)
+def quick(monkeypatch, ready_workers, mrml):
+    monkeypatch.setattr(worker_process, "start_in_own_group", quick_trainings.start_in_own_group)
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quick_trainings
 from CBCTSuperResLib.core import processes
 from CBCTSuperResLib.core.errors import (
     Cancelled,
@@ -27,7 +28,6 @@ from CBCTSuperResLib.models.folder import list_models, user_models_folder
 from CBCTSuperResLib.train.curves import CurvesTable
 from CBCTSuperResLib.train.observer import RunFacts
 from CBCTSuperResLib.train.run_events import RunEvents
-from quick_trainings import write_worker
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CBCTSuperResLib.jobs import training as jobs_of_training  # noqa: E402
@@ -40,9 +40,8 @@ pytestmark = pytest.mark.usefixtures("mrml")
 
 
 @pytest.fixture
-def quick(tmp_path, monkeypatch) -> None:
-    command = write_worker(tmp_path)
-    monkeypatch.setattr(job_file, "worker_command", lambda: command)
+def quick(monkeypatch, ready_workers) -> None:
+    monkeypatch.setattr(job_file, "start_in_own_group", quick_trainings.start_in_own_group)
 
 
 @pytest.fixture

@@ -9,24 +9,30 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from CBCTSuperResLib.core import processes
 
 CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
-IMPORTED = ["torch", "cv2", "SimpleITK", "ready_workers", "CBCTSuperResLib.jobs.worker"]
+IMPORTED = ["torch", "cv2", "SimpleITK", "ready_workers", "quick_trainings", "CBCTSuperResLib.jobs.worker"]
 IMPORTED += ["CBCTSuperResLib.apply.engine", "CBCTSuperResLib.jobs.preview_server", "CBCTSuperResLib.train.run"]
 IMPORTED += ["torch._dynamo", "matplotlib.backends.backend_agg"]  # by every training, for seconds
 
 
 class ReadyWorker:
-    """What `jobs.job` needs of a `subprocess.Popen`, for a worker that the server forks."""
+    """What `jobs.job` needs of a `subprocess.Popen`, for a worker that the server forks.
 
-    def __init__(self, file: str, log: Path) -> None:
+    Parameters
+    ----------
+    prepare : callable, optional
+        Called in the worker before it begins.
+    """
+
+    def __init__(self, file: str, log: Path, prepare: Callable[[], None] | None = None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(IMPORTED)
-        self._process = context.Process(target=_work, args=(file, str(log), dict(os.environ)), daemon=True)
+        self._process = context.Process(target=_work, args=(file, str(log), dict(os.environ), prepare), daemon=True)
         self._process.start()
         self.pid = self._process.pid
         while self.returncode is None and os.getpgid(self.pid) != self.pid:  # whoever kills its group must find it
@@ -39,8 +45,8 @@ class ReadyWorker:
     def poll(self) -> int | None:
         return self._process.exitcode
 
-    def wait(self) -> int | None:
-        self._process.join()
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
         return self._process.exitcode
 
 
@@ -51,7 +57,7 @@ def start_in_own_group(command: Sequence[str], log: Path):
     return ReadyWorker(command[-1], log)
 
 
-def _work(file: str, log: str, environment: dict[str, str]) -> None:
+def _work(file: str, log: str, environment: dict[str, str], prepare: Callable[[], None] | None) -> None:
     from CBCTSuperResLib.jobs import worker
 
     os.setsid()
@@ -61,6 +67,8 @@ def _work(file: str, log: str, environment: dict[str, str]) -> None:
     with open(log, "wb") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    if prepare:
+        prepare()
     code = worker.main([file])
     sys.stdout.flush()
     sys.stderr.flush()
