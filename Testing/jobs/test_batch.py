@@ -31,9 +31,11 @@ from CBCTSuperResLib.core.errors import (
     SuperResError,
 )
 from CBCTSuperResLib.core.options import Options
-from CBCTSuperResLib.io.folders import find_scans
+from CBCTSuperResLib.io.folders import find_scans, report_path
 from CBCTSuperResLib.jobs import queue as queue_file
 from CBCTSuperResLib.jobs import worker
+from CBCTSuperResLib.jobs.queue import Item, State
+from CBCTSuperResLib.jobs.summary import write_summary
 from CBCTSuperResLib.models.card import read_card
 from dicom_files import PIXEL, write_slices
 from fake_jobs import FakeWorker
@@ -519,3 +521,16 @@ def test_real_scans_share_two_workers_and_a_page_shows_them_the_doubtful_first(s
     assert page.count("data:image/png;base64,") == 1 and "1 of them need a look" in page or "2 of them" in page
     assert main([*given, "--window", "0", "4000", "--skip-existing"]) == InputError.exit_code
     assert "data:image/png;base64," in (out / "summary.html").read_text(encoding="utf-8")
+
+
+def test_the_page_names_the_precisions_where_processors_differed(tmp_path):
+    items = []
+    for number, precision in enumerate(("bf16", "fp32", "bf16")):
+        item = Item(tmp_path / f"{number}.nrrd", SimpleNamespace(target=tmp_path / f"{number} SR x2.nrrd"))
+        run = {"quality": {"figures": []}, "seconds": {"computing": 1.0}, "model": "light", "precision": precision}
+        report_path(item.task.target).write_text(json.dumps({"super_resolution": run, "warnings": []}))
+        item.state = State.DONE
+        items.append(item)
+    page = write_summary(items, tmp_path / "summary.html").read_text(encoding="utf-8")
+    assert "different precisions: bf16 for 2, fp32 for 1" in page and page.count("<td>bf16</td>") == 2
+    assert "different precisions" not in write_summary(items[:1], tmp_path / "one.html").read_text(encoding="utf-8")

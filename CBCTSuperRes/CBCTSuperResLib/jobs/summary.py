@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from html import escape
@@ -12,7 +13,7 @@ from pathlib import Path
 from ..core.atomic import replacing
 from ..core.progress import duration_text
 from ..io.folders import report_path
-from .queue import Item, State
+from .queue import FINISHED, Item
 
 PAGE = "summary.html"
 PICTURES = ".summary"
@@ -50,10 +51,11 @@ def write_summary(items: Sequence[Item], path: Path) -> Path:
     """
     rows = sorted((_row(item) for item in items), key=lambda row: -row[0])
     looks = sum(need > 0 for need, _ in rows)
+    precisions = _precisions(items)
     title = f"{len(rows)} scans, {looks} of them need a look" if looks else f"{len(rows)} scans"
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
 <h1>{title}</h1><p class="notice">{NOTICE}</p>
-<p>Left the scan, enlarged by cubic interpolation; right the result: the middle of the middle slice.</p>
+<p>Left the scan, enlarged by cubic interpolation; right the result: the middle of the middle slice.</p>{precisions}
 {"".join(html for _, html in rows)}</html>
 """
     with replacing(path) as scratch:
@@ -61,10 +63,20 @@ def write_summary(items: Sequence[Item], path: Path) -> Path:
     return path
 
 
+def _precisions(items: Sequence[Item]) -> str:
+    """A sentence where scans were computed in different precisions, as processors that differ do; otherwise ""."""
+    reports = [_report(item) for item in items if item.state in FINISHED]
+    found = Counter(report["super_resolution"].get("precision") for report in reports if report)
+    if len(found) < 2:
+        return ""
+    told = ", ".join(f"{precision} for {count}" for precision, count in found.most_common())
+    return f"<p>Computed in different precisions: {escape(told)}. With --precision fp32 all are alike.</p>"
+
+
 def _row(item: Item) -> tuple[int, str]:
     """How much an item needs a look, and its part of the page."""
     name, report = escape(item.source.name), _report(item)
-    if report is None or item.state not in (State.DONE, State.SKIPPED):
+    if report is None or item.state not in FINISHED:
         why = str(item.error) if item.error else f"It is {item.state.value}."
         need = 1000 if item.error else 0
         return need, f'<section><div><h2>{name}</h2><p class="look">{escape(why)}</p></div></section>'
@@ -74,6 +86,7 @@ def _row(item: Item) -> tuple[int, str]:
     rows = [
         ("result", item.task.target.name),
         ("model", run["model"]),
+        ("precision", run.get("precision", "")),
         ("time", duration_text(sum(run["seconds"].values()))),
     ]
     cells = [(escape(label), escape(str(text)), "") for label, text in rows]
