@@ -107,6 +107,12 @@ def test_two_of_three_workers_are_killed_and_every_scan_is_done_once_with_the_bi
     assert here.read_bytes() == items[3].result.read_bytes()
 
 
+def test_who_is_there_is_what_the_scheduler_says_and_not_what_the_client_remembers(three_workers, monkeypatch):
+    """A timer of Dask's client forgets the workers every few seconds; if it did just now, none of them has gone."""
+    monkeypatch.setattr(three_workers.client, "scheduler_info", lambda *_, **__: {"workers": {}})
+    assert len(three_workers.present()) == three_workers.count == 3
+
+
 def test_one_volume_is_shared_by_a_cluster_with_the_bits_of_one_machine(three_workers, tiny_model, tmp_path):
     """That a part is given out again where its worker dies is the queue's, see above."""
     scan = make_scan((14, 24, 28)).write(tmp_path / "scan.nrrd")
@@ -204,8 +210,8 @@ class FakeClient:
     def __init__(self, *names: str) -> None:
         self.names, self.futures, self.stopped = list(names), [], []
 
-    def scheduler_info(self, n_workers: int) -> dict:
-        return {"workers": dict.fromkeys(self.names)}
+    def nthreads(self) -> dict:
+        return dict.fromkeys(self.names, 1)
 
     def subscribe_topic(self, topic: str, hear) -> None:
         self.hear = hear
@@ -232,7 +238,9 @@ def fake(scans, tiny_model, tmp_path):
     """A queue of three scans on two workers that do nothing by themselves."""
     client, said = FakeClient("tcp://a", "tcp://b"), []
     items = items_of(scans, tmp_path / "out", tiny_model)[:3]
-    queue = ClusterQueue(items, SimpleNamespace(client=client), said.append)
+    found = cluster.Cluster("tcp://scheduler:1")
+    found.client = client
+    queue = ClusterQueue(items, found, said.append)
     with queue.begun(skip=False):
         queue.poll()
         yield SimpleNamespace(client=client, queue=queue, items=items, said=said)
@@ -283,6 +291,26 @@ def test_a_scan_that_dies_with_two_workers_is_told_and_a_lost_scheduler_costs_no
         fake.queue.poll()
     assert fake.items[0].error.exit_code == 5 and "died" in str(fake.items[0].error)
     assert [item.state for item in fake.items[1:]] == [State.DONE] * 2
+
+
+def test_workers_that_went_with_their_scheduler_get_nothing_and_cost_no_try(fake):
+    lost = list(fake.client.futures)
+    for future in lost:
+        future.status = "cancelled"
+    fake.client.names = []
+    fake.queue.poll()
+    fake.queue.poll()
+    assert fake.said[-1] == "No worker is there; waiting for the first."
+    fake.client.names = ["tcp://c"]
+    fake.queue._looked_at = float("-inf")
+    while fake.queue.isBusy:
+        fake.queue.poll()
+        for future in fake.client.futures[len(lost) :]:
+            assert future.workers == ["tcp://c"]
+            if future.status == "pending":
+                ended(future)
+    assert [(item.state, item.tries) for item in fake.items] == [(State.DONE, 1)] * 3
+    assert not any("died" in text for text in fake.said)
 
 
 def test_the_first_ctrl_c_drains_and_the_second_cancels(fake):

@@ -86,8 +86,11 @@ class Cluster:
     @property
     def count(self) -> int:
         """How many workers there are, or were asked for."""
-        there = len(self.client.scheduler_info(n_workers=-1)["workers"])
-        return max(1, there, self._jobs if self._workers is not None and not self.is_here else 0)
+        return max(1, len(self.present()), self._jobs if self._workers is not None and not self.is_here else 0)
+
+    def present(self) -> list[str]:
+        """Addresses of the workers that are there; waits for the scheduler's answer."""
+        return list(self.client.nthreads())  # what `scheduler_info` gives, a timer of the client's empties meanwhile
 
     @property
     def dashboard(self) -> str:

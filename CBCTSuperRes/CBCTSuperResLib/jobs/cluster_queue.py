@@ -24,6 +24,7 @@ from .job import UNFORESEEN, WorkerError
 from .queue import Item, State
 
 LOOK_S = 1.0  # between two looks at who is there
+NOT_SINCE = float("-inf")  # the connection was lost
 PAUSE_S = 0.2  # where nobody is
 TRIES = 2  # of a scan whose worker dies, or that fails in a way that nobody foresaw
 TIME_TO_STOP_S = 15.0
@@ -104,7 +105,7 @@ class ClusterQueue:
         self._given: list[_Given] = []
         self._roster = _Roster()
         self._told: dict[int, dict] = {}
-        self._skip, self._since, self._looked_at, self._closed_at = False, 0.0, float("-inf"), None
+        self._skip, self._since, self._looked_at, self._closed_at = False, 0.0, NOT_SINCE, None
         self._needs: Needs | None = None
         self._is_told_to_wait = False
 
@@ -155,7 +156,7 @@ class ClusterQueue:
             self._cluster.reconnect()
             self._listen()
         if client.status != "running":  # it is being found again; what was given is given back
-            self._looked_at = float("-inf")
+            self._looked_at = NOT_SINCE
         elif time.monotonic() - self._looked_at > LOOK_S:
             self._look()
         for given in list(self._given):
@@ -164,7 +165,7 @@ class ClusterQueue:
             self._waiting = []
         busy = {given.worker for given in self._given}
         for address in [address for address in self._roster.fit if address not in busy]:
-            if self._waiting:
+            if self._waiting and self._looked_at != NOT_SINCE:  # workers may have gone with their scheduler
                 self._give(*self._waiting.pop(0), address)
         if self._waiting and not self._given:
             time.sleep(PAUSE_S)
@@ -196,7 +197,7 @@ class ClusterQueue:
     def _look(self) -> None:
         """See who is there, and whether those that are new are fit."""
         try:
-            present = self._cluster.client.scheduler_info(n_workers=-1)["workers"]
+            present = self._cluster.present()
         except Exception:  # the scheduler has just gone, which `poll` will notice
             return
         self._looked_at = time.monotonic()
@@ -212,8 +213,8 @@ class ClusterQueue:
         if not self._roster.fit and self._roster.unfit:
             raise next(iter(self._roster.unfit.values()))
         if not present and not self._is_told_to_wait:
-            self._is_told_to_wait = True
-            self._say("No worker is there yet; waiting for the first.")
+            self._say("No worker is there; waiting for the first.")
+        self._is_told_to_wait = not present
 
     def _examine(self, addresses: list[str]) -> None:
         run = self._cluster.client.run
@@ -279,6 +280,7 @@ class ClusterQueue:
         seconds = time.monotonic() - given.since
         if status in ("cancelled", "lost"):  # the scheduler was lost
             item.tries -= 1
+            self._looked_at = NOT_SINCE
             self._again(given, Cancelled("The scheduler was lost."))
         elif status == "error":
             error = given.future.exception()
