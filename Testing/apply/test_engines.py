@@ -308,6 +308,21 @@ def test_what_an_engine_cannot_do_is_refused_before_anything_is_computed(tiny, m
         network_for(Model(None, tiny.card), Options())
 
 
+def test_a_model_that_keeps_the_size_is_computed_without_pytorch_and_what_is_not_says_what_to_install(tiny, tmp_path):
+    network = build_network("residual", nf=8, nb=2, unshuffle=2, scale=1)
+    path = Model(network, ModelCard("x1", network.describe(), window=(0.0, 3000.0))).save(tmp_path / "x1.safetensors")
+    make_graph(Model.load(path), path.with_suffix(".onnx"))
+    assert network_for(Model(None, read_card(path)), Options(scale=1))[0].engine == "onnxruntime"
+    drawn = replace(tiny.card, spec=replace(tiny.spec, stochastic=True))
+    for card, options, why in (
+        (read_card(find_model("any-size")), Options(scale=1), "any-size, and networks of any factor"),
+        (read_card(find_model("any-size")), Options(output_spacing=0.1), "any-size, and networks of any factor"),
+        (drawn, Options(uncertainty=4), "error bars of this model are made of random draws"),
+    ):
+        with pytest.raises(DependencyError, match=f"PyTorch is needed and not installed: .*{why}.*pip install torch"):
+            network_for(Model(None, card), options)
+
+
 def test_draws_and_graphics_cards_are_for_pytorch(tiny):
     drawn = replace(tiny.card, spec=replace(tiny.spec, stochastic=True))
     assert "draws" in why_only_torch(drawn, Options(uncertainty=4)) and not why_only_torch(drawn, Options())
