@@ -83,9 +83,10 @@ def test_signals_do_afterwards_what_they_did_before():
     assert [signal.getsignal(number) for number in numbers] == before
 
 
-def test_only_commands_that_read_scans_take_a_child(monkeypatch):
+def test_only_commands_that_read_scans_or_measure_take_a_child(monkeypatch):
     monkeypatch.delenv(child.LAUNCHED, raising=False)
     assert child.wants_child(["apply", "a", "b"]) and child.wants_child(["train", "-opt", "o.json"])
+    assert child.wants_child(["engines"])
     for arguments in ([], ["models", "list"], ["apply", "--help"], ["phantom", "x"]):
         assert not child.wants_child(arguments), arguments
     monkeypatch.setenv(child.PARENT, "{}")

@@ -1,4 +1,7 @@
-"""Commands that read scans run in a process of their own: a file that crashes a reader takes no caller along."""
+"""Commands that read scans run in a process of their own: a file that crashes a reader takes no caller along.
+
+So do those that measure, because a process gets its kind of memory when it starts.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from ..core.errors import Cancelled, InputError, ResourceError
 from ..core.processes import LIBRARY_FOLDER, ParentLock, ParentWatch, python_executable, with_large_pages
 
 READING = ("apply", "info", "prepare", "evaluate", "train", "test")
+MEASURING = ("engines",)  # as fast as processes are that compute, which get their memory in other pages
 PARENT = "CBCT_SUPERRES_PARENT"  # tells a process that it is such a child
 LAUNCHED = "LOCAL_RANK"  # set by torchrun, which starts and watches its processes itself
 WATCH_S = 0.2
@@ -27,8 +31,8 @@ WATCH_S = 0.2
 def wants_child(arguments: Sequence[str]) -> bool:
     """Whether a command line belongs into a process of its own, and is not in one yet."""
     is_help = {"-h", "--help"} & set(arguments)
-    reads = bool(arguments) and arguments[0] in READING and not is_help
-    return reads and not {PARENT, LAUNCHED} & set(os.environ)
+    is_such = bool(arguments) and arguments[0] in (*READING, *MEASURING) and not is_help
+    return is_such and not {PARENT, LAUNCHED} & set(os.environ)
 
 
 def run_in_child(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
