@@ -13,6 +13,7 @@ from CBCTSuperResLib.core.errors import InputError, ModelError, OptionError
 from CBCTSuperResLib.evaluate import intervals
 from CBCTSuperResLib.evaluate.intervals import calibrate_intervals, settings_of
 from CBCTSuperResLib.models.card import read_card
+from CBCTSuperResLib.models.folder import find_model
 from CBCTSuperResLib.models.intervals import Intervals
 from CBCTSuperResLib.networks import NETWORKS, Registered, build_network
 from helpers import make_grid
@@ -80,6 +81,21 @@ def test_several_given_scans_share_a_quantile_and_span_their_blur_and_noise():
         calibrate_intervals(stub_model(Sure()), scans * 3, device="cpu")
 
 
+def test_files_of_one_name_in_several_folders_all_count(tmp_path):
+    """Errors of 20 and of 80 grey values where 25 are claimed: the quantile lies between theirs."""
+    files = []
+    for error in (80.0, 20.0):
+        for role, volume in zip(("coarse", "fine"), pair(error), strict=True):
+            (tmp_path / f"{error:g}").mkdir(exist_ok=True)
+            volume.write(tmp_path / f"{error:g}" / f"{role}.nrrd")
+        files.append((tmp_path / f"{error:g}" / "coarse.nrrd", tmp_path / f"{error:g}" / "fine.nrrd"))
+    found = calibrate_intervals(stub_model(Sure()), files, device="cpu")
+    assert list(found.coverage) == [str(scan) for scan, _ in files]
+    wide, narrow = found.coverage.values()  # each by the interval of the other's errors
+    assert wide == pytest.approx(0.319, abs=0.02) and narrow > 0.999  # 1.645 x 20 / 80 deviations hold 31.9 %
+    assert Intervals.from_json(found.model.card.intervals).made_on == "2 given scans with a truth"
+
+
 def test_scans_of_another_place_and_too_few_voxels_are_refused():
     scan, truth = pair(50.0)
     elsewhere = replace(truth.grid, origin=np.array([900.0, 0.0, 0.0]))
@@ -125,11 +141,15 @@ def test_the_command_writes_the_table_into_the_model(small, tmp_path, capsys):
     stub_model(network, window=(26000.0, 46000.0), training=NARROW).save(tmp_path / "m.safetensors")
     assert main(["models", "calibrate", str(tmp_path / "m.safetensors"), "--intervals", "--device", "cpu"]) == 0
     text = capsys.readouterr().out
-    assert "Share that they hold" in text and "noise 2.0%" in text
+    assert "Share that they hold of other scans" in text and "noise 2.0%" in text
     card = read_card(tmp_path / "m.safetensors")
     assert Intervals.from_json(card.intervals).noise == (0.005, 0.02)
     wrong = ["models", "calibrate", str(tmp_path / "m.safetensors"), "--pair", "a.nrrd", "b.nrrd"]
     assert main(wrong) == OptionError.exit_code
+    before = find_model("light-bars").read_bytes()
+    assert main(["models", "calibrate", "light-bars", "--intervals"]) == OptionError.exit_code
+    assert "light-bars came with the program" in capsys.readouterr().err
+    assert find_model("light-bars").read_bytes() == before
 
 
 def test_the_shipped_error_bars_belong_to_lights_image_and_hold_on_a_jaw_that_nothing_was_calibrated_with():

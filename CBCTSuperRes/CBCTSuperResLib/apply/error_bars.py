@@ -311,8 +311,8 @@ def doubts_of(plan: Plan) -> tuple[str, ...]:
     """Sentences on why the error bars of a run need not hold; empty if they do, as far as is known."""
     if not plan.card.intervals:
         return (
-            f"The error bars of {plan.card.name} were never compared with errors: cbct-superres models calibrate "
-            f"{plan.card.name} --intervals does that.",
+            f"The error bars of {plan.card.name} were never compared with errors, and may be far too narrow or wide: "
+            "calibrate the model first (models calibrate --intervals).",
         )
     found, conditions = [], plan.conditions
     outside = Intervals.from_json(plan.card.intervals).doubt(float(np.mean(conditions.blur[1:])), conditions.noise)

@@ -59,7 +59,9 @@ def add_models_commands(commands) -> None:
         metavar=("SCAN", "TRUTH"),
         help="a scan and a finer one of the same object in the same place; up to five times",
     )
-    calibrator.add_argument("--out", type=Path, help="file to write (default: the model's own)")
+    calibrator.add_argument(
+        "--out", type=Path, help="file to write (default: the model's own; needed for shipped models)"
+    )
     calibrator.add_argument("--device", default="auto")
 
     exporter = add_command(
@@ -144,10 +146,15 @@ def run_models_import(parsed: argparse.Namespace) -> None:
 
 def run_models_calibrate(parsed: argparse.Namespace) -> None:
     """`cbct-superres models calibrate`"""
-    from ..models.folder import find_model
+    from ..models.folder import find_model, is_shipped_model, user_models_folder
     from ..models.model import Model
 
     path = find_model(parsed.model)
+    if parsed.out is None and is_shipped_model(path):
+        raise OptionError(
+            f"{path.stem} came with the program, and its file is left as it is.",
+            f"Name a file for the calibrated model with --out, in {user_models_folder()} for instance.",
+        )
     if parsed.pair and not parsed.intervals:
         raise OptionError("Pairs of scans calibrate error bars.", "Add --intervals.")
     if parsed.intervals:
@@ -173,7 +180,7 @@ def intervals_text(card: ModelCard, coverage: dict[str, float]) -> str:
     lines = [
         f"Deviations on either side that hold 90 % of the errors, of {found.voxels:,d} voxels of {found.made_on}:",
         *("".join(f"{cell:>14}" for cell in row) for row in (head, *rows)),
-        "Share that they hold:",
+        "Share that they hold of other scans:" if len(coverage) > 1 else "Share that they hold:",
         *(f"  {share:.1%}  {name}" for name, share in coverage.items()),
     ]
     return "\n".join(lines)

@@ -60,7 +60,7 @@ class Calibration:
     model : Model
     coverage : dict of str to float
         Share of the voxels of scans that were not calibrated with which lie within their intervals, by the scan; of
-        given scans those themselves, as nothing else is there.
+        several given scans with the quantile of the others, of a single one with its own, as nothing else is there.
     """
 
     model: Model
@@ -112,7 +112,7 @@ def calibrate_intervals(
 def _of_given(
     model: Model, scans: Sequence[tuple[Path | Volume, Path | Volume]], options: Options, tell: Report
 ) -> tuple[Intervals, dict[str, float]]:
-    """One quantile for all scans, and what each of them says of it."""
+    """One quantile for all scans, and what each of them says of that of the others."""
     scores, conditions, met = {}, [], []
     for number, (scan, truth) in enumerate(scans):
         tell(number / len(scans), f"Scan {number + 1} of {len(scans)}")
@@ -124,7 +124,7 @@ def _of_given(
         except InputError as error:
             raise InputError(f"Scan {number + 1}: {error.what}", error.advice) from None
         parts = [cropped(Volume(v.voxels, result.grid), box) for v in (result, result.error_bars[PREDICTIVE])]
-        name = scan.name if isinstance(scan, Path) else f"scan {number + 1}"
+        name = str(scan) if isinstance(scan, Path) else f"scan {number + 1}"
         at_its_points = at_points(fine, parts[0].grid)
         scores[name] = _scores(parts[0].voxels, parts[1].voxels, at_its_points, result.report["window"])
         evenness = result.report["error_bars"]["evenness"]
@@ -142,7 +142,11 @@ def _of_given(
     table = ((round(quantile, 4),) * len(noise),) * len(blur)
     text = f"{len(scans)} given scan{'s' if len(scans) > 1 else ''} with a truth"
     found = Intervals(blur, noise, table, text, pooled.size, evenness_met=(min(met), max(met)) if met else ())
-    return found, {n: float(np.mean(s <= quantile)) for n, s in scores.items()}
+    held = {}
+    for name, own in scores.items():
+        others = [of for other, of in scores.items() if other != name]
+        held[name] = float(np.mean(own <= (_quantile(np.concatenate(others)) if others else quantile)))
+    return found, held
 
 
 def _of_drawn(model: Model, options: Options, tell: Report) -> tuple[Intervals, dict[str, float]]:

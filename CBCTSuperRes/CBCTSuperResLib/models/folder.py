@@ -215,6 +215,13 @@ def is_own_model(path: str | Path) -> bool:
     return Path(path).resolve().parent == user_models_folder().resolve()
 
 
+def is_shipped_model(path: str | Path) -> bool:
+    """Whether a model lies where those are that came with the program."""
+    with suppress(DependencyError):
+        return Path(path).resolve().parent == resource("Models").resolve()
+    return False
+
+
 def _free_name(path: Path) -> Path:
     """The path, or one with a number if something of that name is there."""
     numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
