@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import CBCTSuperResLib
@@ -13,7 +14,7 @@ import pytest
 from CBCTSuperResLib.core import resources
 from CBCTSuperResLib.core.errors import DependencyError, ModelError
 from CBCTSuperResLib.models import folder as models
-from CBCTSuperResLib.models.card import ModelCard
+from CBCTSuperResLib.models.card import ModelCard, read_card
 from CBCTSuperResLib.models.folder import find_model, list_models, user_models_folder
 from CBCTSuperResLib.models.header import (
     TensorEntry,
@@ -231,3 +232,18 @@ def test_cmake_puts_the_resources_where_the_library_looks_for_them(tmp_path):
         copied = place / "CBCTSuperResLib" / "Resources"
         assert {path.name for path in (copied / "Models").iterdir()} == shipped
         assert (copied / "Configurations").is_dir()
+
+
+def test_a_card_is_read_again_only_when_its_file_has_changed(tiny_model, monkeypatch, tmp_path):
+    def listed(modified_ns):
+        os.utime(path, ns=(modified_ns, modified_ns))
+        read.clear()
+        assert [entry.name for entry in list_models([tmp_path]) if entry.path == path] == ["tiny"]
+        return read.count(path)
+
+    path, read = Path(shutil.copy(tiny_model, tmp_path / "kept.safetensors")), []
+    monkeypatch.setattr(models, "read_card", lambda path: read.append(path) or read_card(path))
+    now = time.time_ns()
+    assert listed(now - 10**10) == 1 and listed(now - 10**10) == 0
+    assert listed(now - 2 * 10**10) == 1
+    assert listed(now + 10**12) == listed(now + 10**12) == 1, "too lately for the time to tell of another change"

@@ -87,17 +87,21 @@ def test_all_choices_are_saved_with_the_scene_and_come_back(panel, scene, tmp_pa
 
 
 @pytest.mark.parametrize("isShown", [True, False])
-def test_the_input_of_a_scene_that_is_loaded_is_chosen_though_another_volume_comes_first(
+def test_the_input_and_the_model_of_a_scene_that_is_loaded_are_chosen_though_another_volume_comes_first(
     widget, panel, scene, tmp_path, isShown
 ):
-    second = add_scan("Second")
+    from CBCTSuperResLib.panels.apply.parameters import AUTOMATIC
+
+    second, model = add_scan("Second"), AUTOMATIC if isShown else "light"
     panel.ui.inputSelector.setCurrentNode(second)
+    panel.parameters.model = model
     for node in (scene.GetFirstNodeByName("Jaw"), second):
         save(node, scene, tmp_path / f"{node.GetName()}.nrrd")
     scene.SetRootDirectory(str(tmp_path))
     assert scene.Commit(str(tmp_path / "scene.mrml"))
 
     scene.Clear(0)
+    panel.parameters.model = "tiny"
     if not isShown:
         widget.parent.isEntered = False
         widget.exit()
@@ -108,6 +112,7 @@ def test_the_input_of_a_scene_that_is_loaded_is_chosen_though_another_volume_com
         widget.enter()
     assert panel.parameters.inputVolume.GetName() == "Second"
     assert panel.ui.inputSelector.currentNode().GetName() == "Second"
+    assert panel.parameters.model == model and panel.choices.card().name == "light"
 
 
 def test_binding_twice_and_leaving_twice_do_no_harm(widget, panel):

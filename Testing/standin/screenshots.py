@@ -85,11 +85,12 @@ def usePalette(colors: dict[str, str]) -> None:
 
 
 def prepareApply(panel, quick: bool) -> None:
-    """A scan is loaded and, unless it has to be quick, super-resolved."""
+    """A scan is loaded, looked at and, unless it has to be quick, super-resolved."""
     from CBCTSuperResLib.scene.example_scan import makeExampleScan
 
     slicer.app.layoutManager()
     panel.parameters.inputVolume = makeExampleScan()
+    waitFor(panel, lambda: not panel.scanner.isBusy)
     if not quick:
         panel.ui.applyButton.click()
         waitFor(panel, lambda: not panel.run.isBusy)

@@ -71,7 +71,7 @@ def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--model",
         metavar="M",
-        help="name or file of a model (default: light, or what the size asked for or the scanner needs)",
+        help="name or file of a model (default: the scan chooses: light, or what the size asked for or its blur needs)",
     )
     window = what.add_mutually_exclusive_group()
     window.add_argument(

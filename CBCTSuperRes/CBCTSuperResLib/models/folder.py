@@ -6,9 +6,11 @@ import difflib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from .header import read_header
 DEFAULT_MODEL = "light"
 SUFFIX = ".safetensors"
 FOLDER_VARIABLE = "CBCT_SUPERRES_MODELS"
+LATELY_NS = 2_000_000_000  # file systems tell times of changes to two seconds at worst
 
 
 @dataclass(frozen=True)
@@ -243,6 +246,20 @@ def _model_files(folder: Path) -> list[Path]:
 
 
 def _entry(path: Path) -> ModelEntry:
+    """What a file holds; read once, unless changed so lately that another change might leave its time as it is."""
+    with suppress(OSError):
+        status = path.stat()
+        if time.time_ns() - status.st_mtime_ns > LATELY_NS:
+            return _entry_of(path, status.st_mtime_ns, status.st_size, status.st_ino)
+    return _read_entry(path)
+
+
+@lru_cache(maxsize=256)
+def _entry_of(path: Path, *changed: int) -> ModelEntry:
+    return _read_entry(path)
+
+
+def _read_entry(path: Path) -> ModelEntry:
     try:
         return ModelEntry(path, read_card(path))
     except ModelError as error:

@@ -207,6 +207,10 @@ def fitHeight(table) -> None:
     that whatever it lies in can become wider and never narrower.
     """
 
+    later = qt.QTimer(table)  # once all rows have their heights, of which the table tells one by one
+    later.setSingleShot(True)
+    later.setInterval(0)
+
     def fit(*_) -> None:
         table.resizeRowsToContents()  # a narrower column needs more lines, which the table finds out only when painted
         frame = 2 * table.frameWidth
@@ -214,10 +218,15 @@ def fitHeight(table) -> None:
         if table.minimumHeight != height:
             table.minimumHeight = table.maximumHeight = height
 
+    def changed(*_) -> None:
+        fit()
+        later.start()
+
     fitColumns(table)
-    table.horizontalHeader().connect("sectionResized(int,int,int)", fit)
-    table.verticalHeader().connect("sectionResized(int,int,int)", fit)
-    table.verticalHeader().connect("sectionCountChanged(int,int)", fit)
+    later.connect("timeout()", fit)
+    table.horizontalHeader().connect("sectionResized(int,int,int)", changed)
+    table.verticalHeader().connect("sectionResized(int,int,int)", changed)
+    table.verticalHeader().connect("sectionCountChanged(int,int)", changed)
 
 
 def showCell(table, row: int, column: int, text: str, hint: str, bold: bool = False) -> None:

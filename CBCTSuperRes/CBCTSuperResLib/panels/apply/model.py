@@ -66,7 +66,8 @@ class ModelSection(JobSection):
         better = None if choices.isLocked else choices.betterCard()
         self.ui.betterModelButton.visible = better is not None
         if better is not None:
-            self.ui.betterModelButton.text = _("Automatic instead: {name}").format(name=better.label)
+            hint = _("The chosen model does not suit this scan. Let the scan choose: it would be {name}.")
+            self.ui.betterModelButton.toolTip = plainToolTip(hint.format(name=better.label))
         self.ui.modelDetailsButton.enabled = card is not None
         self.ui.importModelButton.text = _("Cancel import") if self.isBusy else _("Import model…")
         self.ui.importModelButton.enabled = self.isBusy or not self.choices.isLocked
@@ -84,7 +85,7 @@ class ModelSection(JobSection):
         """Which model is taken, and why, as far as is known."""
         choices, card = self.choices, self.choices.card()
         if choices.inputNode is None:
-            return _("There is no scan yet that could choose one.")
+            return _("Chosen as soon as there is a scan.")
         if card is None:
             return ""  # beside Apply it is told
         usual, known = choices.usualCard(), None
