@@ -163,14 +163,22 @@ def test_the_whole_network_gives_the_published_values(options, sizes, expected, 
     assert float((found > 0).double().mean()) == pytest.approx(share, abs=1e-6)
 
 
-def test_it_learns_as_the_published_one():
+@pytest.mark.parametrize(
+    ("options", "expected", "slope"),
+    [
+        (("ResCNN",), [0.35309868, 0.31101237, 0.28201696, 0.2691151], 5.2295056),
+        (("ResCNN", 128, 8, 256), [0.29096256, 0.23323854], 3.827255),  # two more took seconds, and agreed
+    ],
+    ids=["small", "of the published size"],
+)
+def test_it_learns_as_the_published_one(options, expected, slope):
     """Coordinates of this fixture are no grid, so each is a grid of one voxel."""
-    network = legacy("ResCNN").train()
+    network = legacy(*options).train()
     low, targets = block((2, 1, 6, 7, 8), 41), torch.from_numpy(unit((2, 50, 1), 43))
     coordinates = torch.from_numpy(unit((2, 50, 3), 42)) * 2 - 1
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
     losses, slopes = [], []
-    for _ in range(3):
+    for step in range(len(expected)):
         features = network.encode(low)
         found = torch.stack(
             [
@@ -184,12 +192,14 @@ def test_it_learns_as_the_published_one():
         ).view(2, 50, 1)
         loss = F.l1_loss(found, targets)
         losses.append(loss.item())
+        if step + 1 == len(expected):
+            break
         optimizer.zero_grad()
         loss.backward()
         slopes.append(float(network.encoder.conv_start[0].weight.grad.abs().sum()))
         optimizer.step()
-    assert losses == pytest.approx([0.35309868, 0.31101237, 0.28201696], abs=1e-7)
-    assert slopes[0] == pytest.approx(5.2295056, rel=1e-7)
+    assert losses == pytest.approx(expected, abs=1e-7)
+    assert slopes[0] == pytest.approx(slope, rel=1e-7)
 
 
 def small(encoder: str = "ResCNN", **options) -> nn.Module:

@@ -145,6 +145,17 @@ def test_what_a_network_is_told_may_be_as_wrong_as_estimates_are():
         assert least < np.quantile(noises, 0.9) < most
 
 
+def test_a_coarse_voxel_lies_in_the_middle_of_its_fine_ones_unlike_the_originals_whose_corners_lie_on_theirs():
+    for factor, within in ((2.0, 1e-4), (3.3, 0.35)):  # without blur, a fine voxel counts where its middle lies
+        scan = BlockScan(((factor, factor),) * 3, blur=(0.0, 0.0))
+        (margin, *_), length = scan.margins([factor] * 3), round(10 * factor)
+        ramp = np.arange(-margin, length + margin, dtype=np.float32)
+        fine = np.broadcast_to(ramp[:, None, None], (len(ramp),) * 3)
+        found = scan.coarse(fine, (10, 10, 10), (factor,) * 3, (0.0,) * 3)[:, 5, 5]
+        assert np.allclose(found, (np.arange(10) + 0.5) * length / 10 - 0.5, atol=within)
+        assert abs(found[0]) > 0.4 and abs(found[-1] - (length - 1)) > 0.4  # where corners would lie
+
+
 def test_axes_that_are_not_made_finer_are_mostly_told_no_blur_and_thick_slices_that_of_their_pixels():
     rng = np.random.default_rng(6)
     scan = BlockScan(FACTORS, (0.0, 0.4, 0.8))
