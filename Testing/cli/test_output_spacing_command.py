@@ -73,6 +73,7 @@ def test_twice_as_fine_in_slices_stays_the_work_of_the_usual_model(scan, capsys)
 def test_what_cannot_be_is_refused_with_a_reason_and_nothing_is_written(scan, tmp_path, capsys, monkeypatch):
     for way, words, code in (
         (["--output-spacing", "0.01"], "No model enlarges by 30 x 30 x 90", 2),
+        (["--output-spacing", "0.01"], "any-size, 1 to 4 x 4 x 6 (down to 0.075 x 0.075 x 0.15 mm)", 2),
         (["--output-spacing", "0.05", "--model", "zebra"], "offers factors from 1 to 4, not 6 x 6 x 18", 2),
         (["--output-spacing", "0.3", "--model", "light"], "leaves the slices' distance as it is", 2),
         (["--output-spacing", "1"], "use resampling", 2),

@@ -135,9 +135,18 @@ def default_model(options: Options = Options(), spacing: Sequence[float] | None 
     known = {card.name: card for card in [usual, *others]}.values()
     raise OptionError(
         f"No model enlarges by {factors_text(asked)}.",
-        f"These are installed: {'; '.join(f'{card.name}, {card.factors_text(options.planes)}' for card in known)}."
+        f"These are installed: {'; '.join(_ability(card, options, spacing) for card in known)}."
         + (" Below 1, voxels become larger, which needs no model: use resampling." if np.min(asked) < 1 else ""),
     )
+
+
+def _ability(card: ModelCard, options: Options, spacing: Sequence[float] | None) -> str:
+    """A model and its factors; where a voxel size is asked for, the finest that it makes of the scan, too."""
+    text = f"{card.name}, {card.factors_text(options.planes)}"
+    if options.output_spacing is None:
+        return text
+    finest = np.divide(spacing, [highest for _, highest in card.factors(options.planes)])
+    return f"{text} (down to {' x '.join(f'{size:.3g}' for size in finest)} mm)"
 
 
 def told_model(card: ModelCard, options: Options, spacing: Sequence[float]) -> ModelCard | None:
