@@ -125,6 +125,10 @@ def test_the_default_model_is_the_first_that_offers_what_is_asked(any_size):
         found = default_model(options, spacing)
         assert found.offered(options.factors(spacing)) and found.name != usual.name
         assert f"{usual.name} does not enlarge by {factors}." in chosen_because(found, options, spacing)
+    twice = Options(output_spacing=0.15)
+    for spacing, is_choice in ((cubic, True), ((0.3, 0.3, 0.9), False)):  # thick slices are not for three planes
+        reason = chosen_because(default_model(twice, spacing), twice, spacing)
+        assert ("closer to the truth" in reason and "--planes isotropic" in reason) is is_choice, reason
     with pytest.raises(OptionError, match=f"No model enlarges by 50.*{DEFAULT_MODEL}, 2 in slices.*zebra, 1 to 4"):
         default_model(Options(scale=50.0))
 

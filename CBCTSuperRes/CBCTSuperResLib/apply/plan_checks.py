@@ -11,9 +11,7 @@ from ..core.errors import InputError, OptionError
 from ..core.options import Options
 from ..core.volume import Grid
 from ..models.card import ModelCard, factors_text
-from .factors import is_same_size
-
-LARGEST_SPACING_RATIO = 1.5
+from .factors import LARGEST_SPACING_RATIO, is_same_size
 
 
 def check_options(grid: Grid, card: ModelCard, options: Options, factors: tuple[float, float, float], way: str) -> None:
