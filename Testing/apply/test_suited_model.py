@@ -23,9 +23,9 @@ OPTIONS = Options(window=(0, 4000), blank="none", device="cpu", precision="fp32"
 def blurred(monkeypatch):
     """Let every scan tell a blur, a standard deviation in its voxels, for sure or not."""
 
-    def tell(blur: float, is_sure: bool = True) -> None:
+    def tell(blur: float, is_sure: bool = True, softness_mm: float | None = None) -> None:
         axes = [BlurAlongAxis(blur, 0.02, blur, blur, 90, is_sure, "" if is_sure else "few edges")] * 3
-        found = EstimatedAcquisition((0.2,) * 3, tuple(axes), NoiseLevel(60.0, 1.0, 0.0, 0.0, np.empty(0)))
+        found = EstimatedAcquisition((0.2,) * 3, tuple(axes), NoiseLevel(60.0, 1.0, 0.0, 0.0, np.empty(0)), softness_mm)
         monkeypatch.setattr(planning, "estimate", lambda *_: found)
 
     return tell
@@ -43,6 +43,15 @@ def test_a_blur_that_the_usual_model_never_met_is_told_to_one_that_can_be(blurre
         assert taken in facts_of_scan(scan, None, OPTIONS)["model"] and task.is_up_to_date()
         written = json.loads((tmp_path / "SR.nrrd.json").read_text(encoding="utf-8"))
         assert written["super_resolution"]["model"] == taken
+
+
+def test_a_sharp_scan_of_soft_objects_is_no_scan_of_the_usual_blur(blurred, tmp_path):
+    scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
+    for softness_mm, taken in ((None, "light"), (0.08, "adaptive")):
+        blurred(0.3, softness_mm=softness_mm)  # light usually met 0.425
+        assert taken in facts_of_scan(scan, None, OPTIONS)["model"]
+        report = apply_to_file(scan, tmp_path / "SR.nrrd", "light", OPTIONS)
+        assert ("without objects' own softness, is weaker" in str(report["warnings"])) is (taken == "adaptive")
 
 
 def test_a_model_that_is_named_is_taken_with_a_warning(blurred, tmp_path):

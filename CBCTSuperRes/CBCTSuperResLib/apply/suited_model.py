@@ -6,7 +6,7 @@ from ..acquisition.estimate import FWHM
 from ..io.volume import Volume
 from ..models.card import ModelCard
 from ..models.folder import told_model
-from .conditions import is_unlike_usual
+from .conditions import is_unlike_usual, own_blur
 from .plan import Plan, Workers, make_plan, planned_maps
 
 
@@ -18,7 +18,7 @@ def suited_card(plan: Plan) -> ModelCard:
     plan : Plan
         With what the scan tells (`Plan.with_scan`), of a model that nobody named.
     """
-    if not is_unlike_usual(plan.card, plan.conditions):
+    if not is_unlike_usual(plan.card, plan.conditions, plan.scanner):
         return plan.card
     other = told_model(plan.card, plan.options, plan.scan_grid.spacing)
     return plan.card if other is None or planned_maps(other, plan.options) != plan.maps else other
@@ -27,7 +27,7 @@ def suited_card(plan: Plan) -> ModelCard:
 def blur_in_mm(plan: Plan) -> tuple[float, float]:
     """Blur of the scan in its slices and the one that the plan's model usually meets, full widths at half maximum."""
     step = sum(plan.scan_grid.spacing[:2]) / 2
-    return FWHM * step * sum(plan.conditions.blur[1:]) / 2, FWHM * step * plan.card.usual_conditions[0]
+    return FWHM * step * own_blur(plan.conditions, plan.scanner), FWHM * step * plan.card.usual_conditions[0]
 
 
 def with_suited_model(plan: Plan, volume: Volume, workers: Workers | None = None) -> tuple[Plan, str]:
