@@ -21,11 +21,8 @@ def choose(selector, words):
     selector.currentIndex = next(index for index, text in enumerate(texts) if text.startswith(words))
 
 
-def test_untouched_choices_are_the_usual_options(panel):
+def test_untouched_choices_are_the_usual_options_and_each_choice_becomes_an_option(panel):
     assert panel.choices.options() == Options()
-
-
-def test_a_choice_becomes_an_option(panel):
     for widget, words, expected in (
         ("qualitySelector", "Balanced", {"ensemble": 2}),
         ("qualitySelector", "Best", {"ensemble": 8}),
@@ -47,21 +44,16 @@ def test_a_choice_becomes_an_option(panel):
         assert panel.choices.options() == Options()
 
 
-def test_the_tile_size_is_automatic_or_a_number(panel):
+def test_numbers_are_automatic_until_they_are_given(panel):
+    ui = panel.ui
     assert panel.ui.tileSpinBox.text == "Automatic" and panel.choices.options().tile is None
     panel.ui.tileSpinBox.value = 96
     assert panel.ui.tileSpinBox.text == "96 voxels" and panel.choices.options().tile == 96
-
-
-def test_the_scanner_s_blur_is_estimated_or_given_and_the_result_may_go_part_of_the_way(panel):
-    ui = panel.ui
+    panel.ui.tileSpinBox.value = 0
     assert ui.scannerBlurSpinBox.text == "Automatic" and ui.sharpnessSpinBox.value == 100
     ui.scannerBlurSpinBox.value, ui.sharpnessSpinBox.value, ui.backProjectionCheckBox.checked = 0.25, 60, False
     assert ui.scannerBlurSpinBox.text == "0.250 mm"
     assert panel.choices.options() == Options(scanner_blur=0.25, sharpness=60.0, back_projection="off")
-
-
-def test_smoothing_is_the_model_s_or_a_number_that_can_then_be_set(panel):
     assert not panel.ui.smoothingSpinBox.enabled and panel.choices.options().smooth is None
     panel.ui.smoothingCheckBox.checked = False
     assert panel.ui.smoothingSpinBox.enabled
@@ -69,22 +61,16 @@ def test_smoothing_is_the_model_s_or_a_number_that_can_then_be_set(panel):
     assert panel.choices.options().smooth == 0.8
     panel.ui.smoothingCheckBox.checked = True
     assert panel.choices.options().smooth is None
-
-
-def test_blank_voxels_can_be_those_of_a_grey_value(panel):
     choose(panel.ui.blankSelector, "Voxels of")
     assert panel.ui.blankValueSpinBox.enabled
     panel.ui.blankValueSpinBox.value = -1000
     assert panel.choices.options().blank == -1000
 
 
-def test_versions_are_told_without_importing_torch(panel):
+def test_versions_are_told_and_packages_checked_on_demand(panel, monkeypatch):
     text = panel.ui.versionsLabel.text
     assert f"CBCT Super-Resolution {__version__}" in text and "Slicer 5." in text
     assert "Python 3." in text and "PyTorch 2." in text
-
-
-def test_packages_are_checked_and_the_answer_is_shown(panel, monkeypatch):
     asked = []
     monkeypatch.setattr("CBCTSuperResLib.panels.dialogs.ensurePackages", lambda *_: asked.append(1))
     panel.ui.packagesButton.click()

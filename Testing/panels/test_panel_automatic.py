@@ -71,7 +71,7 @@ def names(panel) -> list[str]:
 
 def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(panel, looks):
     ui = panel.ui
-    assert names(panel)[0] == ui.modelSelector.currentText == "Automatic (chosen by the scan)"
+    assert names(panel)[0] == ui.modelSelector.currentText == "Automatic (by the scan)"
     assert panel.parameters.model == "" and ui.applyButton.enabled
     assert ui.modelLabel.text == "light, or another one if the scan's blur asks for it: looking at the scan…"
     see(panel, looks, seen(0.75))

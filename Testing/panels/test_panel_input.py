@@ -68,12 +68,15 @@ def test_without_a_scan_the_panel_says_where_to_get_one(panel, scene):
     assert not panel.ui.fitRoiButton.enabled and not panel.ui.applyButton.enabled
 
 
-def test_what_is_noticed_about_the_volume_is_told(panel):
+def test_new_voxels_and_what_is_noticed_about_them_are_told_at_once(panel):
+    import slicer
+
+    voxels = np.random.default_rng(0).integers(0, 3000, (6, 20, 22)).astype(np.int16)
+    slicer.util.updateVolumeFromArray(panel.ui.inputSelector.currentNode(), voxels)
+    assert panel.ui.inputLabel.text.startswith("22 x 20 x 6") and "int16" in panel.ui.inputLabel.text
+    assert panel.ui.outputLabel.text.startswith("44 x 40 x 6")
     panel.ui.inputSelector.currentNode().SetSpacing(0.25, 0.35, 0.3)
     assert "The pixels are not square" in panel.ui.notesLabel.text and not panel.ui.notesLabel.isHidden()
-
-
-def test_what_is_blank_is_told(panel):
     panel.ui.inputSelector.setCurrentNode(add_cylinder())
     assert "% is blank: outside the field of view" in panel.ui.notesLabel.text
 
@@ -109,15 +112,6 @@ def test_a_time_point_of_a_sequence_is_refused_in_words(panel, scene):
     assert "Clone the volume" in panel.ui.applyButton.toolTip
 
 
-def test_new_voxels_are_described_at_once(panel):
-    import slicer
-
-    voxels = np.random.default_rng(0).integers(0, 3000, (6, 20, 22)).astype(np.int16)
-    slicer.util.updateVolumeFromArray(panel.ui.inputSelector.currentNode(), voxels)
-    assert panel.ui.inputLabel.text.startswith("22 x 20 x 6") and "int16" in panel.ui.inputLabel.text
-    assert panel.ui.outputLabel.text.startswith("44 x 40 x 6")
-
-
 @pytest.mark.parametrize("isTurned", [False, True])
 def test_a_roi_is_made_around_the_field_of_view(panel, isTurned):
     from CBCTSuperResLib.scene.nodes import roiBox
@@ -137,7 +131,7 @@ def test_a_roi_is_made_around_the_field_of_view(panel, isTurned):
     assert panel.ui.outputLabel.text.startswith(" x ".join(map(str, size)))
 
 
-def test_an_existing_roi_is_fitted_instead_of_making_another(panel, scene):
+def test_a_roi_is_fitted_again_followed_when_it_moves_and_refused_outside_the_volume(panel, scene):
     panel.ui.inputSelector.setCurrentNode(add_cylinder())
     panel.ui.fitRoiButton.click()
     roi = panel.ui.roiSelector.currentNode()
@@ -147,12 +141,6 @@ def test_an_existing_roi_is_fitted_instead_of_making_another(panel, scene):
     panel.ui.fitRoiButton.click()
     assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == 1
     np.testing.assert_allclose(roi.GetSize(), before)
-
-
-def test_moving_the_roi_changes_the_prediction_and_outside_the_volume_apply_is_refused(panel):
-    panel.ui.inputSelector.setCurrentNode(add_cylinder())
-    panel.ui.fitRoiButton.click()
-    roi = panel.ui.roiSelector.currentNode()
     before = panel.ui.outputLabel.text
     roi.SetSize(2.0, 2.0, 1.2)
     assert panel.ui.outputLabel.text != before

@@ -13,7 +13,13 @@ def panel(apply_panel):
     return apply_panel
 
 
-def test_all_axes_change_the_predicted_size_and_are_explained(panel):
+def test_size_memory_and_time_are_foretold_and_follow_axes_and_output_type(panel):
+    from CBCTSuperResLib.panels.apply.parameters import OutputType
+
+    text, hint = panel.ui.outputLabel.text, panel.ui.outputLabel.toolTip
+    assert "21.5 kB" in text and " s or so" in text and "MB of memory" in hint and "guess" in hint
+    panel.ui.outputTypeSelector.currentIndex = list(OutputType).index(OutputType.float32)
+    assert "43.0 kB" in panel.ui.outputLabel.text
     assert "number of slices stays" in panel.ui.planesSelector.toolTip
     panel.ui.planesSelector.currentIndex = 1
     assert panel.ui.outputLabel.text.startswith("56 x 48 x 8 voxels of 0.125 x 0.125 x 0.15 mm")
@@ -21,28 +27,13 @@ def test_all_axes_change_the_predicted_size_and_are_explained(panel):
     assert "coronal" in panel.ui.planesSelector.toolTip
 
 
-def test_memory_and_time_are_foretold(panel):
-    text, hint = panel.ui.outputLabel.text, panel.ui.outputLabel.toolTip
-    assert "21.5 kB" in text and " s or so" in text and "MB of memory" in hint and "guess" in hint
+def test_apply_says_why_it_is_disabled(panel, scene):
+    import slicer
 
-
-def test_the_output_type_changes_the_predicted_bytes(panel):
-    from CBCTSuperResLib.panels.apply.parameters import OutputType
-
-    panel.ui.outputTypeSelector.currentIndex = list(OutputType).index(OutputType.float32)
-    assert "43.0 kB" in panel.ui.outputLabel.text
-
-
-def test_the_output_must_not_be_the_input(panel):
     panel.ui.outputSelector.setCurrentNode(panel.ui.inputSelector.currentNode())
     assert not panel.ui.applyButton.enabled and "is the input volume" in panel.ui.applyButton.toolTip
     panel.ui.outputSelector.setCurrentNode(None)
     assert panel.ui.applyButton.enabled
-
-
-def test_apply_says_why_it_is_disabled(panel, scene):
-    import slicer
-
     flat = add_scan("Flat")
     flat.SetSpacing(0.2, 0.2, 2.0)
     panel.ui.inputSelector.setCurrentNode(flat)

@@ -38,28 +38,34 @@ def test_the_automatic_window_is_shown_with_its_reason_and_what_it_clips(panel):
     assert "All of the scan lies within it." in panel.ui.windowLabel.text
     assert panel.ui.windowSection.collapsed
     assert panel.ui.windowSection.text == f"Window: {choice.window.lo:.5g} to {choice.window.hi:.5g}, fits (automatic)"
+    automatic = shown(panel)
+    choose_preset(panel, "custom")
+    assert shown(panel) == automatic and panel.choices.options().window is None, "never set, it begins there"
 
 
-def test_the_list_holds_the_scanners_the_model_and_custom(panel):
+def test_the_scanners_the_model_s_own_and_a_custom_window_can_be_chosen(panel):
     selector = panel.ui.windowPresetSelector
     texts = [selector.itemText(index) for index in range(selector.count)]
     assert texts == ["Automatic", "As the model was trained", *(preset.title for preset in PRESETS.values()), "Custom"]
-
-
-def test_a_preset_sets_the_slider_and_the_options(panel):
     for name in ("accuitomo170", "full16"):
         choose_preset(panel, name)
         assert panel.choices.options().window == name
         assert shown(panel) == (PRESETS[name].lo, PRESETS[name].hi)
-
-
-def test_the_model_s_own_window_can_be_asked_for(panel):
     choose_preset(panel, "model")
     assert panel.choices.options().window == "model" and shown(panel) == (0, 4000)
+    choose_preset(panel, "accuitomo170")
+    assert "leaves out 100 %" in panel.ui.windowSection.text
+    assert "leaves out the whole scan" in panel.ui.applyButton.toolTip == panel.ui.statusLabel.text
+    assert not panel.ui.applyButton.enabled and not panel.ui.previewButton.enabled
 
 
-def test_moving_the_slider_makes_the_window_custom_and_shows_what_it_clips(panel):
+def test_moving_the_slider_makes_the_window_custom_shows_what_it_clips_and_comes_back(panel):
     voxels = panel.choices.volume().voxels
+    spans = panel.ui.windowRange.minimum, panel.ui.windowRange.maximum
+    low, high = panel.choices.overview().limits
+    assert spans[0] <= low < high <= spans[1]
+    panel.ui.windowRange.setValues(low + 10, high - 10)
+    assert (panel.ui.windowRange.minimum, panel.ui.windowRange.maximum) == spans, "it must not shift while it is moved"
     panel.ui.windowRange.setValues(300, 1000)
     assert panel.parameters.windowPreset.value == "custom"
     assert panel.ui.windowPresetSelector.currentText == "Custom"
@@ -70,35 +76,10 @@ def test_moving_the_slider_makes_the_window_custom_and_shows_what_it_clips(panel
     assert panel.ui.windowSection.text == f"Window: 300 to 1000, leaves out {below + above:.0f} % (custom)"
     panel.ui.windowRange.setValues(300, 900)
     assert shown(panel) == (300, 900)
-
-
-def test_the_slider_does_not_shift_while_it_is_moved(panel):
-    spans = panel.ui.windowRange.minimum, panel.ui.windowRange.maximum
-    low, high = panel.choices.overview().limits
-    assert spans[0] <= low < high <= spans[1]
-    panel.ui.windowRange.setValues(low + 10, high - 10)
-    assert (panel.ui.windowRange.minimum, panel.ui.windowRange.maximum) == spans
-
-
-def test_the_custom_window_comes_back_when_it_is_chosen_again(panel):
-    panel.ui.windowRange.setValues(300, 1000)
     choose_preset(panel, "automatic")
-    assert panel.choices.options().window is None and shown(panel) != (300, 1000)
+    assert panel.choices.options().window is None and shown(panel) != (300, 900)
     choose_preset(panel, "custom")
-    assert panel.choices.options().window == (300, 1000) and shown(panel) == (300, 1000)
-
-
-def test_a_custom_window_that_was_never_set_begins_as_the_automatic_one(panel):
-    automatic = shown(panel)
-    choose_preset(panel, "custom")
-    assert shown(panel) == automatic and panel.choices.options().window is None
-
-
-def test_a_window_that_clips_most_of_the_scan_is_warned_of(panel):
-    choose_preset(panel, "accuitomo170")
-    assert "leaves out 100 %" in panel.ui.windowSection.text
-    assert "leaves out the whole scan" in panel.ui.applyButton.toolTip == panel.ui.statusLabel.text
-    assert not panel.ui.applyButton.enabled and not panel.ui.previewButton.enabled
+    assert panel.choices.options().window == (300, 900) and shown(panel) == (300, 900)
 
 
 def test_the_slider_has_decimals_for_scans_of_small_numbers(panel):

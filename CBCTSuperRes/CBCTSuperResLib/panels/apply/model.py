@@ -44,7 +44,7 @@ class ModelSection(JobSection):
         self.choices.listModels()
         with signalsBlocked(self.ui.modelSelector):
             self.ui.modelSelector.clear()
-            self.ui.modelSelector.addItem(_("Automatic (chosen by the scan)"))
+            self.ui.modelSelector.addItem(_("Automatic (by the scan)"))
             for card in self.choices.cards:
                 self.ui.modelSelector.addItem(card.label)
 
