@@ -16,6 +16,7 @@ from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.error_bars import local_contrast
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.plan import make_plan
+from CBCTSuperResLib.apply.quality import error_bars_figure
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments, result_text
@@ -141,6 +142,9 @@ def test_calibrated_deviations_are_multiplied_by_what_was_found_for_such_scans()
     assert facts["factor"] == 2 and facts["calibrated_on"] == "drawn scans"
     figure = next(f for f in calibrated.report["quality"]["figures"] if f["key"] == "error_bars")
     assert figure["value"] == facts["percentile_95"] > facts["median"] > 0 and "+-" in figure["text"]
+    window = Window(0.0, 60000.0)
+    wide = error_bars_figure({**facts, "median": 1074.0, "percentile_95": 20310.0, "warning_above": 11400.0}, window)
+    assert "+- 1070 grey values" in wide["text"] and "+- 20300 (34 % of" in wide["text"] and "e+" not in wide["text"]
 
 
 def test_quantiles_are_interpolated_between_scans_and_doubted_beyond_them():
@@ -382,7 +386,7 @@ def test_where_bone_may_be_misjudged_is_told_in_per_cent_and_its_likeliest_twent
         assert mask.mean() == pytest.approx(0.05, abs=0.005) and facts["marked"] == "bone misclassification"
         assert facts["bone_misclassified"] == pytest.approx(side.mean(), rel=0.02)
         figure = next(f for f in report["super_resolution"]["quality"]["figures"] if f["key"] == "error_bars")
-        assert f"bone's threshold, {facts['bone_above']:.4g}" in figure["text"]
+        assert f"bone's threshold, {facts['bone_above']:g}" in figure["text"]
         assert f"{100 * side.mean():.2g} % of the voxels are expected to" in figure["text"]
 
 

@@ -152,7 +152,7 @@ def disagreement_figure(facts: dict, window: Window) -> dict:
     """The figure for what `disagreement.Disagreement.summary` tells."""
     share = 100 * facts["percentile_95"] / window.width
     text = (
-        f"{facts['median']:.3g} grey values in half of the voxels, more than {facts['percentile_95']:.3g} "
+        f"{_digits(facts['median'])} grey values in half of the voxels, more than {_digits(facts['percentile_95'])} "
         f"({share:.2g} % of the window) in a twentieth"
     )
     if facts["above"] is not None:
@@ -170,18 +170,19 @@ def error_bars_figure(facts: dict, window: Window) -> dict:
     """The figure for what `error_bars.ErrorBars.summary` tells."""
     share = 100 * facts["percentile_95"] / window.width
     text = (
-        f"+- {facts['median']:.3g} grey values in half of the voxels, more than +- {facts['percentile_95']:.3g} "
-        f"({share:.2g} % of the window) in a twentieth; marked: {100 * facts['share_above']:.2g} %"
+        f"+- {_digits(facts['median'])} grey values in half of the voxels, more than "
+        f"+- {_digits(facts['percentile_95'])} ({share:.2g} % of the window) in a twentieth; "
+        f"marked: {100 * facts['share_above']:.2g} %"
     )
     if facts["marked"] == MISCLASSIFIED:
         text += (
             f" (chance above {facts['warning_above']:.2g} % to lie on the other side of bone's threshold, "
-            f"{facts['bone_above']:.4g}; {100 * facts['bone_misclassified']:.2g} % of the voxels are expected to)"
+            f"{facts['bone_above']:g}; {100 * facts['bone_misclassified']:.2g} % of the voxels are expected to)"
         )
     else:
-        text += f" (deviation above {facts['warning_above']:.4g})"
+        text += f" (deviation above {_digits(facts['warning_above'], 4)})"
     if not facts["share_above"] and facts["marked"] == PREDICTIVE:
-        text += f", as the widest twentieth begins at {facts['widest_above']:.4g}"
+        text += f", as the widest twentieth begins at {_digits(facts['widest_above'], 4)}"
     more = facts["scaled_for_this_scan"]
     if more > VISIBLY_WIDER:
         text += f"; scaled {more:.2g}x for this scan: {facts['scaled_because']}"
@@ -323,7 +324,7 @@ class Judgement:
         text = self._unknown
         if before is not None:
             shares = [100 * value / self._window.width for value in (before, after)]
-            text = f"{before:.3g} before, {after:.3g} after ({shares[0]:.2g} % and {shares[1]:.2g} % of the window)"
+            text = f"{_digits(before)} before, {_digits(after)} after ({shares[0]:.2g} % and {shares[1]:.2g} % of the window)"
         hint = "Standard deviation of the grey values where nothing is but noise, in the scan and in the result."
         return _figure("noise", "Noise", text, hint, more or kept, _rounded(after), "grey values", _rounded(before))
 
@@ -400,6 +401,11 @@ def _figure(key, label, text, hint, attention, value, unit, before=None) -> dict
     figure = {"key": key, "label": label, "text": text, "hint": hint, "attention": bool(attention)}
     figure.update(value=value, unit=unit)
     return figure if before is None else {**figure, "before": before}
+
+
+def _digits(value: float, count: int = 3) -> str:
+    """A number to so many digits, written out: 1070, not 1.07e+03."""
+    return f"{float(f'{value:.{count}g}'):.12g}"
 
 
 def _rounded(value: float | None) -> float | None:
