@@ -324,7 +324,8 @@ class Judgement:
         text = self._unknown
         if before is not None:
             shares = [100 * value / self._window.width for value in (before, after)]
-            text = f"{_digits(before)} before, {_digits(after)} after ({shares[0]:.2g} % and {shares[1]:.2g} % of the window)"
+            text = f"{_digits(before)} before, {_digits(after)} after "
+            text += f"({shares[0]:.2g} % and {shares[1]:.2g} % of the window)"
         hint = "Standard deviation of the grey values where nothing is but noise, in the scan and in the result."
         return _figure("noise", "Noise", text, hint, more or kept, _rounded(after), "grey values", _rounded(before))
 
