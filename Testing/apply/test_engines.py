@@ -13,10 +13,10 @@ import pytest
 import torch
 from CBCTSuperResLib import Model, Options, Volume, super_resolve
 from CBCTSuperResLib.apply.engine import Engine
-from CBCTSuperResLib.apply.engines import choice, installed_engines, measure
+from CBCTSuperResLib.apply.engines import choice, installed_engines, speed_test
 from CBCTSuperResLib.apply.engines.choice import exact_network, keep_graph, network_for, why_only_torch
 from CBCTSuperResLib.apply.engines.graphs import EQUAL, OnnxRuntimeNetwork, OpenVinoNetwork
-from CBCTSuperResLib.apply.engines.measured import Measured, fastest_engine, known_engines, record_engines
+from CBCTSuperResLib.apply.engines.speed_records import Measured, fastest_engine, known_engines, record_engines
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
@@ -229,7 +229,7 @@ def test_a_damaged_graph_is_refused_by_name(with_graph, tmp_path):
 
 
 def measured_faster(engine: str):
-    from CBCTSuperResLib.apply.engines.measured import Faster
+    from CBCTSuperResLib.apply.engines.speed_records import Faster
 
     return Faster(engine, "It was faster.")
 
@@ -376,16 +376,16 @@ def test_auto_counts_bfloat16_only_where_the_scan_has_noise(with_graph):
 
 
 def test_every_engine_that_is_installed_is_measured_against_pytorch(with_graph, monkeypatch):
-    monkeypatch.setattr(measure, "REPEATS", 1)
+    monkeypatch.setattr(speed_test, "REPEATS", 1)
     told = []
-    found = measure.measure_engines(with_graph, lambda fraction, message: told.append(fraction))
+    found = speed_test.measure_engines(with_graph, lambda fraction, message: told.append(fraction))
     assert {m.engine for m in found} == set(installed_engines()) and found[0].engine == "torch"
     assert all(m.voxels_per_second > 0 for m in found) and told == sorted(told) and told[-1] == 1
     assert all(m.difference <= 1e-5 and not m.problem for m in found if m.precision == "fp32")
     record_engines(with_graph.card, found)
     assert known_engines(with_graph.card) == found
     with pytest.raises(Cancelled):
-        measure.measure_engines(with_graph, cancelled=lambda: True)
+        speed_test.measure_engines(with_graph, cancelled=lambda: True)
 
 
 def test_a_graph_that_was_made_is_kept_for_the_next_run(tiny, scan_path, tmp_path):
@@ -421,7 +421,7 @@ def test_the_commands_make_a_graph_and_measure_engines(with_graph, tmp_path, cap
     there = {"torch": "2.0", "onnxruntime": "1.0"}
     monkeypatch.setattr(engines, "installed_engines", lambda: there)
     found = [measured("torch", 1e4), measured("onnxruntime", 2e4, psnr=133.0)]
-    monkeypatch.setattr(measure, "measure_engines", lambda model, progress: found)
+    monkeypatch.setattr(speed_test, "measure_engines", lambda model, progress: found)
     path = str(with_graph.card.path)
     assert main(["models", "export", path, str(tmp_path / "graph.onnx")]) == 0
     assert OnnxRuntimeNetwork(tmp_path / "graph.onnx", with_graph.spec).problems(with_graph.card) == []

@@ -19,7 +19,7 @@ from CBCTSuperResLib.models.self_check import probe
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.networks.blocks import gradient_map
 from CBCTSuperResLib.networks.spec import NetworkSpec
-from CBCTSuperResLib.train.data.drawn import averaged_in_depth, training_slab
+from CBCTSuperResLib.train.data.drawn_slices import averaged_in_depth, training_slab
 from CBCTSuperResLib.train.data.files import list_entries, neighbours_of, planes_of
 from CBCTSuperResLib.train.data.source import open_images, open_source
 from CBCTSuperResLib.train.options_file import read_options

@@ -238,16 +238,16 @@ def test_advice_for_a_full_memory_fits_what_was_done_and_says_what_was_asked_for
 
 
 def test_engines_are_measured_for_the_panel_and_remembered(tiny_model, tmp_path, monkeypatch):
-    from CBCTSuperResLib.apply.engines import measure
-    from CBCTSuperResLib.apply.engines.measured import known_engines
+    from CBCTSuperResLib.apply.engines import speed_test
+    from CBCTSuperResLib.apply.engines.speed_records import known_engines
     from CBCTSuperResLib.models.card import read_card
 
-    monkeypatch.setattr(measure, "installed_engines", lambda: {"torch": "2.0"})
-    monkeypatch.setattr(measure, "REPEATS", 1)
+    monkeypatch.setattr(speed_test, "installed_engines", lambda: {"torch": "2.0"})
+    monkeypatch.setattr(speed_test, "REPEATS", 1)
     events = tmp_path / "events.jsonl"
     job = {"kind": "engines", "model": str(tiny_model), "events": str(events)}
     assert worker_file.run_job(job, EventWriter(events), lambda: False) == 0
     (found,) = EventReader(events).read()[-1]["report"]["engines"]
     assert found["engine"] == "torch" and found["voxels_per_second"] > 0
-    monkeypatch.setattr("CBCTSuperResLib.apply.engines.measured.installed_engines", lambda: {"torch": "2.0"})
+    monkeypatch.setattr("CBCTSuperResLib.apply.engines.speed_records.installed_engines", lambda: {"torch": "2.0"})
     assert known_engines(read_card(tiny_model))[0].voxels_per_second == found["voxels_per_second"]

@@ -98,11 +98,11 @@ def test_missing_packages_are_named_in_one_question(panel, packages, monkeypatch
 
 
 def test_engines_are_listed_with_what_was_measured_of_the_chosen_model(panel, monkeypatch):
-    from CBCTSuperResLib.apply.engines import measured
+    from CBCTSuperResLib.apply.engines import speed_records
     from CBCTSuperResLib.panels.apply import advanced, texts
 
     there = {"torch": "2.9", "onnxruntime": "1.20"}
-    for file in (measured, texts, advanced):
+    for file in (speed_records, texts, advanced):
         monkeypatch.setattr(file, "installed_engines", lambda: there)
     started, job = [], FakeJob()
     job.start = lambda: job
@@ -114,7 +114,7 @@ def test_engines_are_listed_with_what_was_measured_of_the_chosen_model(panel, mo
     ui.enginesButton.click()
     assert started == [{"kind": "engines", "model": str(card.path)}] and ui.enginesButton.text == "Cancel"
     assert not ui.applyButton.enabled  # both would be slower
-    measured.record_engines(card, [measured.Measured("onnxruntime", "1.20", "fp32", 54321.0)])
+    speed_records.record_engines(card, [speed_records.Measured("onnxruntime", "1.20", "fp32", 54321.0)])
     job.isFinished = True
     panel.engines.poll()
     assert "ONNX Runtime 1.20: 54,321 voxels a second in fp32" in ui.enginesLabel.text

@@ -98,8 +98,8 @@ class Ranks:
 
 def instead_of_torchrun(command: Sequence[str], *, stdout, **how) -> Ranks:
     """What `launch` takes for `subprocess.Popen`: the processes of a training that is started in several."""
-    from CBCTSuperResLib.train import launch, member
+    from CBCTSuperResLib.train import launch, launched_process
 
-    assert launch.MEMBER in command, command
+    assert launch.LAUNCHED in command, command
     count = int(command[command.index("--nproc-per-node") + 1])
-    return Ranks(count, lambda: member.main(command[-1:]), stdout.fileno())
+    return Ranks(count, lambda: launched_process.main(command[-1:]), stdout.fileno())

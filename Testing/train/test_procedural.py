@@ -10,9 +10,9 @@ from pathlib import Path
 import CBCTSuperResLib
 import numpy as np
 import pytest
-from CBCTSuperResLib.train.data import drawn as procedural
+from CBCTSuperResLib.train.data import drawn_slices as procedural
 from CBCTSuperResLib.train.data.decode import PixelCache
-from CBCTSuperResLib.train.data.drawn import (
+from CBCTSuperResLib.train.data.drawn_slices import (
     ALONE,
     HEADER_BYTES,
     SETS,
@@ -103,7 +103,7 @@ import resource, sys
 sys.path[:0] = sys.argv[1:2]
 from pathlib import Path
 from CBCTSuperResLib.core.errors import OutputError
-from CBCTSuperResLib.train.data.drawn import drawn_slices
+from CBCTSuperResLib.train.data.drawn_slices import drawn_slices
 from CBCTSuperResLib.train.data.decode import PixelCache
 import numpy as np
 folder = Path(sys.argv[2])

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 
 from ..apply.engines import TITLES, installed_engines
-from ..apply.engines.measured import Measured, record_engines
+from ..apply.engines.speed_records import Measured, record_engines
 from .terminal import Progress, add_command
 
 
@@ -26,7 +26,7 @@ def add_engines_command(commands) -> None:
 def run_engines(parsed: argparse.Namespace) -> None:
     """`cbct-superres engines`"""
     from ..apply.engines.choice import keep_graph
-    from ..apply.engines.measure import measure_engines
+    from ..apply.engines.speed_test import measure_engines
     from ..models.folder import default_model
     from ..models.model import Model
 

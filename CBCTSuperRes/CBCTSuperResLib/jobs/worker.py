@@ -162,7 +162,7 @@ def survey(job: dict, events: EventWriter, stop: Stop) -> dict:
 
 def look(job: dict, events: EventWriter, stop: Stop) -> dict:
     """What a scan tells of its scanner, as "scanner", see `look_at`."""
-    from ..apply.look import look_at
+    from ..apply.scanner_facts import look_at
 
     events.progress(0.0, "Looking at the scan")
     return {"scanner": look_at(job["input"], read_card(job["model"]), Options.from_json(job["options"]))}
@@ -251,8 +251,8 @@ def verify(job: dict, events: EventWriter, stop: Stop) -> dict:
 def engines(job: dict, events: EventWriter, stop: Stop) -> dict:
     """Measure how fast each engine computes a model here, and remember it; "engines" are the facts of `Measured`."""
     from ..apply.engines.choice import keep_graph
-    from ..apply.engines.measure import measure_engines
-    from ..apply.engines.measured import record_engines
+    from ..apply.engines.speed_records import record_engines
+    from ..apply.engines.speed_test import measure_engines
     from ..models.model import Model
 
     model = Model.load(job["model"])

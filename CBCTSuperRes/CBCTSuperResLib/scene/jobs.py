@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from ..apply.factors import result_name
 from ..apply.file import path_beside
-from ..apply.look import scanner_from
 from ..apply.plan import DISAGREEMENT, MISCLASSIFIED, planned_maps
+from ..apply.scanner_facts import scanner_from
 from ..core.errors import Cancelled, ResourceError, SuperResError, explained
 from ..core.options import Options
 from ..io.exchange import read_exchange, remove_pieces, write_slabs

@@ -1,7 +1,7 @@
 """Training in several processes of this machine, one for each GPU, started by torchrun and watched from here.
 
-What each of them does is in `member`; how the run goes, the first one writes into the events of its folder. Many
-machines are started by torchrun itself, on each of them:
+What each of them does is in `launched_process`; how the run goes, the first one writes into the events of its folder.
+Many machines are started by torchrun itself, on each of them:
 
     torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \\
         -m CBCTSuperResLib.cli train -opt options.json --resume auto
@@ -30,7 +30,7 @@ from .run_folder import EVENTS
 
 PACE_S = 0.2
 LOG_CHARACTERS = 4000
-MEMBER = "CBCTSuperResLib.train.member"
+LAUNCHED = "CBCTSuperResLib.train.launched_process"
 JOB, STOP, PARENT, LOG, ENDS = "job.json", "stop", "parent", "log.txt", "ends.jsonl"
 
 
@@ -74,7 +74,7 @@ def _watched(job: Mapping, run: Path, observer: Observer, stop: Callable[[], boo
         parent, events = ParentLock(folder / PARENT), EventReader(run / EVENTS, only_new=True)
         write_json(folder / JOB, {**job, "parent": parent.facts})
         command = [python_executable(), "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
-        command += ["--nproc-per-node", str(job["processes"]), "-m", MEMBER, str(folder / JOB)]
+        command += ["--nproc-per-node", str(job["processes"]), "-m", LAUNCHED, str(folder / JOB)]
         with open(folder / LOG, "wb") as log:
             process = subprocess.Popen(
                 command,

@@ -1,7 +1,7 @@
 """The engines that compute networks: PyTorch, and where they are installed ONNX Runtime and OpenVINO.
 
-One file an engine, or a family of them; `choice` takes one, `measured` knows how fast each is. A network on an engine
-offers, whatever the engine is:
+One file an engine, or a family of them; `choice` takes one, `speed_records` knows how fast each is. A network on an
+engine offers, whatever the engine is:
 
 - ``engine``: its name, one of `core.options.ENGINES`; ``version``;
 - ``device_type`` ("cpu" or "cuda") and ``device_text``, a line for the report; ``free_memory()`` there, in bytes;

@@ -13,7 +13,7 @@ from ...core.options import Options
 from ...models.card import ModelCard
 from ...models.graph import as_it_was_laid, find_graph, kept_graph, make_graph, why_no_graph
 from . import TITLES, installed_engines
-from .measured import fastest_engine
+from .speed_records import fastest_engine
 
 if TYPE_CHECKING:
     from ...models.model import Model

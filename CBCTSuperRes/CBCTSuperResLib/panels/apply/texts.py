@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from ... import __version__
 from ...apply.engines import TITLES, installed_engines
-from ...apply.engines.measured import known_engines
+from ...apply.engines.speed_records import known_engines
 from ...apply.plan import Plan
 from ...core.memory import readable
 from ...core.options import Options

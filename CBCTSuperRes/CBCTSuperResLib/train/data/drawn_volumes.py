@@ -16,7 +16,7 @@ import numpy as np
 from ...acquisition.anatomy import Waves, mix, share_inside
 from ...acquisition.scanner import ALL_AXES, gaussian_blur
 from ...core.digest import file_sha256
-from .drawn import cancellous, generator_sha256, jaw, kept_drawings
+from .drawn_slices import cancellous, generator_sha256, jaw, kept_drawings
 
 FINE_BLUR = (0.3, 0.8)  # voxels: how sharply the fine scan shows the object
 UNEVEN_SHARE, UNEVEN = 0.4, (0.004, 0.03)

@@ -12,7 +12,7 @@ import numpy as np
 from ...core.errors import InputError
 from ...scan.window import Window
 from .batches import Batch, Source
-from .drawn import drawn_slices
+from .drawn_slices import drawn_slices
 from .estimated import EstimatedConditions
 from .files import refuse_shared_patients
 from .patches import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from CBCTSuperResLib.acquisition.phantom import jaw_scans
-from CBCTSuperResLib.apply.look import look_at, scanner_from
 from CBCTSuperResLib.apply.plan import make_plan
+from CBCTSuperResLib.apply.scanner_facts import look_at, scanner_from
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.models.folder import default_model

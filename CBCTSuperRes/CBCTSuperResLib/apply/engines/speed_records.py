@@ -1,6 +1,6 @@
 """What is remembered of how fast each engine computed a model on this machine; engine "auto" goes by it.
 
-`measure` finds out; the command and the worker keep what it found.
+`speed_test` finds out; the command and the worker keep what it found.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from ..tiles import Axis, plan_tiles
 from . import TITLES, installed_engines
 from .choice import network_for
 from .graphs import EQUAL
-from .measured import PRECISIONS, Measured
+from .speed_records import PRECISIONS, Measured
 
 if TYPE_CHECKING:
     from ...models.model import Model
