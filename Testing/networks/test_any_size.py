@@ -61,7 +61,7 @@ def test_tiles_with_its_context_give_the_whole_volume(network):
     cut = Engine(network, less, tile=16, noise=0.02).run(image, axes, all_of_it)
     assert np.abs(whole - cut).max() > 1e-3  # so that a context that is too small would be seen
     # random weights make much of the last digits of places, which are float32
-    assert whole.shape == (40, 34, 65) and np.abs(whole - tiled).max() < 2e-4 * whole.std()
+    assert whole.shape == (40, 34, 65) and np.abs(whole - tiled).max() < 5e-4 * whole.std()
 
 
 def test_nothing_jumps_between_two_voxels(network, block):
@@ -78,6 +78,16 @@ def test_nothing_jumps_between_two_voxels(network, block):
             ]
             jumps = [float(torch.diff(part, dim=axis + 2).abs().max()) for part in parts]
             assert max(jumps) < 0.05, (axis, jumps)
+
+
+def test_in_what_is_constant_no_place_and_no_pixel_of_a_fold_looks_different(network):
+    inside = [places + start for places, start in zip(PLACES, (8, 16, 16), strict=True)]  # beyond what borders reach
+    for grey in (0.1, 0.7):
+        with torch.no_grad():
+            found = network(torch.full((1, 1, 26, 44, 44), grey), TOLD, inside)["sr"]
+        inner = found[..., 2:-2, 2:-2, 2:-2]
+        assert abs(float(inner.mean()) - grey) > 1e-2  # random weights add something, the same everywhere
+        assert float(inner.max() - inner.min()) < 1e-4, grey
 
 
 def test_features_are_the_same_where_memory_is_saved(network, block, monkeypatch):

@@ -193,7 +193,7 @@ def test_the_any_size_recipe_learns_from_drawn_volumes_alone_if_asked(tmp_path, 
     model = Model.load(export_run(done.folder, tmp_path / "m.safetensors", halo=False, device="cpu"))
     data = model.card.training["data"]
     assert data["images"] == {"procedural": 3} and data["procedural_seed"] == 14
-    assert model.card.trained_blur == (0.0, 0.8) and model.card.usual_conditions == (0.25, 0.025)
+    assert model.card.trained_blur == (0.0, 0.8) and model.card.usual_conditions == (0.425, 0.025)
     assert model.spec.scale_range == FACTORS and model.card.name == "any-size"
     with pytest.raises(InputError, match="path.public_data"):
         run.train(read_options(resource("Configurations/any-size.json"), given[:1]))

@@ -2,16 +2,17 @@
 
 All heavy work is done on the input's grid: residual blocks of a convolution within the slices and one across them (Qiu
 et al., P3D, ICCV 2017) on folded pixels (FFDNet: Zhang et al., IEEE TIP 2018), told blur and noise as constant maps
-(SRMD: Zhang et al., CVPR 2018). Output voxels are made of features between the input's voxels and of where in a voxel
-they lie, and how large they are (LIIF: Chen et al., CVPR 2021), but axis by axis: first the slices become as many as
-the output has, and are looked at once more, then rows and columns. Where a voxel lies is told by waves with its width
-as period, and features are interpolated linearly, so that nothing jumps between two voxels. What comes out is added to
-cubic interpolation: untrained, the network interpolates.
+(SRMD: Zhang et al., CVPR 2018). Output voxels are made of features between the input's voxels, of where in a voxel they
+lie and how large they are (LIIF: Chen et al., CVPR 2021), but axis by axis: first the slices become as many as the
+output has, and are looked at once more, then rows and columns. Features are interpolated by learned kernels of the
+place, which is told by waves with a voxel's width as period, so that nothing jumps between two voxels. What is constant
+stays so: neither the grid of the scan nor that of the folded pixels shows where there is nothing. What comes out is
+added to cubic interpolation: untrained, the network interpolates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -61,8 +62,30 @@ def across_slices(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return layer(x.flatten(2, 3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
 
 
+class EvenConv2d(nn.Conv2d):
+    """A layer for all pixels of a fold, whose answers to what is constant are the same for each of them.
+
+    Otherwise even tissue would show a pattern of the fold's size.
+    """
+
+    def __init__(self, pixels: int, features: int, outputs: int) -> None:
+        super().__init__(features, pixels * outputs, 3, padding=1)
+        self._each = (pixels, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, features, j, i) -> (N, pixels * outputs, j, i)."""
+        weight, bias = self.weight.unflatten(0, self._each), self.bias.unflatten(0, self._each)
+        means = weight.mean((-2, -1), keepdim=True)
+        weight = (weight - means + means.mean(0)).flatten(0, 1)
+        return F.conv2d(x, weight, bias.mean(0).repeat(self._each[0]), padding=1)
+
+
 class Place(nn.Module):
-    """What features are multiplied by and what is added to them, at places along an axis."""
+    """How much of the features' first and second differences along an axis is added to them, at places along it.
+
+    Features are thus interpolated by kernels of four voxels that are learned and reproduce what is constant: where
+    nothing changes, no place looks different from another.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -74,8 +97,7 @@ class Place(nn.Module):
         angles = 2 * torch.pi * torch.arange(1, WAVES + 1, device=places.device) * places[:, None]
         known = torch.cat((angles.sin(), angles.cos(), torch.stack((step, step.log())).expand(len(places), 2)), 1)
         weight = self.inner.weight.dtype
-        gain, shift = self.outer(F.leaky_relu(self.inner(known.to(weight)), SLOPE)).chunk(2, 1)
-        return 1 + gain, shift
+        return self.outer(F.leaky_relu(self.inner(known.to(weight)), SLOPE)).chunk(2, 1)
 
 
 class AnySizeNet(nn.Module):
@@ -103,7 +125,7 @@ class AnySizeNet(nn.Module):
         nf, inner = chosen.nf, chosen.decoder_features
         self.head = nn.Conv2d(self.fold**2 + maps_of(chosen.conditions, 3), nf, 3, padding=1)
         self.blocks = nn.ModuleList(WithinAndAcross(nf) for _ in range(chosen.nb))
-        self.body_end = nn.Conv2d(nf, inner * self.fold**2, 3, padding=1)
+        self.body_end = EvenConv2d(self.fold**2, nf, inner)
         self.places = nn.ModuleList(Place(inner) for _ in range(3))
         self.slices = nn.Conv2d(inner, inner, 3, padding=1)
         self.hidden = nn.Linear(inner, inner)
@@ -145,7 +167,7 @@ class AnySizeNet(nn.Module):
         features, positions = _needed(features.permute(0, 2, 3, 4, 1), positions)
         inner, image = features[..., :-1], features[..., -1:].float()
         for axis, (places, length) in enumerate(zip(positions, image.shape[1:4], strict=True), start=1):
-            image = _sampled(image, axis, _weights(places, length, _cubic))
+            image = _sampled(image, axis, _cubic_weights(places, length))
         inner = inner.to(self.hidden.weight.dtype)
         steps = [_step(places) for places in positions] if steps is None else steps
         count = len(positions[0])
@@ -159,8 +181,7 @@ class AnySizeNet(nn.Module):
     def _residual(self, inner: Tensor, positions: Sequence[Tensor], steps: Sequence[Tensor]) -> Tensor:
         """What is added to cubic interpolation, (N, *places, 1)."""
         for axis, (places, step) in enumerate(zip(positions, steps, strict=True), start=1):
-            gain, shift = (m[(..., *[None] * (3 - axis), slice(None))] for m in self.places[axis - 1](places, step))
-            inner = torch.addcmul(shift, _sampled(inner, axis, _weights(places, inner.shape[axis], _linear)), gain)
+            inner = _interpolated(inner, axis, places, self.places[axis - 1](places, step))
             if axis == 1:
                 inner = inner + within_slices(self.slices, F.leaky_relu(inner, SLOPE))
         inner = F.leaky_relu(self.hidden(F.leaky_relu(inner, SLOPE)), SLOPE)
@@ -238,7 +259,43 @@ def _step(places: Tensor) -> Tensor:
     return places[1] - places[0] if len(places) > 1 else places.new_ones(())
 
 
-def _weights(places: Tensor, length: int, kernel: Callable[[Tensor], Tensor]) -> Tensor | slice:
+def _interpolated(x: Tensor, axis: int, places: Tensor, shares: Sequence[Tensor]) -> Tensor:
+    """(N, k, j, i, features), linear between voxels along an axis, and of its differences what `shares` say.
+
+    Differences are central, x[n + 1] - x[n - 1] and x[n - 1] - 2 x[n] + x[n + 1], and linear between voxels as well;
+    the last voxels are repeated.
+
+    Parameters
+    ----------
+    places : Tensor, shape (n,)
+        In voxels.
+    shares : two Tensors, shape (n, features)
+    """
+    first = places.floor()
+    after = (places - first).to(x.dtype)[:, None]
+    before, nothing = 1 - after, torch.zeros_like(after)
+    kernels = (  # of the voxels n - 1 to n + 2: the place itself, first and second differences there
+        (nothing, -before, before),
+        (before, -after, after - 2 * before),
+        (after, before, before - 2 * after),
+        (nothing, after, after),
+    )
+    if not x.is_meta and not after.any():  # places are voxels: the last is not looked at
+        kernels = kernels[:3]
+    found = None
+    for tap, (itself, slope, bend) in enumerate(kernels, start=-1):
+        voxels = x.index_select(axis, (first.long() + tap).clamp(0, x.shape[axis] - 1))
+        weight = (itself + slope * shares[0] + bend * shares[1])[(..., *[None] * (3 - axis), slice(None))]
+        if found is None:
+            found = voxels * weight
+        elif torch.is_grad_enabled():
+            found = torch.addcmul(found, voxels, weight)
+        else:
+            found.addcmul_(voxels, weight)
+    return found
+
+
+def _cubic_weights(places: Tensor, length: int) -> Tensor | slice:
     """Matrix (places, length) of an interpolation that repeats the last voxels; a slice where places are voxels."""
     if places.is_meta:
         return places.new_empty(len(places), length)
@@ -249,12 +306,8 @@ def _weights(places: Tensor, length: int, kernel: Callable[[Tensor], Tensor]) ->
     matrix = places.new_zeros(len(places), length)
     for tap in range(1 - TAPS, TAPS + 1):
         voxels = (first.long() + tap).clamp(0, length - 1)
-        matrix.scatter_add_(1, voxels[:, None], kernel((places - first - tap).abs())[:, None])
+        matrix.scatter_add_(1, voxels[:, None], _cubic((places - first - tap).abs())[:, None])
     return matrix
-
-
-def _linear(t: Tensor) -> Tensor:
-    return (1 - t).clamp(min=0)
 
 
 def _cubic(t: Tensor) -> Tensor:
