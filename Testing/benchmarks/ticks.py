@@ -48,7 +48,7 @@ def _measure(edge: int) -> tuple[int, float, float, float, bool]:
     from CBCTSuperResLib.scene import logic
     from panel_ticks import ReadyResult, add_large_scan, apply_in_ticks
 
-    dialogs.ensurePackages, logic.Job = lambda: None, ReadyResult
+    dialogs.ensurePackages, logic.Job = lambda *_, **__: None, ReadyResult
     widget, busy, real = slicerapp.showWidget(module), [], []
 
     def tick(action) -> None:

@@ -79,6 +79,7 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
     assert panel.choices.card().name == "adaptive" and "told blur and noise" in ui.modelSelector.toolTip
     assert "i 0.35 ± 0.009 mm" in ui.scannerLabel.text and not panel._timer.isActive()
     assert panel.parameters.model == "" and "The model adaptive can" not in ui.notesLabel.text
+    assert not panel.choices.needsTorch(), "whichever it is, its graph will do"
     for scanner, why in (
         (seen(0.42), "light: nothing speaks against it; the scan's blur is 0.2 mm."),
         (seen(0.75, is_sure=False), "light: the scan does not tell its blur for sure."),

@@ -12,7 +12,7 @@ from ...models.folder import DEFAULT_MODEL, list_models
 from ...scene.nodes import gridOfNode, volumeFromNode
 from ..selftest import SelfTest, makeScan
 from .panel import ApplyPanel
-from .parameters import Planes
+from .parameters import AUTOMATIC, Planes
 
 
 class ApplySelfTest(SelfTest):
@@ -26,7 +26,7 @@ class ApplySelfTest(SelfTest):
         panel = ApplyPanel(self.loadWidget(), self.logicClass())
         self.addCleanup(panel.close)
         panel.bind()
-        panel.parameters.model = DEFAULT_MODEL
+        panel.parameters.model = AUTOMATIC
         return panel
 
     def test_a_result_covers_its_input_and_keeps_its_display(self) -> None:
@@ -63,6 +63,14 @@ class ApplySelfTest(SelfTest):
         panel.parameters.outputVolume = panel.parameters.inputVolume
         self.assertFalse(panel.ui.applyButton.enabled)
 
+    def test_the_scan_is_looked_at_and_chooses_the_model(self) -> None:
+        panel = self.makePanel()
+        panel.parameters.inputVolume = makeScan()
+        self.waitUntil(lambda: panel.choices.isLookedAt, lambda: panel.ui.modelLabel.text)
+        self.assertIsNotNone(panel.choices.scanner)
+        self.assertIn(panel.choices.card().name, panel.ui.modelLabel.text)
+        self.assertTrue(panel.ui.scannerLabel.text)
+
     def test_apply_in_the_panel_gives_a_result_that_is_compared_and_put_back(self) -> None:
         self.needPackages()
         panel = self.makePanel()
@@ -92,9 +100,10 @@ class ApplySelfTest(SelfTest):
 
     def test_what_was_chosen_is_saved_with_the_scene(self) -> None:
         panel = self.makePanel()
-        panel.parameters.planes, panel.parameters.tile = Planes.isotropic, 128
+        panel.parameters.planes, panel.parameters.tile, panel.parameters.model = Planes.isotropic, 128, DEFAULT_MODEL
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             panel.close()
             self.saveAndLoadScene(folder)
         panel.bind()
         self.assertEqual((panel.parameters.planes, panel.parameters.tile), (Planes.isotropic, 128))
+        self.assertEqual(panel.parameters.model, DEFAULT_MODEL)
