@@ -21,6 +21,24 @@ def choose(selector, words):
     selector.currentIndex = next(index for index, text in enumerate(texts) if text.startswith(words))
 
 
+def test_misjudged_bone_is_asked_for_only_of_models_that_tell_error_bars(panel):
+    box, ui = panel.ui.boneCheckBox, panel.ui
+    assert not box.enabled
+    panel.parameters.model = "light-bars"
+    ui.disagreementCheckBox.checked = True
+    assert box.enabled
+    box.checked = True
+    assert panel.choices.options() == Options(uncertainty=4, warning_above="bone")
+    panel.parameters.model = "light"
+    assert not box.enabled and panel.choices.options() == Options(uncertainty=4)
+    panel.parameters.model = "light-bars"
+    choose(ui.planesSelector, "In all axes")
+    assert not box.enabled and panel.choices.options().warning_above == 0.19
+    choose(ui.planesSelector, "In slices")
+    ui.disagreementCheckBox.checked = False
+    assert not box.enabled and panel.choices.options() == Options()
+
+
 def test_untouched_choices_are_the_usual_options_and_each_choice_becomes_an_option(panel):
     assert panel.choices.options() == Options()
     for widget, words, expected in (

@@ -46,6 +46,7 @@ class AdvancedSection(Section):
             ui.blankValueSpinBox,
             ui.outputTypeSelector,
             ui.disagreementCheckBox,
+            ui.boneCheckBox,
             ui.changeModelsFolderButton,
             ui.packagesButton,
         ]
@@ -63,6 +64,7 @@ class AdvancedSection(Section):
         if self.parameters is not None:
             self.ui.smoothingSpinBox.enabled = isFree and not self.parameters.modelSmoothing
             self.ui.blankValueSpinBox.enabled = isFree and self.parameters.blank is Blank.value
+            self.ui.boneCheckBox.enabled = isFree and self.choices.canMarkBone
         self.ui.modelsFolderEdit.text = str(modelsFolder())
         self._offerGraphicsCard()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import slicer
@@ -17,13 +18,14 @@ from ...apply.plan_checks import LARGEST_SPACING_RATIO, spacing_suspicion
 from ...apply.suited_model import suited_card
 from ...core.errors import DeviceError, ModelError, OptionError, SuperResError
 from ...core.gpus import count_gpus
+from ...core.options import BONE, Options
 from ...models.card import ModelCard
 from ...models.folder import default_model, list_models, told_model, user_models_folder
 from ...models.graph import find_graph
 from ...scan.window_choice import WindowChoice, choose_window_for_sample
 from ...scene.nodes import inputOf, reportOf
 from ..error_text import errorText
-from .parameters import AUTOMATIC, Device, VoxelSize
+from .parameters import AUTOMATIC, Device, Planes, VoxelSize
 from .scan_choices import ScanChoices
 
 NOTEWORTHY_BLANK_SHARE = 0.01
@@ -184,6 +186,18 @@ class ApplyChoices(ScanChoices):
             If it is not installed, or none makes what is asked for.
         """
         return self._cardOfScan() if self.isAutomatic else self.usualCard()
+
+    @property
+    def canMarkBone(self) -> bool:
+        """Whether error bars are asked for of a model that tells them, so that misjudged bone can be told, too."""
+        chosen = self.parameters
+        if chosen is None or self.isAutomatic or not chosen.disagreement or chosen.planes is Planes.isotropic:
+            return False
+        return any(card.name == chosen.model and card.tells_errors for card in self.cards)
+
+    def _options(self, roi: tuple | None = None) -> Options:
+        options = super()._options(roi)
+        return replace(options, warning_above=BONE) if self.parameters.misjudgedBone and self.canMarkBone else options
 
     def usualCard(self) -> ModelCard:
         """The chosen model; where the scan is to choose it, the one from which only the scan's blur leads to another.

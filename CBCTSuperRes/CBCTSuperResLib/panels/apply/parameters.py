@@ -208,6 +208,7 @@ class ApplyParameters:
     blankValue: Annotated[float, WithinRange(-1000000.0, 1000000.0)] = 0.0
     outputType: OutputType = OutputType.same
     disagreement: bool = False
+    misjudgedBone: bool = False
 
     batchVolumes: list[vtkMRMLScalarVolumeNode]
     batchFiles: list[Path]
