@@ -31,7 +31,7 @@ from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Enlarger, Validator, border_of, undisturbed
 from .gan import precise
-from .recipe import Recipe, Use
+from .recipe import Recipe, Use, example_patches, patch_shapes
 from .unetspsr import BETA2, adam
 from .vgg_weights import load_vgg16
 
@@ -109,24 +109,16 @@ class PerceptualRecipe(Recipe):
 
     def example_batch(self, images: int) -> Batch:
         """Noise of the size of the patches."""
-        sizes = {"blur": (2,), "noise": (1,)}
-        told = {name: sizes[name] for name in self._options.network_G.conditions}
-        return {name: torch.rand(images, *shape) for name, shape in (self._shapes | told).items()}
-
-    @property
-    def _shapes(self) -> dict[str, tuple[int, int, int]]:
-        edge, network = self._options.datasets["train"].HR_size, self._options.network_G
-        small, channels = edge // self._options.scale, network.channels * (2 * network.slices + 1)
-        return {"LR": (channels, small, small), "HR": (network.out_channels, edge, edge)}
+        return example_patches(self._options, images)
 
     def uses(self, micro_batches: int, *, in_warm_up: bool = False) -> dict[str, Use]:
         """Generator: forward, backward; forward alone, nearly, where only its bars learn."""
-        network = self._options.network_G
+        network, shapes = self._options.network_G, patch_shapes(self._options)
         passes = 1 if self._train.bars_alone else 3
-        uses = {"G": Use(NETWORKS[network.network].path, network.options, self._shapes["LR"], passes=passes)}
+        uses = {"G": Use(NETWORKS[network.network].path, network.options, shapes["LR"], passes=passes)}
         if self.frozen:
             path = f"{VGG16.__module__}:{VGG16.__name__}"
-            uses["VGG16"] = Use(path, NoOptions(), self._shapes["HR"], passes=3, trained=False)
+            uses["VGG16"] = Use(path, NoOptions(), shapes["HR"], passes=3, trained=False)
         return uses
 
     def build(self) -> dict[str, nn.Module]:

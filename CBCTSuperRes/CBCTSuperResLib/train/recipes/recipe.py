@@ -14,6 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -166,6 +167,20 @@ class Recipe:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` returned."""
+
+
+def patch_shapes(options: TrainingOptions) -> dict[str, tuple[int, int, int]]:
+    """Shapes (channels, rows, columns) of patches of slices, "LR" and "HR"."""
+    edge, network = options.datasets["train"].HR_size, options.network_G
+    small, channels = edge // options.scale, network.channels * (2 * network.slices + 1)
+    return {"LR": (channels, small, small), "HR": (network.out_channels, edge, edge)}
+
+
+def example_patches(options: TrainingOptions, images: int) -> Batch:
+    """Noise in place of patches of slices, and of what the generator is told of each."""
+    sizes = {"blur": (2,), "noise": (1,)}
+    told = {name: sizes[name] for name in options.network_G.conditions}
+    return {name: torch.rand(images, *shape) for name, shape in (patch_shapes(options) | told).items()}
 
 
 def refuse_parts(what: str, instead: str, processes: int, device: str, micro_batches: int) -> None:

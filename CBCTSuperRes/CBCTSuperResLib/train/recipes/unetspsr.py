@@ -26,7 +26,7 @@ from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Validator
 from .gan import GAN_LOSSES, DiscriminatorTraining, GeneratorTerm, precise
-from .recipe import Recipe, Use, refuse_parts
+from .recipe import Recipe, Use, example_patches, patch_shapes, refuse_parts
 from .vgg_weights import load_vgg19
 
 BETA2 = 0.999
@@ -112,15 +112,7 @@ class UNetSPSRRecipe(Recipe):
 
     def example_batch(self, images: int) -> Batch:
         """Noise of the size of the patches."""
-        sizes = {"blur": (2,), "noise": (1,)}
-        told = {name: sizes[name] for name in self._options.network_G.conditions}
-        return {name: torch.rand(images, *shape) for name, shape in (self._shapes | told).items()}
-
-    @property
-    def _shapes(self) -> dict[str, tuple[int, int, int]]:
-        edge, network = self._options.datasets["train"].HR_size, self._options.network_G
-        small, channels = edge // self._options.scale, network.channels * (2 * network.slices + 1)
-        return {"LR": (channels, small, small), "HR": (network.out_channels, edge, edge)}
+        return example_patches(self._options, images)
 
     @property
     def may_be_in_parts(self) -> bool:
@@ -132,7 +124,7 @@ class UNetSPSRRecipe(Recipe):
         losses over several parts need all outputs beforehand.
         """
         network, ahead = self._options.network_G, micro_batches > 1
-        low, high = self._shapes["LR"], self._shapes["HR"]
+        low, high = patch_shapes(self._options).values()
         generator = NETWORKS[network.network].path, network.options, low
         if in_warm_up:
             return {"G": Use(*generator, passes=3)}
