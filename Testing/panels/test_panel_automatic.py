@@ -149,6 +149,9 @@ def test_a_look_belongs_to_its_scan_and_ends_when_nobody_needs_it(looks, widget,
     panel.ui.inputSelector.setCurrentNode(add_scan("Other"))
     assert first.wasClosed and panel.choices.scanner is None
     see(panel, looks, seen(0.42))
+    panel.choices.inputNode.SetName("Renamed")
+    panel.onTimer()
+    assert len(looks) == 2 and panel.choices.scanner is not None
     panel.ui.windowPresetSelector.currentIndex = 2
     panel.onTimer()
     assert len(looks) == 3, "another window may show another blur"

@@ -251,10 +251,12 @@ class ApplyChoices(ScanChoices):
         if self.parameters is None or self.inputNode is None:
             return None
         try:
-            window = self._windowFor(self.usualCard()).window
+            window, spacing = self._windowFor(self.usualCard()).window, self.volume().spacing
         except SuperResError:
             return None
-        return self._volumeKey(), self._blank(), self._windowRequest(), window.lo, window.hi
+        node = self.inputNode  # which may be renamed or moved without becoming another scan
+        voxels = node.GetID(), node.GetImageData().GetMTime(), spacing
+        return voxels, self._blank(), self._windowRequest(), window.lo, window.hi
 
     def setScanner(self, key: tuple, scanner: EstimatedAcquisition | None) -> None:
         """What a look at the scan has found; None if it failed."""
