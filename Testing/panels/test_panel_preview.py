@@ -66,7 +66,7 @@ class FakeSession:
         grid = make_plan(self._volume.grid, self._volume.voxels.dtype, read_card(request.model), options).grid
         canvas = Volume(np.full(grid.shape, value, self._volume.voxels.dtype), grid)
         self.is_starting = False
-        self.events = [{"event": "canvas", "canvas": canvas}]
+        self.events = [{"event": "canvas", "canvas": canvas, "model": "tiny"}]
         box = box or [(0, n) for n in grid.shape]
         self.events.append({"event": "block", "box": box, "share": share})
         if complete:
