@@ -119,22 +119,6 @@ def test_less_is_held_back_where_the_scan_tells_how_soft_its_objects_are(monkeyp
     assert given.cautious_blur == given.blur
 
 
-def test_nothing_is_held_back_of_what_a_model_is_told_that_learned_that_objects_are_soft(monkeypatch):
-    degradation = TRAINING["data"]["degradation"]
-    model, other = (
-        stub_model(Told(), training={"data": {"degradation": {**degradation, "softness_share": share}}})
-        for share in (0.25, 0.0)
-    )
-    for found, kwargs, expected in (
-        (scanner(0.6, 0.5), {}, (0.6, 0.5)),
-        (scanner(0.7, 0.7, is_sure=False), {}, (0.5, 0.5)),
-        (scanner(0.6, 0.5), {"scanner_blur": 0.4 * FWHM * 0.2}, (0.32, 0.4)),
-    ):
-        estimating(monkeypatch, found)
-        assert plan_for(model, **kwargs).conditions.told_blur[1:] == pytest.approx(expected)
-        assert plan_for(model, **kwargs).conditions.cautious_blur == plan_for(other, **kwargs).conditions.cautious_blur
-
-
 def test_noise_that_may_be_texture_is_told_to_be_no_more_than_usual(monkeypatch):
     found = scanner(noise=0.04)
     for error, sure in ((1.0, 0.04), (8.0, 0.02)):  # grey values

@@ -141,19 +141,6 @@ def test_what_a_network_is_told_may_be_as_far_off_as_estimates_are_and_no_image_
     assert abs(logarithms.mean()) < 0.06 and logarithms.std() == pytest.approx(0.3, rel=0.2)
 
 
-def test_soft_objects_look_like_sharper_ones_by_a_scanner_of_more_blur_and_that_much_is_told():
-    edge = np.broadcast_to((np.arange(64) >= 32).astype(np.float32), (1, 64, 64))
-    plain = {**STILL, "blur": (0.8, 0.8)}
-    soft = Degradation(2, **plain, softness=(1.2, 1.2), softness_share=1.0)(edge, np.random.default_rng(1))
-    sharp = Degradation(2, **{**plain, "blur": (np.hypot(0.8, 1.2),) * 2})(edge, np.random.default_rng(1))
-    assert np.allclose(soft["LR"], sharp["LR"], atol=5e-3)
-    assert soft["blur"] == pytest.approx([np.hypot(0.8, 1.2) / 2] * 2, rel=1e-5)
-    assert np.abs(soft["HR"] - sharp["HR"]).max() > 0.2  # the truth is soft
-    some = Degradation(2, **plain, softness_share=0.3)
-    told = [float(some(edge, np.random.default_rng(seed))["blur"][0]) for seed in range(200)]
-    assert 0.2 < np.mean(np.array(told) > 0.41) < 0.4
-
-
 def test_noise_may_be_told_as_the_image_itself_tells_it_with_the_grain_of_the_truth():
     flat, textured = np.full((5, 140, 140), 0.5, np.float32), 0.5 + 0.5 * (structured((5, 140, 140)) - 0.5)
     plain = {**STILL, "blur": (0.4, 0.4), "noise": (0.01, 0.01), "told_by_image": 1.0}

@@ -41,8 +41,7 @@ class Conditions:
         which is less where that was measured. Who undoes too much draws edges that are not there; who undoes too little
         leaves them soft.
     told_blur : (k, j, i)
-        What a model that wants to know is told: that, or the whole of it where the model learned that objects are soft,
-        too; within what it learned from.
+        What a model that wants to know is told: that, within what it learned from.
     noise : float
         Standard deviation in units of the window; what the model usually meets if the scan does not tell.
     told_noise : float
@@ -140,9 +139,9 @@ def conditions_of(
     noise = _noise(scanner, usual_noise, window_width)
     caution = CAUTION if source == "estimated" and scanner.softness_mm is None else LESS_CAUTION
     undone = blur if source == "given" else cautious(blur, caution)
-    told_blur, told_noise = blur if card.knows_softness else undone, noise
+    told_blur, told_noise = undone, noise
     if card.trained_blur:
-        told_blur = np.clip(told_blur, *card.trained_blur)
+        told_blur = np.clip(undone, *card.trained_blur)
         shares = card.trained_blur[0] * FWHM * steps[1:].mean(), card.trained_blur[1] * FWHM * steps[1:].mean()
         reason += f" The model learned from {shares[0]:.2g} to {shares[1]:.2g} mm (in voxels of this size)."
     if card.strongest_noise is not None:

@@ -201,14 +201,6 @@ class ModelCard:
             return None
 
     @property
-    def knows_softness(self) -> bool:
-        """Whether soft objects were among the training's, and their softness was told as blur, as estimates find it."""
-        try:
-            return float(self.training["data"]["degradation"]["softness_share"]) > 0
-        except (KeyError, TypeError, ValueError):
-            return False
-
-    @property
     def strongest_noise(self) -> float | None:
         """Strongest noise, in units of the window, of the training's scans; None if the card does not tell."""
         try:

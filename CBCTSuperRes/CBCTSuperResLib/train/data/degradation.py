@@ -122,10 +122,6 @@ class Degradation:
     across : (low, high), across_share : float
         Correlation of the noise of neighbouring slices (and likewise of the grain), for a share of images; that of all
         others is independent.
-    softness : (low, high), softness_share : float
-        Standard deviation, in fine pixels, of a Gaussian that smooths the fine image itself for a share of images: an
-        object without sharp edges. Its coarse scan looks like a sharper object's by a scanner of more blur, and just
-        that much blur is told, as an estimate would find it.
     sharpen : float
         Strength of an unsharp mask on the truth, as Real-ESRGAN trains with: whoever is not sure of an edge draws it
         softer than it is, and a truth that is as much too sharp makes up for it.
@@ -155,8 +151,6 @@ class Degradation:
     quantised_share: float = 0.0
     across: tuple[float, float] = (0.2, 0.8)
     across_share: float = 0.0
-    softness: tuple[float, float] = (0.5, 2.0)
-    softness_share: float = 0.0
     sharpen: float = 0.0
     told_blur_error: tuple[float, float] = (0.0, 0.0)
     told_noise_error: float = 0.0
@@ -200,7 +194,6 @@ class Degradation:
             rows and columns in coarse pixels; "noise" (1,), that of the noise in units of the window; both as a
             network is told them.
         """
-        fine, softness = self._softened(fine, rng)
         fine = self._grainy(fine, rng)
         inner = slice(self.margin, fine.shape[-2] - self.margin), slice(self.margin, fine.shape[-1] - self.margin)
         kernel, blur = self._blur(rng)
@@ -210,7 +203,7 @@ class Degradation:
         coarse = np.clip(coarse + noise, 0, 1)
         if self.quantised_share and rng.random() < self.quantised_share:
             coarse = np.round(coarse * np.float32(255)) / np.float32(255)
-        blur, sd = self._told(np.hypot(blur, softness / 2), sd, coarse, rng)
+        blur, sd = self._told(np.array(blur), sd, coarse, rng)
         return {
             "LR": coarse,
             "HR": np.clip(self._sharpened(fine)[(slice(None), *inner)], 0, 1),
@@ -237,15 +230,6 @@ class Degradation:
         size = 2 * self.margin + 1
         soft = np.stack([cv2.GaussianBlur(channel, (size, size), SHARPEN_SIGMA) for channel in fine])
         return fine + np.float32(self.sharpen) * (fine - soft)
-
-    def _softened(self, fine: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        """The fine image, smoothed or not, and by how much."""
-        if self.softness_share == 0:
-            return fine, 0.0
-        softness, is_soft = rng.uniform(*self.softness), rng.random() < self.softness_share
-        if not is_soft:
-            return fine, 0.0
-        return np.stack([cv2.GaussianBlur(channel, (0, 0), softness) for channel in fine]), softness
 
     def _grainy(self, fine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         sd, smooth, has_grain = rng.uniform(*self.grain), rng.uniform(*self.grain_smooth), rng.random()
@@ -316,5 +300,5 @@ def _check(name: str, value: object, default: float | tuple) -> None:
         raise OptionError(f"degradation_options.{name} is {value!r}.", f"Give {form}, for instance {default}.")
     if name == "told_blur_error":
         return  # the one that may be negative
-    if name in ("blur", "noise_smooth", "grain_smooth", "softness", "anisotropy") and numbers[0] <= 0 or numbers[0] < 0:
+    if name in ("blur", "noise_smooth", "grain_smooth", "anisotropy") and numbers[0] <= 0 or numbers[0] < 0:
         raise OptionError(f"degradation_options.{name} is {value!r}.", "It must be positive.")
