@@ -161,7 +161,8 @@ def test_a_width_that_no_scanner_has_is_clamped_and_said(monkeypatch):
 def test_a_model_that_cannot_be_told_warns_where_the_blur_is_not_its_own(monkeypatch):
     model = stub_model(Sharpened(), training=TRAINING)
     for blur, expected in ((0.5, []), (0.6, []), (0.7, ["stronger"]), (0.3, ["weaker"])):
-        estimating(monkeypatch, scanner(blur, blur))
+        seen = float(np.hypot(blur, CAUTION))  # with what objects' softness may have added
+        estimating(monkeypatch, scanner(seen, seen))
         warnings = plan_for(model).conditions.warnings
         assert [word for text in warnings for word in ("stronger", "weaker") if word in text] == expected, blur
         assert all("model adaptive can" in text for text in warnings)

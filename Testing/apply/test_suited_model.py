@@ -34,7 +34,7 @@ def blurred(monkeypatch):
 def test_a_blur_that_the_usual_model_never_met_is_told_to_one_that_can_be(blurred, tmp_path):
     scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
     task = FileTask(scan, tmp_path / "SR.nrrd", None, OPTIONS)
-    for blur, is_sure, taken in ((0.42, True, "light"), (0.75, True, "adaptive"), (0.75, False, "light")):
+    for blur, is_sure, taken in ((0.5, True, "light"), (0.75, True, "adaptive"), (0.75, False, "light")):
         blurred(blur, is_sure)
         report = apply_to_file(scan, task.target, None, OPTIONS)
         assert report["super_resolution"]["model"] == taken
@@ -47,11 +47,11 @@ def test_a_blur_that_the_usual_model_never_met_is_told_to_one_that_can_be(blurre
 
 def test_a_sharp_scan_of_soft_objects_is_no_scan_of_the_usual_blur(blurred, tmp_path):
     scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
-    for softness_mm, taken in ((None, "light"), (0.08, "adaptive")):
-        blurred(0.3, softness_mm=softness_mm)  # light usually met 0.425
+    for blur, softness_mm, taken in ((0.42, None, "adaptive"), (0.42, 0.08, "light"), (0.3, 0.08, "adaptive")):
+        blurred(blur, softness_mm=softness_mm)  # light usually met 0.425
         assert taken in facts_of_scan(scan, None, OPTIONS)["model"]
         report = apply_to_file(scan, tmp_path / "SR.nrrd", "light", OPTIONS)
-        assert ("without objects' own softness, is weaker" in str(report["warnings"])) is (taken == "adaptive")
+        assert ("softness may have added, is weaker" in str(report["warnings"])) is (taken == "adaptive")
 
 
 def test_a_model_that_is_named_is_taken_with_a_warning(blurred, tmp_path):

@@ -75,13 +75,14 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
     assert panel.parameters.model == "" and ui.applyButton.enabled
     assert ui.modelLabel.text == "light, or another one if the scan's blur asks for it: looking at the scan…"
     see(panel, looks, seen(0.75))
-    assert ui.modelLabel.text == "adaptive: the scan's blur, 0.35 mm, is unlike what light learned (0.2 mm)."
+    why = "adaptive: the scan's blur, 0.31 mm without objects' softness, is unlike what light learned (0.2 mm)."
+    assert ui.modelLabel.text == why
     assert panel.choices.card().name == "adaptive" and "told blur and noise" in ui.modelSelector.toolTip
     assert "i 0.35 ± 0.009 mm" in ui.scannerLabel.text and not panel._timer.isActive()
     assert panel.parameters.model == "" and "The model adaptive can" not in ui.notesLabel.text
     assert not panel.choices.needsTorch(), "whichever it is, its graph will do"
     for scanner, why in (
-        (seen(0.42), "light: nothing speaks against it; the scan's blur is 0.2 mm."),
+        (seen(0.5), "light: nothing speaks against it; the scan's blur without objects' softness: 0.17 mm."),
         (seen(0.75, is_sure=False), "light: the scan does not tell its blur for sure."),
     ):
         panel.choices.inputNode.GetImageData().Modified()
@@ -189,7 +190,7 @@ def test_look_preview_and_run_of_real_workers_agree_on_the_model(application, wi
     wait_until(lambda: application.qapp.processEvents() or panel.choices.isLookedAt)
     assert panel.choices.scanner is not None and "for sure" in ui.modelLabel.text
     ui.scannerBlurSpinBox.value = 0.6
-    assert ui.modelLabel.text.startswith("adaptive: the scan's blur, 0.6 mm, is unlike")
+    assert ui.modelLabel.text.startswith("adaptive: the scan's blur, 0.6 mm without objects' softness, is unlike")
     slicer.util.setSliceViewerLayers(background=panel.choices.inputNode, fit=True)
     ui.previewButton.click()
     wait_until(

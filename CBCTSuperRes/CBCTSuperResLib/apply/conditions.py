@@ -146,8 +146,7 @@ def conditions_of(
         reason += f" The model learned from {shares[0]:.2g} to {shares[1]:.2g} mm (in voxels of this size)."
     if card.strongest_noise is not None:
         told_noise = min(noise, card.strongest_noise)
-    own = blur if scanner.softness_mm is None else undone
-    warnings = _doubt(card, scanner, blur, steps) if source == "usual" else _blur_warnings(card, blur, own, steps)
+    warnings = _doubt(card, scanner, blur, steps) if source == "usual" else _blur_warnings(card, blur, undone, steps)
     warnings = [] if is_denoised else warnings
     if card.strongest_noise is not None and scanner.noise and noise > MORE_NOISE * card.strongest_noise:
         warnings.append(
@@ -166,18 +165,13 @@ def conditions_of(
     )
 
 
-def own_blur(conditions: Conditions, scanner: EstimatedAcquisition) -> float:
-    """Mean blur in the slices, in voxels, without objects' softness where the scan tells how soft they are.
+def is_unlike_usual(card: ModelCard, conditions: Conditions) -> bool:
+    """Whether a model that is not told the scanner's blur usually met another one than is known of this scan.
 
-    A sharp scan of a soft tooth is no scan of the usual blur.
+    What objects' softness may have added does not count: a sharp scan of a soft tooth is no scan of the usual blur.
     """
-    return float(np.mean((conditions.blur if scanner.softness_mm is None else conditions.cautious_blur)[1:]))
-
-
-def is_unlike_usual(card: ModelCard, conditions: Conditions, scanner: EstimatedAcquisition) -> bool:
-    """Whether a model that is not told the scanner's blur usually met another one than is known of this scan."""
     is_known = conditions.source != "usual" and "blur" not in card.spec.conditions and bool(card.trained_blur)
-    return is_known and abs(own_blur(conditions, scanner) - _usual(card)[0]) > MUCH
+    return is_known and abs(float(np.mean(conditions.cautious_blur[1:])) - _usual(card)[0]) > MUCH
 
 
 def cautious(blur: np.ndarray, softness: float = CAUTION) -> np.ndarray:
@@ -225,8 +219,8 @@ def _doubt(card: ModelCard, scanner: EstimatedAcquisition, usual: np.ndarray, st
     ]
 
 
-def _blur_warnings(card: ModelCard, blur: np.ndarray, own: np.ndarray, steps: np.ndarray) -> list[str]:
-    """What to say of a blur in the slices that a model did not learn, or cannot be told; `own` as of `own_blur`."""
+def _blur_warnings(card: ModelCard, blur: np.ndarray, undone: np.ndarray, steps: np.ndarray) -> list[str]:
+    """What to say of a blur in the slices a model did not learn, or cannot be told; `undone` of it may be undone."""
     step = float(steps[1:].mean())
     if "blur" in card.spec.conditions:
         if not card.trained_blur:
@@ -243,15 +237,15 @@ def _blur_warnings(card: ModelCard, blur: np.ndarray, own: np.ndarray, steps: np
                 f"{FWHM * lowest * step:.2g} mm on. Edges may be drawn too sharp. Choose a lower sharpness."
             ]
         return []
-    usual, mean = _usual(card)[0], float(own[1:].mean())
+    usual, mean = _usual(card)[0], float(undone[1:].mean())
     if not card.trained_blur or abs(mean - usual) <= MUCH:
         return []
     what = "stay soft" if mean > usual else "be drawn too sharp, and the result may be worse than interpolation"
-    softness = "" if own is blur else " without objects' own softness"
+    softness = "" if undone is blur else " without what objects' softness may have added"
     return [
-        f"The scanner's blur, {_text(own, steps)}{softness}, is {'stronger' if mean > usual else 'weaker'} than what "
-        f"this model usually met ({FWHM * usual * step:.2g} mm), and it cannot be told: edges may {what}. The model "
-        "adaptive can."
+        f"The scanner's blur, {_text(undone, steps)}{softness}, is {'stronger' if mean > usual else 'weaker'} than "
+        f"what this model usually met ({FWHM * usual * step:.2g} mm), and it cannot be told: edges may {what}. The "
+        "model adaptive can."
     ]
 
 

@@ -6,7 +6,7 @@ from ..acquisition.estimate import FWHM
 from ..io.volume import Volume
 from ..models.card import ModelCard
 from ..models.folder import told_model
-from .conditions import is_unlike_usual, own_blur
+from .conditions import is_unlike_usual
 from .plan import Plan, Workers, make_plan, planned_maps
 
 
@@ -18,16 +18,16 @@ def suited_card(plan: Plan) -> ModelCard:
     plan : Plan
         With what the scan tells (`Plan.with_scan`), of a model that nobody named.
     """
-    if not is_unlike_usual(plan.card, plan.conditions, plan.scanner):
+    if not is_unlike_usual(plan.card, plan.conditions):
         return plan.card
     other = told_model(plan.card, plan.options, plan.scan_grid.spacing)
     return plan.card if other is None or planned_maps(other, plan.options) != plan.maps else other
 
 
 def blur_in_mm(plan: Plan) -> tuple[float, float]:
-    """Blur of the scan in its slices and the one that the plan's model usually meets, full widths at half maximum."""
+    """Blur in slices without objects' softness, and what the model usually meets: full widths at half maximum."""
     step = sum(plan.scan_grid.spacing[:2]) / 2
-    return FWHM * step * own_blur(plan.conditions, plan.scanner), FWHM * step * plan.card.usual_conditions[0]
+    return FWHM * step * sum(plan.conditions.cautious_blur[1:]) / 2, FWHM * step * plan.card.usual_conditions[0]
 
 
 def with_suited_model(plan: Plan, volume: Volume, workers: Workers | None = None) -> tuple[Plan, str]:
@@ -49,6 +49,6 @@ def with_suited_model(plan: Plan, volume: Volume, workers: Workers | None = None
     other = other.with_scan(volume, blanks=plan.blanks, scanner=plan.scanner, is_checked=True)
     seen, met = blur_in_mm(plan)
     return other, (
-        f"The model {card.name} was taken because it is told the scan's blur, {seen:.2g} mm; {usual.name} usually met "
-        f"{met:.2g} mm."
+        f"The model {card.name} was taken because it is told the scanner's blur, {seen:.2g} mm without what objects' "
+        f"softness may have added; {usual.name} usually met {met:.2g} mm."
     )

@@ -243,7 +243,7 @@ class ApplyChoices(ScanChoices):
             isAble = chosen.offered(options.factors(self.volume().spacing), options.planes) is not None
         except SuperResError:
             return None
-        isUnlike = known is not None and is_unlike_usual(chosen, known.conditions, known.scanner)
+        isUnlike = known is not None and is_unlike_usual(chosen, known.conditions)
         return better if better.name != chosen.name and (isUnlike or not isAble) else None
 
     def scannerKey(self) -> tuple | None:

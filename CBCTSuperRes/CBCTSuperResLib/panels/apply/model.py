@@ -100,9 +100,12 @@ class ModelSection(JobSection):
             if known is None:
                 text = _("{name}, or another one if the scan's blur asks for it; the run decides.")
             elif card is not usual:
-                text = _("{name}: the scan's blur, {seen:.2g} mm, is unlike what {usual} learned ({met:.2g} mm).")
+                text = _(
+                    "{name}: the scan's blur, {seen:.2g} mm without objects' softness, is unlike what {usual} "
+                    "learned ({met:.2g} mm)."
+                )
             elif known.conditions.source != "usual":
-                text = _("{name}: nothing speaks against it; the scan's blur is {seen:.2g} mm.")
+                text = _("{name}: nothing speaks against it; the scan's blur without objects' softness: {seen:.2g} mm.")
         else:
             text = _("{name}, or another one if the scan's blur asks for it: looking at the scan…")
         seen, met = blur_in_mm(known) if known else (0.0, 0.0)
