@@ -68,6 +68,16 @@ def test_noise_that_a_file_cut_off_does_not_count(fine):
     assert np.mean(cut == 0) > 0.05 and found.sd == pytest.approx(0.02, rel=0.1)
 
 
+def test_where_all_noise_is_cut_off_what_is_left_of_it_tells_its_strength():
+    for level in (0.0, 0.03):  # of which a file has cut off half, or some
+        for smooth, across in ((0.0, 0.0), (0.7, 0.6)):
+            noise = correlate_slices(correlated_noise((20, 96, 96), 0.05, smooth, IN_PLANE, 3), across)
+            found = estimate(np.clip(level + noise, 0, 1), SPACING, (0, 1)).noise
+            assert found.sd == pytest.approx(0.05, rel=0.1) and found.error < 0.08 * found.sd, (level, smooth)
+            assert abs(found.across - across) < 0.2 and (found.in_plane > 0.3) is (smooth > 0)
+    assert estimate(np.zeros((20, 96, 96), np.float32), SPACING, (0, 1)).noise is None
+
+
 def test_grey_values_may_be_of_any_gain_offset_and_type(scan):
     unit = estimate(scan, SPACING, (0, 1))
     grey = estimate(np.rint(26000 + 20000 * scan).astype(np.uint16), SPACING, (26000, 46000))

@@ -23,7 +23,7 @@ from itertools import product
 import numpy as np
 
 from .edge_fit import CELL, REACH, Edges, fit_edges, strongest_edges, surroundings
-from .noise_level import DEPTH, PIECE, NoiseLevel, noise_of_pieces
+from .noise_level import DEPTH, PIECE, NoiseLevel, noise_of_cut_off_pieces, noise_of_pieces
 from .scanner import gaussian_kernel
 
 CORE = 24  # voxels along the edge of a block
@@ -159,8 +159,8 @@ class EstimatedAcquisition:
         else:
             share = f" ({100 * self.noise.sd / window_width:.2g} % of the window)" if window_width else ""
             found.append(
-                f"Noise: {self.noise.sd:.3g} grey values{share}; neighbours share {self.noise.in_plane:.2f} of it in a "
-                f"slice and {self.noise.across:.2f} across slices (correlation)."
+                f"Noise: {self.noise.sd:.3g} grey values{share}; neighbours share {self.noise.in_plane:z.2f} of it in a "
+                f"slice and {self.noise.across:z.2f} across slices (correlation)."
             )
         if (finest := self.finest_spacing_mm) is not None:
             found.append(f"The scan's blur supports {finest:.2g} mm; finer voxels show no more.")
@@ -217,7 +217,7 @@ def estimate(
         Blank voxels (j, i) of slice k, or None; `BlankRegion.mask`.
     """
     scan = _Blocks(voxels, window, blanks)
-    noise = noise_of_pieces(scan.pieces())
+    noise = noise_of_pieces(scan.pieces()) or noise_of_cut_off_pieces(scan.pieces(are_cut_off=True), scan.lowest)
     good, places = None, np.empty((0, 4), np.intp)
     if found := scan.edges():
         which = _are_good(found[0], noise, scan.width)
@@ -455,8 +455,16 @@ class _Blocks:
         order = sorted(chosen)
         return fit_edges(around[order], normals[order], self.axes), there[order]
 
-    def pieces(self) -> np.ndarray:
-        """Candidates for flat pieces, (pieces, slices, PIECE, PIECE), from flat blocks and from all over the scan."""
+    @property
+    def lowest(self) -> float:
+        """The lowest grey value of all that were looked at."""
+        return self._ends[0]
+
+    def pieces(self, are_cut_off: bool = False) -> np.ndarray:
+        """Candidates for flat pieces, (pieces, slices, PIECE, PIECE), from flat blocks and from all over the scan.
+
+        Those of which the file has cut nothing off, or only the others.
+        """
         if not self._places:
             return np.empty((0, 1, PIECE, PIECE), np.float32)
         order = np.argsort(self._range, kind="stable")
@@ -476,7 +484,7 @@ class _Blocks:
         quarter = 0.25 * (hi - lo)  # within the window itself: air and metal have noise of their own
         level = pieces.mean((1, 2, 3))
         cut_off = ((pieces <= self._ends[0]) | (pieces >= self._ends[1])).mean((1, 2, 3))
-        return pieces[(level > lo + quarter) & (level < hi - quarter) & (cut_off < CUT_OFF)]
+        return pieces[(level > lo + quarter) & (level < hi - quarter) & ((cut_off < CUT_OFF) != are_cut_off)]
 
     def variance_by_spectrum(
         self, axis: int, edges: Edges | None, places: np.ndarray, noise: NoiseLevel | None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 
@@ -20,6 +21,7 @@ FLAT_SHARE, LOWEST_SHARE = 0.3, 0.3  # of the pieces by their slow part; of thes
 FEWEST, MOST = 24, 1200
 LOWEST = {0.05: -1.645, 0.1: -1.282, 0.2: -0.842}  # quantiles of variances, and of the normal distribution
 SHARED_BY_ALL = 0.11  # times c (1 - c^2): how much less neighbours share in the lowest pieces than in all; measured
+UPPER, MOST_CUT_OFF = 0.9, 0.6  # of a piece: the quantile that is looked at, and what may be cut off below
 CORRELATIONS = np.linspace(0, 0.9, 46)
 
 
@@ -85,6 +87,28 @@ def noise_of_pieces(pieces: np.ndarray) -> NoiseLevel | None:
         found.append(float(np.sqrt(level / kept)))
     error = np.hypot(np.ptp(found) / 2, found[1] / np.sqrt(2 * freedom * max(1, 0.1 * count)))
     return NoiseLevel(found[1], float(error), in_plane, float(across), flat[lowest])
+
+
+def noise_of_cut_off_pieces(pieces: np.ndarray, lowest: float) -> NoiseLevel | None:
+    """Noise from candidates for flat pieces of which a file has cut off what is below its `lowest` grey value.
+
+    The share that lies there and a quantile above it tell the width of a normal distribution. Pieces with structure are
+    wider. None if there are too few.
+    """
+    share = (pieces <= lowest).mean((1, 2, 3))
+    pieces, share = (part[(share > 0) & (share < MOST_CUT_OFF)] for part in (pieces.astype(np.float64), share))
+    if len(pieces) < FEWEST // 2:
+        return None
+    deviate = NormalDist().inv_cdf
+    upper = np.quantile(pieces.reshape(len(pieces), -1), UPPER, axis=1)
+    found = (upper - lowest) / (deviate(UPPER) - np.array([deviate(one) for one in share]))
+    least, sd, most = np.quantile(found, (0.3, 0.4, 0.5))
+    flat = pieces[np.argsort(found, kind="stable")[: max(FEWEST // 2, int(LOWEST_SHARE * len(pieces)))]]
+    rest = flat - flat.mean((1, 2, 3), keepdims=True)
+    along_rows = _median_correlation(rest[..., :-1], rest[..., 1:])
+    in_plane = (along_rows + _median_correlation(rest[:, :, :-1], rest[:, :, 1:])) / 2
+    across = _median_correlation(rest[:, :-1], rest[:, 1:]) if pieces.shape[1] > 1 else 0.0
+    return NoiseLevel(float(sd), float(most - least) / 2, in_plane, across, flat)
 
 
 def _of_all(correlation: float) -> float:
