@@ -159,8 +159,8 @@ class EstimatedAcquisition:
         else:
             share = f" ({100 * self.noise.sd / window_width:.2g} % of the window)" if window_width else ""
             found.append(
-                f"Noise: {self.noise.sd:.3g} grey values{share}; neighbours share {self.noise.in_plane:z.2f} of it in a "
-                f"slice and {self.noise.across:z.2f} across slices (correlation)."
+                f"Noise: {self.noise.sd:.3g} grey values{share}; neighbours share {self.noise.in_plane:z.2f} of it in "
+                f"a slice and {self.noise.across:z.2f} across slices (correlation)."
             )
         if (finest := self.finest_spacing_mm) is not None:
             found.append(f"The scan's blur supports {finest:.2g} mm; finer voxels show no more.")
