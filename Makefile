@@ -22,7 +22,7 @@ bench: $(READY)
 	$(RUN) Testing/benchmarks/run.py all
 
 bench-quality: $(READY)
-	$(RUN) Testing/grading light unetspsr-light --out graded $(if $(PUBLIC),--public-data "$(PUBLIC)")
+	$(RUN) Testing/grading light adaptive unetspsr-light --out graded $(if $(PUBLIC),--public-data "$(PUBLIC)")
 	$(RUN) Testing/grading/blur_and_noise.py light adaptive --cells some --out graded/blur-and-noise $(if $(PUBLIC),--public-data "$(PUBLIC)")
 	$(RUN) Testing/grading/thick_slices.py any-size --planes light --quick --edge 72 --out graded/thick-slices $(if $(PUBLIC),--public-data "$(PUBLIC)")
 	$(RUN) Testing/grading/scanner_estimates.py --quick --out graded/scanner-estimates $(if $(PUBLIC),--public-data "$(PUBLIC)")

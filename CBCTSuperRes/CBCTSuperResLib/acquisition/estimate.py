@@ -238,7 +238,7 @@ def estimate(
     return EstimatedAcquisition(
         tuple(map(float, spacing)),
         (k, j, i),
-        noise,
+        noise and replace(noise, samples=None),
         measured,
         overshoot,
         overshoot > SHARPENED and len(strong) >= SURE_EDGES,

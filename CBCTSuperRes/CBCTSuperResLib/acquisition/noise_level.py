@@ -38,15 +38,15 @@ class NoiseLevel:
     in_plane, across : float
         Correlation of neighbouring voxels within a slice, and of the same voxel in neighbouring slices; 0 for `across`
         in a single slice.
-    samples : ndarray, shape (pieces, slices, PIECE, PIECE)
-        The flat pieces that this was found in.
+    samples : ndarray, shape (pieces, slices, PIECE, PIECE), or None
+        The flat pieces that this was found in, as long as they are of use.
     """
 
     sd: float
     error: float
     in_plane: float
     across: float
-    samples: np.ndarray = field(repr=False, compare=False)
+    samples: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 def noise_of_pieces(pieces: np.ndarray) -> NoiseLevel | None:

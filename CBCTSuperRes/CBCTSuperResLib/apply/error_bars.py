@@ -52,6 +52,7 @@ LEAST_CONTRAST, AROUND = 0.003, 1.6  # of the window; voxels of the result, stan
 SLICES_LOOKED_AT = 12
 BEYOND = np.linspace(0, 8, 2001)  # deviations
 CHANCE_BEYOND = np.array([50 * erfc(x / sqrt(2)) for x in BEYOND])  # per cent, of a Gaussian, on one side
+LEAST_CHANCE = 0.1  # per cent: nothing of less is marked, however many voxels are wanted
 TEXTURED, UNSURE = "texture fills it", "it does not tell its blur for sure"
 
 
@@ -254,14 +255,16 @@ def marked_of(maps: Mapping[str, np.ndarray], above: float | str, width: float) 
     maps : mapping of str to ndarray
         By the names that `Plan.maps` gives.
     above : float or str
-        See `Options.warning_above`: a share of the window, or a twentieth of the voxels that were measured.
+        See `Options.warning_above`: a share of the window, or a twentieth of the voxels that were measured; of those
+        that may be misjudged fewer, where the chance of so many is not worth a word.
     width : float
         Of the window, in grey values.
     """
     if not isinstance(above, str):
         return PREDICTIVE, above * width
     marked = MISCLASSIFIED if MISCLASSIFIED in maps else PREDICTIVE
-    return marked, float(np.percentile(_measured(maps[marked], maps[PREDICTIVE]), 95))
+    likeliest = float(np.percentile(_measured(maps[marked], maps[PREDICTIVE]), 95))
+    return marked, max(likeliest, LEAST_CHANCE) if marked == MISCLASSIFIED else likeliest
 
 
 def _every_so_many(volume: np.ndarray) -> np.ndarray:

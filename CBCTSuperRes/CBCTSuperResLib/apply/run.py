@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 
@@ -226,7 +226,8 @@ def _compute(
     total = sum(way.runs(tile, computed_axes) for tile in tiles) * plan.passes
     engine.begin(lambda done: progress(0.99 * (done / total), f"Network: {done} of {total}"))
     computing = memory_for("computing slices or blocks", "Close other programs, or choose an ROI or planes axial.")
-    with computing, _one_opencv_thread(), ThreadPoolExecutor(max_workers=2) as pool:
+    with computing, _one_opencv_thread(), ThreadPoolExecutor(max_workers=2) as pool, ExitStack() as ends:
+        ends.callback(engine.end)  # also of what is cancelled, whose engine a preview keeps
         # While the network computes a piece, the next is prepared and the last is finished.
         upcoming: Future | None = pool.submit(preparation.box, tiles[0].read) if tiles else None
         finishing: Future | None = None

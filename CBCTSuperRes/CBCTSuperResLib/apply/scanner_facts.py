@@ -5,10 +5,8 @@ It takes a second or two, for which no window should stand still. With it a pane
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
 
 from ..acquisition.estimate import BlurAlongAxis, EstimatedAcquisition
 from ..acquisition.noise_level import NoiseLevel
@@ -38,11 +36,11 @@ def look_at(path: str | Path, card: ModelCard, options: Options) -> dict:
     volume = Volume.read(path)
     plain = Options(blank=options.blank, window=options.window)
     scanner = make_plan(volume.grid, volume.voxels.dtype, card, plain).with_scan(volume, is_checked=True).scanner
-    return asdict(scanner if scanner.noise is None else replace(scanner, noise=replace(scanner.noise, samples=None)))
+    return asdict(scanner)
 
 
 def scanner_from(found: dict) -> EstimatedAcquisition:
-    """What `look_at` has found, without the pieces of the scan that its noise was found in."""
-    noise = found["noise"] and NoiseLevel(**{**found["noise"], "samples": np.empty(0)})
+    """What `look_at` has found."""
+    noise = found["noise"] and NoiseLevel(**found["noise"])
     blur = tuple(BlurAlongAxis(**axis) for axis in found["blur"])
     return EstimatedAcquisition(**{**found, "spacing": tuple(found["spacing"]), "blur": blur, "noise": noise})

@@ -160,6 +160,8 @@ class PreviewServer:
         key = (path, Path(path).stat().st_mtime_ns if Path(path).exists() else 0, engine in GRAPH_ENGINES)
         if key not in self._models:
             self._models.clear()
+            if self._scan:
+                self._scan.drop_engine()  # which holds the former one
             self._models[key] = model = Model.load(path)
             if engine in GRAPH_ENGINES:
                 keep_graph(model)

@@ -401,7 +401,8 @@ KINDS: dict[str, Callable[[dict, EventWriter, Stop], dict]] = {
 
 # Kinds that ONNX Runtime will do for.
 WITHOUT_TORCH = ("apply", "part", "survey", "dicom", "evaluate", "preview", "engines")
-BARE = ("difference", "look", "plan", "save")  # kinds that need no further package, or say themselves which are missing
+# Kinds that need no further package, or say themselves which are missing.
+BARE = ("difference", "look", "plan", "save", "verify")
 
 
 def run_job(job: dict, events: EventWriter, stop: Stop) -> int:

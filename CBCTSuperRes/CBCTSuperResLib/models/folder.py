@@ -149,15 +149,15 @@ def _ability(card: ModelCard, options: Options, spacing: Sequence[float] | None)
     return f"{text} (down to {' x '.join(f'{size:.3g}' for size in finest)} mm)"
 
 
-def told_model(card: ModelCard, options: Options, spacing: Sequence[float]) -> ModelCard | None:
+def told_model(card: ModelCard, options: Options, spacing: Sequence[float] | None) -> ModelCard | None:
     """The first shipped model that does what another does and is told the scanner's blur; None if there is none.
 
     Parameters
     ----------
     card : ModelCard
     options : Options
-    spacing : (i, j, k)
-        Of the scan, in mm.
+    spacing : (i, j, k) or None
+        Of the scan, in mm; it must be known where an output spacing is asked for.
     """
     asked = options.factors(spacing)
     offered = card.offered(asked, options.planes)
@@ -256,23 +256,19 @@ def _model_files(folder: Path) -> list[Path]:
 
 def _entry(path: Path) -> ModelEntry:
     """What a file holds; read once, unless changed so lately that another change might leave its time as it is."""
-    with suppress(OSError):
-        status = path.stat()
-        if time.time_ns() - status.st_mtime_ns > LATELY_NS:
-            return _entry_of(path, status.st_mtime_ns, status.st_size, status.st_ino)
-    return _read_entry(path)
-
-
-@lru_cache(maxsize=256)
-def _entry_of(path: Path, *changed: int) -> ModelEntry:
-    return _read_entry(path)
-
-
-def _read_entry(path: Path) -> ModelEntry:
     try:
+        with suppress(OSError):
+            status = path.stat()
+            if time.time_ns() - status.st_mtime_ns > LATELY_NS:
+                return ModelEntry(path, _card_of(path, status.st_mtime_ns, status.st_size, status.st_ino))
         return ModelEntry(path, read_card(path))
     except ModelError as error:
         return ModelEntry(path, problem=str(error))
+
+
+@lru_cache(maxsize=256)  # of what could be read: what could not may be read the next time
+def _card_of(path: Path, *changed: int) -> ModelCard:
+    return read_card(path)
 
 
 def _names(entry: ModelEntry) -> set[str]:

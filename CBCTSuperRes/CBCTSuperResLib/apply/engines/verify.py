@@ -13,7 +13,7 @@ from ...models.model import Model
 from . import TITLES
 from .choice import network_for
 
-FLOATS = {"F16": "<f2", "F32": "<f4"}
+FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 Check = tuple[str, bool | None, str]
 
@@ -52,7 +52,10 @@ def _finite_weights(model: Model) -> Check:
     bad, count = [], 0
     for name, entry in header.tensors.items():
         piece = content[header.data_start + entry.start : header.data_start + entry.stop]
-        values = np.frombuffer(piece, FLOATS.get(entry.dtype, "u1"))
+        if entry.dtype == "BF16":
+            values = (np.frombuffer(piece, "<u2").astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = np.frombuffer(piece, FLOATS.get(entry.dtype, "u1"))  # of whole numbers all are finite
         count += values.size
         if not np.isfinite(values).all():
             bad.append(name)

@@ -102,6 +102,7 @@ class EnginesSection(JobSection):
     def __init__(self, ui, choices: ApplyChoices) -> None:
         super().__init__(ui, choices, ui.enginesLabel)
         self._error: tuple[str, str] | None = None  # of a model, by its hash
+        self._measured = ""  # the hash of the model that is or was measured
         self._told: tuple[tuple, str] | None = None  # what there is to say of a model and the engines that are there
         ui.enginesButton.connect("clicked(bool)", self.onMeasure)
 
@@ -127,11 +128,13 @@ class EnginesSection(JobSection):
 
     def failed(self, error: SuperResError) -> None:
         if not isinstance(error, Cancelled):
-            self._error = self.choices.installedCard().weights_sha256, errorText(error)
+            self._error = self._measured, errorText(error)
 
     def _begin(self) -> Job:
+        card = self.choices.installedCard()
+        self._measured = card.weights_sha256
         dialogs.ensurePackages(self.choices.needsTorch(), self.choices.options().engine)
-        return Job({"kind": "engines", "model": str(self.choices.installedCard().path)}).start()
+        return Job({"kind": "engines", "model": str(card.path)}).start()
 
 
 class LogSection(Section):

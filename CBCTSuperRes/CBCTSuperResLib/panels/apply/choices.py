@@ -76,10 +76,11 @@ class ApplyChoices(ScanChoices):
         cards = [entry.card for entry in list_models([modelsFolder()]) if entry.card]
         self.cards = list({card.name: card for card in reversed(cards)}.values())[::-1]
         self._default = self._suited = None
+        self._scanned = ((), {})
 
     def forget(self) -> None:
         super().forget()
-        self._scanner = self._suited = None
+        self._suited = None
         self._windows = self._scanned = ((), {})
 
     def followInput(self) -> None:
@@ -296,7 +297,8 @@ class ApplyChoices(ScanChoices):
         try:
             options, cards = self.options(), [self.installedCard()]
             if self.isAutomatic:
-                cards += [told_model(self.usualCard(), options, self.volume().spacing)]
+                spacing = self.volume().spacing if self.inputNode is not None else None
+                cards += [told_model(self.usualCard(), options, spacing)]
         except SuperResError:
             return True
         if options.engine == "torch":

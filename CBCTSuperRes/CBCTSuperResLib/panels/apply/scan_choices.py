@@ -107,6 +107,10 @@ class ScanChoices:
         roi = roiBox(self.roiNode, self.inputNode) if self.roiNode is not None else None
         return self._options(roi)
 
+    def lookOptions(self) -> Options:
+        """What a look at the whole scan depends on."""
+        return Options(blank=self._blank(), window=self._windowRequest())
+
     def _options(self, roi: tuple | None = None) -> Options:
         chosen = self.parameters
         return Options(

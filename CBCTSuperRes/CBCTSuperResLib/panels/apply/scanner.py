@@ -7,7 +7,6 @@ import time
 from slicer.i18n import tr as _
 
 from ...core.errors import SuperResError
-from ...core.options import Options
 from ...scene.jobs import LookJob
 from ...scene.logic import SuperResLogic
 from ..section import Section, logError, say
@@ -67,9 +66,8 @@ class ScannerSection(Section):
 
     def _start(self) -> None:
         try:
-            chosen = self.choices.options()
-            options = Options(blank=chosen.blank, window=chosen.window)
-            self.job = self.logic.startLook(self.choices.inputNode, self.choices.usualCard(), options)
+            card, options = self.choices.usualCard(), self.choices.lookOptions()
+            self.job = self.logic.startLook(self.choices.inputNode, card, options)
         except SuperResError as error:
             self._found(None, error)
 

@@ -127,7 +127,7 @@ class ModelsSection(TaskSection):
             self._task.cancel()
         else:
             path = self._chosen().path
-            self._task.start(lambda: self.logic.verifyModel(path), self._tellChecks)
+            self._task.start(lambda: self.logic.verifyModel(path), self._tellChecks, needsPackages=False)
         self.changed.emit()
 
     def _tellChecks(self, report: dict) -> None:

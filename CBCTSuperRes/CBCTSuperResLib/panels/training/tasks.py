@@ -50,7 +50,13 @@ class TaskView:
     def isBusy(self) -> bool:
         return self.job is not None or self._steps is not None
 
-    def start(self, begin: Callable[..., Job], onDone: Callable[[dict], None], steps: Steps | None = None) -> None:
+    def start(
+        self,
+        begin: Callable[..., Job],
+        onDone: Callable[[dict], None],
+        steps: Steps | None = None,
+        needsPackages: bool = True,
+    ) -> None:
         """Begin a job, for which packages may have to be installed; an error is shown, now or later.
 
         Parameters
@@ -60,11 +66,14 @@ class TaskView:
         onDone : callable (report)
         steps : generator, optional
             What has to be done before, in this process.
+        needsPackages : bool
+            Whether it can do nothing without PyTorch.
         """
         self._isCancelled = False
         say(self._label, "")
         try:
-            dialogs.ensurePackages()
+            if needsPackages:
+                dialogs.ensurePackages()
             self.job = begin() if steps is None else None
         except SuperResError as error:
             self.showError(error)
