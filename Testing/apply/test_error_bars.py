@@ -13,9 +13,9 @@ from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.acquisition.phantom import cylinder
 from CBCTSuperResLib.apply.calibration import calibrate
 from CBCTSuperResLib.apply.engine import Engine
-from CBCTSuperResLib.apply.error_bars import local_contrast
+from CBCTSuperResLib.apply.error_bars import local_contrast, marked_of
 from CBCTSuperResLib.apply.file import apply_to_file
-from CBCTSuperResLib.apply.plan import make_plan
+from CBCTSuperResLib.apply.plan import MISCLASSIFIED, make_plan
 from CBCTSuperResLib.apply.quality import error_bars_figure
 from CBCTSuperResLib.apply.tiles import Axis, plan_tiles
 from CBCTSuperResLib.cli import make_parser
@@ -363,6 +363,15 @@ def test_the_widest_twentieth_can_be_marked_and_a_mask_without_anything_says_whe
         assert ("the widest twentieth begins at" in figure["text"]) is (above == 0.19)
     assert marked[0.19] == 0 and marked["auto"] == pytest.approx(0.05, abs=0.003)
     assert facts["warning_above"] == facts["widest_above"]
+
+
+def test_no_voxel_is_marked_for_a_chance_that_is_not_worth_a_word():
+    chances, deviations = np.zeros((4, 50, 50), np.float32), np.ones((4, 50, 50), np.float32)
+    chances[0, :2] = 30.0  # of fewer voxels than a twentieth
+    name, above = marked_of({MISCLASSIFIED: chances, PREDICTIVE: deviations}, "bone", 1000.0)
+    assert name == MISCLASSIFIED and above == pytest.approx(0.1)
+    chances[:, :10] = 20.0
+    assert marked_of({MISCLASSIFIED: chances, PREDICTIVE: deviations}, "bone", 1000.0)[1] == pytest.approx(20.0)
 
 
 def test_where_bone_may_be_misjudged_is_told_in_per_cent_and_its_likeliest_twentieth_is_marked(tmp_path):

@@ -247,3 +247,21 @@ def test_a_card_is_read_again_only_when_its_file_has_changed(tiny_model, monkeyp
     assert listed(now - 10**10) == 1 and listed(now - 10**10) == 0
     assert listed(now - 2 * 10**10) == 1
     assert listed(now + 10**12) == listed(now + 10**12) == 1, "too lately for the time to tell of another change"
+
+
+def test_a_file_that_could_not_be_read_is_read_the_next_time(tmp_path, monkeypatch):
+    path = put_model(tmp_path, "mine")
+    os.utime(path, (1e9, 1e9))  # long ago, so that what is read of it is kept
+
+    def fail(path):
+        raise ModelError("Somebody else has the file open.", "Wait.")
+
+    def entry():
+        return next(one for one in list_models([tmp_path]) if one.path == path)
+
+    monkeypatch.setattr(models, "read_card", fail)
+    assert entry().card is None
+    monkeypatch.setattr(models, "read_card", read_card)
+    assert entry().card.name == "mine"
+    monkeypatch.setattr(models, "read_card", fail)
+    assert entry().card.name == "mine"

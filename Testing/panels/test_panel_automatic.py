@@ -165,6 +165,28 @@ def test_a_look_belongs_to_its_scan_and_ends_when_nobody_needs_it(looks, widget,
     assert looks[-1].wasClosed and not panel._timer.isActive()
 
 
+def test_what_a_look_found_is_kept_through_a_visit_elsewhere_and_no_roi_keeps_it_from_being_found(panel, looks, widget):
+    far = panel.choices.inputNode.GetScene().AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    far.SetCenter(1e4, 1e4, 1e4)
+    panel.parameters.roi = far
+    see(panel, looks, seen(0.75))
+    assert panel.choices.scanner is not None and not panel.ui.applyButton.enabled
+    widget.exit()
+    widget.enter()
+    panel.onTimer()
+    assert len(looks) == 1 and panel.choices.scanner is not None
+    panel.parameters.roi = None
+    panel.choices.listModels()  # reads the same models again
+    panel.refresh()
+    assert panel.ui.modelLabel.text.startswith("adaptive: the scan's blur")
+
+
+def test_files_alone_need_no_pytorch(panel):
+    assert not panel.choices.needsTorch()
+    panel.parameters.inputVolume = None
+    assert not panel.choices.needsTorch()
+
+
 def test_a_look_that_fails_is_not_tried_again_and_leaves_the_choice_to_the_run(panel, looks):
     panel.onTimer()
     advance(panel, looks[-1], isFinished=True, error=InputError("It is odd.", "Look."))
