@@ -168,27 +168,33 @@ def check_ranges(options: TrainOptions, names: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class OneNetworkOptions(TrainOptions):
-    """Of a recipe that trains one network by the difference of its images and the true ones, and has no other losses.
-
-    What other recipes weigh is constant here, and no key.
-    """
+class OwnLossesOptions(TrainOptions):
+    """Of a recipe with losses of its own: what UNetSPSR and its gradient branch weigh is constant here, and no key."""
 
     lr_G_grad: ClassVar[float] = 1e-4
     weight_decay_G_grad: ClassVar[float] = 0.0
     beta1_G_grad: ClassVar[float] = 0.9
-    lr_D: ClassVar[float] = 1e-4
-    weight_decay_D: ClassVar[float] = 0.0
-    beta1_D: ClassVar[float] = 0.9
-    pixel_weight: ClassVar[float] = 1.0
     feature_criterion: ClassVar[str] = "l1"
     feature_weight: ClassVar[float] = 0.0
     gan_type: ClassVar[str] = "lsgan"
-    gan_weight: ClassVar[float] = 0.0
     gradient_pixel_weight: ClassVar[float] = 0.0
     gradient_gan_weight: ClassVar[float] = 0.0
     pixel_branch_criterion: ClassVar[str] = "l1"
     pixel_branch_weight: ClassVar[float] = 0.0
     Branch_pretrain: ClassVar[bool] = False
     Branch_init_iters: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
+class OneNetworkOptions(OwnLossesOptions):
+    """Of a recipe that trains one network by the difference of its images and the true ones, and has no other losses.
+
+    What the others weigh is constant here, and no key.
+    """
+
+    lr_D: ClassVar[float] = 1e-4
+    weight_decay_D: ClassVar[float] = 0.0
+    beta1_D: ClassVar[float] = 0.9
+    pixel_weight: ClassVar[float] = 1.0
+    gan_weight: ClassVar[float] = 0.0
     warmup_iters: ClassVar[int] = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...networks.options import option
-from .options import TrainOptions
+from .options import OwnLossesOptions
 
 
 def _term(weight: float, meaning: str) -> Any:
@@ -14,25 +14,13 @@ def _term(weight: float, meaning: str) -> Any:
 
 
 @dataclass(frozen=True)
-class SRCycleGANTrainOptions(TrainOptions):
+class SRCycleGANTrainOptions(OwnLossesOptions):
     """Of "model": "srcyclegan", for slices of two scanners without pairs; x is a coarse slice, y a fine one."""
 
-    lr_G_grad: ClassVar[float] = 1e-4
     weight_decay_G: ClassVar[float] = 0.0
-    weight_decay_G_grad: ClassVar[float] = 0.0
-    beta1_G_grad: ClassVar[float] = 0.9
     weight_decay_D: ClassVar[float] = 0.0
     pixel_criterion: ClassVar[str] = "l1"
     pixel_weight: ClassVar[float] = 0.0
-    feature_criterion: ClassVar[str] = "l1"
-    feature_weight: ClassVar[float] = 0.0
-    gan_type: ClassVar[str] = "lsgan"
-    gradient_pixel_weight: ClassVar[float] = 0.0
-    gradient_gan_weight: ClassVar[float] = 0.0
-    pixel_branch_criterion: ClassVar[str] = "l1"
-    pixel_branch_weight: ClassVar[float] = 0.0
-    Branch_pretrain: ClassVar[bool] = False
-    Branch_init_iters: ClassVar[int] = 0
     warmup_iters: ClassVar[int] = 0
 
     lr_G: float = option(2e-4, "Learning rate of both generators (Adam); 1e-5 as published.", seed=True, above=0)

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from ...networks.options import option
-from .options import CRITERIA, TrainOptions, blur_range, check_ranges, noise_range, noise_smooth_range, val_size
+from .options import CRITERIA, OwnLossesOptions, blur_range, check_ranges, noise_range, noise_smooth_range, val_size
 from .seed_names import SeedName, SeedNames
 
 
 @dataclass(frozen=True)
-class SRGAN3DTrainOptions(TrainOptions):
+class SRGAN3DTrainOptions(OwnLossesOptions):
     """Of "model": "srgan3d", for networks of blocks."""
-
-    lr_G_grad: ClassVar[float] = 1e-4
-    weight_decay_G_grad: ClassVar[float] = 0.0
-    beta1_G_grad: ClassVar[float] = 0.9
-    feature_criterion: ClassVar[str] = "l1"
-    feature_weight: ClassVar[float] = 0.0
-    gan_type: ClassVar[str] = "lsgan"
-    gradient_pixel_weight: ClassVar[float] = 0.0
-    gradient_gan_weight: ClassVar[float] = 0.0
-    pixel_branch_criterion: ClassVar[str] = "l1"
-    pixel_branch_weight: ClassVar[float] = 0.0
-    Branch_pretrain: ClassVar[bool] = False
-    Branch_init_iters: ClassVar[int] = 0
 
     pixel_criterion: str = option(
         "l2", "Difference of SR and HR: l1 (absolute) or l2 (squared).", seed=True, choices=CRITERIA
