@@ -12,7 +12,7 @@ from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.apply import parts, run
 from CBCTSuperResLib.apply.engines import pytorch
 from CBCTSuperResLib.apply.engines.pytorch import TorchNetwork
-from CBCTSuperResLib.apply.plan import Workers, make_plan
+from CBCTSuperResLib.apply.plan import OF_THE_WHOLE, Workers, make_plan
 from CBCTSuperResLib.apply.sharing import Sharing
 from CBCTSuperResLib.core.errors import InputError, OptionError
 from CBCTSuperResLib.core.volume import Grid
@@ -42,6 +42,8 @@ class Here(Sharing):
         for number, part in reversed(list(enumerate(plan.parts))):
             target = self._folder / f"part {number}"
             parts.compute_part(scan, plan_file, digest, part, target, model, "cpu", progress, cancelled)
+            with np.load(target) as stored:
+                self.written = set(stored.files)
             reports.append(parts.take_in(target, parts.box_of(plan, part), memory))
             assert not target.exists()
             reports[-1]["worker"] = number % self.workers.count
@@ -67,11 +69,13 @@ def test_parts_give_the_bits_of_one_process_with_maps_blanks_and_back_projection
         (tiny_model(), {"scanner_blur": 0.4, "back_projection": "on", "roi": ((3, 26), (0, 24), (2, 12))}),
         (tiny_model(), {"uncertainty": 2, "ensemble": 2}),
         (stub_model(UncertainNet()), {"uncertainty": 2}),
+        (stub_model(UncertainNet()), {"uncertainty": 2, "warning_above": "bone"}),
     ]:
         options, sharing = Options(**FP32, **more), Here(tmp_path)
         alone, shared = super_resolve(scan, model, options), super_resolve(scan, model, options, sharing=sharing)
         same = np.testing.assert_array_equal
         same(alone.voxels, shared.voxels)
+        assert sharing.written.isdisjoint(OF_THE_WHOLE)
         for name in alone.error_bars:
             same(alone.error_bars[name].voxels, shared.error_bars[name].voxels)
         if alone.disagreement:

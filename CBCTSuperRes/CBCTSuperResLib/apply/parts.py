@@ -22,7 +22,7 @@ from ..core.progress import Report
 from ..io.exchange import read_exchange
 from ..io.volume import Volume
 from ..models.model import Model
-from .plan import DISAGREEMENT, Plan
+from .plan import DISAGREEMENT, OF_THE_WHOLE, Plan
 from .run import settled_engine, super_resolve
 from .sharing import RESULT
 from .tiles import Box, shift
@@ -138,7 +138,7 @@ def compute_part(
         plan=plan.within(part),
     )
     report = {**found.report, "notes": [*notes, *found.report["notes"]]}  # the choice is told once, see `joined`
-    arrays = {name: kept.voxels for name, kept in memory.items()}
+    arrays = {name: kept.voxels for name, kept in memory.items() if name not in OF_THE_WHOLE}
     with replacing(target) as scratch, open(scratch, "wb") as stream:
         np.savez(stream, **arrays, **{REPORT: np.frombuffer(json_text(report).encode(), np.uint8)})
 

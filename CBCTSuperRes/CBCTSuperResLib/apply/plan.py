@@ -41,6 +41,7 @@ NEAR = 1.25  # slices so many pixels apart still help each other: measured on dr
 DISAGREEMENT, MASK = "model disagreement", "model disagreement mask"
 PREDICTIVE, INTRINSIC, PARAMETER = "predictive deviation", "intrinsic deviation", "parameter deviation"
 MISCLASSIFIED = "bone misclassification"
+OF_THE_WHOLE = (MISCLASSIFIED,)  # maps that no part of a volume tells
 WARNING_MASK = "warning mask"
 PARTS_A_WORKER = {"slices": 4, "planes": 1, "blocks": 1}  # parts of blocks compute what is around them twice
 SMALLER = "Choose an ROI, larger output voxels, planes axial, or a smaller output type such as int16."

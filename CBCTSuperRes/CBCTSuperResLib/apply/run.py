@@ -32,7 +32,7 @@ from .engines.choice import exact_network, network_for
 from .error_bars import ErrorBars
 from .finish import Finisher
 from .maps import Disagreement, added_noise
-from .plan import DISAGREEMENT, SMALLER, Plan, make_plan
+from .plan import DISAGREEMENT, OF_THE_WHOLE, SMALLER, Plan, make_plan
 from .prepare import Preparation, Prepared
 from .quality import agreement_figure, card_of_failure, disagreement_figure, error_bars_figure, quality_card
 from .report import make_report
@@ -143,7 +143,7 @@ def super_resolve(
             *(output_window or window, blanks, sharpness),
         )
     if sharing:
-        memory = {RESULT: output, **maps}
+        memory = {RESULT: output, **{name: map_ for name, map_ in maps.items() if name not in OF_THE_WHOLE}}
         parts = sharing.compute(plan, volume, model, memory, part_of(progress, 0, 0.99), cancelled or (lambda: False))
         how = joined(parts)
         agreement = Agreement.sum(part["agreement_counts"] for part in parts)
