@@ -326,7 +326,8 @@ def test_another_kind_of_image_is_called_so_warned_of_and_compared_by_its_averag
         found[stripes] = figures["consistency"]["value"]
         assert f"{found[stripes]:.2f} x the scan's noise, by averages" in figures["consistency"]["text"]
     assert found[0.0] < 1.5 and found[0.3] > 5 * found[0.0]
-    assert result_name("Jaw", model.card, Options()) == "Jaw SR x2 other scanner"
+    for asked, name in (({}, "x2"), ({"output_spacing": 0.125}, "0.125 mm"), ({"output_spacing": "cubic"}, "cubic")):
+        assert result_name("Jaw", model.card, Options(**asked)) == f"Jaw SR {name} other scanner"
 
 
 def test_another_kind_of_image_is_not_joined_from_three_planes():

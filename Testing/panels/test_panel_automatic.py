@@ -99,6 +99,11 @@ def test_the_voxel_size_decides_before_the_scan_s_blur_and_giving_it_up_gives_th
     panel.ui.voxelSizeSelector.currentIndex = CUBIC
     assert panel.ui.modelLabel.text == "any-size: light does not make this voxel size."
     assert panel.parameters.model == "" and panel.ui.outputLabel.text.startswith("28 x 24 x 12 voxels")
+    panel.choices.inputNode.SetSpacing(0.2, 0.2, 0.2)
+    panel.ui.voxelSizeSelector.currentIndex = CUSTOM
+    closer = "In all axes it does, closer to the truth and some 3 times as long."
+    assert panel.ui.modelLabel.text == f"any-size: light does not make this voxel size slice by slice. {closer}"
+    panel.choices.inputNode.SetSpacing(0.2, 0.2, 0.6)
     panel.ui.voxelSizeSelector.currentIndex = SAME
     assert panel.ui.modelLabel.text == "any-size: light does not denoise without enlarging."
     panel.ui.voxelSizeSelector.currentIndex = USUAL

@@ -85,6 +85,19 @@ def test_the_choice_is_kept_with_the_scene_and_a_saved_model_is_not_replaced(pan
     assert restored.modelReason == ""
 
 
+def test_where_three_planes_are_closer_to_the_truth_it_is_said_and_one_choice_away(panel):
+    ui = panel.ui
+    panel.choices.inputNode.SetSpacing(0.3, 0.3, 0.3)
+    panel.parameters.model = "light"
+    ui.voxelSizeSelector.currentIndex = CUSTOM
+    why = "light does not make slice by slice. In all axes it does, closer to the truth and some 3 times as long."
+    assert panel.parameters.model == "any-size" and ui.modelLabel.text == f"Chosen for this voxel size, which {why}"
+    ui.planesSelector.currentIndex = 1
+    assert panel.parameters.model == "light" and ui.applyButton.enabled
+    assert ui.outputLabel.text.startswith("56 x 48 x 8 voxels of 0.15 mm")
+    assert "slice by slice" not in ui.modelLabel.text
+
+
 def test_the_same_size_with_less_noise_is_a_choice_and_brings_its_model(panel):
     ui = panel.ui
     ui.voxelSizeSelector.currentIndex = SAME

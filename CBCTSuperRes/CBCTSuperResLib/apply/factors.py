@@ -80,14 +80,26 @@ def chosen_because(card: ModelCard, options: Options, spacing: Sequence[float]) 
         return ""
     if is_same_size(found := scales(card, options, spacing)):
         return f"The model {card.name} was taken because {DEFAULT_MODEL} does not denoise without enlarging."
-    factors, usual = factors_text(found), read_card(find_model(DEFAULT_MODEL))
-    reason = f"The model {card.name} was taken because {DEFAULT_MODEL} does not enlarge by {factors}."
-    if not usual.offered(found, "isotropic") or max(spacing) > LARGEST_SPACING_RATIO * min(spacing):
+    reason = f"The model {card.name} was taken because {DEFAULT_MODEL} does not enlarge by {factors_text(found)}."
+    if not are_three_planes_closer(found, spacing):
         return reason
     return (
         f"{reason[:-1]} slice by slice. In three planes it does, closer to the truth and some {THREE_PLANES_TIME} "
         f"times as long (--model {DEFAULT_MODEL} --planes isotropic; in the panel: In all axes)."
     )
+
+
+def are_three_planes_closer(factors: Sequence[float], spacing: Sequence[float]) -> bool:
+    """Whether `DEFAULT_MODEL` makes these factors in three planes, and so closer to the truth than blocks are.
+
+    Parameters
+    ----------
+    factors, spacing : (i, j, k)
+        Of the result, and of the scan in mm.
+    """
+    usual = read_card(find_model(DEFAULT_MODEL))
+    is_offered = usual.offered(tuple(factors), "isotropic") is not None
+    return is_offered and max(spacing) <= LARGEST_SPACING_RATIO * min(spacing)
 
 
 def is_same_size(factors: Sequence[float]) -> bool:
@@ -103,15 +115,16 @@ def result_name(name: str, card: ModelCard | None, options: Options) -> str:
     the grey values of another scanner: "<scan> SR x4 other scanner". Without a model, of the default one.
     """
     size = options.output_spacing
+    if size is None:
+        card = card or default_model(options)
+    whose = " other scanner" if card and card.spec.domain == "other" else ""
     if size == CUBIC:
-        return f"{name} SR {CUBIC}"
+        return f"{name} SR {CUBIC}{whose}"
     if size is not None:
-        return f"{name} SR {_sizes_text(np.broadcast_to(size, 3), 'x')} mm"
-    card = card or default_model(options)
+        return f"{name} SR {_sizes_text(np.broadcast_to(size, 3), 'x')} mm{whose}"
     if is_same_size(factors := scales(card, options)):
-        return f"{name} denoised"
+        return f"{name} denoised{whose}"
     text = factors_text(factors, "x", ".3g")
-    whose = " other scanner" if card.spec.domain == "other" else ""
     return f"{name} SR {text}{whose}" if "x" in text else f"{name} SR x{text}{whose}"
 
 

@@ -13,6 +13,7 @@ from ...acquisition.estimate import EstimatedAcquisition
 from ...apply.conditions import is_unlike_usual
 from ...apply.engines import TITLES, installed_engines
 from ...apply.engines.choice import GRAPH_ENGINES, why_only_torch
+from ...apply.factors import are_three_planes_closer
 from ...apply.plan import Plan, make_plan
 from ...apply.plan_checks import LARGEST_SPACING_RATIO, spacing_suspicion
 from ...apply.suited_model import suited_card
@@ -20,13 +21,14 @@ from ...core.errors import DeviceError, ModelError, OptionError, SuperResError
 from ...core.gpus import count_gpus
 from ...core.options import BONE, Options
 from ...models.card import ModelCard
-from ...models.folder import default_model, list_models, told_model, user_models_folder
+from ...models.folder import DEFAULT_MODEL, default_model, list_models, told_model, user_models_folder
 from ...models.graph import find_graph
 from ...scan.window_choice import WindowChoice, choose_window_for_sample
 from ...scene.nodes import inputOf, reportOf
 from ..error_text import errorText
 from .parameters import AUTOMATIC, Device, Planes, VoxelSize
 from .scan_choices import ScanChoices
+from .texts import threePlanesText
 
 NOTEWORTHY_BLANK_SHARE = 0.01
 CLIPS_EVERYTHING = 0.995  # of what was measured; what is left is noise
@@ -123,9 +125,21 @@ class ApplyChoices(ScanChoices):
                 isSame = chosen.voxelSize is VoxelSize.same
                 text = _("Chosen because {name} does not denoise without enlarging.") if isSame else ""
                 text = text or _("Chosen for this voxel size, which {name} does not make.")
+                if self._modelBefore == DEFAULT_MODEL and self.areThreePlanesCloser():
+                    text = _("Chosen for this voxel size, which {name} does not make slice by slice.")
+                    text += " " + threePlanesText()
                 self.modelReason = text.format(name=self._modelBefore)
         except SuperResError:
             pass  # `problem` tells it
+
+    def areThreePlanesCloser(self) -> bool:
+        """Whether the usual model would make what is asked for in three planes, closer to the truth than blocks are."""
+        try:
+            spacing = self.volume().spacing
+            factors = self.installedCard().offered(self.options().factors(spacing), self.parameters.planes.value)
+            return factors is not None and are_three_planes_closer(factors, spacing)
+        except SuperResError:  # `problem` tells it
+            return False
 
     def _canMake(self, model: str, asked) -> bool:
         card = next((card for card in self.cards if card.name == model), None)

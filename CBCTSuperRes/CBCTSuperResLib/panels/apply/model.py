@@ -16,7 +16,7 @@ from ..section import JobSection, Signal, plainToolTip, signalsBlocked
 from .card_html import cardHtml
 from .choices import ApplyChoices, modelsFolder
 from .parameters import AUTOMATIC, VoxelSize
-from .texts import cardText, voxelsText
+from .texts import cardText, threePlanesText, voxelsText
 
 
 class ModelSection(JobSection):
@@ -93,6 +93,8 @@ class ModelSection(JobSection):
             text = _("{name}: {usual} does not make this voxel size.")
             if self.parameters.voxelSize is VoxelSize.same:
                 text = _("{name}: {usual} does not denoise without enlarging.")
+            elif choices.areThreePlanesCloser():
+                text = _("{name}: {usual} does not make this voxel size slice by slice.") + " " + threePlanesText()
             return text.format(name=card.name, usual=DEFAULT_MODEL)
         if choices.isLookedAt:
             known = choices.scanned(usual)

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from ... import __version__
 from ...apply.engines import TITLES, installed_engines
 from ...apply.engines.speed_records import known_engines
+from ...apply.factors import THREE_PLANES_TIME
 from ...apply.plan import Plan
 from ...core.memory import readable
 from ...core.options import Options
@@ -51,6 +52,12 @@ def voxelsText(card: ModelCard) -> str:
         return ""
     smallest, largest = card.voxel_size_mm
     return _("For voxels of {lo:g} to {hi:g} mm").format(lo=smallest, hi=largest)
+
+
+def threePlanesText() -> str:
+    """What the usual model does instead of a model of blocks that was taken for a voxel size."""
+    text = _("In all axes it does, closer to the truth and some {times} times as long.")
+    return text.format(times=THREE_PLANES_TIME)
 
 
 def windowLine(preset: str, choice: WindowChoice) -> str:
