@@ -199,6 +199,34 @@ def test_encoding_and_decoding_are_the_forward_pass():
     assert torch.equal(decoded["branch"], whole["branch"])
 
 
+def test_folded_pixels_take_a_quarter_of_the_work_and_the_published_layout_is_the_unfolded_one():
+    plain, folded = small(nf=8), small(nf=8, in_nc=5, slices=2, unshuffle=2)
+    assert "unshuffle" not in plain.options and plain.describe().multiple == 1
+    assert folded.options["unshuffle"] == folded.describe().multiple == folded.describe().minimum_size == 2
+    x = image(1, 5, 8, 12)
+    features = folded.encode(x)
+    assert features.shape == (1, 2 * 8 // 4, 8, 12)
+    decoded, whole = folded.decode(features), folded(x)
+    assert torch.equal(decoded["sr"], whole["sr"]) and torch.equal(decoded["branch"], whole["branch"])
+    assert whole["sr"].shape == whole["branch"].shape == (1, 1, 16, 24) and whole["gradient"].shape == (1, 1, 8, 12)
+    one = small(nf=8, unshuffle=2).describe()
+    counted = 2 * sum(  # of the same layers for a place, and of fewer places
+        w.numel()
+        for n, w in small(nf=8, unshuffle=2).state_dict().items()
+        if w.ndim == 4 and n.startswith(("head", "trunk", "branch_head", "branch_block", "branch_reduce", "branch_end"))
+    )
+    assert one.encode_flops == counted / 4
+
+
+def test_folding_sees_the_same_wherever_the_folds_begin_alike():
+    network = small(nf=8, unshuffle=2)
+    x = image(1, 1, 100, 100)
+    whole = network(x)["sr"]
+    moved = network(x[..., 2:, 4:])["sr"]  # by whole folds
+    inner = slice(80, -80)
+    assert torch.allclose(whole[..., 4:, 8:][..., inner, inner], moved[..., inner, inner], atol=1e-9)
+
+
 def test_the_gradient_branch_comes_before_the_trunk_in_the_fusion():
     network, x = small(scale=1), image(1, 1, 6, 7)
     features = network.encode(x)
@@ -258,6 +286,8 @@ def test_the_initial_weights_are_small_and_the_biases_zero():
         dict(scale=5),
         dict(in_nc=2),
         dict(nf=0),
+        dict(nf=6, unshuffle=2),
+        dict(unshuffle=3),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options):

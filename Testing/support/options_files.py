@@ -86,7 +86,7 @@ def as_now(values: dict) -> dict:
     network = values["network_G"]
     network["taps"] = network.pop("branch_taps", None)
     network["conditions"] = []
+    network["unshuffle"] = 1
     if network["which_model_G"] == "residual_net":
-        network["unshuffle"] = 1
         del network["taps"], network["gc"]
     return values

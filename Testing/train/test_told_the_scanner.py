@@ -71,7 +71,23 @@ def test_a_model_that_was_told_nothing_begins_one_that_is_and_hears_nothing_yet(
         assert torch.equal(found[0.1], found[0.9])
         assert torch.allclose(found[0.1], first(image)["sr"], atol=1e-6)
     with pytest.raises(ModelError, match="do not fit"):
-        starting_weights(build_network("residual", **{**silent, "nf": 5, **hears}), path)
+        starting_weights(build_network("residual", **{**silent, "nf": 3, **hears}), path)
+
+
+def test_a_network_of_more_features_begins_as_the_narrower_one_and_uses_the_others_after_a_step(tmp_path):
+    options = {name: value for name, value in NETWORK.items() if name != "which_model_G"} | {"slices": 1}
+    narrow = build_network("residual", **options)
+    path = stub_model(narrow).save(tmp_path / "narrow.safetensors")
+    wide = build_network("residual", **{**options, "nf": 7})
+    assert "It has 4 features: 3 more begin unused" in str(starting_weights(wide, path))
+    image, told = torch.rand(1, 3, 12, 12), {"blur": torch.full((1, 2), 0.4), "noise": torch.full((1, 1), 0.03)}
+    assert torch.allclose(wide(image, told)["sr"], narrow(image, told)["sr"], atol=1e-6)
+    optimizer = torch.optim.SGD(wide.parameters(), 0.1)
+    wide(image, told)["sr"].square().mean().backward()
+    optimizer.step()
+    assert all(wide.state_dict()[name][:4, 4:7].any() for name in ("blocks.0.conv1.weight", "tail.weight"))
+    with pytest.raises(ModelError, match="do not fit"):
+        starting_weights(build_network("residual", **{**options, "nf": 7, "nb": 2}), path)
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,16 @@ def conditions(beside: str = "slices") -> Any:
     return option((), meaning, choices=CONDITIONS)
 
 
+def unshuffle() -> Any:
+    """The field `unshuffle` of networks that may work on folded pixels."""
+    return option(
+        1,
+        "Edge of the squares of pixels that become one place with as many more channels: 2 gives the same operations "
+        "four times the weights and twice the field of view.",
+        choices=(1, 2, 4),
+    )
+
+
 def factor() -> Any:
     """The field `scale` of networks of any of `SCALES`."""
     return option(2, "Factor of enlargement.", seed=True, choices=SCALES, derived=True)
@@ -140,6 +150,7 @@ class UNetSPSROptions(NetworkOptions):
         minimum=1,
         ascending=True,
     )
+    unshuffle: int = unshuffle()
     conditions: tuple[str, ...] = conditions()
     scale: int = factor()
     slices: int = neighbouring_slices()
@@ -161,6 +172,10 @@ class UNetSPSROptions(NetworkOptions):
             )
         if not self.slices and self.in_nc not in (1, 3):
             raise ValueError(f"in_nc must be 1 or 3 without neighbouring slices, not {self.in_nc}.")
+        if self.nf % self.unshuffle**2:
+            raise ValueError(
+                f"nf is {self.nf}; with unshuffle {self.unshuffle} it must be a multiple of {self.unshuffle**2}."
+            )
         taps = list(self.branch_taps)
         if len(taps) != 4 or taps != sorted(set(taps)):
             raise ValueError(f"taps must be four ascending numbers of blocks, not {taps}.")
@@ -176,12 +191,7 @@ class ResidualOptions(NetworkOptions):
     nb: int = option(23, "Residual blocks.", seed=True, minimum=1)
     in_nc: int = in_channels()
     out_nc: int = out_channels()
-    unshuffle: int = option(
-        1,
-        "Edge of the squares of pixels that become one place with as many more channels: 2 gives the same operations "
-        "four times the weights and twice the field of view.",
-        choices=(1, 2, 4),
-    )
+    unshuffle: int = unshuffle()
     conditions: tuple[str, ...] = conditions()
     log_variance: bool = log_variance()
     scale: int = factor()

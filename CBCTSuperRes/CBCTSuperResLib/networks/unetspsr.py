@@ -15,6 +15,7 @@ from operator import mul
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .blocks import (
     RRDB,
@@ -40,6 +41,10 @@ class UNetSPSR(nn.Module):
     the trunk's features at four taps. Both are enlarged and fused into the image; the gradient branch alone also gives
     the enlarged gradient map, which training compares with the true one.
 
+    With `unshuffle` both paths work on folded pixels, and are unfolded before they are enlarged: as many features on a
+    quarter of the places, and a quarter as many behind. So Real-ESRGAN folds what it enlarges by two (Wang et al., 2021,
+    section 3.2).
+
     Parameters
     ----------
     **options
@@ -58,22 +63,25 @@ class UNetSPSR(nn.Module):
         chosen = UNetSPSROptions(**options)
         chosen.check()
         self.options = {**asdict(chosen), "taps": chosen.branch_taps}
-        for ours in ("slices", "conditions"):
-            if not self.options[ours]:
+        for ours, usual in (("slices", 0), ("conditions", ()), ("unshuffle", 1)):
+            if self.options[ours] == usual:
                 del self.options[ours]
         self.taps, self.slices, self.conditions = chosen.branch_taps, chosen.slices, tuple(chosen.conditions)
+        self.unshuffle = chosen.unshuffle
         nf, nb, gc, in_nc, out_nc = chosen.nf, chosen.nb, chosen.gc, chosen.in_nc, chosen.out_nc
         steps = [3] if chosen.scale == 3 else [2] * int(log2(chosen.scale))
+        part = chosen.unshuffle**2
 
-        self.head = conv(in_nc + maps_of(self.conditions, 2), nf)
+        self.head = conv(part * in_nc + maps_of(self.conditions, 2), nf)
         self.trunk = nn.ModuleList(RRDB(nf, gc) for _ in range(nb))
         self.trunk_end = conv(nf, nf)
 
-        self.branch_head = conv(1 if self.slices else in_nc, nf)
+        self.branch_head = conv(part if self.slices else part * in_nc, nf)
         self.branch_block = nn.ModuleList(RRDB(2 * nf, gc) for _ in self.taps)
         self.branch_reduce = nn.ModuleList(conv(2 * nf, nf) for _ in self.taps)
         self.branch_end = conv(nf, nf)
 
+        nf = nf // part
         self.up = nn.ModuleList(Upsample(nf, step) for step in steps)
         self.hr0 = conv(nf, nf)
         self.hr1 = conv(nf, nf)
@@ -114,12 +122,14 @@ class UNetSPSR(nn.Module):
         return x[:, self.slices : self.slices + 1] if self.slices else x
 
     def encode(self, x: Tensor, conditions: dict[str, Tensor] | None = None, gradient: Tensor | None = None) -> Tensor:
-        """Features (N, 2 nf, H, W) on the input's grid: the trunk's, then the gradient branch's.
+        """Features (N, 2 nf / unshuffle^2, H, W) on the input's grid: the trunk's, then the gradient branch's.
 
         The branch advances as the trunk reaches each tap, so that no tap's features are kept waiting.
         """
-        first = trunk = self.head(with_conditions(x, self.conditions, conditions))
-        branch_first = branch = self.branch_head(gradient_map(self.middle(x)) if gradient is None else gradient)
+        folded = F.pixel_unshuffle(x, self.unshuffle)
+        first = trunk = self.head(with_conditions(folded, self.conditions, conditions))
+        gradient = gradient_map(self.middle(x)) if gradient is None else gradient
+        branch_first = branch = self.branch_head(F.pixel_unshuffle(gradient, self.unshuffle))
         stage = 0
         for number, block in enumerate(self.trunk, start=1):
             trunk = block(trunk)
@@ -127,10 +137,11 @@ class UNetSPSR(nn.Module):
                 joined = self.branch_block[stage](torch.cat((branch, trunk), 1))
                 branch = self.branch_reduce[stage](joined)
                 stage += 1
-        return torch.cat((self.trunk_end(trunk) + first, self.branch_end(branch) + branch_first), 1)
+        both = torch.cat((self.trunk_end(trunk) + first, self.branch_end(branch) + branch_first), 1)
+        return F.pixel_shuffle(both, self.unshuffle)
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
-        """Enlarge and fuse features (N, 2 nf, h, w); "sr" and "branch", both (N, out_nc, s h, s w)."""
+        """Enlarge and fuse what `encode` gave, of h x w pixels; "sr" and "branch", both (N, out_nc, s h, s w)."""
         trunk, branch = features.chunk(2, 1)
         trunk, branch = trunk.contiguous(), branch.contiguous()
         for up, branch_up in zip(self.up, self.branch_up, strict=True):
@@ -149,7 +160,7 @@ class UNetSPSR(nn.Module):
 
     def describe(self) -> NetworkSpec:
         """Facts that follow from the options; the context of `encode` is left to calibration."""
-        nf, gc, scale = self.options["nf"], self.options["gc"], self.options["scale"]
+        nf, gc, scale, part = self.options["nf"], self.options["gc"], self.options["scale"], self.unshuffle**2
         encode = (self.head, self.trunk, self.trunk_end)
         encode += (self.branch_head, self.branch_block, self.branch_reduce, self.branch_end)
         at_full_size = (self.hr0, self.hr1, self.branch_hr0, self.branch_hr1, self.branch_out)
@@ -169,11 +180,13 @@ class UNetSPSR(nn.Module):
             slices=self.slices,
             conditions=self.conditions,
             decode_context=ceil(radius / scale),
+            minimum_size=self.unshuffle,
+            multiple=self.unshuffle,
             outputs={"sr": "image", "branch": "gradient", "gradient": "gradient"},
-            encode_flops=2.0 * _weights(*encode),
-            encode_bytes=4.0 * (7 * nf + 2 * (2 * nf + 4 * gc) + 2 * nf),
+            encode_flops=2.0 * _weights(*encode) / part,
+            encode_bytes=4.0 * (7 * nf + 2 * (2 * nf + 4 * gc) + 2 * nf) / part,
             decode_flops=2.0 * decode,
-            decode_bytes=4.0 * (5 * nf + 2 * (2 * nf + 4 * gc)),
+            decode_bytes=4.0 * (5 * (nf // part) + 2 * (2 * (nf // part) + 4 * gc)),
         )
 
 

@@ -70,6 +70,9 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
             weights = model.network.state_dict()
             bars = {n: t for n, t in network.state_dict().items() if n.startswith("variance.") and n not in weights}
             weights, notes = _told(network, model, weights)
+            if found == "residual":
+                weights, more = _widened(network, weights)
+                notes += more
             _load(network, {**weights, **bars}, path)
             notes += [f"It tells no log-variance: {', '.join(bars)} begin as they are."] if bars else []
             return StartReport(f"{path} (model {model.name})", len(weights), len(weights), notes)
@@ -118,6 +121,30 @@ def _told(network: nn.Module, model: Model, weights: dict[str, Tensor]) -> tuple
             weights, extended = {**weights, name: torch.cat((given, silence), 1)}, [*extended, name]
     told = " and ".join(spec.conditions)
     return weights, [f"It is told no {told}: {', '.join(extended)} begins deaf to it."] if extended else []
+
+
+def _widened(network: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Weights of a residual network of fewer features, for one of more that gives the same at first.
+
+    The new features are computed with the network's own first weights, and nothing takes them in yet (after Net2Net:
+    Chen, Goodfellow and Shlens, ICLR 2016; they copy features instead).
+    """
+    wide = network.state_dict()
+    few, many = len(weights["head.bias"]), len(wide["head.bias"])
+    if few >= many or weights.keys() != wide.keys():
+        return weights, []
+    widened = {}
+    for name, given in weights.items():
+        wanted = wide[name].clone()
+        rows = few if len(given) == few and len(wanted) == many else len(given)
+        wanted[:rows] = given if given.ndim == 1 else 0
+        if name == "head.weight":
+            wanted[:rows] = given
+        elif given.ndim > 1:  # what takes features: behind them the tail also takes the image
+            wanted[:rows, :few] = given[:, :few]
+            wanted[:rows, many:] = given[:, few:]
+        widened[name] = wanted
+    return widened, [f"It has {few} features: {many - few} more begin unused."]
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
