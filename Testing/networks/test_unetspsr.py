@@ -218,6 +218,24 @@ def test_folded_pixels_take_a_quarter_of_the_work_and_the_published_layout_is_th
     assert one.encode_flops == counted / 4
 
 
+def test_with_a_skip_the_network_adds_to_the_linear_interpolation_in_full_precision():
+    for options, x in (({}, image(1, 1, 6, 8)), ({"in_nc": 5, "slices": 2, "unshuffle": 2}, image(1, 5, 6, 8))):
+        network = small(nf=8, skip=True, **options)
+        middle = x[:, x.shape[1] // 2 :][:, :1]
+        linear = torch.nn.functional.interpolate(middle, scale_factor=2, mode="bilinear")
+        features = network.encode(x)
+        assert torch.equal(features[:, -1:], middle)
+        assert torch.equal(network.decode(features)["sr"], network(x)["sr"])
+        assert not torch.allclose(network(x)["sr"], linear, atol=1e-3)
+        network.fusion_out.weight.zero_()
+        network.fusion_out.bias.zero_()
+        assert torch.allclose(network(x)["sr"], linear, atol=1e-12)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network.float()(x.float())["sr"]
+        assert found.dtype == torch.float32 and torch.allclose(found, linear.float(), atol=1e-6)
+    assert "skip" not in small().options
+
+
 def test_folding_sees_the_same_wherever_the_folds_begin_alike():
     network = small(nf=8, unshuffle=2)
     x = image(1, 1, 100, 100)
@@ -288,6 +306,7 @@ def test_the_initial_weights_are_small_and_the_biases_zero():
         dict(nf=0),
         dict(nf=6, unshuffle=2),
         dict(unshuffle=3),
+        dict(in_nc=3, out_nc=1, skip=True),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options):

@@ -89,4 +89,6 @@ def as_now(values: dict) -> dict:
     network["unshuffle"] = 1
     if network["which_model_G"] == "residual_net":
         del network["taps"], network["gc"]
+    else:
+        network["skip"] = False
     return values

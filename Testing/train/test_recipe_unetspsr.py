@@ -192,8 +192,8 @@ def test_new_networks_begin_small_or_as_interpolation():
     small = build_recipe(training_options()).build()["G"]
     assert small.trunk_end.weight.std().item() == pytest.approx(0.1 * (2 / (9 * 4)) ** 0.5, rel=0.2)
     assert small.trunk_end.bias.abs().max() == 0
-    for scale, unshuffle in ((2, 1), (3, 1), (4, 1), (2, 2)):
-        network = {"initial": "interpolation", "nf": 8 * unshuffle**2, "unshuffle": unshuffle}
+    for scale, ours in ((2, {}), (3, {}), (4, {}), (2, {"unshuffle": 2, "nf": 32}), (2, {"skip": True})):
+        network = {"initial": "interpolation", "nf": 8, **ours}
         options = training_options(network_G=network, scale=scale, hr_size=48)
         with torch.no_grad():
             found = build_recipe(options).build()["G"](images)["sr"]

@@ -151,6 +151,11 @@ class UNetSPSROptions(NetworkOptions):
         ascending=True,
     )
     unshuffle: int = unshuffle()
+    skip: bool = option(
+        False,
+        "Whether the image is the input's linear interpolation and what the network adds: learnt sooner, and exact where "
+        "the rest is computed in 16 bits. The published network has none.",
+    )
     conditions: tuple[str, ...] = conditions()
     scale: int = factor()
     slices: int = neighbouring_slices()
@@ -172,6 +177,8 @@ class UNetSPSROptions(NetworkOptions):
             )
         if not self.slices and self.in_nc not in (1, 3):
             raise ValueError(f"in_nc must be 1 or 3 without neighbouring slices, not {self.in_nc}.")
+        if self.skip and not self.slices and self.in_nc != self.out_nc:
+            raise ValueError(f"skip needs as many channels in as out, not {self.in_nc} and {self.out_nc}.")
         if self.nf % self.unshuffle**2:
             raise ValueError(
                 f"nf is {self.nf}; with unshuffle {self.unshuffle} it must be a multiple of {self.unshuffle**2}."

@@ -24,6 +24,7 @@ from .blocks import (
     Scratch,
     Upsample,
     conv,
+    full_precision,
     gradient_map,
     initialise,
     lrelu,
@@ -42,8 +43,8 @@ class UNetSPSR(nn.Module):
     the enlarged gradient map, which training compares with the true one.
 
     With `unshuffle` both paths work on folded pixels, and are unfolded before they are enlarged: as many features on a
-    quarter of the places, and a quarter as many behind. So Real-ESRGAN folds what it enlarges by two (Wang et al., 2021,
-    section 3.2).
+    quarter of the places, and a quarter as many behind. So Real-ESRGAN folds what it enlarges by two (Wang et al.,
+    ICCV Workshops 2021). With `skip` the features correct the input's linear interpolation, in full precision.
 
     Parameters
     ----------
@@ -63,11 +64,11 @@ class UNetSPSR(nn.Module):
         chosen = UNetSPSROptions(**options)
         chosen.check()
         self.options = {**asdict(chosen), "taps": chosen.branch_taps}
-        for ours, usual in (("slices", 0), ("conditions", ()), ("unshuffle", 1)):
+        for ours, usual in (("slices", 0), ("conditions", ()), ("unshuffle", 1), ("skip", False)):
             if self.options[ours] == usual:
                 del self.options[ours]
         self.taps, self.slices, self.conditions = chosen.branch_taps, chosen.slices, tuple(chosen.conditions)
-        self.unshuffle = chosen.unshuffle
+        self.unshuffle, self.skip = chosen.unshuffle, chosen.skip
         nf, nb, gc, in_nc, out_nc = chosen.nf, chosen.nb, chosen.gc, chosen.in_nc, chosen.out_nc
         steps = [3] if chosen.scale == 3 else [2] * int(log2(chosen.scale))
         part = chosen.unshuffle**2
@@ -124,6 +125,7 @@ class UNetSPSR(nn.Module):
     def encode(self, x: Tensor, conditions: dict[str, Tensor] | None = None, gradient: Tensor | None = None) -> Tensor:
         """Features (N, 2 nf / unshuffle^2, H, W) on the input's grid: the trunk's, then the gradient branch's.
 
+        With `skip` the (middle) input itself is behind them.
         The branch advances as the trunk reaches each tap, so that no tap's features are kept waiting.
         """
         folded = F.pixel_unshuffle(x, self.unshuffle)
@@ -138,10 +140,14 @@ class UNetSPSR(nn.Module):
                 branch = self.branch_reduce[stage](joined)
                 stage += 1
         both = torch.cat((self.trunk_end(trunk) + first, self.branch_end(branch) + branch_first), 1)
-        return F.pixel_shuffle(both, self.unshuffle)
+        both = F.pixel_shuffle(both, self.unshuffle)
+        return torch.cat((both.to(x.dtype), self.middle(x)), 1) if self.skip else both
 
     def decode(self, features: Tensor, positions=None) -> dict[str, Tensor]:
         """Enlarge and fuse what `encode` gave, of h x w pixels; "sr" and "branch", both (N, out_nc, s h, s w)."""
+        image = None
+        if self.skip:
+            features, image = features.split([features.shape[1] - self.options["out_nc"], self.options["out_nc"]], 1)
         trunk, branch = features.chunk(2, 1)
         trunk, branch = trunk.contiguous(), branch.contiguous()
         for up, branch_up in zip(self.up, self.branch_up, strict=True):
@@ -149,7 +155,12 @@ class UNetSPSR(nn.Module):
         trunk = self.hr1(lrelu(self.hr0(trunk)))
         branch = self.branch_hr1(lrelu(self.branch_hr0(branch)))
         fused = self.fusion_reduce(self.fusion_block(torch.cat((branch, trunk), 1)))
-        return {"sr": self.fusion_out(lrelu(self.fusion_hr(fused))), "branch": self.branch_out(branch)}
+        enlarged = self.fusion_out(lrelu(self.fusion_hr(fused)))
+        if image is not None:
+            with full_precision(image):
+                scale = float(self.options["scale"])
+                enlarged = enlarged + F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)
+        return {"sr": enlarged, "branch": self.branch_out(branch)}
 
     def prepare_for_inference(self, device: torch.device) -> None:
         """On the CPU all dense blocks take turns in one memory, so that joining their channels copies nothing."""

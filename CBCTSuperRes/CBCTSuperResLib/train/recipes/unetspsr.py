@@ -283,16 +283,20 @@ def adam(groups: Sequence[dict]) -> Adam:
 def begin_as_interpolation(network: nn.Module, gain: float = 0.7) -> None:
     """Initial weights of a UNetSPSR with which its output is nearly the linear interpolation of its input.
 
-    UNetSPSR has no skip from input to output, so a small network would spend its first thousand steps on learning the
-    identity. One feature for each channel (of folded pixels one for each of them) carries the image (of several slices
-    the middle one) from the head to the output: nearest enlargement by two and the kernel [1, 2, 1]/4, or by three and
-    [1, 1, 1]/3, are linear interpolation. All other weights are random, and small where they meet that path's end.
+    The published UNetSPSR has no skip from input to output, so a small network would spend its first thousand steps on
+    learning the identity. One feature for each channel (of folded pixels one for each of them) carries the image (of
+    several slices the middle one) from the head to the output: nearest enlargement by two and the kernel [1, 2, 1]/4,
+    or by three and [1, 1, 1]/3, are linear interpolation. All other weights are random, and small where they meet that
+    path's end. With `skip` there is no such path: what is added to the interpolation begins small.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, a=0.2)
             layer.weight.mul_(gain)
             nn.init.zeros_(layer.bias)
+    if network.skip:
+        network.fusion_out.weight *= 0.1
+        return
     part = network.unshuffle**2
     nf = network.options["nf"] // part
     point = torch.tensor([0.0, 1.0, 0.0])
