@@ -153,8 +153,8 @@ class UNetSPSROptions(NetworkOptions):
     unshuffle: int = unshuffle()
     skip: bool = option(
         False,
-        "Whether the image is the input's linear interpolation and what the network adds: learnt sooner, and exact where "
-        "the rest is computed in 16 bits. The published network has none.",
+        "Whether the image is the input's linear interpolation and what the network adds: learnt sooner, and exact "
+        "where the rest is computed in 16 bits. The published network has none.",
     )
     conditions: tuple[str, ...] = conditions()
     scale: int = factor()
