@@ -3,10 +3,10 @@
     python Testing/grading/blur_and_noise.py MODEL [NAME=FILE ...] --public-data FOLDER --out FOLDER
 
 writes rows.json, table.md, a picture of each object before and after, and heat maps: by blur and noise, what each model
-gains over cubic interpolation and over the best of the others. The classical methods are told the true blur and noise;
-a model has what is estimated from the scan of the whole object and, with --told, once more the true blur. The middle of
-each object is measured. Without the public scans only a drawn jaw is. Worker-side: needs torch; the baselines need
-scikit-image.
+gains over cubic interpolation and over the best of the others. One more row says what Apply gains: "as the scan
+chooses", in each cell, one of the shipped models. The classical methods are told the true blur and noise; a model has
+what is estimated from the scan of the whole object and, with --told, once more the true blur. The middle of each object
+is measured. Without the public scans only a drawn jaw is. Worker-side: needs torch; the baselines need scikit-image.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -48,7 +49,7 @@ from CBCTSuperResLib.train.data.public import public_scans
 
 from grading.cases import Case, in_robust_window
 from grading.grading import named_models
-from grading.methods import cubic_method, model_method
+from grading.methods import chosen_card, cubic_method, model_method
 
 BLURS = (0.0, 0.4, 0.85, 1.2, 1.6, 2.0)  # fine pixels
 NOISES = (0.0, 0.01, 0.02, 0.05)  # of the window
@@ -61,8 +62,11 @@ SKULL_SEED = 903
 SMOOTH = 0.7  # fine voxels, of what thickness is measured in: specks of noise are no structures
 EVERY = 3  # slices, of which one is measured so: discs take their time
 THICK = 2.0  # fine voxels: thinner structures do not count
+CHOSEN = "as the scan chooses"
 
 SHOWN_EDGE, SHOWN_GAP = 64, 6  # fine pixels of a panel, pixels between rows of them
+
+Enlarge = Callable[[np.ndarray, "Cell", tuple[slice, ...]], np.ndarray]  # of a scan, the part (k, j, i) that is wanted
 
 
 @dataclass(frozen=True)
@@ -177,12 +181,21 @@ def middle(shape: Sequence[int]) -> tuple[slice, slice, slice]:
     return tuple(slice(max(0, (n - most) // 2), min(n, max(0, (n - most) // 2) + most)) for n, most in wanted)
 
 
-def grade(models: Mapping[str, Callable], cases: Sequence[Case], which: Sequence[Cell]) -> Iterator[dict]:
+def grade(
+    models: Mapping[str, Enlarge],
+    cases: Sequence[Case],
+    which: Sequence[Cell],
+    choose: Callable[[np.ndarray, Cell], tuple[str, Enlarge]] | None = None,
+) -> Iterator[dict]:
     """A row for each object and cell: PSNR (dB), gradient energy (of the truth's) and thickness error (%) by method.
 
     Thickness of hard tissue by discs, slice by slice, of cubic interpolation and the models alone.
 
-    A model takes the scan, the cell and the part (k, j, i) of the scan that is wanted.
+    Parameters
+    ----------
+    choose : callable, optional
+        Tells of a scan which model Apply takes: its name and what computes it where it is none of `models`. Then a row
+        has the figures of that model as those of `CHOSEN`, too, and its name as "chosen".
     """
     inner = (slice(None), slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     for cell, case in product(which, cases):
@@ -192,22 +205,29 @@ def grade(models: Mapping[str, Callable], cases: Sequence[Case], which: Sequence
         results = {name: enlarge(scan[part], cell) for name, enlarge in BASELINES.items()}
         results |= {name: enlarge(scan, cell, part) for name, enlarge in models.items()}
         row = {"data": case.name, **vars(cell), "psnr": {}, "energy": {}, "thickness": {}}
+        if choose:
+            row["chosen"], enlarge = choose(scan, cell)
+            if row["chosen"] not in models:
+                results[CHOSEN] = enlarge(scan, cell, part)
         threshold = bone_threshold(gaussian_blur(truth, SMOOTH, IN_PLANE))
         thick = _thickness(truth, threshold)
         for name, result in results.items():
             found = np.clip(result, 0, 1)[inner]
             row["psnr"][name] = round(psnr(found, truth), 2)
             row["energy"][name] = round(_energy(found) / _energy(truth), 3)
-            if name in ("cubic", *models):
+            if name not in BASELINES or name == "cubic":
                 error = thickness_between(_thickness(found, threshold), thick, THICK).error
                 row["thickness"][name] = None if np.isnan(error) else round(100 * error, 1)
+        if choose and CHOSEN not in results:
+            for figures in (row["psnr"], row["energy"], row["thickness"]):
+                figures[CHOSEN] = figures[row["chosen"]]
         yield row
 
 
 SHOWN = (Cell(1.6, 0.01, 0.6, 0.7), Cell(0.85, 0.05, 0.6, 0.7))  # a soft scan, and a noisy one
 
 
-def gallery(models: Mapping[str, Callable], cases: Sequence[Case]) -> np.ndarray:
+def gallery(models: Mapping[str, Enlarge], cases: Sequence[Case]) -> np.ndarray:
     """The liveliest place of each object, scanned in two ways: coarse, cubic, Wiener, models, truth; uint8.
 
     Captions tell blur and noise, and PSNR of the slice's measured part. Models are as in `grade`.
@@ -253,12 +273,14 @@ def as_table(rows: Sequence[dict]) -> str:
     models = [name for name in names if name not in BASELINES]
     head = ["object", "blur", "noise %", "within", "across", *names, *(f"{m}: energy" for m in models)]
     head += [f"{name}: thickness %" for name in ("cubic", *models)]
+    head += ["chosen"] if CHOSEN in names else []
     lines = [head, ["---"] * len(head)]
     for row in rows:
         setting = [row["data"], *(f"{v:g}" for v in (row["blur"], 100 * row["noise"], row["within"], row["across"]))]
         figures = [f"{row['psnr'][n]:.2f}" for n in names] + [f"{row['energy'][m]:.2f}" for m in models]
         errors = [row["thickness"][name] for name in ("cubic", *models)]
-        lines.append([*setting, *figures, *("" if error is None else f"{error:+.1f}" for error in errors)])
+        line = [*setting, *figures, *("" if error is None else f"{error:+.1f}" for error in errors)]
+        lines.append([*line, row["chosen"]] if CHOSEN in names else line)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -271,10 +293,12 @@ def as_summary(rows: Sequence[dict], model: str) -> str:
     errors = [(row["thickness"][model], row["thickness"]["cubic"]) for row in calm]
     errors = np.abs([pair for pair in errors if None not in pair] or [(np.nan, np.nan)])
     thin = (errors[:, 0] <= 6) & (errors[:, 0] <= errors[:, 1] / 4)
+    shares = Counter(row["chosen"] for row in rows) if model == CHOSEN else {}
+    which = f" ({', '.join(f'{name} in {count}' for name, count in shares.items())})" if shares else ""
     return (
-        f"{model}: {len(rows)} cells; over cubic {over_cubic.mean():+.2f} dB (worst {over_cubic.min():+.2f}, more than "
-        f"0.2 below it in {np.count_nonzero(over_cubic < -0.2)}); over the "
-        f"best baseline {gains.mean():+.2f} dB (worst {gains.min():+.2f}, not below it in {np.mean(gains >= 0):.0%}); "
+        f"{model}: {len(rows)} cells{which}; over cubic {over_cubic.mean():+.2f} dB (worst {over_cubic.min():+.2f}, "
+        f"more than 0.2 below it in {np.count_nonzero(over_cubic < -0.2)}); over the best baseline {gains.mean():+.2f} "
+        f"dB (worst {gains.min():+.2f}, not below it in {np.mean(gains >= 0):.0%}); "
         f"gradient energy at noise up to 3 %: {energy.min():.2f} to {energy.max():.2f}, "
         f"{np.mean((energy >= 0.88) & (energy <= 1.12)):.0%} within 0.88 to 1.12; thickness error there "
         f"{errors[:, 0].mean():.1f} % (cubic {errors[:, 1].mean():.1f}), at most 6 % and a quarter of cubic's in "
@@ -343,25 +367,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.out.mkdir(parents=True, exist_ok=True)
         rows, cases = [], list(objects(given.public_data))
         write_picture(gallery(models, cases), given.out / "picture.png")
-        for row in grade(models, cases, list(cells(given.cells))):
+        for row in grade(models, cases, list(cells(given.cells)), _chooser(loaded)):
             rows.append(row)  # hours, if all of them: what there is can be looked at
             write_text(given.out / "rows.json", json.dumps(rows, indent=1) + "\n")
     except SuperResError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    summaries = "\n\n".join(as_summary(rows, name) for name in models)
+    names = [*models, CHOSEN]
+    summaries = "\n\n".join(as_summary(rows, name) for name in names)
     write_text(given.out / "table.md", f"{summaries}\n\n{as_table(rows)}\n")
-    for name in models:
+    for name in names:
         draw(rows, name, given.out / f"heat-maps {name}.png")
     print(summaries)
     return 0
 
 
-def _as_applied(model: Model, is_told: bool = False) -> Callable[[np.ndarray, Cell, tuple[slice, ...]], np.ndarray]:
+def _as_applied(model: Model, is_told: bool = False) -> Enlarge:
     enlarge = model_method(model, is_told=is_told)
     return lambda scan, cell, part: enlarge(
         scan, replace(P2, blur=cell.blur), tuple((one.start, one.stop) for one in part[::-1])
     )
+
+
+def _chooser(loaded: Mapping[str, Model]) -> Callable[[np.ndarray, Cell], tuple[str, Enlarge]]:
+    """What `grade` asks for Apply's own choice: one of these models, or, where that is none of them, loaded once."""
+    by_weights = {model.card.weights_sha256: (name, _as_applied(model)) for name, model in loaded.items()}
+
+    def choose(scan: np.ndarray, cell: Cell) -> tuple[str, Enlarge]:
+        card = chosen_card(scan, replace(P2, blur=cell.blur))
+        if card.weights_sha256 not in by_weights:
+            name = f"{card.name} (installed)" if card.name in loaded else card.name
+            by_weights[card.weights_sha256] = name, _as_applied(Model.load(card.path))
+        return by_weights[card.weights_sha256]
+
+    return choose
 
 
 if __name__ == "__main__":

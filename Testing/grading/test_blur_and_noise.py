@@ -7,10 +7,12 @@ import pytest
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
 
+from CBCTSuperResLib.acquisition.scanner import P2  # noqa: E402
 from CBCTSuperResLib.measure.fidelity import psnr  # noqa: E402
 
 from grading.blur_and_noise import (  # noqa: E402
     BASELINES,
+    CHOSEN,
     SLICES,
     Cell,
     as_summary,
@@ -23,6 +25,8 @@ from grading.blur_and_noise import (  # noqa: E402
     objects,
     wiener,
 )
+from grading.cases import Case  # noqa: E402
+from grading.methods import chosen_card  # noqa: E402
 
 SHARP, SOFT = Cell(0.4, 0.0, 0.0, 0.0), Cell(1.6, 0.01, 0.0, 0.0)
 
@@ -82,6 +86,32 @@ def test_a_table_says_where_a_model_loses(jaw, tmp_path):
     assert "more than 0.2 below it in 4)" in as_summary(rows, "grey")
     draw(rows, "truth", tmp_path / "maps.png")
     assert (tmp_path / "maps.png").stat().st_size > 10_000
+
+
+def test_the_model_that_the_scan_chooses_is_one_more_and_computed_only_where_it_was_not_yet(jaw):
+    truth, computed = jaw.truth[14:17, 96:192, 96:192], []
+
+    def stub(name: str, level: float):
+        return lambda *_: computed.append(name) or truth * level
+
+    models = {"first": stub("first", 0.9), "second": stub("second", 0.8)}
+    third, blurs = stub("third", 0.95), {0.4: "first", 1.6: "third", 2.0: "second"}
+    choices = lambda scan, cell: (blurs[cell.blur], third)  # noqa: E731
+    rows = list(grade(models, [Case("jaw", truth)], [Cell(blur, 0.0, 0.0, 0.0) for blur in blurs], choices))
+    assert computed == ["first", "second", "first", "second", "third", "first", "second"]
+    for row, name in zip(rows, blurs.values(), strict=True):
+        assert row["chosen"] == name and list(row["psnr"]) == [*BASELINES, *models, CHOSEN]
+        if name in models:
+            assert all(row[figure][CHOSEN] == row[figure][name] for figure in ("psnr", "energy", "thickness"))
+    assert rows[1]["energy"][CHOSEN] == pytest.approx(0.95, abs=0.01) and rows[1]["thickness"][CHOSEN] is not None
+    assert as_summary(rows, CHOSEN).startswith(f"{CHOSEN}: 3 cells (first in 1, third in 1, second in 1); over cubic")
+    assert as_table(rows).splitlines()[3].endswith("| third |") and f"| {CHOSEN} |" in as_table(rows)
+
+
+def test_a_soft_scan_chooses_the_model_that_is_told_and_one_of_the_usual_blur_does_not(jaw):
+    for blur, name in ((0.85, "light"), (1.6, "adaptive")):
+        scan = Cell(blur, 0.01, 0.6, 0.7).scan(jaw.truth, seed=3)
+        assert chosen_card(scan, P2).name == name, blur
 
 
 def test_thickness_of_bone_is_compared_where_the_truth_is_thick(jaw):
