@@ -151,7 +151,7 @@ def test_a_cloud_without_surfaces_is_not_told_for_sure():
 
 
 def test_edges_and_spectrum_must_agree(scan, monkeypatch):
-    monkeypatch.setattr("CBCTSuperResLib.acquisition.estimate._Blocks.variance_by_spectrum", lambda *_: 1.5)
+    monkeypatch.setattr("CBCTSuperResLib.acquisition.scan_blocks.ScanBlocks.variance_by_spectrum", lambda *_: 1.5)
     found = estimate(scan, SPACING, (0, 1))
     assert not found.in_plane_is_sure
     assert "edges and spectrum disagree, 0.6" in " ".join(found.sentences(1.0))

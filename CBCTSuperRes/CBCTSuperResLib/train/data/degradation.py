@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 import cv2
 import numpy as np
 
-from ...acquisition.estimate import CUT_OFF
 from ...acquisition.noise_level import DEPTH, PIECE, noise_of_pieces
+from ...acquisition.scan_blocks import CUT_OFF
 from ...acquisition.scanner import IN_PLANE, block_mean, correlate_slices, gaussian_plane, noise_of_slices
 from ...core.errors import OptionError
 from ...core.interpolate import keys_kernel
