@@ -58,6 +58,28 @@ def test_the_full_size_is_read_from_the_shapes(tmp_path):
     assert (options["feature_dim"], options["decoder_depth"], options["decoder_width"]) == (128, 8, 256)
 
 
+def test_a_part_of_a_network_is_called_a_part(files, tmp_path):
+    state = torch.load(files / "ArSSR_ResCNN.pkl", weights_only=True)
+    for part, message in (
+        ("encoder.", r"incomplete: decoder\.stage_one\.0\.weight is missing"),
+        ("decoder.", "without its encoder"),
+    ):
+        torch.save({name: tensor for name, tensor in state.items() if name.startswith(part)}, tmp_path / "part.pkl")
+        with pytest.raises(ModelError, match=message):
+            import_checkpoint(tmp_path / "part.pkl")
+
+
+def test_a_name_or_window_that_is_none_is_refused_before_anything_is_written(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CBCT_SUPERRES_MODELS", str(tmp_path / "models"))
+    for words, message in (
+        (["--name", "../elsewhere"], "is a path, not a name"),
+        (["--window", "5", "5"], "lower bound 5 is not below its upper bound 5"),
+    ):
+        assert main(["models", "import", str(files / "ArSSR_ResCNN.pkl"), *words]) == 2
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_imports_applies_and_exports(files, tmp_path, capsys):
     """What comes out of a volume is what the original's own formulas give, at a real factor."""
     assert main(["models", "import", str(files / "ArSSR_ResCNN.pkl"), "--out", str(tmp_path / "m.safetensors"),

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from CBCTSuperResLib import Model, importers
@@ -203,6 +204,8 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         lambda s: {"params": s},
         lambda s: {"state_dict": s, "epoch": 3, "loss": 0.5},
         lambda s: {"model": {"net": s}},
+        lambda s: {"weights": s, "epoch": 3},
+        lambda s: {"epoch": torch.tensor(3), "net": s, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}},
         lambda s: {f"module.{name}": tensor for name, tensor in s.items()},
         lambda s: {"state_dict": {f"module.netG.{name}": tensor for name, tensor in s.items()}},
         lambda s: {f"_orig_mod.{name}": tensor for name, tensor in s.items()},
@@ -279,7 +282,7 @@ def test_the_tar_format_of_the_first_versions_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "neither a PyTorch nor a safetensors file"),
+        (b"", "is empty"),
         (b"<!DOCTYPE html>", "neither a PyTorch nor a safetensors file"),
         (b"PK\x03\x04" + bytes(200), "cannot be read as a PyTorch file"),
         (b"\x80\x02", "cannot be read as a PyTorch file"),
@@ -290,6 +293,23 @@ def test_files_of_other_kinds_are_refused(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(ModelError, match=message):
         import_checkpoint(path)
+
+
+def test_what_other_writers_made_is_told_apart(tmp_path):
+    """Arrays in an archive of NumPy, a plain pickle, a program of TorchScript, a folder."""
+    path = tmp_path / "net.pth"
+    with path.open("wb") as file:
+        np.savez(file, weight=np.zeros(3))
+    with pytest.raises(ModelError, match="neither a PyTorch nor a safetensors file"):
+        import_checkpoint(path)
+    path.write_bytes(pickle.dumps({"weight": np.zeros(3)}, protocol=4))
+    with pytest.raises(ModelError, match="written by pickle, not by torch.save"):
+        import_checkpoint(path)
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    with pytest.raises(ModelError, match="TorchScript program"):
+        import_checkpoint(path)
+    with pytest.raises(ModelError, match="is a folder"):
+        import_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

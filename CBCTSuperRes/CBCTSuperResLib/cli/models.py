@@ -26,8 +26,9 @@ def add_models_commands(commands) -> None:
         add_command(models, name, text, run).add_argument("model", help="name or file")
 
     importer = add_command(
-        models, "import", "turn SPSR, UNetSPSR (.pth) or ArSSR (.pkl) weights into a model", run_models_import
-    )
+        models, "import", "turn SPSR, UNetSPSR, SR-CycleGAN (.pth) or ArSSR (.pkl) weights into a model",
+        run_models_import,
+    )  # fmt: skip
     importer.add_argument("checkpoint")
     importer.add_argument("--name", help="name of the model (default: the file's)")
     importer.add_argument("--out", type=Path, help="file to write (default: in the folder of user models)")
@@ -127,6 +128,8 @@ def run_models_import(parsed: argparse.Namespace) -> None:
     from ..importers import import_checkpoint
     from ..models.folder import user_models_folder
 
+    if parsed.name and Path(parsed.name).name != parsed.name:
+        raise OptionError(f"{parsed.name} is a path, not a name.", "Name the file to write by --out.")
     window = tuple(parsed.window) if parsed.window else None
     model = import_checkpoint(
         parsed.checkpoint,

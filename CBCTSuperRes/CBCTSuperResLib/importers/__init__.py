@@ -16,6 +16,7 @@ from ..core.errors import ModelError
 from ..models.card import ModelCard
 from ..models.model import Model
 from ..models.weights import refuse_non_finite
+from ..scan.window import Window
 from . import arssr, rrdb, spsr, srcyclegan
 from .checkpoint import read_checkpoint
 from .rrdb import TrunkReport, import_rrdb_trunk
@@ -74,8 +75,12 @@ def import_checkpoint(
     ModelError
         If the file is of another kind, holds objects that would have to be executed, or its tensors do not fit; the
         message lists them.
+    OptionError
+        If the window is none.
     """
     path = Path(path)
+    if window is not None:
+        Window(*map(float, window))  # which refuses what is none
     checkpoint = read_checkpoint(path)
     tensors = checkpoint.tensors
     layout = next((name for name, module in LAYOUTS.items() if module.detect(tensors)), None)

@@ -40,8 +40,11 @@ NOTE = (
 
 
 def detect(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether tensors come from an ArSSR, whatever its encoder."""
-    return SIGN in tensors and any(name.startswith("encoder.") for name in tensors)
+    """Whether tensors come from an ArSSR, or a part of one, whatever its encoder."""
+    if any(name.startswith("decoder.stage_one.") for name in tensors):
+        return True
+    heads = [tensors[f"{head}.weight"] for head, _, _ in HEADS.values() if f"{head}.weight" in tensors]
+    return any(head.ndim == 5 for head in heads)
 
 
 def build(tensors: Mapping[str, Tensor]) -> tuple[nn.Module, list[str]]:
@@ -79,6 +82,11 @@ def read_options(tensors: Mapping[str, Tensor]) -> dict[str, str | int]:
 
     encoder = next((one for one, (head, _, _) in HEADS.items() if f"{head}.weight" in tensors), None)
     if encoder is None:
+        if not any(name.startswith("encoder.") for name in tensors):
+            raise ModelError(
+                "The file is incomplete: it holds the decoder of an ArSSR without its encoder.",
+                "Save the state dict of the whole network.",
+            )
         parts = list(dict.fromkeys(name.split(".")[1] for name in tensors if name.startswith("encoder.")))
         raise ModelError(
             f"The file is an ArSSR with an encoder of another kind ({', '.join(parts[:6])}).",

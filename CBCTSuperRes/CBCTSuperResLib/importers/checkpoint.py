@@ -6,6 +6,7 @@ import pickle
 import re
 import tarfile
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,10 +46,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise ModelError(
-            f"The file {path} does not exist.", "Give the path of a .pth, .pt, .ckpt, .pkl or .safetensors file."
+            f"{path} is a folder." if path.is_dir() else f"The file {path} does not exist.",
+            "Give the path of a .pth, .pt, .ckpt, .pkl or .safetensors file.",
         )
     with path.open("rb") as file:
         start = file.read(9)
+    if not start:
+        raise ModelError(f"The file {path} is empty.", "Copy or download it again.")
     if start[8:] == b"{":
         from safetensors.torch import load_file
 
@@ -71,33 +75,56 @@ def _read_pytorch(path: Path, start: bytes) -> object:
         raise ModelError(
             f"{path} has the tar format of PyTorch before 0.2, which is not safe to read.", "Save it anew."
         )
-    if not start.startswith((b"PK\x03\x04", b"\x80")):
+    if not start.startswith((b"PK\x03\x04", b"\x80")) or _is_other_archive(path):
         raise ModelError(f"{path} is neither a PyTorch nor a safetensors file.", "Choose another file.")
     try:
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):
+            raise ModelError(
+                f"{path} was written by pickle, not by torch.save: reading it could run program code. It was not read.",
+                "Load it where it was made, and write its state dict by torch.save.",
+            ) from None
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f" (it calls {named[1]})" if named else ""
         raise ModelError(
             f"{path} holds more than weights: reading it could run program code{what}. It was not read.",
             "Ask its author for a file with weights only (a state dict).",
         ) from None
+    except RuntimeError as error:
+        if "TorchScript" not in str(error):
+            raise _unreadable(path, error) from None
+        raise ModelError(
+            f"{path} is a TorchScript program, not weights alone. It was not read.",
+            "Ask its author for a file with weights only (a state dict).",
+        ) from None
     except Exception as error:  # a damaged file makes the unpickler fail in any way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} cannot be read as a PyTorch file: {reason}", "Is the file complete?") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelError(f"{path} cannot be read as a PyTorch file: {reason}", "Is the file complete?")
+
+
+def _is_other_archive(path: Path) -> bool:
+    """Whether a file is a complete zip archive, but none of PyTorch, such as arrays of NumPy."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return not any(name.endswith("/data.pkl") for name in archive.namelist())
+    except Exception:  # damaged: PyTorch says how
+        return False
 
 
 def _tensors_of(content: object, path: Path, notes: list[str]) -> dict[str, Tensor]:
     """The table of tensors in what a file holds, without wrappers and prefixes."""
-    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
-        inner = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            break
-        others = [key for key in WRAPPERS if key != inner and isinstance(content.get(key), Mapping)]
-        if others:
-            notes.append(f"of the weights {', '.join([inner, *others])} the first was taken")
-        content = content[inner]
+    while isinstance(content, Mapping) and (tables := _tables_in(content)):
+        if len(tables) > 1:
+            notes.append(f"of the weights {', '.join(tables)} the first was taken")
+        content = content[tables[0]]
     if isinstance(content, Mapping) and TRAINING_STATE & set(content):
         raise ModelError(
             f"{path} is a training state (optimisers), not a network.", "Choose the file ending with _G.pth."
@@ -118,6 +145,21 @@ def _tensors_of(content: object, path: Path, notes: list[str]) -> dict[str, Tens
             notes.append(f"of {len(tensors)} tensors the {len(chosen)} of {prefix[:-1]} were taken")
         tensors = chosen
     return tensors
+
+
+def _tables_in(content: Mapping) -> list[str]:
+    """What a file calls the weights beside which it has a counter, a loss and the like; [] if it is the weights."""
+
+    def has_weights(table: object) -> bool:
+        return isinstance(table, Mapping) and any(
+            isinstance(name, str) and isinstance(value, Tensor) and value.ndim > 0 for name, value in table.items()
+        )
+
+    if has_weights(content):
+        return []
+    known = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+    others = [key for key, value in content.items() if isinstance(key, str) and has_weights(value)]
+    return known or (others if len(others) == 1 else [])
 
 
 def _prefix_of(tensors: Mapping[str, Tensor]) -> str | None:
