@@ -6,12 +6,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.acquisition.phantom_files import PhantomRequest, make_phantom
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.quality_measures import measure
 from CBCTSuperResLib.apply.tiles import Axis
 from CBCTSuperResLib.core.errors import OptionError
+from CBCTSuperResLib.core.volume import as_acquired
+from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.scan.field_of_view import find_blanks
 from CBCTSuperResLib.scan.window import Window
 from helpers import position_error_mm
@@ -75,6 +78,39 @@ def test_everything_that_is_done_with_slices_is_done_with_blocks(phantom, model,
     figures = {figure["key"]: figure for figure in run["quality"]["figures"]}
     assert figures["consistency"]["value"] is not None and figures["noise"]["value"] > 0
     assert json.dumps(report)
+
+
+def test_slices_that_are_thick_along_another_axis_become_what_they_would_across_k(phantom):
+    """Sagittal and coronal scans may be stored in the order of axial ones: all is turned, and so is the result."""
+    torch.manual_seed(0)
+    network = build_network("any_size", nf=8, nb=1, decoder_features=4)
+    torch.nn.init.normal_(network.tail.weight, std=0.1)
+    told = {"data": {"degradation": {"kind": "block", "blur": [0.1, 0.43, 1.0], "noise": [0.0, 0.05]}}}
+    model = stub_model(network, window=WINDOW, training=told)
+    plain, roi = {"window": WINDOW, "precision": "fp32", "device": "cpu"}, ((4, 20), (10, 60), (8, 70))
+    wanted = super_resolve(phantom.coarse, model, Options(output_spacing=0.3, roi=roi[::-1], **plain))
+    assert np.std(wanted.voxels) > 1000 and wanted.report["conditions"]["source"] == "estimated"
+    for across in (1, 2):
+
+        def turned(values: list, across: int = across) -> list:
+            """Of (i, j, k)."""
+            return as_acquired(values[::-1], across)[::-1]
+
+        voxels = np.ascontiguousarray(phantom.coarse.voxels.swapaxes(0, across))
+        scan = Volume(voxels, phantom.coarse.grid.as_acquired(across))
+        assert scan.spacing[2 - across] == pytest.approx(0.9)
+        with pytest.raises(OptionError, match="offers factors from"):
+            super_resolve(scan, model, Options(scale=(1, 1, 5), **plain))  # more than 4 is offered across slices alone
+        result = super_resolve(scan, model, Options(output_spacing="cubic", roi=tuple(turned(roi[::-1])), **plain))
+        assert position_error_mm(result.grid.as_acquired(across), wanted.grid) <= 1e-6
+        assert np.abs(result.voxels.swapaxes(0, across).astype(float) - wanted.voxels).max() <= 1
+        found, other = result.report, wanted.report
+        assert found["scale"] == turned(other["scale"]) and found["scale"][2 - across] == 3
+        assert found["conditions"]["told_blur"] == turned(other["conditions"]["told_blur"])
+        assert found["conditions"]["reason"] == other["conditions"]["reason"]
+        for one, two in zip(found["quality"]["figures"], other["quality"]["figures"], strict=True):
+            assert one["value"] == pytest.approx(two["value"], rel=1e-3)
+        assert any("thick along" in note for note in found["notes"])
 
 
 def test_a_part_is_the_crop_of_the_whole_and_agreement_counts_along_all_axes(phantom, model):

@@ -366,6 +366,21 @@ def test_the_mixed_rim_of_a_resampled_scan_belongs_to_the_input_mask():
     assert find_blanks(as_volume(plain)).rim is None
 
 
+def test_a_turned_volume_is_blank_where_it_was():
+    voxels, _ = cylinder_scan(value=-2000)
+    resampled = (voxels[:, ::2, ::2] + voxels[:, 1::2, ::2] + voxels[:, ::2, 1::2] + voxels[:, 1::2, 1::2]) / 4
+    for axis in range(3):  # of the cylinder
+        region = find_blanks(as_volume(np.ascontiguousarray(np.moveaxis(resampled, 0, axis))))
+        assert (region.kind, region.axis) == ("cylinder", axis) and region.rim is not None
+        mask = mask_of(region, region.voxels.shape)
+        for across in range(3):
+            turned = region.as_acquired(across)
+            assert np.array_equal(mask_of(turned, turned.voxels.shape), mask.swapaxes(0, across))
+    values = BlankRegion("values", "those of 0", 0.0, voxels=np.random.default_rng(0).integers(0, 2, (4, 5, 6)))
+    turned = values.as_acquired(2)
+    assert np.array_equal(mask_of(turned, (6, 5, 4)), values.voxels.swapaxes(0, 2) == 0)
+
+
 def test_a_region_can_be_reported():
     voxels, _ = cylinder_scan(value=-1000)
     region = find_blanks(as_volume(voxels))

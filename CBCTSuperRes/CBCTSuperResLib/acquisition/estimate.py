@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..core.volume import as_acquired
 from .edge_fit import CELL, Edges
 from .noise_level import NoiseLevel, noise_of_cut_off_pieces, noise_of_pieces
 from .scan_blocks import ALONG, RIM, Masks, ScanBlocks
@@ -90,6 +91,8 @@ class EstimatedAcquisition:
         Whether that is more than a plain blur would make.
     voxels_read : int
         How many voxels were looked at.
+    across : int
+        Which axis, 0 to 2 of (k, j, i), is across the slices.
     """
 
     spacing: tuple[float, float, float]
@@ -99,16 +102,28 @@ class EstimatedAcquisition:
     overshoot: float = 0.0
     is_sharpened: bool = False
     voxels_read: int = 0
+    across: int = 0
+
+    @property
+    def in_plane(self) -> tuple[BlurAlongAxis, BlurAlongAxis]:
+        """Blur along the two axes within the slices."""
+        return tuple(as_acquired(self.blur, self.across)[1:])
 
     @property
     def in_plane_is_sure(self) -> bool:
-        return all(axis.is_sure for axis in self.blur[1:])
+        return all(axis.is_sure for axis in self.in_plane)
 
     @property
     def finest_spacing_mm(self) -> float | None:
         """Voxel size in the slices below which voxels show no more, see the function of that name."""
-        widths = [axis.sd * step for axis, step in zip(self.blur[1:], self.spacing[1::-1], strict=True) if axis.sd]
+        steps = as_acquired(self.spacing[::-1], self.across)[1:]
+        widths = [axis.sd * step for axis, step in zip(self.in_plane, steps, strict=True) if axis.sd]
         return finest_spacing_mm(float(np.mean(widths))) if widths else None
+
+    def as_stored(self, across: int) -> EstimatedAcquisition:
+        """What was estimated with k across the slices, of a scan that is stored with that axis in another place."""
+        blur, spacing = as_acquired(self.blur, across), as_acquired(self.spacing[::-1], across)[::-1]
+        return replace(self, blur=tuple(blur), spacing=tuple(spacing), across=across)
 
     def fwhm_mm(self) -> list[tuple[float, float] | None]:
         """Full width at half maximum and its uncertainty along (i, j, k), in mm."""

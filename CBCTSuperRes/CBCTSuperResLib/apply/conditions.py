@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..acquisition.estimate import FWHM, EstimatedAcquisition
-from ..core.volume import Grid
+from ..core.volume import Grid, as_acquired
 from ..models.card import MOST_BLUR, USUAL_BLUR
 
 if TYPE_CHECKING:
@@ -118,9 +118,10 @@ def conditions_of(
         Whether nothing is made finer: then the blur stays, whatever it is, and there is nothing to warn of.
     """
     usual_blur, usual_noise = _usual(card)
-    steps = np.array(grid.spacing[::-1])
+    across = scanner.across  # that axis is the first of what follows, the two of the slices behind it
+    steps = np.array(as_acquired(grid.spacing[::-1], across))
     if options.scanner_blur is not None:
-        blur = np.broadcast_to(options.scanner_blur, 3)[::-1] / FWHM / steps
+        blur = np.array(as_acquired(np.broadcast_to(options.scanner_blur, 3)[::-1], across)) / FWHM / steps
         source, reason = "given", f"The scanner's blur was given: {_text(blur, steps)}."
         if blur.max() > MOST_BLUR:
             blur = np.minimum(blur, MOST_BLUR)
@@ -130,7 +131,7 @@ def conditions_of(
         source, reason = "estimated", f"The scanner's blur was estimated from the scan: {_text(blur, steps)}."
     else:
         blur = np.full(3, usual_blur)
-        doubts = sorted({axis.doubt for axis in scanner.blur[1:] if not axis.is_sure})
+        doubts = sorted({axis.doubt for axis in scanner.in_plane if not axis.is_sure})
         source = "usual"
         reason = (
             f"The scan does not tell its blur for sure ({'; '.join(doubts)}); what the model usually meets is taken: "
@@ -159,7 +160,7 @@ def conditions_of(
             "That stays, and may grow."
         )
     return Conditions(
-        *(tuple(map(float, widths)) for widths in (blur, undone, told_blur)),
+        *(tuple(map(float, as_acquired(widths, across))) for widths in (blur, undone, told_blur)),
         *(float(noise), float(told_noise)),
         *(source, reason, tuple(warnings)),
     )
@@ -194,8 +195,8 @@ def _noise(scanner: EstimatedAcquisition, usual: float, window_width: float) -> 
 
 
 def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -> np.ndarray:
-    """Along (k, j, i); across the slices what the scan tells, or the blur in them, or the usual one."""
-    across, *in_plane = scanner.blur
+    """Across the slices, what the scan tells, or the blur in them, or the usual one; and along their two axes."""
+    across, *in_plane = as_acquired(scanner.blur, scanner.across)
     rows, columns = (axis.sd for axis in in_plane)
     in_mm = (rows * steps[1] + columns * steps[2]) / 2
     like_in_plane = in_mm / steps[0] if steps[0] <= NEAR * steps[1:].max() else usual
@@ -204,7 +205,7 @@ def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -
 
 def _doubt(card: ModelCard, scanner: EstimatedAcquisition, usual: np.ndarray, steps: np.ndarray) -> list[str]:
     """What to say where edges look unlike the usual blur that is taken because the scan does not tell for sure."""
-    widths = [axis.sd for axis in scanner.blur[1:] if axis.sd is not None]
+    widths = [axis.sd for axis in scanner.in_plane if axis.sd is not None]
     if not widths or not card.trained_blur:
         return []
     seen, taken = float(np.mean(widths)), float(usual[1:].mean())

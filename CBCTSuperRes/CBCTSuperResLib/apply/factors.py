@@ -28,7 +28,7 @@ def scales(card: ModelCard, options: Options, spacing: Sequence[float] | None = 
     OptionError
         If the model does not offer the factors that are asked for.
     """
-    found = card.offered(options.factors(spacing), options.planes)
+    found = card.offered(options.factors(spacing), options.planes, spacing)
     if found is None:
         raise _not_offered(card, options, spacing)
     if options.output_spacing is not None and max(found) == 1:
@@ -41,7 +41,7 @@ def scales(card: ModelCard, options: Options, spacing: Sequence[float] | None = 
 
 def _not_offered(card: ModelCard, options: Options, spacing: Sequence[float] | None) -> OptionError:
     """Why a model cannot make what is asked of it, and what it can."""
-    asked, offered = options.factors(spacing), card.factors(options.planes)
+    asked, offered = options.factors(spacing), card.factors(options.planes, spacing)
     is_across = isinstance(asked, tuple) and asked[2] != 1 and offered[2] == (1.0, 1.0)
     asked = np.broadcast_to(asked, 3)
     by_size = options.output_spacing is not None
@@ -115,14 +115,15 @@ def result_name(name: str, card: ModelCard | None, options: Options) -> str:
     the grey values of another scanner: "<scan> SR x4 other scanner". Without a model, of the default one.
     """
     size = options.output_spacing
-    if size is None:
+    by_axis = options.scale if isinstance(options.scale, tuple) else None  # for which each scan's axes decide
+    if size is None and by_axis is None:
         card = card or default_model(options)
     whose = " other scanner" if card and card.spec.domain == "other" else ""
     if size == CUBIC:
         return f"{name} SR {CUBIC}{whose}"
     if size is not None:
         return f"{name} SR {_sizes_text(np.broadcast_to(size, 3), 'x')} mm{whose}"
-    if is_same_size(factors := scales(card, options)):
+    if is_same_size(factors := by_axis or scales(card, options)):
         return f"{name} denoised{whose}"
     text = factors_text(factors, "x", ".3g")
     return f"{name} SR {text}{whose}" if "x" in text else f"{name} SR x{text}{whose}"

@@ -20,7 +20,7 @@ from ..core.errors import OptionError, ResourceError
 from ..core.gpus import count_gpus
 from ..core.memory import available_memory, readable
 from ..core.options import WARNING, Options, Ranges, marks_bone
-from ..core.volume import Grid, scaled_size
+from ..core.volume import Grid, across_slices, scaled_size
 from ..io.checks import check_voxels
 from ..io.volume import Volume
 from ..models.card import ModelCard
@@ -170,6 +170,11 @@ class Plan:
         return _passes(self.options, self.maps)
 
     @property
+    def across(self) -> int:
+        """Which of the axes (k, j, i) lies across the slices, to a network of blocks; see `ModelCard.across`."""
+        return self.card.across(self.scan_grid.spacing)
+
+    @property
     def axes(self) -> list[Axis]:
         """The relation of the scan's and the result's voxels along (k, j, i)."""
         ends = zip(self.scan_grid.size, self.roi, self.grid.size, strict=True)
@@ -266,7 +271,10 @@ class Plan:
         choice = choice or choose_window(volume.voxels, blanks, self.options.window, self.card, self.roi[::-1])
         window = choice.window
         if scanner is None:
-            scanner = estimate(volume.voxels, volume.spacing, (window.lo, window.hi), blanks.mask)
+            across = across_slices(volume.spacing)
+            steps, masks = volume.grid.as_acquired(across).spacing, blanks.as_acquired(across).mask
+            scanner = estimate(volume.voxels.swapaxes(0, across), steps, (window.lo, window.hi), masks)
+            scanner = scanner.as_stored(across)
         same_size = is_same_size(self.scales)
         conditions = conditions_of(self.card, self.options, volume.grid, scanner, window.width, same_size)
         if self.way == "blocks":

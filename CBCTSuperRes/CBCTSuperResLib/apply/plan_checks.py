@@ -9,7 +9,7 @@ import numpy as np
 from ..acquisition.estimate import finest_spacing_mm
 from ..core.errors import InputError, OptionError
 from ..core.options import Options
-from ..core.volume import Grid
+from ..core.volume import Grid, across_slices, as_acquired
 from ..models.card import ModelCard, factors_text
 from .factors import LARGEST_SPACING_RATIO, is_same_size
 
@@ -86,7 +86,8 @@ def warnings_of_grid(grid: Grid, card: ModelCard, way: str, factors: tuple[float
             "Structure can be invented, and other anatomy than it was trained on may come out as nonsense: not for "
             "diagnosis."
         )
-    *in_plane, between = grid.spacing
+    in_plane = list(grid.spacing)
+    between = in_plane.pop(2 - card.across(grid.spacing))  # of (i, j, k)
     if card.voxel_size_mm:
         smallest, largest = card.voxel_size_mm
         if min(in_plane) < 0.95 * smallest or max(in_plane) > 1.05 * largest:
@@ -114,15 +115,19 @@ def spacing_suspicion(grid: Grid) -> str:
 def finer_than_the_blur(scan: Grid, result: Grid, factors: Sequence[float], blur: Sequence[float]) -> list[str]:
     """A warning where voxels of a result are less than half as large as the scanner's blur allows.
 
-    Only along axes of the slices that become finer: what lies between thick slices is the model's to add.
+    Only along axes of the slices that become finer: what lies between thick slices is the model's to add, whichever
+    axis is across them.
 
     Parameters
     ----------
     blur : (k, j, i)
         Standard deviation along each axis, in voxels of the scan.
     """
-    supported = finest_spacing_mm(float((np.array(blur[:0:-1]) * scan.spacing[:2]).mean()))
-    finest = min((s for s, f in zip(result.spacing[:2], factors[:2], strict=True) if f > 1), default=np.inf)
+    across = across_slices(scan.spacing)
+    rows = zip(blur, scan.spacing[::-1], result.spacing[::-1], factors[::-1], strict=True)
+    in_plane = as_acquired(list(rows), across)[1:]
+    supported = finest_spacing_mm(float(np.mean([sd * step for sd, step, *_ in in_plane])))
+    finest = min((spacing for *_, spacing, factor in in_plane if factor > 1), default=np.inf)
     if finest >= 0.5 * supported:
         return []
     return [

@@ -57,13 +57,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.volume import Volume, as_acquired
 from .factors import is_same_size
 from .plan import MISCLASSIFIED, PREDICTIVE
 from .quality_measures import LEAST_NOISE, Measured, measure
 from .tiles import Axis
 
 if TYPE_CHECKING:
-    from ..io.volume import Volume
     from ..models.card import ModelCard
     from ..scan.blank_region import BlankRegion
     from ..scan.window import Window
@@ -109,6 +109,10 @@ def quality_card(
     """
     start = time.perf_counter()
     blur = [round(sd * axis.scale, 3) for sd, axis in zip(conditions.blur, axes, strict=True)]
+    if across := card.across(volume.spacing):
+        volume = Volume(volume.voxels.swapaxes(0, across), volume.grid.as_acquired(across))
+        result, blanks = result.swapaxes(0, across), blanks.as_acquired(across)
+        axes, blur = as_acquired(axes, across), as_acquired(blur, across)
     measured = measure(volume, result, axes, choice.window, blanks, blur, card.spec.domain != "other")
     same_size = is_same_size([axis.scale for axis in axes])
     judged = Judgement(measured, volume, choice, card, SOURCES[conditions.source], same_size)

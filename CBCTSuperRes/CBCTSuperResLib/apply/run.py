@@ -302,6 +302,8 @@ def make_engine(plan: Plan, model: Model, cancelled: Callable[[], bool] | None =
         insists=options.engine != "auto",
     )
     engine.notes += [reason] if reason else []
+    if plan.across:
+        engine.notes.append(f"The slices are thick along {'kji'[plan.across]}: the network was shown them across it.")
     if plan.neighbours and not plan.slices_are_near:
         engine.notes.append("The slices are farther apart than their pixels; each was enlarged without its neighbours.")
     return engine

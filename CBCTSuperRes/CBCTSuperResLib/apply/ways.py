@@ -20,6 +20,7 @@ import numpy as np
 
 from ..core.interpolate import REACH as CUBIC_REACH
 from ..core.interpolate import cubic
+from ..core.volume import as_acquired
 from .engine import Engine
 from .fusion import PlaneFusion
 from .plan import Plan
@@ -58,7 +59,11 @@ class SliceBySlice:
 
 
 class BlockByBlock:
-    """A 3-D network on blocks."""
+    """A 3-D network on blocks, whose slices lie across one of the axes (k, j, i), 0 to 2."""
+
+    def __init__(self, across: int = 0) -> None:
+        self._across = across
+        self._turned: tuple[np.ndarray, np.ndarray] | None = None  # the bands of a block are of one array
 
     def enlarge(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> np.ndarray:
         return self.outputs(engine, unit, tile, axes, ("sr",))[0]
@@ -66,10 +71,23 @@ class BlockByBlock:
     def outputs(
         self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis], names: Sequence[str]
     ) -> list[np.ndarray]:
-        return engine.run_outputs(unit, *_seen_from(tile, axes), names)
+        found = engine.run_outputs(*self._as_acquired(unit, tile, axes), names)
+        return [np.ascontiguousarray(part.swapaxes(0, self._across)) for part in found] if self._across else found
 
     def settle(self, engine: Engine, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]) -> None:
-        engine.settle(unit, *_seen_from(tile, axes))
+        engine.settle(*self._as_acquired(unit, tile, axes))
+
+    def _as_acquired(
+        self, unit: np.ndarray, tile: Tile, axes: Sequence[Axis]
+    ) -> tuple[np.ndarray, Sequence[Axis], Tile]:
+        """What `Engine.run` takes, with the axis across the slices first."""
+        local, inside = _seen_from(tile, axes)
+        if not self._across:
+            return unit, local, inside
+        if self._turned is None or self._turned[0] is not unit:
+            self._turned = unit, unit.swapaxes(0, self._across)
+        boxes = (tuple(as_acquired(box, self._across)) for box in (inside.core, inside.read, inside.write))
+        return self._turned[1], as_acquired(local, self._across), Tile(*boxes)
 
     def runs(self, tile: Tile, axes: Sequence[Axis]) -> int:
         return 1
@@ -147,7 +165,7 @@ Way = SliceBySlice | BlockByBlock | ThreePlanes
 def choose_way(plan: Plan) -> Way:
     """The way that a plan has decided on."""
     if plan.way == "blocks":
-        return BlockByBlock()
+        return BlockByBlock(plan.across)
     if plan.way == "planes":
         return ThreePlanes(int(plan.scales[0]), plan.card.spec.slices)
     return SliceBySlice(plan.neighbours)

@@ -201,7 +201,7 @@ def _local_workers(tasks: Sequence[FileTask], wanted: int | None) -> int:
 
 
 def chosen_card(model: str | None, options: Options) -> ModelCard | None:
-    """The model of all scans; None where each scan's own voxel size decides, see `default_model`.
+    """The model of all scans; None where each scan's own voxels decide, see `default_model`.
 
     Raises
     ------
@@ -210,7 +210,8 @@ def chosen_card(model: str | None, options: Options) -> ModelCard | None:
     """
     if model:
         return read_card(find_model(model))
-    return default_model(options) if options.output_spacing is None else None
+    is_by_axis = options.output_spacing is not None or isinstance(options.scale, tuple)
+    return None if is_by_axis else default_model(options)
 
 
 def plan(parsed: argparse.Namespace, options: Options, card: ModelCard | None) -> list[FileTask]:

@@ -13,6 +13,8 @@ import numpy as np
 
 from .errors import InputError
 
+THICK = 1.5  # times the next coarser spacing: from here on slices are thick
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -74,6 +76,12 @@ class Grid:
         origin = np.asarray(self.origin) + self.direction @ ((spacing - self.spacing) / 2)
         return Grid(tuple(size), tuple(spacing), tuple(origin), self.direction)
 
+    def as_acquired(self, across: int) -> Grid:
+        """The same places with k and another axis exchanged: `across`, 0 to 2 of (k, j, i), becomes k."""
+        size, spacing = (as_acquired(values[::-1], across)[::-1] for values in (self.size, self.spacing))
+        columns = as_acquired(self.direction.T[::-1], across)[::-1]
+        return Grid(size, spacing, self.origin, np.stack(columns, 1))
+
     def cropped(self, start: Sequence[int], stop: Sequence[int]) -> Grid:
         """Grid of the voxels with start <= index < stop, both in the order (i, j, k)."""
         size = tuple(b - a for a, b in zip(start, stop, strict=True))
@@ -121,6 +129,23 @@ class Volume:
     @property
     def direction(self) -> np.ndarray:
         return self.grid.direction
+
+
+def across_slices(spacing: Sequence[float]) -> int:
+    """The axis, 0 to 2 of (k, j, i), across which a scan's slices are thick; 0 if they are not.
+
+    A sagittal or coronal scan that was stored in the order of an axial one has them along i or j. `spacing` is along
+    (i, j, k), in mm.
+    """
+    *_, second, widest = sorted(spacing)
+    return list(spacing[::-1]).index(widest) if widest > THICK * second else 0
+
+
+def as_acquired(values: Sequence, across: int) -> list:
+    """What is known of the axes (k, j, i), with the axis across the slices first; twice, it is as it was."""
+    turned = list(values)
+    turned[0], turned[across] = turned[across], turned[0]
+    return turned
 
 
 def scaled_size(size: Sequence[int], scale: Sequence[float]) -> tuple[int, ...]:

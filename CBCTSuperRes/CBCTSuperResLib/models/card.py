@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import ModelError
+from ..core.volume import across_slices, as_acquired
 from ..networks.spec import NetworkSpec
 from ..scan.tissue import TissueLevels
 from .header import (
@@ -117,20 +118,38 @@ class ModelCard:
         name = re.sub(r"[^\W_]+", lambda word: spelled.get(word[0].lower(), word[0]), self.name)
         return f"{name[:1].upper()}{name[1:]} ({', '.join([*pace, factor])})"
 
-    def factors(self, planes: str = "axial") -> list[tuple[float, float]]:
+    def across(self, spacing: Sequence[float] | None) -> int:
+        """Which axis of a scan, 0 to 2 of (k, j, i), is the one across the slices to a network of blocks.
+
+        A network that offers other factors across slices than within them is shown the scan as it was acquired, see
+        `core.volume.across_slices`.
+
+        Parameters
+        ----------
+        spacing : (i, j, k) or None
+            Of the scan, in mm; without it, k is across.
+        """
+        is_uneven = self.spec.dimensions == 3 and len(set(self.spec.scale_range or ())) > 1
+        return across_slices(spacing) if is_uneven and spacing is not None else 0
+
+    def factors(self, planes: str = "axial", spacing: Sequence[float] | None = None) -> list[tuple[float, float]]:
         """Smallest and largest factor along (i, j, k) that the model offers; `planes` is as in `Options`.
 
-        A 2-D network leaves the slices' distance as it is, unless it works in three planes.
+        A 2-D network leaves the slices' distance as it is, unless it works in three planes. `spacing`, of a scan, is as
+        in `across`.
         """
         spec = self.spec
         ranges = [(factor, factor) for factor in spec.scale] if spec.scale else list(spec.scale_range)
         if spec.dimensions == 3:
-            return ranges[::-1]
+            return as_acquired(ranges, self.across(spacing))[::-1]
         in_plane = ranges[::-1]
         return [*in_plane, in_plane[0] if planes == "isotropic" else (1.0, 1.0)]
 
     def offered(
-        self, asked: float | tuple[float, float, float] | None, planes: str = "axial"
+        self,
+        asked: float | tuple[float, float, float] | None,
+        planes: str = "axial",
+        spacing: Sequence[float] | None = None,
     ) -> tuple[float, float, float] | None:
         """The factors along (i, j, k) that are meant by what is asked for; None if the model does not offer them.
 
@@ -138,8 +157,10 @@ class ModelCard:
         ----------
         asked : float, three of them, or None
             One number stands for all axes that the model enlarges; None for the factors nearest to 2 that it offers.
+        planes, spacing
+            As of `factors`.
         """
-        ranges = self.factors(planes)
+        ranges = self.factors(planes, spacing)
         if asked is None:
             return tuple(float(min(max(2.0, lowest), highest)) for lowest, highest in ranges)
         if not isinstance(asked, tuple):

@@ -130,7 +130,7 @@ def default_model(options: Options = Options(), spacing: Sequence[float] | None 
         return usual
     others = [entry.card for entry in list_models() if entry.card and entry.card.spec.domain == "same"]
     others.sort(key=lambda card: is_own_model(card.path))
-    if found := next((card for card in others if card.offered(asked, options.planes)), None):
+    if found := next((card for card in others if card.offered(asked, options.planes, spacing)), None):
         return found
     known = {card.name: card for card in [usual, *others]}.values()
     raise OptionError(
@@ -145,7 +145,7 @@ def _ability(card: ModelCard, options: Options, spacing: Sequence[float] | None)
     text = f"{card.name}, {card.factors_text(options.planes)}"
     if options.output_spacing is None:
         return text
-    finest = np.divide(spacing, [highest for _, highest in card.factors(options.planes)])
+    finest = np.divide(spacing, [highest for _, highest in card.factors(options.planes, spacing)])
     return f"{text} (down to {' x '.join(f'{size:.3g}' for size in finest)} mm)"
 
 
@@ -160,12 +160,12 @@ def told_model(card: ModelCard, options: Options, spacing: Sequence[float] | Non
         Of the scan, in mm; it must be known where an output spacing is asked for.
     """
     asked = options.factors(spacing)
-    offered = card.offered(asked, options.planes)
+    offered = card.offered(asked, options.planes, spacing)
     for entry in list_models():
         other = entry.card
         if other and not is_own_model(other.path) and "blur" in other.spec.conditions and not other.tells_errors:
             is_alike = other.spec.domain == card.spec.domain and other.spec.dimensions == card.spec.dimensions
-            if is_alike and other.offered(asked, options.planes) == offered:
+            if is_alike and other.offered(asked, options.planes, spacing) == offered:
                 return other
     return None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from ..core.volume import as_acquired
 
 _MOST_MASKS = 256
 
@@ -63,6 +65,21 @@ class BlankRegion:
     def to_json(self) -> dict:
         """What a report says of it."""
         return {"kind": self.kind, "value": self.value, "share": self.share, "rule": self.rule}
+
+    def as_acquired(self, across: int) -> BlankRegion:
+        """The same of the volume with k and another axis exchanged; `across` is as in `Grid.as_acquired`."""
+        if not across or self.kind == "none":
+            return self
+        box, facts = tuple(as_acquired(self.box, across)), {}
+        if self.axis is not None:
+            others = as_acquired([0, 1, 2], across)  # where the axes were
+            axis = others.index(self.axis)
+            if [n for n in others if n != self.axis] != sorted({0, 1, 2} - {self.axis}):  # the two change places
+                facts = {name: getattr(self, name)[::-1] for name in ("centre", "radii", "radii_mm")}
+                facts["rim"] = None if self.rim is None else self.rim.T
+            facts["axis"] = axis
+        voxels = None if self.voxels is None else self.voxels.swapaxes(0, across)
+        return replace(self, box=box, voxels=voxels, **facts)
 
     def mask(self, k: int) -> np.ndarray | None:
         """Blank voxels of slice k of the input, bool (j, i), or None if it has none.

@@ -116,9 +116,9 @@ class ApplyChoices(ScanChoices):
         try:
             spacing, options, card = self.volume().spacing, self.options(), self.card()
             asked = options.factors(spacing)
-            if self._modelForSize and (asked is None or self._canMake(self._modelBefore, asked)):
+            if self._modelForSize and (asked is None or self._canMake(self._modelBefore, asked, spacing)):
                 chosen.model, self._modelForSize, self.modelReason = self._modelBefore, "", ""
-            elif asked is not None and not (card and card.offered(asked, options.planes)):
+            elif asked is not None and not (card and card.offered(asked, options.planes, spacing)):
                 found = default_model(options, spacing)
                 self._modelBefore = self._modelBefore if self._modelForSize else chosen.model
                 chosen.model = self._modelForSize = found.name
@@ -141,9 +141,9 @@ class ApplyChoices(ScanChoices):
         except SuperResError:  # `problem` tells it
             return False
 
-    def _canMake(self, model: str, asked) -> bool:
+    def _canMake(self, model: str, asked, spacing) -> bool:
         card = next((card for card in self.cards if card.name == model), None)
-        return card is not None and card.offered(asked, self.parameters.planes.value) is not None
+        return card is not None and card.offered(asked, self.parameters.planes.value, spacing) is not None
 
     def _proposeVoxelSize(self) -> None:
         """Where no size was given yet: that of the finest axis, or half of it where the voxels are cubic already."""
@@ -234,7 +234,7 @@ class ApplyChoices(ScanChoices):
         options, spacing = self._options(), None
         if options.output_spacing is not None:
             spacing = self.volume().spacing
-        key = (options.factors(spacing), options.planes)
+        key = (options.factors(spacing), options.planes, spacing)
         if self._default is None or self._default[0] != key:
             self._default = (key, default_model(options, spacing))
         return self._default[1]
@@ -255,7 +255,8 @@ class ApplyChoices(ScanChoices):
         try:
             chosen, better, options = self.usualCard(), self._cardOfScan(), self._options()
             known = self.scanned(chosen)
-            isAble = chosen.offered(options.factors(self.volume().spacing), options.planes) is not None
+            spacing = self.volume().spacing
+            isAble = chosen.offered(options.factors(spacing), options.planes, spacing) is not None
         except SuperResError:
             return None
         isUnlike = known is not None and is_unlike_usual(chosen, known.conditions)
