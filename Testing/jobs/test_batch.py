@@ -32,8 +32,8 @@ from CBCTSuperResLib.core.errors import (
 )
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.io.folders import find_scans, report_path
+from CBCTSuperResLib.jobs import job_kinds
 from CBCTSuperResLib.jobs import queue as queue_file
-from CBCTSuperResLib.jobs import worker
 from CBCTSuperResLib.jobs.queue import Item, State
 from CBCTSuperResLib.jobs.summary import write_summary
 from CBCTSuperResLib.models.card import read_card
@@ -407,7 +407,7 @@ class WorkerHere(FakeWorker):
     def poll(self):
         self.isFinished = True
         try:
-            worker.apply(self.job, SimpleNamespace(progress=None), lambda: False)
+            job_kinds.apply(self.job, SimpleNamespace(progress=None), lambda: False)
         except SuperResError as error:
             self.error = error
 

@@ -32,8 +32,8 @@ from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.jobs import cluster, cluster_queue, cluster_worker
 from CBCTSuperResLib.jobs import queue as queue_file
 from CBCTSuperResLib.jobs.cluster_queue import ClusterQueue
-from CBCTSuperResLib.jobs.parts import ClusterSharing
 from CBCTSuperResLib.jobs.queue import FileTask, Item, State
+from CBCTSuperResLib.jobs.shared_volume import ClusterSharing
 from CBCTSuperResLib.models.card import read_card
 from fake_jobs import FakeWorker
 from scans import make_scan

@@ -14,9 +14,9 @@ from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.cli import main, terminal
 from CBCTSuperResLib.core.errors import Cancelled, ResourceError, SuperResError
 from CBCTSuperResLib.core.options import Options
-from CBCTSuperResLib.jobs import parts, worker
-from CBCTSuperResLib.jobs.parts import DeviceSharing, PartTask
+from CBCTSuperResLib.jobs import job_kinds, shared_volume
 from CBCTSuperResLib.jobs.queue import State
+from CBCTSuperResLib.jobs.shared_volume import DeviceSharing, PartTask
 from scans import make_scan
 from stub_networks import BlockNet, register, stub_model
 
@@ -124,8 +124,8 @@ def test_progress_does_not_go_back_where_a_worker_dies(tmp_path, monkeypatch):
     model = stub_model(BlockNet())
     plan = make_plan(scan.grid, scan.voxels.dtype, model.card, options).with_scan(scan)
     assert len(plan.parts) == 2
-    monkeypatch.setattr(parts, "PACE_S", 0)
-    monkeypatch.setattr(parts, "take_in", lambda *_: {"notes": []})
+    monkeypatch.setattr(shared_volume, "PACE_S", 0)
+    monkeypatch.setattr(shared_volume, "take_in", lambda *_: {"notes": []})
     Sharing(options, tmp_path / "r.nrrd").compute(
         plan, scan, model, {}, lambda fraction, text: told.append(fraction), lambda: False
     )
@@ -165,12 +165,12 @@ def test_the_worker_process_of_slicer_shares_a_volume_when_its_options_name_seve
             seen.append(self.workers.count)
             raise Cancelled
 
-    monkeypatch.setattr(parts, "DeviceSharing", Recorded)
+    monkeypatch.setattr(shared_volume, "DeviceSharing", Recorded)
     job = {"input": str(scan), "output": str(tmp_path / "r.nrrd"), "model": str(tiny_model)}
     events = type("Events", (), {"progress": staticmethod(lambda *event: None)})
     three, one = ({**job, "options": Options(**OPTIONS, device=device).to_json()} for device in ("cpu,cpu,cpu", "cpu"))
     with pytest.raises(Cancelled):
-        worker.apply(three, events, lambda: False)
+        job_kinds.apply(three, events, lambda: False)
     assert seen == [3]
-    worker.apply(one, events, lambda: False)
+    job_kinds.apply(one, events, lambda: False)
     assert seen == [3] and (tmp_path / "r.nrrd").read_bytes() == alone

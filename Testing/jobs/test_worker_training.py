@@ -89,7 +89,7 @@ def test_what_a_step_takes_here_is_measured_and_remembered(options):
 @pytest.mark.parametrize(("last", "is_known"), [(40, False), (200, True)])
 def test_a_training_that_has_settled_tells_how_fast_it_was(options, monkeypatch, last, is_known):
     pytest.importorskip("torch", reason="torch is not installed")
-    from CBCTSuperResLib.jobs import worker
+    from CBCTSuperResLib.jobs import job_kinds
 
     def train(options, observers, **_):
         for number in range(1, last + 1):
@@ -99,7 +99,7 @@ def test_a_training_that_has_settled_tells_how_fast_it_was(options, monkeypatch,
     monkeypatch.setattr("CBCTSuperResLib.train.run.train", train)
     events = SimpleNamespace(progress=lambda *_: None)
     with pytest.raises(Cancelled, match="Stopped"):
-        worker.train({"options": options}, events, lambda: False)
+        job_kinds.train({"options": options}, events, lambda: False)
     assert known_pace(read_options(options)) == (Pace(0.25) if is_known else None)
 
 

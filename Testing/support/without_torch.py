@@ -13,7 +13,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 BLOCKED = ("torch", "safetensors", "onnx", "openvino", "scipy")
-ALSO = ("jobs.preview_server", "jobs.parts", "evaluate.files", "apply.difference", "apply.dicom_result")
+ALSO = ("jobs.preview_server", "jobs.shared_volume", "evaluate.files", "apply.difference", "apply.dicom_result")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "CBCTSuperRes"))
 
 

@@ -1,6 +1,6 @@
 """A part of a volume: what a worker computes, in a file of its own, and how it gets into the result.
 
-Which parts there are says `Plan.parts`; which processes compute them is known to `jobs.parts`.
+Which parts there are says `Plan.parts`; which processes compute them is known to `jobs.shared_volume`.
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ def super_resolve(
     engine : Engine, optional
         Kept from a run of the same scan, model and options, see `make_engine`; otherwise it is made here.
     sharing : Sharing, optional
-        Several devices, or a cluster, that compute the parts of the volume, see `jobs.parts`; without, all is computed
-        in this process, on one device.
+        Several devices, or a cluster, that compute the parts of the volume, see `jobs.shared_volume`; without, all
+        is computed in this process, on one device.
 
     Returns
     -------
@@ -314,7 +314,7 @@ def _only_device(options: Options) -> str:
     if len(options.devices) > 1:
         raise OptionError(
             f"{options.device!r} are several devices, and this process computes on one.",
-            "Name one of them; or share the work among processes, as the command apply does (`jobs.parts`).",
+            "Name one of them; or share the work among processes, as the command apply does (`jobs.shared_volume`).",
         )
     return options.devices[0]
 

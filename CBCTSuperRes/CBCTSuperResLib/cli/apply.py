@@ -332,7 +332,7 @@ def _sharing(parsed: argparse.Namespace, options: Options, progress: Progress) -
     SuperResError
         If the cluster is not there, or the device is none of its own.
     """
-    from ..jobs.parts import ClusterSharing, DeviceSharing
+    from ..jobs.shared_volume import ClusterSharing, DeviceSharing
 
     if not parsed.cluster:
         yield DeviceSharing(options, parsed.output) if len(options.devices) > 1 else None
