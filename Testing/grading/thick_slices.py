@@ -42,7 +42,7 @@ from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.measure.catalogue import MEASURES, Truth, View
 from CBCTSuperResLib.measure.fidelity import gradient_energy
 from CBCTSuperResLib.models.model import Model
-from CBCTSuperResLib.train.data.blocks import scan_weights
+from CBCTSuperResLib.train.data.block_scan import scan_weights
 
 from grading.cases import Case, held_out_cases
 from grading.grading import named_models

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from CBCTSuperResLib.networks import NETWORKS, build_network
 from CBCTSuperResLib.train.data.batches import Batch
-from CBCTSuperResLib.train.data.blocks import BlockScan, open_blocks
+from CBCTSuperResLib.train.data.block_scan import BlockScan
+from CBCTSuperResLib.train.data.blocks import open_blocks
 from CBCTSuperResLib.train.data.source import TrainingSource, open_source
 from CBCTSuperResLib.train.data.unpaired import open_unpaired
 from CBCTSuperResLib.train.recipes import RECIPES, Registered

@@ -16,7 +16,7 @@ from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.train import run
 from CBCTSuperResLib.train.checkpoints import read_checkpoint
-from CBCTSuperResLib.train.data.blocks import scan_weights
+from CBCTSuperResLib.train.data.block_scan import scan_weights
 from CBCTSuperResLib.train.export import export_run
 from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.plan import plan

@@ -12,7 +12,8 @@ from CBCTSuperResLib.models.model import Model
 from CBCTSuperResLib.train import run
 from CBCTSuperResLib.train.data import drawn_volumes as drawings
 from CBCTSuperResLib.train.data import public
-from CBCTSuperResLib.train.data.blocks import Blocks, BlockScan, SimulatedBlocks, UnitVolume
+from CBCTSuperResLib.train.data.block_scan import BlockScan
+from CBCTSuperResLib.train.data.blocks import Blocks, SimulatedBlocks, UnitVolume
 from CBCTSuperResLib.train.data.patches import Augmentation
 from CBCTSuperResLib.train.export import export_run
 from CBCTSuperResLib.train.options_file import read_options

@@ -23,7 +23,8 @@ from ..core.options import Options
 from ..io.volume import Volume
 from ..measure.fidelity import psnr
 from ..models.model import Model
-from .data.blocks import Blocks, BlockScan, SimulatedBlocks, UnitVolume
+from .data.block_scan import BlockScan
+from .data.blocks import Blocks, SimulatedBlocks, UnitVolume
 from .data.patches import Augmentation
 from .validation import Enlarger
 

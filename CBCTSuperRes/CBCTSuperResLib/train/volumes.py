@@ -32,7 +32,8 @@ from ..measure.fidelity import psnr, ssim_map
 from ..models.model import Model
 from ..scan.field_of_view import find_blanks
 from ..scan.window import Window
-from .data.blocks import NOISE_SMOOTH, BlockScan, drawn_cubes, read_volumes
+from .data.block_scan import NOISE_SMOOTH, BlockScan
+from .data.blocks import drawn_cubes, read_volumes
 from .data.decode import Tally, read_voxels_of, window_of
 from .data.files import Entry, Subset, pair_entries, planes_of, roots_of
 from .data.pictures import entries_of

@@ -19,7 +19,8 @@ from torch.optim import Adam, Optimizer
 from ...core.errors import OptionError
 from ...networks import NETWORKS, build_network
 from ..data.batches import Batch
-from ..data.blocks import BlockScan, open_blocks
+from ..data.block_scan import BlockScan
+from ..data.blocks import open_blocks
 from ..data.source import TrainingSource
 from ..options import TrainingOptions
 from ..step import Steps
