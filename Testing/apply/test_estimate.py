@@ -16,9 +16,10 @@ from CBCTSuperResLib import (
     Volume,
     super_resolve,
 )
-from CBCTSuperResLib.apply import plan as planning
+from CBCTSuperResLib.apply import memory_and_disk
 from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.factors import result_name, scales
+from CBCTSuperResLib.apply.memory_and_disk import check_disk, check_memory
 from CBCTSuperResLib.apply.plan import Workers, make_plan
 from CBCTSuperResLib.apply.speed import known_speed, record_speed
 from CBCTSuperResLib.core.errors import InputError, OptionError, ResourceError
@@ -44,7 +45,7 @@ def report(model="0" * 64, voxels=10**6, seconds=10.0, device="cpu (2 of 2 cores
 
 
 def free(monkeypatch, memory):
-    monkeypatch.setattr(planning, "available_memory", lambda: int(memory))
+    monkeypatch.setattr(memory_and_disk, "available_memory", lambda: int(memory))
 
 
 @pytest.mark.parametrize(
@@ -105,12 +106,12 @@ def plan_of(shape, **options):
 def test_a_result_that_does_not_fit_into_memory_is_refused_with_the_numbers(monkeypatch):
     free(monkeypatch, 5e9)
     with pytest.raises(ResourceError) as error:
-        plan_of((800, 800, 800), planes="isotropic").check_memory()
+        check_memory(plan_of((800, 800, 800), planes="isotropic"))
     for words in ("1600 x 1600 x 1600", "uint16", "8.2 GB", "5.0 GB", "ROI", "axial"):
         assert words in str(error.value)
     free(monkeypatch, 50e9)
     fitting = plan_of((800, 800, 800))
-    fitting.check_memory()
+    check_memory(fitting)
     assert fitting.output_bytes == 2 * 4 * 800**3
 
 
@@ -124,16 +125,16 @@ def test_processes_that_do_not_fit_are_named_with_how_many_would(monkeypatch):
     ]:
         plan = make_plan(grid, kind, card(), options, workers)
         with pytest.raises(ResourceError, match="16 processes that compute it, each") as error:
-            plan.check_memory()
+            check_memory(plan)
         fewer = int(re.search(words, str(error.value))[1])
         assert 1 < fewer < 16
-        make_plan(grid, kind, card(), Options(device="cpu"), Workers(fewer)).check_memory()
+        check_memory(make_plan(grid, kind, card(), Options(device="cpu"), Workers(fewer)))
         with pytest.raises(ResourceError):
-            make_plan(grid, kind, card(), Options(device="cpu"), Workers(fewer + 1)).check_memory()
-    make_plan(grid, kind, card(), Options(device="cpu"), Workers(16, are_here=False)).check_memory()
+            check_memory(make_plan(grid, kind, card(), Options(device="cpu"), Workers(fewer + 1)))
+    check_memory(make_plan(grid, kind, card(), Options(device="cpu"), Workers(16, are_here=False)))
     free(monkeypatch, 1e9)
     with pytest.raises(ResourceError) as error:
-        plan.check_memory()
+        check_memory(plan)
     assert "fewer" not in str(error.value) and "ROI" in str(error.value)
 
 
@@ -156,12 +157,12 @@ def test_super_resolve_refuses_it_before_it_allocates(monkeypatch):
 def test_a_result_that_does_not_fit_onto_the_disk_is_refused_with_the_numbers(monkeypatch, tmp_path):
     free(monkeypatch, 1e12)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(planning.shutil, "disk_usage", lambda folder: usage(0, 0, int(3e8)))
+    monkeypatch.setattr(memory_and_disk.shutil, "disk_usage", lambda folder: usage(0, 0, int(3e8)))
     with pytest.raises(ResourceError) as error:
-        plan_of((300, 400, 400)).check_disk(tmp_path / "out.nrrd")
+        check_disk(plan_of((300, 400, 400)), tmp_path / "out.nrrd")
     for words in ("384 MB", "300 MB", str(tmp_path), "another disk"):
         assert words in str(error.value)
-    plan_of((100, 400, 400)).check_disk(tmp_path / "out.nrrd")
+    check_disk(plan_of((100, 400, 400)), tmp_path / "out.nrrd")
 
 
 @pytest.mark.parametrize("roi", [((0, 0), (0, 5), (0, 5)), ((5, 3), (0, 5), (0, 5)), ((-1, 5), (0, 5), (0, 5))])

@@ -82,17 +82,17 @@ def test_what_cannot_be_is_refused_with_a_reason_and_nothing_is_written(scan, tm
     ):
         assert main(["apply", str(scan), str(tmp_path / "r.nrrd"), *way, "--device", "cpu"]) == code, way
         assert words in capsys.readouterr().err, way
-    from CBCTSuperResLib.apply import plan
+    from CBCTSuperResLib.apply import memory_and_disk
 
     size = ["--output-spacing", "0.08"]
-    monkeypatch.setattr(plan, "available_memory", lambda: 10_000)
+    monkeypatch.setattr(memory_and_disk, "available_memory", lambda: 10_000)
     assert main(["apply", str(scan), str(tmp_path / "r.nrrd"), *size, "--model", "zebra"]) == 2
     size = ["--output-spacing", "0.1", "0.1", "0.3"]
     assert main(["apply", str(scan), str(tmp_path / "r.nrrd"), *size]) == 5
     printed = capsys.readouterr().err
     assert "30 x 27 x 18 voxels of int16 (29.2 kB)" in printed and "larger output voxels" in printed
     monkeypatch.undo()
-    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(memory_and_disk.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(SystemExit):
         main(["apply", str(scan), str(tmp_path / "r.nrrd"), "--output-spacing", "fine"])
     assert "nor three of them" in capsys.readouterr().err

@@ -54,9 +54,9 @@ def test_better_quality_takes_as_many_times_longer(choices):
 
 
 def test_a_result_that_does_not_fit_into_the_memory_is_refused_with_the_numbers(choices, monkeypatch):
-    from CBCTSuperResLib.apply import plan
+    from CBCTSuperResLib.apply import memory_and_disk
 
-    monkeypatch.setattr(plan, "available_memory", lambda: 10_000_000)
+    monkeypatch.setattr(memory_and_disk, "available_memory", lambda: 10_000_000)
     assert "only 10 MB are free" in choices.problem() and "ROI" in choices.problem()
 
 
@@ -193,9 +193,9 @@ def test_the_graphics_card_is_refused_where_there_is_none_and_no_terminal_is_spo
 
 
 def test_a_preview_needs_no_room_for_the_result_and_may_show_what_replaces_the_input(choices, monkeypatch):
-    from CBCTSuperResLib.apply import plan
+    from CBCTSuperResLib.apply import memory_and_disk
 
-    monkeypatch.setattr(plan, "available_memory", lambda: 10_000_000)
+    monkeypatch.setattr(memory_and_disk, "available_memory", lambda: 10_000_000)
     choices.parameters.outputVolume = choices.inputNode
     assert choices.problem() and choices.previewProblem() == ""
 

@@ -30,6 +30,7 @@ from ..io.write import check_output, write_into
 from ..models.folder import default_model
 from ..scan.window import Window
 from .factors import chosen_because
+from .memory_and_disk import check_disk, check_memory
 from .plan import DISAGREEMENT, MASK, PREDICTIVE, WARNING_MASK, make_plan
 from .report import facts_of, reading_facts, versions
 from .sharing import RESULT, Sharing
@@ -144,8 +145,8 @@ def apply_to_file(
         with stage("looking"):
             part_of(progress, READ, WRITE)(0, "Looking at the scan")
             plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options, sharing and sharing.workers)
-            plan.check_memory()
-            plan.check_disk(output_path)
+            check_memory(plan)
+            check_disk(plan, output_path)
             masks = [WARNING_MASK] if plan.has_error_bars else [MASK] if options.disagreement_above is not None else []
             masks = [] if is_exchange(output_path) else masks
             paths = {**{name: path_beside(beside_of, name) for name in (*plan.maps, *masks)}, **paths}

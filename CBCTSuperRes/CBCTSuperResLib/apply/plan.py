@@ -7,18 +7,16 @@ and no torch; `Plan.with_scan` adds what only the voxels tell: blank region, win
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
 
 import numpy as np
 
 from ..acquisition.estimate import EstimatedAcquisition, estimate
-from ..core.errors import OptionError, ResourceError
+from ..core.errors import OptionError
 from ..core.gpus import count_gpus
-from ..core.memory import available_memory, readable
+from ..core.memory import readable
 from ..core.options import WARNING, Options, Ranges, marks_bone
 from ..core.volume import Grid, across_slices, scaled_size
 from ..io.checks import check_voxels
@@ -44,7 +42,6 @@ MISCLASSIFIED = "bone misclassification"
 OF_THE_WHOLE = (MISCLASSIFIED,)  # maps that no part of a volume tells
 WARNING_MASK = "warning mask"
 PARTS_A_WORKER = {"slices": 4, "planes": 1, "blocks": 1}  # parts of blocks compute what is around them twice
-SMALLER = "Choose an ROI, larger output voxels, planes axial, or a smaller output type such as int16."
 
 
 @dataclass(frozen=True)
@@ -320,49 +317,6 @@ class Plan:
         """
         return replace(self, part=part)._counted()
 
-    def check_memory(self) -> None:
-        """Refuse, with the numbers, a run whose result would not fit into memory; the scan is there already.
-
-        Raises
-        ------
-        ResourceError
-        """
-        scan_bytes, free = prod(self.scan_grid.size) * self.scan_dtype.itemsize, available_memory()
-        to_come = self.memory_bytes - scan_bytes
-        if to_come <= free:
-            return
-        if self.workers == 1 or not self.workers_are_here:
-            raise ResourceError(
-                f"The result, {self.result_text}, needs about {readable(to_come)} of memory, but only {readable(free)} "
-                "are free.",
-                SMALLER,
-            )
-        scan = self.scan_grid, self.scan_dtype, self.card, self.options
-        fewer = workers_that_fit(*scan, most=self.workers - 1, free=free + scan_bytes)
-        is_devices = len(self.options.devices) > 1
-        advice = f"Choose fewer devices: {fewer}" if is_devices else f"Let fewer workers compute: local:{fewer}"
-        raise ResourceError(
-            f"The result, {self.result_text}, and the {self.workers} processes that compute it, each "
-            f"{readable(self.worker_bytes)}, need about {readable(to_come)} of memory, but only {readable(free)} are "
-            "free.",
-            f"{advice}. {SMALLER}" if fewer else SMALLER,
-        )
-
-    def check_disk(self, output_path: str | Path) -> None:
-        """Refuse, with the numbers, a result that does not fit onto the disk together with what goes beside it.
-
-        Raises
-        ------
-        ResourceError
-        """
-        folder = Path(output_path).absolute().parent
-        free, wanted = shutil.disk_usage(folder).free, self.output_bytes + self.map_bytes
-        if wanted > free:
-            raise ResourceError(
-                f"The result takes {readable(wanted)} on disk, but only {readable(free)} are free in {folder}.",
-                f"{SMALLER} Or choose another disk.",
-            )
-
     @property
     def result_text(self) -> str:
         """ "1600 x 1600 x 1600 voxels of uint16 (8.2 GB)"."""
@@ -453,23 +407,6 @@ def make_plan(
         worker_bytes=of_worker,
         workers_are_here=workers is None or workers.are_here,
     )
-
-
-def workers_that_fit(grid: Grid, dtype: np.dtype, card: ModelCard, options: Options, most: int, free: float) -> int:
-    """How many processes of this computer, `most` at most, can share a volume in so much memory; 0 if not even one.
-
-    Parameters
-    ----------
-    free : float
-        Bytes for all of it, the scan included.
-
-    Raises
-    ------
-    OptionError, InputError
-        As `make_plan`.
-    """
-    counts = range(most, 0, -1)
-    return next((n for n in counts if make_plan(grid, dtype, card, options, Workers(n)).memory_bytes <= free), 0)
 
 
 def _slabs(roi: Ranges, way: str, workers: int) -> list[slice]:

@@ -27,6 +27,7 @@ from ..scan.window import Window
 from ..scan.window_choice import WindowChoice, choose_window
 from .engine import Engine
 from .finish import limits_of
+from .memory_and_disk import check_memory
 from .plan import Plan, make_plan
 from .prepare import arithmetic_type
 from .preview_request import PreviewRequest
@@ -205,7 +206,7 @@ class Canvas:
         usual = {"uncertainty": 0, "disagreement_above": None, "warning_above": WARNING}
         usual["device"] = request.options.devices[0]  # a slice is not worth sharing
         self._plan = scan.plan(replace(request.options, roi=self._slice, **usual), model.card)
-        self._plan.check_memory()
+        check_memory(self._plan)
         self._axes = self._plan.axes[::-1]
         self._filled = Filled(self._area_of(self._slice))
         with ExchangeOutput(path) as output:

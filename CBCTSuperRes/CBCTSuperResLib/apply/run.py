@@ -32,7 +32,8 @@ from .engines.choice import exact_network, network_for
 from .error_bars import ErrorBars
 from .finish import Finisher
 from .maps import Disagreement, added_noise
-from .plan import DISAGREEMENT, OF_THE_WHOLE, SMALLER, Plan, make_plan
+from .memory_and_disk import SMALLER, check_memory
+from .plan import DISAGREEMENT, OF_THE_WHOLE, Plan, make_plan
 from .prepare import Preparation, Prepared
 from .quality import agreement_figure, card_of_failure, disagreement_figure, error_bars_figure, quality_card
 from .report import make_report
@@ -116,7 +117,7 @@ def super_resolve(
     if plan is None:
         workers = sharing and sharing.workers
         plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options or Options(), workers)
-        plan.check_memory()
+        check_memory(plan)
     if plan.scanner is None:
         plan = plan.with_scan(volume)
     options, axes, window, blanks = plan.options, plan.axes, plan.choice.window, plan.blanks

@@ -12,7 +12,8 @@ from ..core.volume import Grid
 from ..io.volume_files import read_header
 from ..models.card import ModelCard
 from ..models.folder import default_model
-from .plan import make_plan, workers_that_fit
+from .memory_and_disk import workers_that_fit
+from .plan import make_plan
 
 BYTES_OF_VOXEL = 2  # in pictures and DICOM files
 UNTOLD = (SuperResError, OSError, ValueError, TypeError)

@@ -14,6 +14,7 @@ from ...apply.conditions import is_unlike_usual
 from ...apply.engines import TITLES, installed_engines
 from ...apply.engines.choice import GRAPH_ENGINES, why_only_torch
 from ...apply.factors import are_three_planes_closer
+from ...apply.memory_and_disk import check_memory
 from ...apply.plan import Plan, make_plan
 from ...apply.plan_checks import LARGEST_SPACING_RATIO, spacing_suspicion
 from ...apply.suited_model import suited_card
@@ -359,7 +360,7 @@ class ApplyChoices(ScanChoices):
         """Why Apply cannot run; "" if it can."""
         if self.inputNode is not None and self.outputNode is self.inputNode and not self.isLocked:
             return _("The output volume is the input volume. Choose another one.")
-        return self._whyNothingCanBeComputed(lambda: self.plan().check_memory())
+        return self._whyNothingCanBeComputed(lambda: check_memory(self.plan()))
 
     def previewProblem(self) -> str:
         """Why there can be no preview; "" if there can."""
