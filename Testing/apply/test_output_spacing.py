@@ -77,6 +77,16 @@ def test_what_no_model_can_make_is_refused_with_what_it_can():
         assert words in str(caught.value), str(caught.value)
 
 
+def test_a_factor_that_adds_no_voxel_is_refused():
+    grid = make_grid((33, 32, 6), THICK)
+    for options in ({"scale": (1, 1, 1.01)}, {"output_spacing": (0.299, 0.3, 1.49)}):
+        with pytest.raises(OptionError, match="33 x 32 x 6 voxels gets none more by 1.* x 1 x 1.*--scale 1"):
+            make_plan(grid, np.dtype("int16"), card(POINTS), Options(**options))
+    assert make_plan(grid, np.dtype("int16"), card(POINTS), Options(scale=(1, 1, 1.1))).grid.size == (33, 32, 7)
+    part = Options(scale=(1.1, 1, 1), roi=((0, 2), (0, 2), (0, 2)))
+    assert make_plan(grid, np.dtype("int16"), card(POINTS), part).grid.size == (2, 2, 2)  # of the same result
+
+
 def test_options_that_make_no_sense_are_refused():
     for options, words in (
         ({"scale": 2, "output_spacing": 0.2}, "Both a factor and a voxel size"),

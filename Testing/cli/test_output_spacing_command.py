@@ -11,6 +11,7 @@ from CBCTSuperResLib import Volume
 from CBCTSuperResLib.apply.report import identity, reading_facts
 from CBCTSuperResLib.cli import batch, main
 from CBCTSuperResLib.cli.terminal import with_triples
+from CBCTSuperResLib.core.errors import OptionError
 from CBCTSuperResLib.io.folders import report_path
 from CBCTSuperResLib.models.folder import DEFAULT_MODEL, user_models_folder
 from helpers import make_grid, position_error_mm
@@ -117,6 +118,10 @@ def test_a_batch_lets_the_voxels_of_each_scan_decide_on_its_model(scan, tmp_path
     assert named.card.name == "zebra" and named.target.name == "scan SR 0.3 mm.nrrd"
     (by_factor,) = tasks("--scale", "1", "1", "3")
     assert by_factor.card is None and by_factor.target.name == "scan SR 1x1x3.nrrd"
+    (turned,) = tasks("--scale", "5", "1", "1")  # if it was stored with slices that are thick along i
+    assert turned.card is None and turned.target.name == "scan SR 5x1x1.nrrd"
+    with pytest.raises(OptionError, match="No model enlarges by 1 x 1 x 9"):
+        tasks("--scale", "1", "1", "9")
     assert tasks()[0].card is None and tasks()[0].target.name == "scan SR x2.nrrd"  # its scanner decides, too
 
     from CBCTSuperResLib.models.folder import default_model

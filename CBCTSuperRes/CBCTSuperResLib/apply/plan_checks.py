@@ -9,7 +9,7 @@ import numpy as np
 from ..acquisition.estimate import finest_spacing_mm
 from ..core.errors import InputError, OptionError
 from ..core.options import Options
-from ..core.volume import Grid, across_slices, as_acquired
+from ..core.volume import Grid, across_slices, as_acquired, scaled_size
 from ..models.card import ModelCard, factors_text
 from .factors import LARGEST_SPACING_RATIO, is_same_size
 
@@ -32,6 +32,12 @@ def check_options(grid: Grid, card: ModelCard, options: Options, factors: tuple[
         raise OptionError(
             f"The model {card.name} makes another kind of image: there is nothing between it and interpolation.",
             "Choose a sharpness of 100 %.",
+        )
+    if max(factors) > 1 and scaled_size(grid.size, factors) == grid.size:
+        raise OptionError(
+            f"A scan of {' x '.join(map(str, grid.size))} voxels gets none more by {factors_text(factors)}: nothing "
+            "would become finer.",
+            "Ask for smaller voxels; or, for less noise at the same size, for the factor 1 instead (--scale 1).",
         )
     if way == "planes":
         _check_three_planes(grid, factors)

@@ -210,8 +210,15 @@ def chosen_card(model: str | None, options: Options) -> ModelCard | None:
     """
     if model:
         return read_card(find_model(model))
-    is_by_axis = options.output_spacing is not None or isinstance(options.scale, tuple)
-    return None if is_by_axis else default_model(options)
+    if options.output_spacing is not None:
+        return None
+    try:
+        usual = default_model(options)
+    except OptionError:
+        if not isinstance(options.scale, tuple) or max(options.scale) <= options.scale[2]:
+            raise
+        return None  # of scans whose slices are thick along i or j it may be done
+    return None if isinstance(options.scale, tuple) else usual
 
 
 def plan(parsed: argparse.Namespace, options: Options, card: ModelCard | None) -> list[FileTask]:
