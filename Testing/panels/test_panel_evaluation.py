@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from apply_helpers import add_scan
-from test_panel_result import make_result
+from panel_results import make_result
 from waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")

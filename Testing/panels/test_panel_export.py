@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from dicom_files import ramp, write_slices
-from test_panel_result import make_result
+from panel_results import make_result
 from waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")

@@ -1,4 +1,4 @@
-"""What the panel of CBCTSuperRes keeps with the scene, and how it is reloaded."""
+"""The module CBCTSuperRes: what Slicer is told of it, what its panel keeps with the scene, and how it is reloaded."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def save(node, scene, path):
     assert storage.WriteData(node)
     scene.AddNode(storage)
     node.SetAndObserveStorageNodeID(storage.GetID())
+
+
+def test_the_module_tells_what_it_is_and_has_the_library_s_logic(application, apply_module):
+    import slicer
+    from CBCTSuperResLib.scene.logic import SuperResLogic
+
+    parent = slicer.modules.cbctsuperres
+    assert parent.title == "CBCT Super-Resolution" and parent.categories == ["Filtering"]
+    assert parent.helpText and parent.acknowledgementText and parent.contributors
+    assert issubclass(apply_module.CBCTSuperResLogic, SuperResLogic)
 
 
 def test_all_choices_are_saved_with_the_scene_and_come_back(panel, scene, tmp_path):

@@ -15,7 +15,7 @@ def window(apply_widget, hosted):
 
 
 def test_width_stays_as_it_is_through_runs_visits_results_and_long_names(window, apply_panel, fake_job):
-    from test_panel_result import make_result
+    from panel_results import make_result
 
     window.drag(400)
     for number in range(5):
@@ -36,7 +36,7 @@ def test_width_stays_as_it_is_through_runs_visits_results_and_long_names(window,
 
 def test_nothing_is_crushed_cut_off_or_painted_over_in_any_state(window, apply_panel, fake_job, scene):
     from CBCTSuperResLib.core.errors import ResourceError
-    from test_panel_result import make_result
+    from panel_results import make_result
 
     def check(state):
         window.openSections()
@@ -94,7 +94,7 @@ def test_a_label_is_no_higher_than_its_text_after_a_longer_one(window, apply_pan
 
 def test_apply_is_on_the_first_screen_and_stays_in_its_place(window, apply_panel, fake_job):
     import qt
-    from test_panel_result import make_result
+    from panel_results import make_result
 
     def place():
         window.dockWidth()

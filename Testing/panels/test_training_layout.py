@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from apply_helpers import add_scan
 from slicer_code import UI_FILES, text_of, widgets_of
-from test_training_panel_show import write_run
+from training_helpers import write_run
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 LONG = "Scan_of_patient_17_fine, as a scanner has named it, in a folder of a name that is long " * 3

@@ -12,11 +12,9 @@ from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.jobs.job import WorkerError
 from scans import make_scan
-from training_helpers import tick_until
+from training_helpers import FILES, TRAINING, VALIDATION, add_rows, add_volume, fine_scan, tick_until
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
-VOLUMES, FILES = range(2)
-TRAINING, VALIDATION = range(2)
 
 
 @pytest.fixture
@@ -29,34 +27,9 @@ def ui(panel):
     return panel.ui
 
 
-def add_volume(name: str, volume: Volume):
-    import slicer
-    from CBCTSuperResLib.scene.nodes import updateNode
-
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    updateNode(node, volume)
-    return node
-
-
-def fine_scan(factor: int = 2, shape=(4, 24, 28)) -> Volume:
-    """The partner of `make_scan`: the same place, more voxels in the slices."""
-    coarse = make_scan(shape)
-    voxels = coarse.voxels.repeat(factor, 1).repeat(factor, 2)
-    return Volume(voxels, coarse.grid.resampled(voxels.shape[::-1]))
-
-
 @pytest.fixture
 def pair(panel):
     return add_volume("Jaw coarse", make_scan()), add_volume("Jaw fine", fine_scan())
-
-
-def add_rows(ui, fine, coarse=None, use: int = TRAINING) -> None:
-    """Choose volumes and click on the button."""
-    ui.sourceSelector.currentIndex = VOLUMES
-    ui.useSelector.currentIndex = use
-    ui.fineSelector.setCurrentNode(fine)
-    ui.coarseSelector.setCurrentNode(coarse)
-    ui.addButton.click()
 
 
 def add_files(ui, fine, coarse="", use: int = TRAINING) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from CBCTSuperResLib.train.options_file import read_options, value_at
 from options_files import printed
-from training_helpers import choose_drawn_slices
+from training_helpers import add_rows, add_volume, choose_drawn_slices, fine_scan
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 CUSTOM, QUICK_LOOK = range(2)
@@ -225,7 +225,6 @@ def test_a_file_with_mistakes_changes_nothing_and_is_told(panel, ui, answer, tmp
 
 def test_the_window_is_estimated_suggested_or_typed(panel, ui):
     from CBCTSuperResLib.scene.training_volumes import suggestWindow
-    from test_training_panel_data import add_rows, add_volume, fine_scan
 
     fine = add_volume("Jaw fine", fine_scan())
     assert not ui.suggestButton.enabled and ui.windowLowEdit.enabled and ui.windowLowEdit.text == "26000"

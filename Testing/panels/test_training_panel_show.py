@@ -7,8 +7,7 @@ import sys
 
 import pytest
 from CBCTSuperResLib.jobs.tensorboard import Board
-from CBCTSuperResLib.train.curves import CurvesTable
-from training_helpers import tick_until
+from training_helpers import tick_until, write_run
 
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 BOARD = """
@@ -19,31 +18,6 @@ for name in ("logdir", "host", "port"):
 told = parser.parse_args()
 http.server.HTTPServer((told.host, int(told.port)), http.server.BaseHTTPRequestHandler).serve_forever()
 """
-
-
-def write_run(root, name, steps=20, updated=1.7e9):
-    """The folder of a finished run, as a training leaves it."""
-    import qt
-
-    folder = root / "experiments" / name
-    (folder / "val_images" / "a slice").mkdir(parents=True)
-    status = {
-        "state": "finished",
-        "step": steps,
-        "niter": steps,
-        "updated": updated,
-        "best": {"psnr": 33.0, "step": 10},
-    }
-    (folder / "status.json").write_text(json.dumps(status))
-    table = CurvesTable(folder / "curves.csv")
-    for step in range(1, steps + 1):
-        table.put(step, {"l_g_pix": 1 / step, **({"l_d_real": 0.5} if step > 10 else {}), "lr": 1e-4})
-        if step % 10 == 0:
-            table.put(step, {"val_psnr": 32.0 + step / 100, "val_psnr_cubic": 32.15})
-    picture = qt.QImage(900, 300, qt.QImage.Format_Grayscale8)
-    picture.fill(100)
-    picture.save(str(folder / "val_images" / "a slice" / f"a slice_{steps}.png"))
-    return folder
 
 
 @pytest.fixture
