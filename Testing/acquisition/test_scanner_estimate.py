@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from CBCTSuperResLib.acquisition.estimate import estimate
@@ -15,6 +17,7 @@ from CBCTSuperResLib.acquisition.scanner import (
     correlated_noise,
     gaussian_blur,
 )
+from CBCTSuperResLib.io.volume import Volume
 
 SPACING = (0.2, 0.2, 0.1)
 FWHM = 2.3548
@@ -142,6 +145,36 @@ def test_finer_voxels_are_told_to_be_worth_as_much_as_the_blur_lets_through(scan
     found = estimate(scan, SPACING, (0, 1))
     assert found.finest_spacing_mm == pytest.approx(1.123 * 0.2 * 0.6, rel=0.1)
     assert f"supports {found.finest_spacing_mm:.2g} mm" in " ".join(found.sentences(1.0))
+
+
+def spongy(blur: float) -> np.ndarray:
+    """A scan, half as fine along all axes, of soft plates that stand close, with grain; `blur` in fine voxels."""
+    rng = np.random.default_rng(7)
+    cloud, grain = (rng.standard_normal((96, 144, 144), dtype=np.float32) for _ in range(2))
+    cloud, grain = gaussian_blur(cloud, 8.0, ALL_AXES), gaussian_blur(grain, 0.9, ALL_AXES)
+    plates = gaussian_blur((np.abs(cloud) < 0.5 * cloud.std()).astype(np.float32), 1.5, ALL_AXES)
+    fine = 0.15 + 0.7 * plates + 0.06 / grain.std() * grain
+    return block_mean(gaussian_blur(fine, blur, ALL_AXES) if blur else fine, ALL_AXES)
+
+
+def test_grain_between_structures_that_stand_close_tells_a_sharp_scan_of_soft_objects(scan):
+    sharp, soft = (estimate(spongy(blur), (0.2, 0.2, 0.2), (0, 1)) for blur in (0.0, 0.85))
+    assert min(sharp.crowding, soft.crowding) > 0.22 and sharp.to_json()["crowding"] == round(sharp.crowding, 3)
+    assert soft.noise.corner < 0.01 < 0.02 < sharp.noise.corner < 0.12
+    assert sharp.is_of_fine_grain and not soft.is_of_fine_grain
+    assert not replace(sharp, softness_mm=0.1).is_of_fine_grain and not replace(sharp, noise=None).is_of_fine_grain
+    white = scan + correlated_noise(scan.shape, 0.03, 0.0, IN_PLANE, 8)
+    jaw = estimate(white, SPACING, (0, 1))
+    assert jaw.noise.corner > 0.2 and jaw.crowding < 0.16 and not jaw.is_of_fine_grain
+
+
+def test_micro_ct_of_bone_has_fine_grain_until_it_is_blurred(shared_data):
+    bone = Volume.read(shared_data / "trabecular_microct.nrrd").voxels[140:].astype(np.float32)
+    low, high = np.percentile(bone, (0.5, 99.5))
+    bone = np.clip((bone - low) / (high - low), 0, 1)
+    for blur, is_fine in ((0.4, True), (0.85, False)):
+        found = estimate(block_mean(gaussian_blur(bone, blur, IN_PLANE), IN_PLANE), (0.04, 0.04, 0.02), (0, 1))
+        assert found.crowding > 0.3 and found.is_of_fine_grain is is_fine, blur
 
 
 def test_a_cloud_without_surfaces_is_not_told_for_sure():

@@ -61,6 +61,8 @@ def test_a_scan_that_does_not_tell_its_blur_is_told_what_is_usual_as_long_in_mm_
     kept = conditions.of_blocks((False, True, True), (0.9, 0.3, 0.3), model).told_blur
     assert kept == pytest.approx((USUAL / 3, 0.05, 0.05))
     assert conditions.of_blocks((False,) * 3, (3.0, 0.3, 0.3), model).told_blur[0] == 0.05, "the least that it knows"
+    little = replace(conditions, source="little").of_blocks((False,) * 3, (0.9, 0.3, 0.3), model)
+    assert little.told_blur == thick
     for source in ("given", "estimated"):
         sure = replace(conditions, source=source)
         assert sure.of_blocks((False,) * 3, (0.9, 0.3, 0.3), model).told_blur == sure.told_blur

@@ -12,7 +12,7 @@ from CBCTSuperResLib.acquisition.estimate import FWHM, BlurAlongAxis, EstimatedA
 from CBCTSuperResLib.acquisition.noise_level import NoiseLevel
 from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
 from CBCTSuperResLib.apply import plan as planning
-from CBCTSuperResLib.apply.conditions import CAUTION, LESS_CAUTION
+from CBCTSuperResLib.apply.conditions import CAUTION, CROWDED_CAUTION, GRAIN, LESS_CAUTION, LITTLE_BLUR
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments
@@ -49,10 +49,10 @@ def scan(shape=(3, 20, 24)) -> Volume:
     return Volume(voxels, make_grid(shape[::-1], SPACING))
 
 
-def scanner(rows=0.6, columns=0.5, noise=0.02, is_sure=True, **values) -> EstimatedAcquisition:
+def scanner(rows=0.6, columns=0.5, noise=0.02, is_sure=True, corner=0.05, **values) -> EstimatedAcquisition:
     doubt = "" if is_sure else "only 9 edges"
     axes = [BlurAlongAxis(sd, 0.05, sd, sd, 90 if is_sure else 9, is_sure, doubt) for sd in (0.1, rows, columns)]
-    level = NoiseLevel(1000 * noise, 1.0, 0.4, 0.0, np.empty(0))
+    level = NoiseLevel(1000 * noise, 1.0, 0.4, 0.0, corner=corner)
     return EstimatedAcquisition(SPACING, tuple(axes), level, **values)
 
 
@@ -106,6 +106,49 @@ def test_a_blur_that_is_not_sure_is_warned_of_where_edges_look_unlike_the_one_th
         for found in (scanner(0.6, 0.6, is_sure=False), scanner(None, None, is_sure=False)):
             estimating(monkeypatch, found)
             assert not plan_for(model).conditions.warnings
+
+
+def test_little_blur_is_told_where_grain_is_too_fine_for_the_usual_one_and_less_noise(monkeypatch):
+    model = stub_model(Told(), training=TRAINING)  # its usual blur: 0.5 voxels; noise: 0.02
+    estimating(monkeypatch, scanner(0.8, 0.7, noise=0.035, is_sure=False, crowding=0.4))
+    conditions = plan_for(model, back_projection="auto").conditions
+    assert conditions.source == "little" and not conditions.is_known and "finer than" in conditions.reason
+    assert conditions.blur == conditions.cautious_blur == conditions.told_blur == (LITTLE_BLUR,) * 3
+    assert conditions.noise == 0.035 and conditions.told_noise == 0.02  # the usual one, above sqrt(0.035^2 - GRAIN^2)
+    estimating(monkeypatch, scanner(0.8, 0.7, noise=0.045, is_sure=False, crowding=0.4))
+    assert plan_for(model).conditions.told_noise == pytest.approx(np.sqrt(0.045**2 - GRAIN**2))
+    estimating(monkeypatch, scanner(0.8, 0.7, noise=0.035, is_sure=False, crowding=0.4))
+    (warning,) = conditions.warnings
+    assert "is taken, as its grain is so fine. If the scanner has more, edges may stay soft" in warning
+    result = super_resolve(scan(), model, replace(PLAIN, back_projection="auto"))
+    assert told(result) == pytest.approx((LITTLE_BLUR - conditions.told_noise,) * 2, abs=1e-4)
+    assert result.report["back_projection"] is False and result.report["conditions"]["source"] == "little"
+    assert "fine grain of the scan suggests" in result.report["quality"]["assumptions"]
+    (warning,) = plan_for(stub_model(Sharpened(), training=TRAINING)).conditions.warnings
+    assert "may have little blur" in warning and "worse than interpolation. The model adaptive can." in warning
+
+
+def test_grain_says_nothing_where_it_may_be_noise_or_the_blur_is_known_better(monkeypatch):
+    model = stub_model(Told(), training=TRAINING)
+    fine = {"noise": 0.035, "crowding": 0.4}
+    others = {"crowding": 0.1}, {"softness_mm": 0.1}, {"corner": 0.005}, {"corner": 0.3}
+    for differs in ({"noise": 0.06}, {"noise": 0.015}, *others):
+        values = {**fine, **differs}
+        estimating(monkeypatch, scanner(0.8, 0.7, is_sure=False, **values))
+        conditions = plan_for(model).conditions
+        assert conditions.source == "usual" and conditions.told_noise == min(values["noise"], 0.04), differs
+    estimating(monkeypatch, scanner(0.8, 0.7, is_sure=False, **fine))
+    given = plan_for(model, scanner_blur=0.25).conditions
+    assert given.source == "given" and given.told_noise == 0.035
+
+
+def test_more_is_held_back_of_a_sure_blur_where_grain_is_finer_than_it(monkeypatch):
+    model = stub_model(Told(), training=TRAINING)
+    estimating(monkeypatch, scanner(0.9, 0.8, noise=0.035, crowding=0.4))
+    conditions = plan_for(model).conditions
+    expected = [np.sqrt(sd**2 - CROWDED_CAUTION**2) for sd in (0.9, 0.8)]
+    assert conditions.source == "estimated" and conditions.cautious_blur[1:] == pytest.approx(expected)
+    assert conditions.told_noise == 0.02 and "softness of its structures" in conditions.reason
 
 
 def test_less_is_held_back_where_the_scan_tells_how_soft_its_objects_are(monkeypatch):

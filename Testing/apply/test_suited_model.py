@@ -45,6 +45,20 @@ def test_a_blur_that_the_usual_model_never_met_is_told_to_one_that_can_be(blurre
         assert written["super_resolution"]["model"] == taken
 
 
+def test_a_scan_of_fine_grain_gets_the_model_that_can_be_told_of_little_blur(monkeypatch, tmp_path):
+    axes = (BlurAlongAxis(0.8, 0.05, 0.8, 1.2, 90, False, "edges and spectrum disagree"),) * 3
+    grain = NoiseLevel(140.0, 1.0, 0.45, 0.7, corner=0.05)  # of a window of 4000
+    found = EstimatedAcquisition((0.2,) * 3, axes, grain, crowding=0.4)
+    monkeypatch.setattr(planning, "estimate", lambda *_: found)
+    scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
+    report = apply_to_file(scan, tmp_path / "SR.nrrd", None, OPTIONS)
+    assert report["super_resolution"]["model"] == "adaptive"
+    why = "adaptive was taken because it can be told that the scan may have little blur (0.12 mm is taken); light"
+    assert why in str(report["super_resolution"]["notes"])
+    report = apply_to_file(scan, tmp_path / "SR of light.nrrd", "light", OPTIONS)
+    assert "The scan may have little blur" in str(report["warnings"])
+
+
 def test_a_sharp_scan_of_soft_objects_is_no_scan_of_the_usual_blur(blurred, tmp_path):
     scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
     for blur, softness_mm, taken in ((0.42, None, "adaptive"), (0.42, 0.08, "light"), (0.3, 0.08, "adaptive")):

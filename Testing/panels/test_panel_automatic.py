@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from apply_helpers import FakeJob, add_scan, advance
@@ -89,6 +91,12 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
         panel.refresh()
         see(panel, looks, scanner)
         assert ui.modelLabel.text == why and panel.choices.card().name == "light"
+    panel.choices.inputNode.GetImageData().Modified()
+    panel.refresh()
+    window = panel.choices.window().window.width
+    grain = NoiseLevel(0.035 * window, 0.0005 * window, 0.45, 0.7, corner=0.05)
+    see(panel, looks, replace(seen(0.75, is_sure=False), noise=grain, crowding=0.4))
+    assert ui.modelLabel.text == "adaptive: the scan may have little blur, 0.094 mm is taken; light learned 0.2 mm."
 
 
 def test_the_voxel_size_decides_before_the_scan_s_blur_and_giving_it_up_gives_the_choice_back(panel, looks):

@@ -1,7 +1,8 @@
 """What is known of the scanner that made a scan: what a model is told of it, and what speaks against the model.
 
 Blur is a standard deviation before the voxel's own mean, in voxels of the scan; for people it is the full width at half
-maximum in mm. It is what the user gives, or what the scan tells for sure, or what the model usually meets.
+maximum in mm. It is what the user gives, or what the scan tells for sure, or what the model usually meets; or little,
+where the scan tells nothing for sure but has grain that such a blur would not leave.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from ..models.card import ModelCard
 
 CAUTION = 0.35  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
+CROWDED_CAUTION = 0.7  # voxels: the same of fine structures that stand close, as trabeculae of native micro-CT do
+LITTLE_BLUR = 0.2  # voxels: the most that leaves grain so fine, as far as was measured (`FINE_GRAIN`)
+GRAIN = 0.03  # of the window: strength of such grain; trabecular bone has 0.032 to 0.04, averaged more
+MOST_GRAIN = 0.05  # of the window: what is stronger is noise for the most part
 LESS_CAUTION = 0.2  # voxels: the same where the scan tells how soft its objects are, and of a usual blur
 DOUBTFUL_NOISE = 0.08  # of the noise: with a larger uncertainty, texture may have been taken for it
 MUCH = 0.15  # voxels: 0.3 fine pixels, by which a blur may differ from the usual one without a word
@@ -46,8 +51,9 @@ class Conditions:
         Standard deviation in units of the window; what the model usually meets if the scan does not tell.
     told_noise : float
         The same within what the model learned from.
-    source : "given", "estimated" or "usual"
-        Where the blur in the slices comes from.
+    source : "given", "estimated", "little" or "usual"
+        Where the blur in the slices comes from; "little" where the scan does not tell it for sure, but has grain that a
+        usual one would not leave.
     reason : str
         A sentence: which blur is taken, and why.
     warnings : tuple of str
@@ -62,6 +68,11 @@ class Conditions:
     reason: str
     warnings: tuple[str, ...] = ()
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the blur in the slices is sure."""
+        return self.source in ("given", "estimated")
+
     def of_blocks(self, kept: Sequence[bool], spacing: Sequence[float], card: ModelCard) -> Conditions:
         """The same for a model of blocks, of whose axes (k, j, i) some are not made finer: those are `kept`.
 
@@ -72,7 +83,7 @@ class Conditions:
         if self.source == "given" or "blur" not in card.spec.conditions:
             return self
         told, reason = np.array(self.told_blur), self.reason
-        if self.source == "usual":
+        if not self.is_known:
             told = np.array(self.blur) * min(spacing) / np.array(spacing)
             told = np.clip(told, *card.trained_blur) if card.trained_blur else told
         if any(kept):
@@ -120,6 +131,9 @@ def conditions_of(
     usual_blur, usual_noise = _usual(card)
     across = scanner.across  # that axis is the first of what follows, the two of the slices behind it
     steps = np.array(as_acquired(grid.spacing[::-1], across))
+    noise = _noise(scanner, usual_noise, window_width)
+    is_fine = scanner.is_of_fine_grain and usual_noise < noise < MOST_GRAIN and not is_denoised
+    doubts = "; ".join(sorted({axis.doubt for axis in scanner.in_plane if not axis.is_sure}))
     if options.scanner_blur is not None:
         blur = np.array(as_acquired(np.broadcast_to(options.scanner_blur, 3)[::-1], across)) / FWHM / steps
         source, reason = "given", f"The scanner's blur was given: {_text(blur, steps)}."
@@ -129,25 +143,36 @@ def conditions_of(
     elif scanner.in_plane_is_sure:
         blur = _estimated(scanner, usual_blur, steps)
         source, reason = "estimated", f"The scanner's blur was estimated from the scan: {_text(blur, steps)}."
+    elif is_fine and usual_blur > LITTLE_BLUR:
+        blur = np.full(3, LITTLE_BLUR)
+        source = "little"
+        reason = (
+            f"The scan does not tell its blur for sure ({doubts}). Between its structures there is grain, finer than "
+            f"the model's usual blur would leave it, so little is taken: {_text(blur, steps)}."
+        )
     else:
         blur = np.full(3, usual_blur)
-        doubts = sorted({axis.doubt for axis in scanner.in_plane if not axis.is_sure})
         source = "usual"
-        reason = (
-            f"The scan does not tell its blur for sure ({'; '.join(doubts)}); what the model usually meets is taken: "
-        )
+        reason = f"The scan does not tell its blur for sure ({doubts}); what the model usually meets is taken: "
         reason += f"{_text(blur, steps)}."
-    noise = _noise(scanner, usual_noise, window_width)
-    caution = CAUTION if source == "estimated" and scanner.softness_mm is None else LESS_CAUTION
-    undone = blur if source == "given" else cautious(blur, caution)
+    caution = LESS_CAUTION
+    if source == "estimated" and scanner.softness_mm is None:
+        caution = CROWDED_CAUTION if is_fine else CAUTION
+        reason += " Much of it may be softness of its structures, whose grain is finer." if is_fine else ""
+    undone = blur if source in ("given", "little") else cautious(blur, caution)
     told_blur, told_noise = undone, noise
+    if is_fine and source != "given":
+        told_noise = max(usual_noise, float(np.sqrt(max(noise**2 - GRAIN**2, 0))))
     if card.trained_blur:
         told_blur = np.clip(undone, *card.trained_blur)
         shares = card.trained_blur[0] * FWHM * steps[1:].mean(), card.trained_blur[1] * FWHM * steps[1:].mean()
         reason += f" The model learned from {shares[0]:.2g} to {shares[1]:.2g} mm (in voxels of this size)."
     if card.strongest_noise is not None:
-        told_noise = min(noise, card.strongest_noise)
-    warnings = _doubt(card, scanner, blur, steps) if source == "usual" else _blur_warnings(card, blur, undone, steps)
+        told_noise = min(told_noise, card.strongest_noise)
+    if source in ("given", "estimated"):
+        warnings = _blur_warnings(card, blur, undone, steps)
+    else:
+        warnings = _doubt(card, scanner, blur, steps)
     warnings = [] if is_denoised else warnings
     if card.strongest_noise is not None and scanner.noise and noise > MORE_NOISE * card.strongest_noise:
         warnings.append(
@@ -203,20 +228,26 @@ def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -
     return np.array([across.sd if across.is_sure else like_in_plane, rows, columns])
 
 
-def _doubt(card: ModelCard, scanner: EstimatedAcquisition, usual: np.ndarray, steps: np.ndarray) -> list[str]:
-    """What to say where edges look unlike the usual blur that is taken because the scan does not tell for sure."""
+def _doubt(card: ModelCard, scanner: EstimatedAcquisition, blur: np.ndarray, steps: np.ndarray) -> list[str]:
+    """What to say where edges look unlike the blur that is taken because the scan does not tell for sure."""
     widths = [axis.sd for axis in scanner.in_plane if axis.sd is not None]
-    if not widths or not card.trained_blur:
+    if not card.trained_blur:
         return []
-    seen, taken = float(np.mean(widths)), float(usual[1:].mean())
+    taken, usual, in_mm = float(blur[1:].mean()), _usual(card)[0], FWHM * float(steps[1:].mean())
+    if taken < usual and "blur" not in card.spec.conditions:
+        return [
+            "The scan may have little blur: between its structures there is grain, finer than the blur that this "
+            f"model usually met, {usual * in_mm:.2g} mm, would leave it, and the model cannot be told. Edges may be "
+            "drawn too sharp, and the result may be worse than interpolation. The model adaptive can."
+        ]
+    seen = float(np.mean(widths)) if widths else taken
     if abs(seen - taken) <= MUCH:
         return []
     than, what = ("more", "stay soft") if seen > taken else ("less", "be drawn too sharp")
-    in_mm = FWHM * float(steps[1:].mean())
+    why = "which the model usually meets" if taken == usual else "as its grain is so fine"
     return [
         f"The scanner's blur is not sure: the scan's edges look like {seen * in_mm:.2g} mm, and {taken * in_mm:.2g} mm "
-        f"is taken, which the model usually meets. If the scanner has {than}, edges may {what}: give its blur if you "
-        "know it."
+        f"is taken, {why}. If the scanner has {than}, edges may {what}: give its blur if you know it."
     ]
 
 

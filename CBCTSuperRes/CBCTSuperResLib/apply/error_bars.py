@@ -86,7 +86,7 @@ class ErrorBars:
         self._warning_above, self.bone_above = plan.options.warning_above, None
         self._window, self._blanks = window, blanks
         self.draws = plan.draws
-        self._conditions, self._is_sure = plan.conditions, plan.conditions.source != "usual"
+        self._conditions, self._is_sure = plan.conditions, plan.conditions.is_known
         self.intervals = Intervals.from_json(plan.card.intervals) if plan.card.intervals else None
         self.doubts = doubts_of(plan)
         self.base_factor = self.factor = 1.0

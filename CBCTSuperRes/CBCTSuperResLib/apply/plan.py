@@ -277,8 +277,8 @@ class Plan:
         if self.way == "blocks":
             kept = [factor == 1 for factor in self.scales[::-1]]
             conditions = conditions.of_blocks(kept, volume.grid.spacing[::-1], self.card)
-        is_known = conditions.source == "given" or (conditions.source == "estimated" and scanner.in_plane_is_sure)
-        fine = finer_than_the_blur(self.scan_grid, self.grid, self.scales, conditions.blur) if is_known else []
+        fine = finer_than_the_blur(self.scan_grid, self.grid, self.scales, conditions.blur)
+        fine = fine if conditions.is_known else []
         found = (*volume.report.get("warnings", ()), *choice.warnings, *self.warnings, *conditions.warnings, *fine)
         known = {"blanks": blanks, "choice": choice, "scanner": scanner, "conditions": conditions, "warnings": found}
         return replace(self, **known)._with_back_projection()
@@ -288,7 +288,7 @@ class Plan:
         conditions = self.conditions
         wanted = self.options.back_projection == "on"
         if self.options.back_projection == "auto":
-            is_sure = conditions.source != "usual" and not self.scanner.is_sharpened
+            is_sure = conditions.is_known and not self.scanner.is_sharpened
             wanted = is_sure and may_be_projected(self.card, self.scales, self.way)
         if not wanted:
             return self

@@ -81,7 +81,12 @@ VISIBLY_WIDER = 1.05  # times
 MUCH = 0.1  # of the window: disagreement that deserves a look
 FEW = 0.001  # share of the voxels below which no figure is told
 UNKNOWN = "could not be measured"
-SOURCES = {"usual": "what the model usually meets", "estimated": "estimated from the scan", "given": "as was given"}
+SOURCES = {
+    "usual": "what the model usually meets",
+    "little": "little, as fine grain of the scan suggests",
+    "estimated": "estimated from the scan",
+    "given": "as was given",
+}
 OTHER_KIND = "not compared: the result is another kind of image than the scan"
 
 

@@ -48,6 +48,11 @@ def with_suited_model(plan: Plan, volume: Volume, workers: Workers | None = None
     other = make_plan(volume.grid, volume.voxels.dtype, card, plan.options, workers)
     other = other.with_scan(volume, blanks=plan.blanks, scanner=plan.scanner, is_checked=True)
     seen, met = blur_in_mm(plan)
+    if plan.conditions.source == "little":
+        return other, (
+            f"The model {card.name} was taken because it can be told that the scan may have little blur ({seen:.2g} mm "
+            f"is taken); {usual.name} usually met {met:.2g} mm."
+        )
     return other, (
         f"The model {card.name} was taken because it is told the scanner's blur, {seen:.2g} mm without what objects' "
         f"softness may have added; {usual.name} usually met {met:.2g} mm."

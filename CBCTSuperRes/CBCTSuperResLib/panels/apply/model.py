@@ -101,6 +101,8 @@ class ModelSection(JobSection):
             text = _("{name}: the scan does not tell its blur for sure.")
             if known is None:
                 text = _("{name}, or another one if the scan's blur asks for it; the run decides.")
+            elif card.weights_sha256 != usual.weights_sha256 and known.conditions.source == "little":
+                text = _("{name}: the scan may have little blur, {seen:.2g} mm is taken; {usual} learned {met:.2g} mm.")
             elif card.weights_sha256 != usual.weights_sha256:
                 text = _(
                     "{name}: the scan's blur, {seen:.2g} mm without objects' softness, is unlike what {usual} "
