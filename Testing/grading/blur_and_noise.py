@@ -319,7 +319,7 @@ def draw(rows: Sequence[dict], model: str, path: Path) -> None:
         "over cubic": lambda row: row["psnr"][model] - row["psnr"]["cubic"],
         "over the best classical method": lambda row: gain(row, model),
     }
-    size = (3.6 * len(names), 1.4 + 1.1 * len(noises))
+    size = (max(6.0, 3.6 * len(names)), 1.7 + 1.1 * len(noises))
     figure, axes = pyplot.subplots(2, len(names), figsize=size, layout="constrained", squeeze=False)
     for (label, measure), line in zip(gains.items(), axes, strict=True):
         for axis, name in zip(line, names, strict=True):
@@ -338,9 +338,8 @@ def draw(rows: Sequence[dict], model: str, path: Path) -> None:
     figure.supxlabel("blur (fine pixels)", fontsize=9)
     figure.supylabel("noise (% of the window)", fontsize=9)
     figure.colorbar(shown, ax=axes, label="dB", shrink=0.8)
-    figure.suptitle(
-        f"{model}: PSNR; the best of Wiener, NLM + Wiener, unsharp and cubic is told the true blur and noise"
-    )
+    title = f"{model}: PSNR\nthe best of Wiener, NLM + Wiener, unsharp and cubic is told the true blur and noise"
+    figure.suptitle(title, fontsize=9)
     with replacing(path) as scratch:
         figure.savefig(scratch, format="png", dpi=100)
     pyplot.close(figure)
