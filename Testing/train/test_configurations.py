@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from CBCTSuperResLib.core.resources import resource
 from CBCTSuperResLib.train.data.public import scans_to_train_on
@@ -10,6 +12,9 @@ from CBCTSuperResLib.train.options_file import read_options
 from CBCTSuperResLib.train.plan import plan
 
 RECIPES = ("light", "unetspsr-full", "tutorial", "quick-look")
+
+
+SAID = re.compile(r"--set((?:\s+(?:\\\s+)?[\w.]+=[^\s\\]+)+)")
 
 
 def options_of(name: str, *overrides: str) -> TrainingOptions:
@@ -63,3 +68,18 @@ def test_what_the_light_recipe_lacks_is_said():
 def test_the_full_recipe_is_unetspsr_of_the_published_size():
     network = options_of("unetspsr-full").network_G.options
     assert (network.nf, network.nb, network.gc, network.in_nc) == (64, 23, 32, 1)
+
+
+def test_what_the_head_of_a_file_says_to_set_can_be_set():
+    found = {}
+    for path in sorted(resource("Configurations").glob("*.json")):
+        head = [line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("//")]
+        changes = [word.rstrip(",") for said in SAID.findall("\n".join(head)) for word in said.split() if word != "\\"]
+        if changes:
+            found[path.stem] = read_options(path, changes)
+    assert {"arssr", "srgan3d", "srcyclegan", "perceptual-vgg-ts"} <= set(found)
+    published = found["srgan3d"]
+    assert published.scale == 4 and published.network_G.options.residual_blocks == 6
+    assert published.network_D.options.feature_size == 32 and published.train.niter == 50000
+    assert found["arssr"].network_G.options.encoder_width == 16
+    assert found["srcyclegan"].network_G.options.nf == 64 and found["srcyclegan"].train.as_published

@@ -210,6 +210,15 @@ def test_the_keys_of_the_original_stand_for_ours(scans, tmp_path):
     own = read_options({**values, **original, "epoch_size": 25}, ["ss=4000"])
     assert own.train.niter == 700 * 3
     assert read_options(options.to_json()) == options
+    # what is set last replaces what the file has, whichever of the two names it has there
+    assert read_options({**values, **original}, ["train.lr_G=3e-4", "ss=4000"]).train.lr_G == 3e-4
+    ours = {**values, "scale": 4, "train": {"lr_G": 1e-4}, "network_G": {"feature_dim": 5, "decoder_width": 7}}
+    changed = read_options(ours, [f"hr_data_train={scans / 'HR'}", "lr=2e-4", "feature_dim=9"])
+    assert changed.train.lr_G == 2e-4 and changed.network_G.options.feature_dim == 9
+    assert changed.network_G.options.decoder_width == 7
+    for both in (["lr=2e-4", "train.lr_G=3e-4"], ["train.lr_G=3e-4", "lr=2e-4"]):
+        with pytest.raises(OptionError, match=r"train\.lr_G is given twice"):
+            read_options({**values, **original}, both)
     with pytest.raises(OptionError, match=r"train\.lr_G is given twice"):
         read_options({**values, **original, "train": {"lr_G": 1e-4}})
     with pytest.raises(OptionError, match=r"train\.niter must be a whole number"):

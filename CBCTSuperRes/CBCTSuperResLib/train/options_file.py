@@ -375,8 +375,12 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 
 
 def overridden(values: Mapping[str, Any], overrides: Sequence[str], problems: Problems) -> dict[str, Any]:
-    """A copy of the JSON with "a.b=VALUE" entries set; VALUE is JSON, or a text without quotes."""
+    """A copy of the JSON with "a.b=VALUE" entries set; VALUE is JSON, or a text without quotes.
+
+    What is set by the name of a recipe's original program replaces what the JSON has by ours, and the other way round.
+    """
     values = copy.deepcopy(dict(values))
+    settled: set[str] = set()  # what entries have set, by either name
     for override in overrides:
         dotted, equals, text = override.partition("=")
         path = tuple(part.strip() for part in dotted.strip().split("."))
@@ -387,9 +391,19 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str], problems: Pr
         table = (keys_at(path[:-2]) or {}).get(path[-2]) if len(path) > 2 else None
         dotted, text = ".".join(path), text.strip()
         if len(path) == 1 and (recipe := _recipe(values)) and dotted in recipe.seed_names:
-            values = with_value(values, dotted, json_or_text(text))
+            value = json_or_text(text)
+            places = set(recipe.seed_names.translated({dotted: value}))
+            for place in places - settled:
+                values = with_value(values, place, None) if value_at(values, place) is not None else values
+            values = with_value(values, dotted, value)
+            settled |= {dotted, *places}
         elif path[-1] in keys:
             values = with_value(values, dotted, keys[path[-1]].value_of_text(text))
+            names = (recipe := _recipe(values)) and recipe.seed_names
+            for name in [name for name in values if names and name in names and name not in settled]:
+                if dotted in names.translated({name: values[name]}):
+                    del values[name]
+            settled.add(dotted)
         elif keys_at(path) or path == ("datasets",) or (table and table.kind is dict) or _removed(dotted):
             values = with_value(values, dotted, json_or_text(text))
         else:
