@@ -160,7 +160,7 @@ def spongy(blur: float) -> np.ndarray:
 def test_grain_between_structures_that_stand_close_tells_a_sharp_scan_of_soft_objects(scan):
     sharp, soft = (estimate(spongy(blur), (0.2, 0.2, 0.2), (0, 1)) for blur in (0.0, 0.85))
     assert min(sharp.crowding, soft.crowding) > 0.22 and sharp.to_json()["crowding"] == round(sharp.crowding, 3)
-    assert soft.noise.corner < 0.01 < 0.02 < sharp.noise.corner < 0.12
+    assert soft.noise.corner < 0.01 < 0.04 < sharp.noise.corner < 0.12
     assert sharp.is_of_fine_grain and not soft.is_of_fine_grain
     assert not replace(sharp, softness_mm=0.1).is_of_fine_grain and not replace(sharp, noise=None).is_of_fine_grain
     white = scan + correlated_noise(scan.shape, 0.03, 0.0, IN_PLANE, 8)
@@ -173,7 +173,7 @@ def test_micro_ct_of_bone_has_fine_grain_until_it_is_blurred(shared_data):
     low, high = np.percentile(bone, (0.5, 99.5))
     bone = np.clip((bone - low) / (high - low), 0, 1)
     for blur, is_fine in ((0.4, True), (0.85, False)):
-        found = estimate(block_mean(gaussian_blur(bone, blur, IN_PLANE), IN_PLANE), (0.04, 0.04, 0.02), (0, 1))
+        found = estimate(Acquisition(blur=blur).degrade(bone, 2, clip=False), (0.04, 0.04, 0.02), (0, 1))
         assert found.crowding > 0.3 and found.is_of_fine_grain is is_fine, blur
 
 

@@ -42,8 +42,8 @@ SOFTNESS_ERROR = 0.06  # voxels squared: how much that differs from object to ob
 AGREEMENT, AGREEMENT_SHARE = 0.25, 0.25  # voxels, and share of the blur, by which two ways may differ
 CROWDED = 0.2  # of an edge's height (`crowding`): jaws and a molar have 0.05 to 0.13, a part of a jaw up to 0.24,
 # trabecular bone 0.28 to 0.96
-FINE_GRAIN = 0.015, 0.13  # `NoiseLevel.corner`: micro-CT of bone, also with correlated noise, has 0.02 to 0.1 where it
-# was blurred by 0.2 voxels or less, up to 0.007 by 0.42 or more; white noise adds to that, and gives 0.16 to 1
+FINE_GRAIN = 0.029, 0.13  # `NoiseLevel.corner`: micro-CT of bone has 0.034 to 0.1 where it was blurred by 0.2 voxels or
+# less, 0.005 to 0.025 by 0.42, with noise of 2 or 3 % that neighbours share; white noise adds to that: 0.16 to 1
 SHARPENED = 0.03  # of an edge's height: overshoot on both sides that no plain blur makes
 FWHM = 2.3548  # of a Gaussian, in standard deviations
 
