@@ -12,7 +12,7 @@ import pytest
 from CBCTSuperResLib import Grid, Volume, cli
 from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
 from CBCTSuperResLib.acquisition.scanner import P2
-from CBCTSuperResLib.core.errors import InputError
+from CBCTSuperResLib.core.errors import InputError, OptionError
 from CBCTSuperResLib.core.interpolate import cubic
 from CBCTSuperResLib.evaluate.common_region import (
     at_points,
@@ -20,6 +20,7 @@ from CBCTSuperResLib.evaluate.common_region import (
     cropped,
     have_the_same_points,
 )
+from CBCTSuperResLib.evaluate.contenders import FileContender, check_names
 from CBCTSuperResLib.evaluate.drawing import (
     chart,
     difference_picture,
@@ -343,3 +344,11 @@ def test_a_part_can_be_chosen(tmp_path, scans, model):
     scans[0].write(tmp_path / "fine.nrrd")
     report = run(tmp_path, "--hr", tmp_path / "fine.nrrd", "--model", model, "--box", 10, 90, 4, 80, 1, 7)
     assert report["scans"][0]["size"] == [80, 76, 6] and report["scans"][0]["first_voxel"] == [10, 4, 1]
+
+
+def test_results_need_names_of_their_own_and_cubic_is_taken():
+    """A result that makes voxels cubic may well be called so."""
+    check_names([FileContender("a", ()), FileContender("b", ())])
+    for names, words in ((("a", "a"), "Two results are called 'a'"), (("cubic",), "as is the interpolation")):
+        with pytest.raises(OptionError, match=f"{words}.*NAME=FILE"):
+            check_names([FileContender(name, ()) for name in names])

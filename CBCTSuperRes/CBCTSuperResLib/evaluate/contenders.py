@@ -88,7 +88,7 @@ def matched(references: Sequence[Path], found: Sequence[Path], said: str) -> tup
 
 
 def check_names(contenders: Sequence[ModelContender | FileContender]) -> None:
-    """Refuse names that occur twice.
+    """Refuse names that occur twice, or that of cubic interpolation.
 
     Raises
     ------
@@ -97,4 +97,9 @@ def check_names(contenders: Sequence[ModelContender | FileContender]) -> None:
     names = [CUBIC, *(c.name for c in contenders)]
     for name in names:
         if names.count(name) > 1:
+            if name == CUBIC:
+                raise OptionError(
+                    f"A result is called {name!r}, as is the interpolation that all are compared with.",
+                    "Give it another name: NAME=FILE.",
+                )
             raise OptionError(f"Two results are called {name!r}.", "Give one of them another name: NAME=FILE.")
