@@ -263,6 +263,23 @@ def test_an_spsr_generator_can_be_the_beginning(tmp_path):
     assert equal(network, model.network) and "SPSR generator" in str(report)
 
 
+def test_weights_of_a_network_that_adds_to_an_interpolation_begin_no_other(tmp_path):
+    """Their shapes are the same; what one gives is the image, what the other gives is added to one."""
+    model, adding = tiny_model(seed=1), stub_model(tiny_network(skip=True))
+    files = [model.save(tmp_path / "whole.safetensors"), export_checkpoint(model, tmp_path / "whole_G.pth")]
+    for network, path, wanted in (
+        *((tiny_network(2, skip=True), path, "false") for path in files),
+        (tiny_network(2), adding.save(tmp_path / "adds.safetensors"), "true"),
+    ):
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        with pytest.raises(ModelError, match=f"skip from input to output.*skip to {wanted}"):
+            starting_weights(network, path)
+        assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    network = tiny_network(2, skip=True)
+    starting_weights(network, tmp_path / "adds.safetensors")
+    assert equal(network, adding.network)
+
+
 def test_an_official_file_fits_a_network_of_its_size(tmp_path):
     torch.save(official_state(nf=8, nb=5, gc=4), tmp_path / "G.pth")
     network = tiny_network(nf=8, nb=5, taps=(1, 2, 3, 5))

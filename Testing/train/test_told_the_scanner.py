@@ -86,8 +86,13 @@ def test_a_network_of_more_features_begins_as_the_narrower_one_and_uses_the_othe
     wide(image, told)["sr"].square().mean().backward()
     optimizer.step()
     assert all(wide.state_dict()[name][:4, 4:7].any() for name in ("blocks.0.conv1.weight", "tail.weight"))
-    with pytest.raises(ModelError, match="do not fit"):
-        starting_weights(build_network("residual", **{**options, "nf": 7, "nb": 2}), path)
+    others = {"nb": 2}, {"scale": 3}, {"scale": 1}, {"unshuffle": 1}, {"in_nc": 5, "slices": 2}
+    for other in others:
+        network = build_network("residual", **{**options, "nf": 7, **other})
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        with pytest.raises(ModelError, match="do not fit"):
+            starting_weights(network, path)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items()), other
 
 
 @pytest.fixture(scope="module")

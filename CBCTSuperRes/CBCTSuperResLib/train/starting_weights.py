@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 from pathlib import Path
 
 import torch
@@ -67,6 +68,7 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
             wanted, found = network.describe().network, model.spec.network
             if wanted != found:
                 raise ModelError(f"The model {path} is of the network {found}, not {wanted}.", "Choose another model.")
+            _check_skip(network, model.spec.options.get("skip", False), path)
             weights = model.network.state_dict()
             bars = {n: t for n, t in network.state_dict().items() if n.startswith("variance.") and n not in weights}
             weights, notes = _told(network, model, weights)
@@ -94,6 +96,7 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
             # Where the trunk in the file does not reach the network's last tap, the shapes are left to speak.
             reaches = options["taps"][-1] <= spsr.read_options(tensors, options["scale"])["nb"]
             given, seen = spsr.build(tensors, options["scale"], options["taps"] if reaches else None)
+            _check_skip(network, False, path)
             _load(network, given.state_dict(), path)
             return StartReport(f"{path} (SPSR generator)", len(tensors), len(tensors), [*notes, *seen])
         if rrdb.recognise(tensors):
@@ -136,15 +139,26 @@ def _widened(network: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, 
     widened = {}
     for name, given in weights.items():
         wanted = wide[name].clone()
-        rows = few if len(given) == few and len(wanted) == many else len(given)
-        wanted[:rows] = given if given.ndim == 1 else 0
-        if name == "head.weight":
-            wanted[:rows] = given
-        elif given.ndim > 1:  # what takes features: behind them the tail also takes the image
-            wanted[:rows, :few] = given[:, :few]
-            wanted[:rows, many:] = given[:, few:]
+        takes_image, makes_image = name == "head.weight", name.startswith(("tail.", "variance.last."))
+        more = (0 if makes_image else many - few, 0 if takes_image else many - few, 0, 0)
+        if tuple(wanted.shape) != tuple(map(add, given.shape, more)):
+            return weights, []  # they differ in something else, too, of which `_load` tells
+        wanted[: len(given)] = given if given.ndim == 1 or takes_image else 0
+        if given.ndim > 1 and not takes_image:  # what takes features: behind them the tail also takes the image
+            wanted[: len(given), :few] = given[:, :few]
+            wanted[: len(given), many:] = given[:, few:]
         widened[name] = wanted
     return widened, [f"It has {few} features: {many - few} more begin unused."]
+
+
+def _check_skip(network: nn.Module, has_skip: bool, path: Path) -> None:
+    """With the same shapes one network gives all of the image, and the other what an interpolation lacks."""
+    if network.describe().options.get("skip", False) != has_skip:
+        raise ModelError(
+            f"The weights in {path} are of a network {'with' if has_skip else 'without'} a skip from input to output, "
+            f"and the network of the options is one {'without' if has_skip else 'with'}.",
+            f"Set network_G.skip to {str(has_skip).lower()}, or choose another file.",
+        )
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
