@@ -81,6 +81,16 @@ def test_the_schema_names_every_key_that_is_read():
             assert f'"{name}":' in text
 
 
+def test_where_networks_have_other_defaults_than_the_one_that_is_shown_it_is_said():
+    shown = keys_at(("network_G",))
+    for network in ("unetspsr", "residual", "perceptual2d", "arssr", "srcyclegan", "srgan3d", "any_size"):
+        for name, key in keys_at(("network_G",), {"which_model_G": f"{network}_net"}).items():
+            if key.default != shown[name].default:
+                default = json.dumps(key.write(key.default))
+                assert f"{default} in {network}_net" in shown[name].meaning.rpartition("By default ")[2], name
+    assert "By default true in srgan3d_net." in shown["skip"].meaning and shown["skip"].default is False
+
+
 def test_the_table_has_every_key_and_marks_those_that_the_published_tables_lack():
     rows = re.findall(r"^\| `([\w.*]+)`( †)? \|", markdown_table(), re.MULTILINE)
     names = [name for name, _ in rows]

@@ -184,6 +184,11 @@ class Key:
         """The same key, saying which networks have it."""
         return replace(self, rules={**self.rules, "meaning": f"{self.meaning} Only in {' and '.join(networks)}."})
 
+    def unlike(self, others: Mapping[str, Key]) -> Key:
+        """The same key, saying which networks have another default."""
+        told = " and ".join(f"{shown(key.write(key.default))} in {whose}" for whose, key in others.items())
+        return replace(self, rules={**self.rules, "meaning": f"{self.meaning} By default {told}."})
+
     def or_as(self, other: Key) -> Key:
         """The same key, accepting what either does: networks share names."""
         rules = dict(self.rules)

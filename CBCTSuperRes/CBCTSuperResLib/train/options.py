@@ -345,9 +345,11 @@ def _joined_keys(section: type, own: tuple[tuple[str, type], ...]) -> dict[str, 
         for name, key in keys_of(options).items():
             found[name] = found[name].or_as(key) if name in found else key
     for name in found.keys() - keys_of(section):
-        having = [whose for whose, options in own if name in keys_of(options)]
+        having = {whose: keys_of(options)[name] for whose, options in own if name in keys_of(options)}
         if len(having) < len(own):
-            found[name] = found[name].only_in(having)
+            found[name] = found[name].only_in(list(having))
+        if others := {whose: key for whose, key in having.items() if whose and key.default != found[name].default}:
+            found[name] = found[name].unlike(others)
     return found
 
 
