@@ -99,6 +99,13 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
     assert ui.modelLabel.text == "adaptive: the scan may have little blur, 0.094 mm is taken; light learned 0.2 mm."
 
 
+def test_where_no_other_model_can_take_over_the_usual_one_is_not_said_to_suit(panel, looks, monkeypatch):
+    monkeypatch.setattr("CBCTSuperResLib.apply.suited_model.told_model", lambda *_: None)
+    see(panel, looks, seen(0.75))
+    why = "light: the scan's blur, 0.31 mm without objects' softness, is unlike what light learned (0.2 mm)."
+    assert panel.ui.modelLabel.text == why and "The model adaptive can" in panel.ui.notesLabel.text
+
+
 def test_the_voxel_size_decides_before_the_scan_s_blur_and_giving_it_up_gives_the_choice_back(panel, looks):
     see(panel, looks, seen(0.75))
     panel.choices.inputNode.SetSpacing(0.2, 0.2, 0.6)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from ...apply.conditions import is_unlike_usual
 from ...apply.suited_model import blur_in_mm
 from ...core.errors import Cancelled, SuperResError
 from ...jobs.job import Job
@@ -98,12 +99,13 @@ class ModelSection(JobSection):
             return text.format(name=card.name, usual=DEFAULT_MODEL)
         if choices.isLookedAt:
             known = choices.scanned(usual)
+            isUnlike = known is not None and is_unlike_usual(usual, known.conditions)
             text = _("{name}: the scan does not tell its blur for sure.")
             if known is None:
                 text = _("{name}, or another one if the scan's blur asks for it; the run decides.")
-            elif card.weights_sha256 != usual.weights_sha256 and known.conditions.source == "little":
+            elif isUnlike and known.conditions.source == "little":
                 text = _("{name}: the scan may have little blur, {seen:.2g} mm is taken; {usual} learned {met:.2g} mm.")
-            elif card.weights_sha256 != usual.weights_sha256:
+            elif isUnlike:
                 text = _(
                     "{name}: the scan's blur, {seen:.2g} mm without objects' softness, is unlike what {usual} "
                     "learned ({met:.2g} mm)."
