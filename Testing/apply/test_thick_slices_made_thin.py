@@ -9,6 +9,7 @@ import pytest
 import torch
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.acquisition.phantom_files import PhantomRequest, make_phantom
+from CBCTSuperResLib.acquisition.scanner import ALL_AXES, gaussian_blur
 from CBCTSuperResLib.apply.file import apply_to_file
 from CBCTSuperResLib.apply.quality_measures import measure
 from CBCTSuperResLib.apply.tiles import Axis
@@ -17,7 +18,7 @@ from CBCTSuperResLib.core.volume import as_acquired
 from CBCTSuperResLib.networks import build_network
 from CBCTSuperResLib.scan.field_of_view import find_blanks
 from CBCTSuperResLib.scan.window import Window
-from helpers import position_error_mm
+from helpers import make_grid, position_error_mm
 from stub_networks import interpolating_points, stub_model
 
 WINDOW = (26000.0, 46000.0)
@@ -78,6 +79,23 @@ def test_everything_that_is_done_with_slices_is_done_with_blocks(phantom, model,
     figures = {figure["key"]: figure for figure in run["quality"]["figures"]}
     assert figures["consistency"]["value"] is not None and figures["noise"]["value"] > 0
     assert json.dumps(report)
+
+
+def test_slices_that_are_thick_along_another_axis_are_filled_smoothed_and_compared_as_they_were_acquired():
+    """A field of view of a noisy cylinder: what is blank is filled, and what is smoothed compared, within slices."""
+    model = stub_model(build_network("any_size", nf=8, nb=1, decoder_features=4), window=WINDOW)  # which interpolates
+    rng, (j, i) = np.random.default_rng(2), np.mgrid[:40, :44]
+    voxels = gaussian_blur(rng.standard_normal((14, 40, 44), dtype=np.float32), (0.6, 1.2, 1.2), ALL_AXES)
+    voxels = 36000 + 9000 / voxels.std() * voxels
+    voxels[:, np.hypot(j - 19.5, i - 21.5) > 19] = -1000.0
+    scan = Volume(voxels, make_grid((44, 40, 14), (0.3, 0.3, 0.9)))
+    options = Options(window=WINDOW, output_spacing="cubic", smooth=0.8, back_projection="on", device="cpu")
+    wanted = super_resolve(scan, model, options)
+    assert wanted.report["blank"]["kind"] == "cylinder" and wanted.report["back_projection"]
+    for across in (1, 2):
+        turned = Volume(np.ascontiguousarray(voxels.swapaxes(0, across)), scan.grid.as_acquired(across))
+        result = super_resolve(turned, model, options).voxels.swapaxes(0, across)
+        assert np.abs(result - wanted.voxels).max() < 2, across
 
 
 def test_slices_that_are_thick_along_another_axis_become_what_they_would_across_k(phantom):

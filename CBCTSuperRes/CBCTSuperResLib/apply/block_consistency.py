@@ -49,8 +49,8 @@ class BlockConsistency:
         Standard deviation of the scan's noise, in units of the window; above 0.
     correlation : (k, j, i)
         Of the noise of neighbouring voxels, 0 to below 1.
-    smooth : float
-        Standard deviation, in voxels of the scan, of the Gaussian that was applied to its slices since.
+    smooth : (k, j, i)
+        Standard deviation, in voxels of the scan, of the Gaussian that was applied to it since.
     wanted : Box, optional
         Of the scan's voxels, those that are judged; by default all that is compared.
 
@@ -66,7 +66,7 @@ class BlockConsistency:
         blur: Sequence[float],
         noise: float,
         correlation: Sequence[float] = (0.0, 0.0, 0.0),
-        smooth: float = 0.0,
+        smooth: Sequence[float] = (0.0, 0.0, 0.0),
         wanted: Box | None = None,
     ) -> None:
         wanted = wanted or tuple(slice(axis.start, axis.stop) for axis in axes)
@@ -83,7 +83,7 @@ class BlockConsistency:
         self._around = [_local_means(n) for n in lengths]
         # As in `Consistency`, axis by axis: each takes the square root of what smoothing a plane does.
         self._noise = self._local_noise = noise
-        for rho, more in zip(correlation, (0.0, smooth, smooth), strict=True):
+        for rho, more in zip(correlation, smooth, strict=True):
             scanned = max(WHITE, 1 / (4 * log(1 / rho)) if rho > 0 else 0.0)
             self._noise *= (scanned / (scanned + more**2)) ** 0.25
             self._local_noise *= (scanned / (scanned + more**2 + LOCAL**2)) ** 0.25

@@ -214,22 +214,19 @@ def reach(factors: Sequence[int], blur: Sequence[float], smooth: float = 0.0) ->
     return ITERATIONS * (blurred + int(TRUNCATE * LOCAL + 0.5) + CUBIC_REACH) + blurred
 
 
-def reach_of_blocks(axes: Sequence[Axis], blur: Sequence[float], smooth: float = 0.0) -> int:
+def reach_of_blocks(axes: Sequence[Axis], blur: Sequence[float], smooth: Sequence[float]) -> int:
     """Voxels of the scan around a block that its correction depends on; see `block_consistency`."""
     widest = max(widths_of_blocks(axes, blur, smooth))
     scanned = ceil(BLUR_REACH * widest)
     return scanned + BLOCK_ITERATIONS * (scanned + CUBIC_REACH + LOCAL_REACH) + CUBIC_REACH
 
 
-def widths_of_blocks(axes: Sequence[Axis], blur: Sequence[float], smooth: float = 0.0) -> list[float]:
+def widths_of_blocks(axes: Sequence[Axis], blur: Sequence[float], smooth: Sequence[float]) -> list[float]:
     """What a result of blocks is blurred with along (k, j, i), in voxels of the scan, to be compared with it.
 
     Along axes that are not made finer the result keeps the scanner's blur, and only what smoothed the scan is left.
     """
-    smoothed = (0.0, smooth, smooth)
-    return [
-        hypot(width if axis.scale > 1 else 0.0, more) for axis, width, more in zip(axes, blur, smoothed, strict=True)
-    ]
+    return [hypot(width if axis.scale > 1 else 0.0, more) for axis, width, more in zip(axes, blur, smooth, strict=True)]
 
 
 def _kernels(factors: Sequence[int], blur: Sequence[float], smooth: float) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from ..core.errors import OptionError
 from ..core.gpus import count_gpus
 from ..core.memory import readable
 from ..core.options import WARNING, Options, Ranges, marks_bone
-from ..core.volume import Grid, across_slices, scaled_size
+from ..core.volume import Grid, across_slices, as_acquired, scaled_size
 from ..io.checks import check_voxels
 from ..io.volume import Volume
 from ..models.card import ModelCard
@@ -172,6 +172,11 @@ class Plan:
         return self.card.across(self.scan_grid.spacing)
 
     @property
+    def smooth_along(self) -> tuple[float, float, float]:
+        """What smooths the scan along (k, j, i), in its voxels: nothing does across the slices."""
+        return tuple(as_acquired((0.0, self.smooth, self.smooth), self.across))
+
+    @property
     def axes(self) -> list[Axis]:
         """The relation of the scan's and the result's voxels along (k, j, i)."""
         ends = zip(self.scan_grid.size, self.roi, self.grid.size, strict=True)
@@ -293,7 +298,7 @@ class Plan:
         if not wanted:
             return self
         if self.way == "blocks":
-            more = reach_of_blocks(self.axes, conditions.cautious_blur, self.smooth)
+            more = reach_of_blocks(self.axes, conditions.cautious_blur, self.smooth_along)
             return replace(self, back_projection=True, surroundings=more)._counted()
         more = reach([int(factor) for factor in self.scales[1::-1]], conditions.cautious_blur[1:], self.smooth)
         context = [

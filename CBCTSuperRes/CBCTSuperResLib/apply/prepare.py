@@ -9,6 +9,7 @@ from math import ceil
 import cv2
 import numpy as np
 
+from ..core.volume import as_acquired
 from ..scan.blank_filling import BlankFiller
 from ..scan.window import Window
 from .tiles import Box, neighbour, shift
@@ -45,12 +46,15 @@ class Preparation:
     voxels : ndarray, shape (k, j, i)
     window : Window
     filler : BlankFiller
+        Of these voxels.
     smooth : float
         Standard deviation of an in-plane Gaussian, in pixels; 0 for none.
     neighbours : int
         Slices on either side of a box that are prepared along with it.
     are_near : bool
         Whether neighbouring slices are near enough to show the same anatomy; otherwise a slice stands for its own.
+    across : int
+        Which axis, 0 to 2, of the boxes is k of these voxels and the other way round; without neighbours.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Preparation:
         smooth: float,
         neighbours: int = 0,
         are_near: bool = True,
+        across: int = 0,
     ) -> None:
         self._voxels = voxels
         self._window = window
@@ -68,7 +73,7 @@ class Preparation:
         self._smooth = smooth
         self._margin = ceil(4 * smooth)
         self._type = arithmetic_type(voxels.dtype, window)
-        self._neighbours, self._are_near = neighbours, are_near
+        self._neighbours, self._are_near, self._across = neighbours, are_near, across
         self._last: tuple[Box, Prepared] | None = None
         self._latest: OrderedDict[tuple, tuple[np.ndarray, np.ndarray | None]] = OrderedDict()
 
@@ -80,7 +85,7 @@ class Preparation:
         return self._last[1]
 
     def _box(self, read: Box) -> Prepared:
-        slices, *in_plane = read
+        slices, *in_plane = as_acquired(read, self._across)
         more, first, last = self._neighbours, slices.start, slices.stop - 1
         wanted = range(first - more, last + 1 + more)
         around = [neighbour(k, min(max(k, first), last), self._is_a_neighbour) for k in wanted]
@@ -91,7 +96,11 @@ class Preparation:
             if cut is not None and 0 <= place < len(unit):
                 excess = np.zeros(unit.shape, self._type) if excess is None else excess
                 excess[place] = cut
-        return Prepared(unit, excess, slab, around)
+        if not self._across:
+            return Prepared(unit, excess, slab, around)
+        stored = np.ascontiguousarray(unit.swapaxes(0, self._across))
+        excess = None if excess is None else np.ascontiguousarray(excess.swapaxes(0, self._across))
+        return Prepared(stored, excess, stored, list(range(read[0].start, read[0].stop)))
 
     def _slice(self, k: int, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray | None]:
         """A part of slice k and its excess, if any; kept while the next slices have it as a neighbour."""

@@ -20,6 +20,7 @@ from ..core.errors import OptionError
 from ..core.memory import memory_for
 from ..core.options import Options
 from ..core.progress import Report, part_of
+from ..core.volume import as_acquired
 from ..io.volume import Volume
 from ..models.model import Model
 from ..scan.blank_filling import BlankFiller
@@ -321,8 +322,9 @@ def _only_device(options: Options) -> str:
 
 
 def _preparation(plan: Plan, volume: Volume) -> Preparation:
-    filler, window = BlankFiller(plan.blanks, volume.voxels.shape), plan.choice.window
-    return Preparation(volume.voxels, window, filler, plan.smooth, plan.neighbours, plan.slices_are_near)
+    voxels, window = volume.voxels.swapaxes(0, plan.across), plan.choice.window
+    filler = BlankFiller(plan.blanks.as_acquired(plan.across), voxels.shape)
+    return Preparation(voxels, window, filler, plan.smooth, plan.neighbours, plan.slices_are_near, plan.across)
 
 
 def _consistency(plan: Plan) -> Consistency:
@@ -341,13 +343,13 @@ def _block_consistency(plan: Plan) -> BlockConsistency:
     """What keeps a result of blocks from contradicting the scan."""
     noise, conditions = plan.scanner.noise, plan.conditions
     told = (noise.across, noise.in_plane, noise.in_plane) if noise else (0.0, 0.0, 0.0)
-    correlation = [min(max(rho, 0.0), MOST_CORRELATION) for rho in told]
+    correlation = [min(max(rho, 0.0), MOST_CORRELATION) for rho in as_acquired(told, plan.scanner.across)]
     return BlockConsistency(
         plan.computed_axes,
         conditions.cautious_blur,
         max(conditions.noise, LEAST_NOISE),
         correlation,
-        plan.smooth,
+        plan.smooth_along,
         tuple(slice(*ends) for ends in (plan.part or plan.roi)[::-1]),
     )
 
