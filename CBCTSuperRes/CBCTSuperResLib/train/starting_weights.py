@@ -68,7 +68,7 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
             wanted, found = network.describe().network, model.spec.network
             if wanted != found:
                 raise ModelError(f"The model {path} is of the network {found}, not {wanted}.", "Choose another model.")
-            _check_skip(network, model.spec.options.get("skip", False), path)
+            _check_skip(network, model.network.describe().options.get("skip", False), path)
             weights = model.network.state_dict()
             bars = {n: t for n, t in network.state_dict().items() if n.startswith("variance.") and n not in weights}
             weights, notes = _told(network, model, weights)
