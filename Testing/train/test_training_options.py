@@ -171,6 +171,18 @@ def test_debug_in_the_name_makes_everything_frequent_unless_the_command_line_say
     assert not o.use_tb_logger and "debug" in o.notes[0]
 
 
+def test_patches_of_a_network_on_folded_pixels_are_whole_folds():
+    """Otherwise the first step would end in a message of PyTorch."""
+    quiet = {"pixel_branch_weight": 0, "gan_weight": 0, "gradient_gan_weight": 0, "feature_weight": 0}
+    for network, fold in (("residual_net", 2), ("unetspsr_net", 4)):
+        values = tiny(train={**quiet, "niter": 3}, network_G={"which_model_G": network, "nf": 16, "unshuffle": fold})
+        values["datasets"]["train"]["HR_size"] = 36 if fold == 4 else 34
+        with pytest.raises(OptionError, match=f"HR_size must be a multiple of {2 * fold}, scale times .*unshuffle"):
+            read_options(values)
+        values["datasets"]["train"]["HR_size"] = 40
+        assert read_options(values).network_G.options.unshuffle == fold
+
+
 def test_without_a_val_set_there_is_a_note_and_test_sets_are_not_used_while_training():
     values = tiny(datasets__test_2={"mode": "HR", "procedural": 1})
     del values["datasets"]["val"]

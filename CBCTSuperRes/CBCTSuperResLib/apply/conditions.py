@@ -196,8 +196,8 @@ def is_unlike_usual(card: ModelCard, conditions: Conditions) -> bool:
 
     What objects' softness may have added does not count: a sharp scan of a soft tooth is no scan of the usual blur.
     """
-    is_known = conditions.source != "usual" and "blur" not in card.spec.conditions and bool(card.trained_blur)
-    return is_known and abs(float(np.mean(conditions.cautious_blur[1:])) - _usual(card)[0]) > MUCH
+    may_differ = conditions.source != "usual" and "blur" not in card.spec.conditions and bool(card.trained_blur)
+    return may_differ and abs(float(np.mean(conditions.cautious_blur[1:])) - _usual(card)[0]) > MUCH
 
 
 def cautious(blur: np.ndarray, softness: float = CAUTION) -> np.ndarray:

@@ -155,6 +155,15 @@ def _patches(options: TrainingOptions) -> Findings:
             (f"{block}.HR_size", "scale"),
             f"{block}.HR_size must be a multiple of scale {options.scale}, not {dataset.HR_size}.",
         )
+    fold = options.scale * getattr(options.network_G.options, "unshuffle", 1)
+    name = "block_size" if dataset.block_size else "HR_size"
+    edges = dataset.block_size[:2] if dataset.block_size else (dataset.HR_size,)
+    if any(edge % options.scale == 0 and edge % fold for edge in edges):
+        yield (
+            (f"{block}.{name}", "network_G.unshuffle", "scale"),
+            f"{block}.{name} must be a multiple of {fold}, scale times network_G.unshuffle, within slices, not "
+            f"{' x '.join(map(str, edges))}.",
+        )
     smallest = getattr(options.network_G.options, "smallest_patch", 0)
     if dataset.HR_size < smallest:
         yield (

@@ -118,8 +118,8 @@ class TrainDatasetOptions(DatasetOptions):
     )
     HR_size: int = option(
         128,
-        "Edge of the HR patches, in pixels: a multiple of scale, of 8 for discriminator_unet_128, and 128 to 159 for "
-        "discriminator_vgg_128.",
+        "Edge of the HR patches, in pixels: a multiple of scale (of scale times network_G.unshuffle), of 8 for "
+        "discriminator_unet_128, and 128 to 159 for discriminator_vgg_128.",
         seed=True,
         minimum=1,
     )
