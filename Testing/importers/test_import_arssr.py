@@ -170,3 +170,7 @@ def test_a_training_may_begin_with_a_published_file(files):
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
     with pytest.raises(ModelError, match="do not fit the network"):
         starting_weights(build_network("arssr", **options), files / "ArSSR_ResCNN.pkl")
+    other = build_network("arssr", **{**options, "encoder_name": "SRResNet", "decoder_depth": 6}, **LEGACY)
+    with pytest.raises(ModelError, match="encoder_name ResCNN, .*decoder_depth 4, network_G is .*SRResNet") as refused:
+        starting_weights(other, files / "ArSSR_ResCNN.pkl")
+    assert len(str(refused.value)) < 500

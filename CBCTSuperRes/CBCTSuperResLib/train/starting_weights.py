@@ -84,6 +84,7 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
         refuse_non_finite(tensors, path)
         kind = network.describe().network
         if kind == "arssr" and arssr.detect(tensors):
+            _refuse_another_arssr(network, arssr.read_options(tensors), path)
             _load(network, tensors, path)
             return StartReport(f"{path} (ArSSR)", len(tensors), len(tensors), notes)
         if kind != "unetspsr":
@@ -158,6 +159,18 @@ def _check_skip(network: nn.Module, has_skip: bool, path: Path) -> None:
             f"The weights in {path} are of a network {'with' if has_skip else 'without'} a skip from input to output, "
             f"and the network of the options is one {'without' if has_skip else 'with'}.",
             f"Set network_G.skip to {str(has_skip).lower()}, or choose another file.",
+        )
+
+
+def _refuse_another_arssr(network: nn.Module, found: dict[str, str | int], path: Path) -> None:
+    """A sentence where the tensors' names and shapes would be pages."""
+    differ = [name for name, value in found.items() if network.options[name] not in (None, value)]
+    if differ:
+        theirs, ours = ([f"{name} {options[name]}" for name in differ] for options in (found, network.options))
+        raise ModelError(
+            f"The weights in {path} do not fit the network of the options: the file is of {', '.join(theirs)}, "
+            f"network_G is {', '.join(ours)}.",
+            "Make network_G that of the file, or choose another file.",
         )
 
 
