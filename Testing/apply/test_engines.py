@@ -35,7 +35,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
-WITH_GRAPHS = ("light", "adaptive", "light-bars", "unetspsr-light")
+WITH_GRAPHS = ("light", "adaptive", "light-bars", "unetspsr-light", "unetspsr-adaptive")
 ENGINES = [OnnxRuntimeNetwork, *([OpenVinoNetwork] if "openvino" in installed_engines() else [])]
 USUAL = {"window": (0.0, 3000.0), "device": "cpu", "dtype": "float32", "precision": "fp32"}
 
