@@ -33,18 +33,8 @@ from CBCTSuperResLib.jobs.queue import Item, State
 from CBCTSuperResLib.jobs.summary import write_summary
 from CBCTSuperResLib.models.card import read_card
 from dicom_files import PIXEL, write_slices
-from fake_jobs import AS_SLICER_DOES, SCRIPT, FakeWorker, folder_of_scans, use_fake_workers
+from fake_jobs import AS_SLICER_DOES, SCRIPT, FakeWorker
 from scans import make_scan
-
-
-@pytest.fixture
-def fake_workers(monkeypatch):
-    return use_fake_workers(monkeypatch)
-
-
-@pytest.fixture
-def scans(tmp_path) -> Path:
-    return folder_of_scans(tmp_path)
 
 
 def test_the_script_runs_as_a_file_and_continues_after_a_failed_scan(scan_file, tiny_model, tmp_path):

@@ -17,18 +17,8 @@ from CBCTSuperResLib.core.errors import Cancelled
 from CBCTSuperResLib.core.options import Options
 from CBCTSuperResLib.jobs import queue as queue_file
 from CBCTSuperResLib.models.card import read_card
-from fake_jobs import AS_SLICER_DOES, SCRIPT, FakeWorker, folder_of_scans, use_fake_workers
+from fake_jobs import AS_SLICER_DOES, SCRIPT, FakeWorker
 from scans import make_scan
-
-
-@pytest.fixture
-def fake_workers(monkeypatch):
-    return use_fake_workers(monkeypatch)
-
-
-@pytest.fixture
-def scans(tmp_path) -> Path:
-    return folder_of_scans(tmp_path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

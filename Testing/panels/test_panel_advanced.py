@@ -11,11 +11,6 @@ from CBCTSuperResLib.core.options import Options
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
 
-@pytest.fixture
-def panel(apply_panel):
-    return apply_panel
-
-
 def choose(selector, words):
     texts = [selector.itemText(index) for index in range(selector.count)]
     selector.currentIndex = next(index for index, text in enumerate(texts) if text.startswith(words))

@@ -13,19 +13,6 @@ pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
 
 @pytest.fixture
-def panel(apply_panel):
-    return apply_panel
-
-
-@pytest.fixture
-def result(panel):
-    """The earlier result Jaw SR x2, chosen as output volume."""
-    node = make_result()
-    panel.ui.outputSelector.setCurrentNode(node)
-    return node
-
-
-@pytest.fixture
 def layout(apply_panel):
     import slicer
 

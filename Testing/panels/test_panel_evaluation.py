@@ -11,11 +11,6 @@ from waiting import wait_until
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
 
-@pytest.fixture
-def panel(apply_panel):
-    return apply_panel
-
-
 def make_pair(panel):
     """A drawn jaw, coarse as the input and fine as the reference, and a result between the two."""
     import slicer

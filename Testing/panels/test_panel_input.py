@@ -9,11 +9,6 @@ from apply_helpers import add_scan
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
 
-@pytest.fixture
-def panel(apply_panel):
-    return apply_panel
-
-
 def add_cylinder(name="Cylinder", spacing=(0.25, 0.25, 0.3)):
     """A scan that is blank outside a cylinder along k, in the middle of 40 x 44 pixels."""
     import slicer

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
 
 @pytest.fixture
-def panel(apply_panel):
-    return apply_panel
-
-
-@pytest.fixture
 def dialogs(monkeypatch):
     """Answers of the user; tests change them. What was shown and asked is kept."""
     from CBCTSuperResLib.panels import dialogs

@@ -12,19 +12,6 @@ from panel_results import make_result, view, views
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
 
-@pytest.fixture
-def panel(apply_panel):
-    return apply_panel
-
-
-@pytest.fixture
-def result(panel):
-    """The earlier result Jaw SR x2, chosen as output volume."""
-    node = make_result()
-    panel.ui.outputSelector.setCurrentNode(node)
-    return node
-
-
 def test_without_a_result_nothing_can_be_compared_and_it_says_so(panel):
     for button in (panel.ui.compareButton, panel.ui.fadeButton, panel.ui.differenceButton):
         assert not button.enabled and "no result" in button.toolTip

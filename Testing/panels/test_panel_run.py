@@ -22,11 +22,6 @@ def widget(apply_widget):
 
 
 @pytest.fixture
-def panel(apply_panel):
-    return apply_panel
-
-
-@pytest.fixture
 def fake(fake_job):
     return fake_job
 

@@ -15,11 +15,6 @@ def widget(apply_widget):
     return apply_widget
 
 
-@pytest.fixture
-def panel(apply_panel):
-    return apply_panel
-
-
 def save(node, scene, path):
     """Give a node a file, as saving a scene does."""
     storage = node.CreateDefaultStorageNode()

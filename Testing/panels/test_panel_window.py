@@ -10,11 +10,6 @@ from CBCTSuperResLib.scan.window import PRESETS
 pytestmark = pytest.mark.usefixtures("qt_or_skip")
 
 
-@pytest.fixture
-def panel(apply_panel):
-    return apply_panel
-
-
 def choose_preset(panel, name):
     from CBCTSuperResLib.panels.apply.parameters import WindowPreset
 

@@ -1,17 +1,14 @@
-"""Batches in which nothing is computed: jobs whose output and report are there at once, files that look like scans."""
+"""Batches in which nothing is computed: jobs whose output and report are there at once."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import pytest
 from CBCTSuperResLib import batch as script
 from CBCTSuperResLib.apply.report import identity
-from CBCTSuperResLib.cli import batch
 from CBCTSuperResLib.core.errors import InputError
 from CBCTSuperResLib.io.folders import report_path
-from CBCTSuperResLib.jobs import queue as queue_file
 from CBCTSuperResLib.models.card import read_card
 
 SCRIPT = Path(script.__file__)
@@ -57,20 +54,3 @@ class FakeWorker:
 
     def close(self):
         self.isFinished = True
-
-
-def use_fake_workers(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """Let batches begin `FakeWorker`s; the list is to hold their jobs."""
-    monkeypatch.setattr(queue_file, "Job", FakeWorker)
-    monkeypatch.setattr(batch, "_most_memory", lambda tasks, worker: None)  # asks a real worker
-    FakeWorker.jobs = []
-    return FakeWorker.jobs
-
-
-def folder_of_scans(parent: Path) -> Path:
-    """A folder with three files that look like scans, and things that do not."""
-    folder = parent / "Scans vorn"
-    folder.mkdir()
-    for name in ("a.nrrd", "b.nii.gz", "Zahn 扫描.mha", "notes.txt", ".hidden.nrrd"):
-        (folder / name).write_bytes(name.encode())
-    return folder
