@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ..core.volume import as_acquired
 from ..measure.slice_pairs import noise_of, noise_pieces
 from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
@@ -58,6 +59,8 @@ class Disagreement:
     blanks : BlankRegion
     sharpness : float
         Share of the network's answer that the result keeps, 0 to 1.
+    across : int
+        Which axis, 0 to 2 of (k, j, i), lies across the slices as they were acquired.
     """
 
     def __init__(
@@ -72,11 +75,12 @@ class Disagreement:
         window: Window,
         blanks: BlankRegion,
         sharpness: float = 1.0,
+        across: int = 0,
     ) -> None:
         self._grey_values = window.width * sharpness
         self._output, self._shape, self._axes = output, shape, axes
         self._way, self._engine = way, engine
-        self._noise, self._blanks = noise, blanks
+        self._noise, self._blanks, self._across = noise, blanks, across
         self.passes = passes
 
     def measure(self, tile: Tile, prepared: Prepared, result: np.ndarray) -> None:
@@ -111,10 +115,10 @@ class Disagreement:
 
     def finish(self) -> None:
         """Average over neighbours; after all pieces were measured."""
-        for image in self._output:
+        for image in self._output.swapaxes(0, self._across):
             inside = image > 0
             variance = cv2.GaussianBlur(np.square(image), (0, 0), AVERAGED, borderType=cv2.BORDER_REPLICATE)
-            np.multiply(np.sqrt(variance, out=variance), inside, out=image)
+            np.multiply(np.sqrt(variance), inside, out=image)
 
     def summary(self, above: float | None) -> dict:
         """The figures of the whole, from a sample of its voxels; ready for JSON.
@@ -137,15 +141,19 @@ class Disagreement:
     def _noisy(self, number: int, prepared: Prepared, tile: Tile) -> np.ndarray:
         """The slab with the noise of a pass; what the window cut off would be cut off with noise, too."""
         noisy = np.empty_like(prepared.slab)
-        for place, (k, image) in enumerate(zip(prepared.numbers, prepared.slab, strict=True)):
-            noise = self._slice_noise(number, k)[tile.read[1:]]
-            np.clip(image + noise * ((image > 0) & (image < 1)), 0, 1, out=noisy[place])
+        slices, *in_plane = as_acquired(tile.read, self._across)
+        numbers = range(slices.start, slices.stop) if self._across else prepared.numbers
+        images, targets = (slab.swapaxes(0, self._across) for slab in (prepared.slab, noisy))
+        for image, target, k in zip(images, targets, numbers, strict=True):
+            noise = self._slice_noise(number, k)[tuple(in_plane)]
+            np.clip(image + noise * ((image > 0) & (image < 1)), 0, 1, out=target)
         return noisy
 
     def _slice_noise(self, number: int, k: int) -> np.ndarray:
-        """Noise of a pass in slice k, smoothed within the slice as a detector does, float32 (j, i)."""
+        """Noise of a pass in the kth slice as acquired, smoothed within it as a detector does, float32."""
         random = np.random.default_rng([SEED, number, k])
-        noise = cv2.GaussianBlur(random.standard_normal(self._shape[1:], dtype=np.float32), (0, 0), SMOOTH)
+        noise = random.standard_normal(as_acquired(self._shape, self._across)[1:], dtype=np.float32)
+        noise = cv2.GaussianBlur(noise, (0, 0), SMOOTH)
         return noise * np.float32(self._noise / _GAIN)
 
     def _write(self, tile: Tile, deviation: np.ndarray) -> None:

@@ -138,11 +138,12 @@ def super_resolve(
     if plan.has_error_bars:
         bars = ErrorBars(maps, plan, way, engine, output_window or window, blanks)
     elif maps:
-        noise = added_noise(volume.voxels, axes, window, blanks)
+        acquired = volume.voxels.swapaxes(0, plan.across), as_acquired(axes, plan.across)
+        noise = added_noise(*acquired, window, blanks.as_acquired(plan.across))
         shape = volume.voxels.shape
         disagreement = Disagreement(
             *(maps[DISAGREEMENT], shape, axes, way, engine, options.uncertainty, noise),
-            *(output_window or window, blanks, sharpness),
+            *(output_window or window, blanks, sharpness, plan.across),
         )
     if sharing:
         memory = {RESULT: output, **{name: map_ for name, map_ in maps.items() if name not in OF_THE_WHOLE}}
