@@ -105,7 +105,8 @@ def test_slices_that_are_thick_along_another_axis_become_what_they_would_across_
     torch.nn.init.normal_(network.tail.weight, std=0.1)
     told = {"data": {"degradation": {"kind": "block", "blur": [0.1, 0.43, 1.0], "noise": [0.0, 0.05]}}}
     model = stub_model(network, window=WINDOW, training=told)
-    plain, roi = {"window": WINDOW, "precision": "fp32", "device": "cpu", "uncertainty": 2}, ((4, 20), (10, 60), (8, 70))
+    plain = {"window": WINDOW, "precision": "fp32", "device": "cpu", "uncertainty": 2}
+    roi = ((4, 20), (10, 60), (8, 70))
     wanted = super_resolve(phantom.coarse, model, Options(output_spacing=0.3, roi=roi[::-1], **plain))
     assert np.std(wanted.voxels) > 1000 and wanted.report["conditions"]["source"] == "estimated"
     for across in (1, 2):

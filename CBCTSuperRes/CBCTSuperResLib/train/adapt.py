@@ -71,7 +71,9 @@ class Adaptation:
             f"In the part of the scan that was not learned from: {self.before:.2f} dB before, {self.after:.2f} dB "
             f"after (cubic interpolation {self.cubic:.2f} dB)."
         )
-        return found + ("" if self.is_better else " That is no gain, so the old weights stay and nothing is written.")
+        if not self.is_better:
+            return found + " That is no gain, so the old weights stay and nothing is written."
+        return found + (" Cubic interpolation is closer still." if self.after < self.cubic else "")
 
 
 def adapt(
