@@ -8,7 +8,7 @@ import pytest
 from CBCTSuperResLib.core import gpus
 from CBCTSuperResLib.models.folder import user_models_folder
 from CBCTSuperResLib.train.options_file import read_options
-from CBCTSuperResLib.train.pace import FILE, Pace, computes_on, known_pace, record_pace
+from CBCTSuperResLib.train.pace import PACES, Pace, computes_on, known_pace, record_pace
 from options_files import tiny
 
 
@@ -48,7 +48,7 @@ def test_a_file_that_cannot_be_read_tells_nothing_and_is_written_anew():
     folder = user_models_folder()
     folder.mkdir(parents=True)
     for text in ("{broken", "[1]", json.dumps({"x": "y"})):
-        (folder / FILE).write_text(text)
+        PACES.path.write_text(text)
         assert known_pace(options_of()) is None
     record_pace(options_of(), Pace(2.0))
     assert known_pace(options_of()) == Pace(2.0)

@@ -5,49 +5,28 @@
 
 from __future__ import annotations
 
-import json
-import time
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
-from ..core.atomic import FileLock, write_json
-from ..core.errors import OutputError
 from ..models.card import ModelCard
-from ..models.folder import user_models_folder
+from ..models.machine_record import MachineRecord
 
 SHORTEST_S = 0.5  # less says more of the start than of the speed
-PATIENCE_S = 2.0
+SPEEDS = MachineRecord("speed.json", "speed")
 
 
 def record_speed(report: dict) -> None:
     """Remember how fast a model was, from the report of `apply_to_file`. Failing to is no failure.
 
-    Other runs may record theirs at the same time; none loses another's. What several devices or a cluster took says
-    nothing of one.
+    What several devices or a cluster took says nothing of one.
     """
     run = report["super_resolution"]
     seconds, voxels = run["seconds"]["computing"], run["network_voxels"] * run.get("relative_cost", 1.0)
     is_lone_piece = run["roi"] is not None and run["pieces"] < 2  # which is mostly margin
     if seconds < SHORTEST_S or not voxels or is_lone_piece or not run["model_sha256"] or "parts" in run:
         return
-    path = _file()
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        patience = time.monotonic() + PATIENCE_S
-        while not lock.acquire():
-            if time.monotonic() > patience:
-                return
-            time.sleep(0.01)
-        try:
-            device = "cpu" if run["device"].startswith("cpu") else "any"
-            key = _key(run["model_sha256"], device, report.get("options", {}).get("engine", "auto"))
-            write_json(path, {**_known(), key: voxels / seconds}, indent=1)
-        finally:
-            lock.release()
-    except (OSError, OutputError) as error:
-        warnings.warn(f"The speed could not be recorded: {error}", stacklevel=2)
+    device = "cpu" if run["device"].startswith("cpu") else "any"
+    engine = report.get("options", {}).get("engine", "auto")
+    SPEEDS.put(_key(run["model_sha256"], device, engine), voxels / seconds)
 
 
 def known_speed(card: ModelCard, device: str, engine: str = "auto") -> float | None:
@@ -60,11 +39,12 @@ def known_speed(card: ModelCard, device: str, engine: str = "auto") -> float | N
     device, engine : str
         As in `Options`; where it is not known, the speed of the CPU is taken, or that of the usual engine.
     """
-    speeds = _known()
+    speeds = SPEEDS.values()
     for asked in (engine, "auto"):
         for kind in ("cpu",) if device == "cpu" else ("any", "cpu"):
-            if _key(card.weights_sha256, kind, asked) in speeds:
-                return speeds[_key(card.weights_sha256, kind, asked)]
+            speed = speeds.get(_key(card.weights_sha256, kind, asked))
+            if isinstance(speed, float | int) and speed > 0:
+                return float(speed)
     return None
 
 
@@ -75,17 +55,6 @@ def relative_cost(card: ModelCard, factors: Sequence[float]) -> float:
         return 1.0
     usual = card.offered(None)
     return spec.flops_per_voxel(factors[: spec.dimensions]) / spec.flops_per_voxel(usual[: spec.dimensions])
-
-
-def _known() -> dict[str, float]:
-    try:
-        return {str(key): float(value) for key, value in json.loads(_file().read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-
-
-def _file() -> Path:
-    return user_models_folder() / "speed.json"
 
 
 def _key(weights_sha256: str, device: str, engine: str) -> str:

@@ -8,19 +8,14 @@ reads.
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
-from ..core.atomic import write_json
-from ..core.errors import OutputError
 from ..core.gpus import count_gpus
-from ..models.folder import user_models_folder
+from ..models.machine_record import MachineRecord
 from .options import TrainingOptions, TrainOptions
 
-FILE = "training_pace.json"
-KEPT = 200  # measurements; the oldest are forgotten
+PACES = MachineRecord("training_pace.json", "pace", most=200)
 SHAPES = ("batch_size", "micro_batch", "HR_size")
 OF_THE_SCHEDULE = ("lr_", "beta", "weight_decay", "warmup_iters", "Branch", "manual_seed", "niter", "val_freq")
 
@@ -51,7 +46,7 @@ class Pace:
 def known_pace(options: TrainingOptions) -> Pace | None:
     """What was measured here of a training like this one; None if nothing was."""
     try:
-        seconds, share, is_measured = _known()[_key(options)]
+        seconds, share, is_measured = PACES.values()[_key(options)]
         return Pace(float(seconds), float(share), bool(is_measured))
     except (KeyError, TypeError, ValueError):
         return None
@@ -59,15 +54,7 @@ def known_pace(options: TrainingOptions) -> Pace | None:
 
 def record_pace(options: TrainingOptions, pace: Pace) -> None:
     """Remember what was measured. Failing to is no failure."""
-    path = _file()
-    key = _key(options)
-    entries = {name: value for name, value in _known().items() if name != key}
-    entries[key] = [pace.seconds_per_step, pace.warm_up_share, pace.is_measured]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(list(entries.items())[-KEPT:]), indent=1)
-    except (OSError, OutputError) as error:
-        warnings.warn(f"The pace could not be recorded: {error}", stacklevel=2)
+    PACES.put(_key(options), [pace.seconds_per_step, pace.warm_up_share, pace.is_measured])
 
 
 def computes_on(options: TrainingOptions) -> str:
@@ -90,15 +77,3 @@ def _key(options: TrainingOptions) -> str:
         "device": computes_on(options),
     }
     return sha256(json.dumps(cost, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _known() -> dict[str, list[float]]:
-    try:
-        entries = json.loads(_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return entries if isinstance(entries, dict) else {}
-
-
-def _file() -> Path:
-    return user_models_folder() / FILE

@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from ...core.atomic import FileLock, write_json
-from ...core.errors import OutputError
 from ...models.card import ModelCard
-from ...models.folder import user_models_folder
+from ...models.machine_record import MachineRecord
 from . import TITLES, installed_engines
 
+ENGINE_SPEEDS = MachineRecord("engines.json", "speed of the engines")
 GAIN = 1.1  # how much faster than PyTorch another engine must have been
 PRECISIONS = ("fp32", "bf16")
 
@@ -60,22 +57,14 @@ class Faster:
 
 def record_engines(card: ModelCard, found: list[Measured]) -> None:
     """Remember what was measured. Failing to is no failure."""
-    path = _file()
-    lock = FileLock(path.with_suffix(".lock"))
-    with suppress(OSError, OutputError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if lock.acquire():
-            try:
-                write_json(path, {**_known(), _key(card): [asdict(measured) for measured in found]}, indent=1)
-            finally:
-                lock.release()
+    ENGINE_SPEEDS.put(_key(card), [asdict(measured) for measured in found])
 
 
 def known_engines(card: ModelCard) -> list[Measured]:
     """What was measured of a model on this machine, by the versions that are installed now."""
     versions = installed_engines()
-    found = []
-    for values in _known().get(_key(card), []):
+    found, recorded = [], ENGINE_SPEEDS.values().get(_key(card))
+    for values in recorded if isinstance(recorded, list) else ():
         with suppress(TypeError):
             found.append(Measured(**values))
     return [measured for measured in found if versions.get(measured.engine) == measured.version]
@@ -108,18 +97,6 @@ def fastest_engine(
         return None
     gain = best.voxels_per_second / max(usual) if usual else 1.0
     return Faster(best.engine, f"{TITLES[best.engine]} computes: it was {gain:.1f} times as fast as PyTorch here.")
-
-
-def _known() -> dict[str, list[dict]]:
-    try:
-        known = json.loads(_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {key: values for key, values in known.items() if isinstance(values, list)} if isinstance(known, dict) else {}
-
-
-def _file() -> Path:
-    return user_models_folder() / "engines.json"
 
 
 def _key(card: ModelCard) -> str:
