@@ -94,13 +94,12 @@ def warnings_of_grid(grid: Grid, card: ModelCard, way: str, factors: tuple[float
         )
     in_plane = list(grid.spacing)
     between = in_plane.pop(2 - card.across(grid.spacing))  # of (i, j, k)
-    if card.voxel_size_mm:
+    if are_other_pixels(card, in_plane):
         smallest, largest = card.voxel_size_mm
-        if min(in_plane) < 0.95 * smallest or max(in_plane) > 1.05 * largest:
-            found.append(
-                f"The voxel size {in_plane[0]:.3g} x {in_plane[1]:.3g} mm is outside the model's range of {smallest:g} "
-                f"to {largest:g} mm."
-            )
+        found.append(
+            f"The voxel size {in_plane[0]:.3g} x {in_plane[1]:.3g} mm is outside the model's range of {smallest:g} "
+            f"to {largest:g} mm."
+        )
     if max(in_plane) > 1.05 * min(in_plane):
         found.append("The pixels are not square; the network learned from square ones.")
     if way == "slices" and between > LARGEST_SPACING_RATIO * max(in_plane) and not is_same_size(factors):
@@ -109,6 +108,17 @@ def warnings_of_grid(grid: Grid, card: ModelCard, way: str, factors: tuple[float
             f"directions ask for an output voxel size, such as {min(in_plane):.3g} mm."
         )
     return found
+
+
+def are_other_pixels(card: ModelCard, in_plane: Sequence[float]) -> bool:
+    """Whether pixels of this size, in mm along both axes of the slices, are outside what a model learned from.
+
+    False where its card does not tell.
+    """
+    if not card.voxel_size_mm:
+        return False
+    smallest, largest = card.voxel_size_mm
+    return min(in_plane) < 0.95 * smallest or max(in_plane) > 1.05 * largest
 
 
 def spacing_suspicion(grid: Grid) -> str:

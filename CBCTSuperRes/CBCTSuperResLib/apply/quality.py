@@ -46,7 +46,7 @@ error_bars ("grey values"), only if it was asked for, of a model that tells its 
     Half of the interval that holds the truth in 90 % of the voxels: what 95 % of the voxels do not exceed; see
     `error_bars`.
 disagreement ("grey values"), only if it was asked for, of any other
-    What 95 % of the measured voxels of the second volume do not exceed; see `disagreement`.
+    What 95 % of the measured voxels of the second volume do not exceed; see `maps`.
 """
 
 from __future__ import annotations
@@ -58,8 +58,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.volume import Volume, as_acquired
+from .conditions import MORE_NOISE
 from .factors import is_same_size
 from .plan import MISCLASSIFIED, PREDICTIVE
+from .plan_checks import are_other_pixels
 from .quality_measures import LEAST_NOISE, Measured, measure
 from .tiles import Axis
 
@@ -158,7 +160,7 @@ def agreement_figure(agreement: Agreement) -> dict:
 
 
 def disagreement_figure(facts: dict, window: Window) -> dict:
-    """The figure for what `disagreement.Disagreement.summary` tells."""
+    """The figure for what `maps.Disagreement.summary` tells."""
     share = 100 * facts["percentile_95"] / window.width
     text = (
         f"{_digits(facts['median'])} grey values in half of the voxels, more than {_digits(facts['percentile_95'])} "
@@ -385,16 +387,14 @@ class Judgement:
 
     def _size_reasons(self) -> list[str]:
         in_plane = self._volume.spacing[:2]
-        if not self._card.voxel_size_mm:
+        if not are_other_pixels(self._card, in_plane):
             return []
         smallest, largest = self._card.voxel_size_mm
-        if min(in_plane) >= 0.95 * smallest and max(in_plane) <= 1.05 * largest:
-            return []
         return [f"pixels of {in_plane[0]:.3g} mm, where it learned from {smallest:g} to {largest:g} mm"]
 
     def _noise_reasons(self) -> list[str]:
         known = self._card.strongest_noise
-        if known is None or self.noise_share is None or self.noise_share <= 1.1 * known:
+        if known is None or self.noise_share is None or self.noise_share <= MORE_NOISE * known:
             return []
         found, known = 100 * self.noise_share, 100 * known
         return [f"noise of {found:.2g} % of the window, where it learned from up to {known:.2g} %"]
