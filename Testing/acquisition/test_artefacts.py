@@ -14,7 +14,7 @@ from CBCTSuperResLib.acquisition.artefacts import (
     rings,
     scan,
 )
-from CBCTSuperResLib.measure.resolution import mean_frequency, noise_spectrum
+from noise_spectrum import mean_frequency, noise_spectrum
 
 PERFECT = Scanner(noise=0.0, cupping=0.0, rings=0.0, streaks=0.0)
 

@@ -16,7 +16,7 @@ from CBCTSuperResLib.acquisition.anatomy import (
 )
 from CBCTSuperResLib.acquisition.scanner import Acquisition, block_mean
 from CBCTSuperResLib.scan.field_of_view import find_blanks
-from CBCTSuperResLib.scan.tissue import PHANTOM_LEVELS, estimate_levels
+from CBCTSuperResLib.scan.tissue import PHANTOM_LEVELS, levels_of, sample_voxels
 from CBCTSuperResLib.scan.window import Window
 
 SHAPE = (20, 96, 96)
@@ -151,5 +151,5 @@ def test_the_coarse_scan_has_the_noise_it_was_asked_for():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_tissues_are_found_at_the_levels_that_are_written_down(seed):
     scan = phantom.jaw_scans((48, 192, 192), 0.15, seed, metal=seed == 1)[1]
-    found = estimate_levels(scan.voxels, find_blanks(scan)).in_window(Window(*phantom.WINDOW))
+    found = levels_of(sample_voxels(scan.voxels, find_blanks(scan))).in_window(Window(*phantom.WINDOW))
     assert astuple(found) == pytest.approx(astuple(PHANTOM_LEVELS), abs=0.01)

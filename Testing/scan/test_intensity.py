@@ -12,7 +12,7 @@ from CBCTSuperResLib.core.volume import Grid
 from CBCTSuperResLib.io.volume import Volume
 from CBCTSuperResLib.scan.blank_region import BlankRegion
 from CBCTSuperResLib.scan.field_of_view import find_blanks
-from CBCTSuperResLib.scan.tissue import TissueLevels, estimate_levels
+from CBCTSuperResLib.scan.tissue import TissueLevels, levels_of, sample_voxels
 from CBCTSuperResLib.scan.window import PRESETS, Window
 from CBCTSuperResLib.scan.window_choice import choose_window
 from hypothesis import given
@@ -31,6 +31,10 @@ def head(seed: int = 0) -> np.ndarray:
     scan = np.where(radius < 1, RAW.soft, RAW.air)
     scan = np.where(np.abs(radius - 0.75) < 0.08, RAW.bone, scan)
     return scan + rng.normal(0, 500, scan.shape)
+
+
+def levels_in(voxels: np.ndarray, blank: BlankRegion | None = None) -> TissueLevels:
+    return levels_of(sample_voxels(voxels, blank))
 
 
 def as_volume(voxels: np.ndarray) -> Volume:
@@ -120,7 +124,7 @@ def test_every_preset_is_a_valid_window(name):
 
 
 def test_levels_are_found_in_a_noisy_head():
-    levels = estimate_levels(head().astype(np.uint16))
+    levels = levels_in(head().astype(np.uint16))
     assert levels.air == pytest.approx(RAW.air, abs=150)
     assert levels.soft == pytest.approx(RAW.soft, abs=150)
     assert levels.bone == pytest.approx(RAW.bone, abs=150)
@@ -129,7 +133,7 @@ def test_levels_are_found_in_a_noisy_head():
 @given(gain=st.floats(0.01, 100), offset=st.floats(-1e5, 1e5))
 def test_levels_follow_gain_and_offset(gain, offset):
     scan = head()[::2, ::2, ::2]
-    before, after = estimate_levels(scan), estimate_levels(gain * scan + offset)
+    before, after = levels_in(scan), levels_in(gain * scan + offset)
     for a, b in zip((before.air, before.soft, before.bone), (after.air, after.soft, after.bone), strict=True):
         assert b == pytest.approx(gain * a + offset, abs=0.01 * gain * (RAW.bone - RAW.air))
 
@@ -162,28 +166,28 @@ def test_the_same_tissue_gets_the_same_unit_value_on_every_scanner(gain, offset,
 def test_metal_does_not_move_the_levels(share, value):
     scan = head()
     metal = np.random.default_rng(1).random(scan.shape) < share
-    found = estimate_levels(np.where(metal, value, scan).astype(np.uint16))
+    found = levels_in(np.where(metal, value, scan).astype(np.uint16))
     assert (found.air, found.soft, found.bone) == pytest.approx((RAW.air, RAW.soft, RAW.bone), abs=200)
 
 
 def test_metal_saturated_at_12_bits_does_not_move_the_levels():
     scan = (head() - RAW.air) / 7 - 1000
     metal = np.random.default_rng(1).random(scan.shape) < 0.01
-    clean, crowned = estimate_levels(scan), estimate_levels(np.where(metal, 3071, scan))
+    clean, crowned = levels_in(scan), levels_in(np.where(metal, 3071, scan))
     assert crowned.bone == pytest.approx(clean.bone, abs=30)
     assert crowned.soft == pytest.approx(clean.soft, abs=30)
 
 
 def test_clamped_air_is_found_at_its_level():
     scan = np.maximum(head(), RAW.air)
-    assert estimate_levels(scan).air == pytest.approx(RAW.air, abs=200)
+    assert levels_in(scan).air == pytest.approx(RAW.air, abs=200)
 
 
 def test_a_little_bone_is_still_bone():
     rng = np.random.default_rng(2)
     tissue = rng.choice(3, size=(40, 60, 60), p=[0.6, 0.38, 0.02])
     scan = np.array([-1000, 40, 1200])[tissue] + rng.normal(0, 100, tissue.shape)
-    found = estimate_levels(scan.astype(np.int16))
+    found = levels_in(scan.astype(np.int16))
     assert (found.air, found.soft, found.bone) == pytest.approx((-1000, 40, 1200), abs=60)
 
 
@@ -191,13 +195,13 @@ def test_a_noise_free_volume_has_its_three_levels():
     scan = np.zeros((10, 20, 20), np.int16)
     scan[2:, 5:, 5:] = 100
     scan[5:, 10:, 10:] = 400
-    assert estimate_levels(scan) == TissueLevels(0, 100, 400)
+    assert levels_in(scan) == TissueLevels(0, 100, 400)
 
 
 def test_a_volume_of_two_values_has_levels_that_ascend():
     scan = np.zeros((10, 20, 20), np.uint8)
     scan[5:] = 200
-    levels = estimate_levels(scan)
+    levels = levels_in(scan)
     assert levels.air == 0 and levels.bone == 200
     assert levels.air <= levels.soft <= levels.bone
 
@@ -214,14 +218,14 @@ def test_blank_voxels_do_not_count():
     framed[:, 10:90, 10:82] = scan
     blank = find_blanks(as_volume(framed))
     assert blank.kind == "box"
-    found, plain = estimate_levels(framed, blank), estimate_levels(scan)
+    found, plain = levels_in(framed, blank), levels_in(scan)
     assert (found.air, found.soft, found.bone) == (plain.air, plain.soft, plain.bone)
 
 
 def test_large_volumes_are_sampled_without_changing_the_levels():
     scan = np.repeat(np.repeat(head()[:, ::2, ::2], 5, axis=1), 15, axis=2).astype(np.uint16)
     assert scan.size > 2_000_000
-    levels = estimate_levels(scan)
+    levels = levels_in(scan)
     assert (levels.air, levels.soft, levels.bone) == pytest.approx((RAW.air, RAW.soft, RAW.bone), abs=200)
 
 
@@ -331,14 +335,14 @@ def test_a_volume_of_blanks_only_is_refused():
     scan = np.zeros((4, 5, 6), np.int16)
     everything = BlankRegion("values", "", 0.0, 1.0, voxels=scan)
     with pytest.raises(InputError, match="blank"):
-        estimate_levels(scan, everything)
+        levels_in(scan, everything)
 
 
 def test_numbers_that_are_none_are_refused():
     scan = head()
     scan[3, 4, 5] = np.nan
     with pytest.raises(InputError, match="not numbers"):
-        estimate_levels(scan)
+        levels_in(scan)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +355,7 @@ def test_numbers_that_are_none_are_refused():
 )
 def test_real_scans_have_the_levels_one_reads_from_their_histograms(shared_data, name, air, soft, bone):
     volume = Volume.read(shared_data / name)
-    levels = estimate_levels(volume.voxels, find_blanks(volume))
+    levels = levels_in(volume.voxels, find_blanks(volume))
     for level, (low, high) in zip((levels.air, levels.soft, levels.bone), (air, soft, bone), strict=True):
         assert low <= level <= high
 

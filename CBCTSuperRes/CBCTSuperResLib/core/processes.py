@@ -19,9 +19,9 @@ TUNABLES = "GLIBC_TUNABLES"
 LARGE_PAGES = "glibc.malloc.hugetlb"
 
 
-def worker_command(module: str = "CBCTSuperResLib.jobs.worker") -> list[str]:
-    """How to run a module of this library in another process: with Slicer's Python within Slicer."""
-    return [python_executable(), "-m", module]
+def worker_command() -> list[str]:
+    """How to run the worker in another process: with Slicer's Python within Slicer."""
+    return [python_executable(), "-m", "CBCTSuperResLib.jobs.worker"]
 
 
 def python_executable() -> str:

@@ -23,7 +23,7 @@ OVERVIEW = 360  # pixels
 PROFILE_REACH = 10.0  # voxels
 LEAST_SPAN = 0.05
 EDGES = 40  # strongest ones, of which the clearest is shown
-LINE_COLOR = (86, 180, 233)
+LINE_COLOR, BOX_COLOR = (86, 180, 233), (230, 159, 0)
 TRUTH, SCAN = "truth", "scan"
 LEAST_DEPTH = 24  # slices from which on a plane across them is worth a picture
 
@@ -46,12 +46,12 @@ def difference_picture(difference: np.ndarray, reach: float) -> np.ndarray:
     return np.rint(255 + np.abs(t) * (np.where(t > 0, red, blue) - 255)).astype(np.uint8)
 
 
-def with_box(picture: np.ndarray, box: Sequence[slice], color: Sequence[int] = (230, 159, 0)) -> np.ndarray:
+def with_box(picture: np.ndarray, box: Sequence[slice]) -> np.ndarray:
     """A grey picture as RGB with the outline of a box of rows and columns."""
     rows, columns = box
     outlined = np.ascontiguousarray(np.repeat(picture[..., None], 3, axis=2))
     thickness = max(1, max(picture.shape) // 250)
-    cv2.rectangle(outlined, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), color, thickness)
+    cv2.rectangle(outlined, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), BOX_COLOR, thickness)
     return outlined
 
 

@@ -77,7 +77,7 @@ def array_of(image: sitk.Image, writable: bool = False) -> np.ndarray:
 
 
 def allocate(shape: Sequence[int], dtype: np.dtype | str) -> np.ndarray:
-    """Zeros that `image_of`, and so `files.write_volume`, saves without a second copy in memory."""
+    """Zeros that `image_of`, and so `write.write_volume`, saves without a second copy in memory."""
     pixel = next(pixel for pixel, known in NUMPY_TYPES.items() if known == np.dtype(dtype))
     return array_of(sitk.Image(list(shape[::-1]), pixel), writable=True)
 

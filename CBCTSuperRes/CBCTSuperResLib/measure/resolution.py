@@ -1,4 +1,4 @@
-"""Over frequency: up to which one an image agrees with the truth, and what its noise looks like."""
+"""Over frequency: up to which one an image agrees with the truth."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ class Curve:
         return float(f0 + (f1 - f0) * (v0 - level) / (v0 - v1))
 
 
-def fourier_shell_correlation(
-    image: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None, shells: int | None = None
-) -> Curve:
+def fourier_shell_correlation(image: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> Curve:
     """Correlation of two images' Fourier coefficients in shells of equal frequency (Harauz and van Heel, 1986).
 
     Both are brought to mean 0 and faded out towards their borders by a Hann window, because a border is an edge that
@@ -48,14 +46,12 @@ def fourier_shell_correlation(
         A slice, or a volume (k, j, i).
     spacing : sequence of float, optional
         Distance of the voxels along each axis, in the order of the axes.
-    shells : int, optional
-        Shells up to the highest frequency; half the shortest extent if not given.
     """
     fade = 1.0
     for axis, length in enumerate(image.shape):
         fade = fade * np.expand_dims(np.hanning(length + 2)[1:-1], [a for a in range(image.ndim) if a != axis])
     a, b = (np.fft.rfftn((i - np.mean(i, dtype=np.float64)) * fade) for i in (image, truth))
-    shells = shells or max(1, min(image.shape) // 2)
+    shells = max(1, min(image.shape) // 2)  # up to the highest frequency
     steps = np.ones(image.ndim) if spacing is None else np.asarray(spacing, float)
     parts = [np.fft.fftfreq(n, step) for n, step in zip(image.shape[:-1], steps[:-1], strict=True)]
     parts.append(np.fft.rfftfreq(image.shape[-1], steps[-1]))
@@ -72,26 +68,3 @@ def fourier_shell_correlation(
     together = summed((a * b.conj()).real)
     value = np.divide(together, np.sqrt(power), out=np.zeros(shells), where=power > 0)
     return Curve((np.arange(shells) + 0.5) / shells, value)
-
-
-def noise_spectrum(flat: np.ndarray, bins: int = 32) -> Curve:
-    """Noise power of slices that show nothing, over radial frequency; the sum over the bins' pixels is the variance.
-
-    Parameters
-    ----------
-    flat : ndarray, shape (slices, rows, columns)
-    """
-    flat = flat - flat.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
-    power = np.mean(np.abs(np.fft.fft2(flat)) ** 2, axis=0) / flat[0].size ** 2
-    radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in flat.shape[1:]), indexing="ij"))
-    number = np.minimum((radius * bins).astype(int), 2 * bins - 1).ravel()
-    count = np.bincount(number, minlength=2 * bins)[:bins]
-    value = np.bincount(number, power.ravel(), 2 * bins)[:bins] / np.maximum(count, 1)
-    return Curve((np.arange(bins) + 0.5) / bins, value)
-
-
-def mean_frequency(spectrum: Curve) -> float:
-    """Centre of gravity of a radial noise spectrum, in units of Nyquist: low for coarse noise, 0 for none."""
-    weight = spectrum.value * spectrum.frequency  # as many pixels have a frequency as its circle is long
-    total = float(weight.sum())
-    return float((weight * spectrum.frequency).sum()) / total if total > 0 else 0.0

@@ -34,13 +34,13 @@ class Mean:
         return {**{key: None if np.isnan(v) else round(v, 6) for key, v in facts.items()}, "scans": self.count}
 
 
-def mean_with_interval(values: Sequence[float], level: float = 0.95) -> Mean:
-    """Mean of the finite values, and the interval in which means of resampled scans lie."""
+def mean_with_interval(values: Sequence[float]) -> Mean:
+    """Mean of the finite values, and the interval in which 95 % of the means of resampled scans lie."""
     values = np.array([v for v in values if v is not None and np.isfinite(v)], float)
     if len(values) < 2:
         return Mean(float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan"), len(values))
     drawn = np.random.default_rng(SEED).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[drawn].mean(1), (50 * (1 - level), 50 * (1 + level)))
+    low, high = np.percentile(values[drawn].mean(1), (2.5, 97.5))
     return Mean(float(values.mean()), float(low), float(high), len(values))
 
 

@@ -15,6 +15,7 @@ from .bone import bone_threshold
 Enlarge = Callable[[np.ndarray], np.ndarray]
 SEEDS = range(10)
 EDGE = 64
+AWAY_MM = 0.3
 
 
 def consistency(
@@ -46,13 +47,11 @@ def consistency(
     return float(np.sqrt(np.mean(np.square(residual[seen], dtype=np.float64)))) / noise
 
 
-def spurious_bone(
-    image: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float], distance_mm: float = 0.3
-) -> float:
+def spurious_bone(image: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float]) -> float:
     """Pieces of bone where there is none, per cubic centimetre.
 
     A piece is a component of at least four voxels above the truth's Otsu threshold (the same for every method), all of
-    them farther than `distance_mm` from bone of the truth.
+    them farther than `AWAY_MM` from bone of the truth.
 
     Parameters
     ----------
@@ -68,7 +67,7 @@ def spurious_bone(
     sizes = np.bincount(labels)
     nearest = np.full(len(sizes), np.inf)
     np.minimum.at(nearest, labels, sitk.GetArrayViewFromImage(away).ravel())
-    pieces = np.count_nonzero((sizes[1:] >= 4) & (nearest[1:] > distance_mm))
+    pieces = np.count_nonzero((sizes[1:] >= 4) & (nearest[1:] > AWAY_MM))
     return pieces / (truth.size * float(np.prod(spacing_mm)) * 1e-3)
 
 

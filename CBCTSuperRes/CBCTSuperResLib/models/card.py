@@ -70,7 +70,7 @@ class ModelCard:
     self_check : dict
         Statistics of the network's outputs for a fixed input, recorded when the file was written.
     weights_sha256 : str
-        Hash of the weights, see `safetensors_file.weights_digest`; "" before the model was saved.
+        Hash of the weights, see `header.weights_digest`; "" before the model was saved.
     path : Path or None
         The file that the card was read from; not stored in it.
     """

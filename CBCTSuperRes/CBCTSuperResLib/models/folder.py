@@ -82,7 +82,7 @@ def list_models(extra_folders: Iterable[str | Path] = ()) -> list[ModelEntry]:
     return sorted(entries, key=lambda entry: entry.name.casefold())
 
 
-def find_model(name_or_path: str | Path, extra_folders: Iterable[str | Path] = ()) -> Path:
+def find_model(name_or_path: str | Path) -> Path:
     """The file of a model that is given by its name, its file's name or its path.
 
     Raises
@@ -95,7 +95,7 @@ def find_model(name_or_path: str | Path, extra_folders: Iterable[str | Path] = (
     meant_as_path = path.suffix or path.parent != Path()
     if meant_as_path and path.is_file():
         return path
-    entries = list_models(extra_folders)
+    entries = list_models()
     for usable in (True, False):
         for entry in entries:
             if (entry.card is not None) is usable and text.casefold() in _names(entry):

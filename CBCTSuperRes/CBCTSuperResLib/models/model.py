@@ -67,7 +67,7 @@ class Model:
         Parameters
         ----------
         path_or_name : str or Path
-            A model file, or the name of a model in one of the model folders (see `models.find_model`).
+            A model file, or the name of a model in one of the model folders (see `folder.find_model`).
         device : str or torch.device
             Where the weights go: "auto", "cpu", "cuda" or "cuda:N".
 

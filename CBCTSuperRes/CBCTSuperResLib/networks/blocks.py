@@ -220,10 +220,10 @@ def gradient_map(x: Tensor, padding: int = 1) -> Tensor:
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, scale: float = 0.1) -> None:
-    """He-normal weights (fan in) times `scale`, zero biases: small weights keep deep residual networks calm."""
+def initialise(module: nn.Module) -> None:
+    """He-normal weights (fan in) times 0.1, zero biases: small weights keep deep residual networks calm."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, a=0, mode="fan_in")
-            layer.weight.mul_(scale)
+            layer.weight.mul_(0.1)
             nn.init.zeros_(layer.bias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .options import NetworkOptions, option
+from .options import LEAST_JUDGED, NetworkOptions, option
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PatchDiscriminatorOptions(DiscriminatorLimits):
     nf: int = option(64, "Features of the first layer.", minimum=1)
 
     in_nc: ClassVar[int] = 1
-    sizes: ClassVar[range] = range(24, 1 << 20)
+    sizes: ClassVar[range] = range(LEAST_JUDGED, 1 << 20)
 
 
 @dataclass(frozen=True)

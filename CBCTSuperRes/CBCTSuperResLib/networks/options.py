@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from .spec import CONDITIONS
 
 SCALES = (1, 2, 3, 4, 8)
+LEAST_JUDGED = 24  # pixels along an edge of an image that the discriminators of SR-CycleGAN can judge
 
 
 def option(default: Any, meaning: str, *, seed: bool = False, **rules: Any) -> Any:
@@ -391,8 +392,8 @@ class SRCycleGANOptions(NetworkOptions):
 
     @property
     def smallest_patch(self) -> int:
-        """Edge of the smallest fine patch to train with: its discriminator of coarse slices needs 24 pixels."""
-        return 24 * self.scale
+        """Edge of the smallest fine patch to train with, see `LEAST_JUDGED`: one discriminator judges coarse slices."""
+        return LEAST_JUDGED * self.scale
 
     def check(self) -> None:
         """See `NetworkOptions.check`."""

@@ -30,7 +30,6 @@ INITIAL_SD = 0.02
 CALM = 0.03  # first weights of a residual's last layer, relative to others
 SLOPE = 0.2
 REACH = 2  # coarse pixels on either side that F averages over
-LEAST_PIXELS = 24  # of an image that the discriminator can judge
 BYTES = 4
 DECODE_CONTEXT = 3  # coarse pixels, for cubic interpolation and the convolutions on finer grids
 NORMS: dict[str, Callable[[int], nn.Module]] = {"instance": nn.InstanceNorm2d, "none": lambda width: nn.Identity()}
@@ -200,7 +199,7 @@ class PatchDiscriminator(nn.Module):
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, H, W), at least `LEAST_PIXELS` high and wide, in units of a window -> (N, 1, about H/8, about W/8)."""
+        """(N, 1, H, W), at least 24 high and wide, in units of a window -> (N, 1, about H/8, about W/8)."""
         return self.model(2 * x - 1)
 
 

@@ -23,13 +23,13 @@ class SpectralConv2d(nn.Module):
 
     Parameters
     ----------
-    inputs, outputs, kernel, stride, padding : int
-        As of `torch.nn.Conv2d`.
+    inputs, outputs, kernel, stride : int
+        As of `torch.nn.Conv2d`; the image is padded by one zero on every side.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        self.stride, self.padding = stride, padding
+        self.stride = stride
         weight = nn.Conv2d(inputs, outputs, kernel, bias=False).weight.detach()
         self.weight_orig = nn.Parameter(weight)
         self.register_buffer("weight_u", _unit(torch.randn(outputs)))
@@ -39,7 +39,7 @@ class SpectralConv2d(nn.Module):
         """(N, inputs, H, W) -> (N, outputs, H', W')."""
         with full_precision(x):
             weight = self.weight_orig / self._largest_singular_value()
-        return F.conv2d(x, weight, stride=self.stride, padding=self.padding)
+        return F.conv2d(x, weight, stride=self.stride, padding=1)
 
     def _largest_singular_value(self) -> Tensor:
         matrix = self.weight_orig.flatten(1)

@@ -27,9 +27,9 @@ def chooseFile(title: str, filters: str, folder: str = "") -> str:
     return qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, folder, filters)
 
 
-def chooseFiles(title: str, filters: str, folder: str = "") -> list[str]:
+def chooseFiles(title: str, filters: str) -> list[str]:
     """The paths of existing files; none if the user has cancelled."""
-    return list(qt.QFileDialog.getOpenFileNames(slicer.util.mainWindow(), title, folder, filters))
+    return list(qt.QFileDialog.getOpenFileNames(slicer.util.mainWindow(), title, "", filters))
 
 
 def chooseNewFile(title: str, filters: str, folder: str = "") -> str:

@@ -12,6 +12,7 @@ from .blank_region import BlankRegion, Box, whole_box
 from .window import Window
 
 _SAMPLES = 2_000_000
+_BINS = 256  # of a histogram
 _RAREST = 1e-4  # of the brightest (darkest) class: what lies beyond is an outlier, and enamel is not
 _MOST_METAL = 0.03
 _MUCH_WIDER = 2.0
@@ -37,7 +38,7 @@ class TissueLevels:
 
 
 PHANTOM_LEVELS = TissueLevels(air=-0.199, soft=0.161, bone=0.702)
-"""What `estimate_levels` finds in scans of drawn jaws (`acquisition.phantom.jaw_scans`), in units of the window: where
+"""What `levels_of` finds in scans of drawn jaws (`acquisition.phantom.jaw_scans`), in units of the window: where
 models that were trained on drawn slices know their tissues."""
 
 
@@ -126,27 +127,6 @@ def _sure_metal(sample: np.ndarray) -> float | None:
     return float(metal)
 
 
-def estimate_levels(voxels: np.ndarray, blank: BlankRegion | None = None) -> TissueLevels:
-    """Tissue levels of the non-blank voxels, in grey values.
-
-    The medians of the three classes that Otsu's criterion separates best, metal left out. They follow every change of
-    gain and offset, so that they carry a window from one scanner to another.
-
-    Parameters
-    ----------
-    voxels : ndarray, shape (k, j, i)
-        Grey values of the whole scan.
-    blank : BlankRegion, optional
-        Voxels to leave out.
-
-    Raises
-    ------
-    InputError
-        If all non-blank voxels have the same value or none are left.
-    """
-    return levels_of(sample_voxels(voxels, blank))
-
-
 def sample_voxels(voxels: np.ndarray, blank: BlankRegion | None, box: Box | None = None) -> np.ndarray:
     """At most `_SAMPLES` of the non-blank voxels on a regular lattice, as a 1-D float32 or float64 array.
 
@@ -170,7 +150,21 @@ def sample_voxels(voxels: np.ndarray, blank: BlankRegion | None, box: Box | None
 
 
 def levels_of(sample: np.ndarray) -> TissueLevels:
-    """Tissue levels of a sample of grey values: see `estimate_levels`."""
+    """Tissue levels of a scan, in grey values.
+
+    The medians of the three classes that Otsu's criterion separates best, metal left out. They follow every change of
+    gain and offset, so that they carry a window from one scanner to another.
+
+    Parameters
+    ----------
+    sample : ndarray, 1-D
+        Of the whole scan, see `sample_voxels`.
+
+    Raises
+    ------
+    InputError
+        If all of them are the same, or there are none.
+    """
     if sample.size == 0:
         raise InputError("All voxels are blank.", "Choose another blank value, or none.")
     if not np.isfinite(sample).all():
@@ -225,11 +219,11 @@ def _metal_threshold(sample: np.ndarray) -> float | None:
     return float(upper) if reach > (0.7 if saturated else 1.2) else None
 
 
-def _otsu_thresholds(sample: np.ndarray, classes: int, bins: int = 256) -> np.ndarray:
+def _otsu_thresholds(sample: np.ndarray, classes: int) -> np.ndarray:
     """Grey values between Otsu's classes; the histogram spans the data without its outermost 0.05 %."""
     lo, hi = (float(bound) for bound in np.percentile(sample, (0.05, 99.95)))
     if lo == hi:
         lo, hi = float(sample.min()), float(sample.max())
-    index = np.clip((sample - lo) * (bins / (hi - lo)), 0, bins - 1).astype(np.uint16)
-    cuts = otsu_cuts(np.bincount(index, minlength=bins), classes)
-    return np.array([lo + cut * (hi - lo) / bins for cut in cuts])
+    index = np.clip((sample - lo) * (_BINS / (hi - lo)), 0, _BINS - 1).astype(np.uint16)
+    cuts = otsu_cuts(np.bincount(index, minlength=_BINS), classes)
+    return np.array([lo + cut * (hi - lo) / _BINS for cut in cuts])

@@ -119,7 +119,7 @@ def draw_curves(rows: Sequence[Row], path: Path, title: str) -> Path:
     Parameters
     ----------
     rows : sequence of Row
-        As `table.read_curves` gives them.
+        As `read_curves` gives them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

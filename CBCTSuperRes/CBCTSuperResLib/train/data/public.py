@@ -83,9 +83,9 @@ class PublicScan:
         return volume
 
 
-def public_scans(path: Path | None = None) -> dict[str, PublicScan]:
+def public_scans() -> dict[str, PublicScan]:
     """The scans that sources.json lists, by name."""
-    entries = json.loads((path or resource(SOURCES)).read_text(encoding="utf-8"))["scans"]
+    entries = json.loads(resource(SOURCES).read_text(encoding="utf-8"))["scans"]
     tuples = {"spacing_mm", "train_slices", "averages"}
     return {
         name: PublicScan(name, **{k: tuple(v) if k in tuples and v is not None else v for k, v in entry.items()})

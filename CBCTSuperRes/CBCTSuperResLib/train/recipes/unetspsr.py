@@ -280,7 +280,7 @@ def adam(groups: Sequence[dict]) -> Adam:
 
 
 @torch.no_grad()
-def begin_as_interpolation(network: nn.Module, gain: float = 0.7) -> None:
+def begin_as_interpolation(network: nn.Module) -> None:
     """Initial weights of a UNetSPSR with which its output is nearly the linear interpolation of its input.
 
     The published UNetSPSR has no skip from input to output, so a small network would spend its first thousand steps on
@@ -292,7 +292,7 @@ def begin_as_interpolation(network: nn.Module, gain: float = 0.7) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, a=0.2)
-            layer.weight.mul_(gain)
+            layer.weight.mul_(0.7)
             nn.init.zeros_(layer.bias)
     if network.skip:
         network.fusion_out.weight *= 0.1
