@@ -12,7 +12,7 @@ from CBCTSuperResLib.acquisition.estimate import FWHM, BlurAlongAxis, EstimatedA
 from CBCTSuperResLib.acquisition.noise_level import NoiseLevel
 from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
 from CBCTSuperResLib.apply import plan as planning
-from CBCTSuperResLib.apply.conditions import CAUTION, CROWDED_CAUTION, GRAIN, LESS_CAUTION, LITTLE_BLUR
+from CBCTSuperResLib.apply.conditions import CAUTION, CROWDED_CAUTION, GRAIN, LESS_CAUTION, LITTLE_BLUR, conditions_of
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments
@@ -169,6 +169,19 @@ def test_noise_that_may_be_texture_is_told_to_be_no_more_than_usual(monkeypatch)
         assert plan_for(stub_model(Told(), training=TRAINING)).conditions.told_noise == pytest.approx(sure)
     estimating(monkeypatch, replace(scanner(noise=0.01), noise=replace(found.noise, sd=10.0, error=8.0)))
     assert plan_for(stub_model(Told(), training=TRAINING)).conditions.told_noise == pytest.approx(0.01)
+
+
+def test_weak_noise_of_a_sharp_scan_may_be_texture_and_is_kept_unless_less_noise_is_all_that_is_asked_for(monkeypatch):
+    model, sharp, soft = stub_model(Told(), training=TRAINING), (0.4, 0.35), (0.8, 0.8)
+    for blur, noise, expected in (
+        (sharp, 0.007, 0.0), (sharp, 0.02, 0.02), (sharp, 0.009, 0.006), (soft, 0.007, 0.007),
+    ):  # fmt: skip
+        estimating(monkeypatch, scanner(*blur, noise))
+        conditions = plan_for(model).conditions
+        assert conditions.told_noise == pytest.approx(expected) and conditions.noise == pytest.approx(noise)
+        assert ("may be texture and is kept" in conditions.reason) == (expected < noise)
+    conditions = conditions_of(model.card, PLAIN, scan().grid, scanner(*sharp, 0.007), 1000, is_denoised=True)
+    assert conditions.told_noise == pytest.approx(0.007)
 
 
 def test_what_is_given_in_mm_counts_more_than_what_the_scan_tells(monkeypatch):

@@ -26,6 +26,8 @@ CROWDED_CAUTION = 0.7  # voxels: the same of fine structures that stand close, a
 LITTLE_BLUR = 0.2  # voxels: the most that leaves grain so fine, as far as was measured (`FINE_GRAIN`)
 GRAIN = 0.03  # of the window: strength of such grain; trabecular bone has 0.032 to 0.04, averaged more
 MOST_GRAIN = 0.05  # of the window: what is stronger is noise for the most part
+SHARP = 0.35  # voxels: up to this blur, weak noise is kept, as denoising costs more there than noise that stays
+WEAK_NOISE = 0.008, 0.0095  # of the window: what is weaker may be texture (the molar's is 0.0077); all, and none, of it
 LESS_CAUTION = 0.2  # voxels: the same where the scan tells how soft its objects are, and of a usual blur
 DOUBTFUL_NOISE = 0.08  # of the noise: with a larger uncertainty, texture may have been taken for it
 MUCH = 0.15  # voxels: 0.3 fine pixels, by which a blur may differ from the usual one without a word
@@ -163,6 +165,10 @@ def conditions_of(
     told_blur, told_noise = undone, noise
     if is_fine and source != "given":
         told_noise = max(usual_noise, float(np.sqrt(max(noise**2 - GRAIN**2, 0))))
+    elif not is_denoised and undone[1:].max() <= SHARP:
+        told_noise = noise * float(np.interp(noise, WEAK_NOISE, (0, 1)))
+        if told_noise < noise and "noise" in card.spec.conditions:
+            reason += f" What looks like noise, {100 * noise:.2g} % of the window, may be texture and is kept."
     if card.trained_blur:
         told_blur = np.clip(undone, *card.trained_blur)
         shares = card.trained_blur[0] * FWHM * steps[1:].mean(), card.trained_blur[1] * FWHM * steps[1:].mean()
