@@ -215,6 +215,16 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         OrderedDict,
         lambda s: {name: torch.nn.Parameter(tensor) for name, tensor in s.items()},
         lambda s: dict(reversed(s.items())),
+        lambda s: {"state_dict": s, "rng_state": torch.zeros(9, dtype=torch.uint8), "losses": torch.zeros(30)},
+        lambda s: {"state_dict": {f"model.{name}": tensor for name, tensor in s.items()}, "global_step": 3},
+        lambda s: {**{f"module.{name}": tensor for name, tensor in s.items()}, "n_averaged": torch.tensor(7)},
+        lambda s: {f"{k}.{n}": t * (k == "ema_model") for k in ("online_model", "ema_model") for n, t in s.items()},
+        lambda s: {"model": {n: t * 0 for n, t in s.items()}, "model_ema": s, "ema": {"decay": 0.99}},
+        lambda s: {"g": {n: t * 0 for n, t in s.items()}, "g_running_ema": s, "d": {"conv.weight": torch.ones(3)}},
+        lambda s: {
+            "head": {n.removeprefix("model."): t for n, t in s.items() if n.startswith("model.")},
+            "all": {f"model.{n}": t for n, t in s.items()},
+        },
     ],
 )
 def test_wrappers_and_prefixes_are_taken_off(tmp_path, wrap):
@@ -233,6 +243,27 @@ def test_half_precision_files_are_read_as_float32(tmp_path):
     model = import_checkpoint(put(tmp_path, {name: tensor.half() for name, tensor in small_state().items()}))
     assert model.network.head.weight.dtype == torch.float32
     assert "stored as float16" in notes_of(model)
+
+
+def test_weights_that_are_no_plain_floating_point_numbers_are_refused(tmp_path):
+    weight = small_state()["model.0.weight"]
+    for odd, message in (
+        ((weight * 100).to(torch.int8), "no floating-point numbers but int8: model.0.weight.*not in the file"),
+        (weight.to(torch.complex64), "no floating-point numbers but complex64"),
+        (weight.to_sparse(), "quantised, sparse"),
+        (weight.to("meta"), "without values"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            import_checkpoint(put(tmp_path, changed(model__0__weight=odd)))
+
+
+def test_counters_are_left_out_and_a_checksum_that_does_not_fit_is_told(tmp_path):
+    path = put(tmp_path, changed(step=torch.tensor(3)))
+    assert notes_of(import_checkpoint(path)).startswith("left out as counters: step")
+    content = bytearray(path.read_bytes())
+    content[content.index(small_state()["model.0.weight"].numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    assert "does not fit its checksum: the file may be damaged" in notes_of(import_checkpoint(path))
 
 
 def test_safetensors_files_are_read_too_whatever_their_ending(tmp_path):

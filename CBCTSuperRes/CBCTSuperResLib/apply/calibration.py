@@ -14,7 +14,7 @@ import numpy as np
 
 from ..models.model import Model
 from .engine import Engine
-from .tiles import Axis, Tile, plan_tiles
+from .tiles import Axis, Tile
 
 TOLERANCE = 2e-6
 CORE = 24
@@ -47,36 +47,46 @@ def calibrate(
     open_spec = replace(model.card.spec, context="unknown")
     engine = Engine(model.network, open_spec, device=device, precision="fp32")
     pictures = calibration_pictures(max(8, slices), open_spec.dimensions, open_spec.slices)
+    bound = None if network_context == "unknown" else network_context
     needed = 0
     for number, picture in enumerate(pictures):
-        halo = smallest_halo(engine, picture)
+        halo = smallest_halo(engine, picture, needed, bound)
         if halo is None:
             return Model(model.network, replace(model.card, spec=open_spec))
         needed = max(needed, halo)
         progress((number + 1) / len(pictures), f"Halo so far: {needed} pixels")
-    context = 2 * needed if network_context == "unknown" else min(2 * needed, network_context)
+        if bound is not None and 2 * needed >= bound:  # further pictures change nothing
+            break
+    context = 2 * needed if bound is None else min(2 * needed, bound)
     return Model(model.network, replace(model.card, spec=replace(open_spec, context=context)))
 
 
-def smallest_halo(engine: Engine, picture: np.ndarray) -> int | None:
+def smallest_halo(engine: Engine, picture: np.ndarray, least: int = 0, bound: int | None = None) -> int | None:
     """The least context of `HALOS` whose seam stays below `TOLERANCE` of the window, in the image and, where there is
     one, in the log-variance; None if none does.
+
+    Contexts below `least` are not tried: another picture needs that much. What lies beyond `bound`, where the network
+    cannot look, is not computed.
     """
-    shape = picture.shape[-engine.spec.dimensions :]
-    factors = engine.spec.scale or [min(max(2.0, lo), hi) for lo, hi in engine.spec.scale_range]
+    spec = engine.spec
+    shape = picture.shape[-spec.dimensions :]
+    factors = spec.scale or [min(max(2.0, lo), hi) for lo, hi in spec.scale_range]
     axes = [Axis(n, 0, n, round(n * factor)) for n, factor in zip(shape, factors, strict=True)]
-    (whole,) = plan_tiles(axes, None, 0)
-    names = [name for name, role in engine.spec.outputs.items() if role in ("image", "log_variance")]
-    expected = engine.run_outputs(picture, axes, whole, names)
+    names = [name for name, role in spec.outputs.items() if role in ("image", "log_variance")]
     core = tuple(slice(n // 2 - CORE // 2, n // 2 + CORE // 2) for n in shape)
     write = tuple(axis.write(part) for axis, part in zip(axes, core, strict=True))
-    limits = [max(1.0, float(np.abs(values).max())) * TOLERANCE for values in expected]
+
+    def values(halo: int) -> list[np.ndarray]:
+        read = tuple(slice(max(0, p.start - halo), min(n, p.stop + halo)) for p, n in zip(core, shape, strict=True))
+        return engine.run_outputs(picture, axes, Tile(core, read, write), names)
+
+    expected = values(max(shape) if bound is None else -(-bound // spec.multiple) * spec.multiple)
+    limits = [max(1.0, float(np.abs(part).max())) * TOLERANCE for part in expected]
     for halo in HALOS:
-        read = tuple(slice(max(0, part.start - halo), part.stop + halo) for part in core)
-        found = engine.run_outputs(picture, axes, Tile(core, read, write), names)
-        seams = [float(np.abs(part - values[write]).max()) for part, values in zip(found, expected, strict=True)]
-        if halo >= engine.spec.decode_context and all(seam <= limit for seam, limit in zip(seams, limits, strict=True)):
-            return halo
+        if halo >= max(least, spec.decode_context):
+            pairs = zip(values(halo), expected, limits, strict=True)
+            if all(float(np.abs(part - whole).max()) <= limit for part, whole, limit in pairs):
+                return halo
     return None
 
 

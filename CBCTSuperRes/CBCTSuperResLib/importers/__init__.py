@@ -81,7 +81,7 @@ def import_checkpoint(
     path = Path(path)
     if window is not None:
         Window(*map(float, window))  # which refuses what is none
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, [module.detect for module in LAYOUTS.values()])
     tensors = checkpoint.tensors
     layout = next((name for name, module in LAYOUTS.items() if module.detect(tensors)), None)
     if layout is None:
@@ -93,7 +93,8 @@ def import_checkpoint(
             )
         names = ", ".join(list(tensors)[:5])
         raise ModelError(
-            f"The tensors in {path} belong to no network that can be imported: {names}, ...", "Choose another file."
+            f"The tensors in {path} belong to no network that can be imported: {names}, ...",
+            "Those that can be are the generators of SPSR and UNetSPSR, ArSSR, and SR-CycleGAN's enlarging generator.",
         )
     refuse_non_finite(tensors, path)
     if layout == "SPSR":

@@ -50,7 +50,7 @@ def import_rrdb_trunk(path: str | Path, network: nn.Module) -> TrunkReport:
     ModelError
         If the file is of another kind, or nothing in it fits.
     """
-    tensors = read_checkpoint(path).tensors
+    tensors = read_checkpoint(path, [recognise]).tensors
     if "model.1.sub.0.RDB1.conv1.0.weight" not in tensors:
         raise ModelError(
             f"{path} is not an ESRGAN generator of the old layout.", "Choose for instance RRDB_PSNR_x4.pth."

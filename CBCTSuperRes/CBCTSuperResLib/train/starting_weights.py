@@ -79,7 +79,7 @@ def starting_weights(network: nn.Module, path: str | Path) -> StartReport:
             notes += [f"It tells no log-variance: {', '.join(bars)} begin as they are."] if bars else []
             return StartReport(f"{path} (model {model.name})", len(weights), len(weights), notes)
 
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_checkpoint(path, [spsr.detect, arssr.detect, rrdb.recognise])
         tensors, notes = checkpoint.tensors, checkpoint.notes
         refuse_non_finite(tensors, path)
         kind = network.describe().network
