@@ -46,6 +46,21 @@ def test_three_numbers_after_a_size_are_one_argument_and_no_name_of_a_file_is_ta
     assert with_triples(["--roi", "1", "2", "3"]) == ["--roi", "1", "2", "3"]
 
 
+def test_two_numbers_or_four_are_refused_with_how_many_it_takes(capsys):
+    for words, option in (
+        (["apply", "scan", "out", "--scale", "1", "2"], "--scale 1 2 are 2 numbers"),
+        (["apply", "--scale", "1", "2", "--quiet", "scan", "out"], "--scale 1 2 are 2 numbers"),
+        (["info", "scan", "--output-spacing", ".1", ".1", ".1", ".2"], "--output-spacing .1 .1 .1 .2 are 4 numbers"),
+        (["batch", "scan", "--output-folder", "out", "--scale", "1", "2"], "--scale 1 2 are 2 numbers"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        assert f"{option}: give one, for all axes, or three" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["apply", "scan", "out", "--scale", "2", "--frobnicate", "1"])
+    assert "unrecognized arguments: --frobnicate 1" in capsys.readouterr().err
+
+
 def test_thick_slices_become_cubic_and_it_is_said_which_model_did_it(scan, tmp_path, capsys):
     before, report = Volume.read(scan), None
     for way in (["--output-spacing", "0.3"], ["--output-spacing", "cubic"], ["--scale", "1", "1", "3"]):

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from typing import NoReturn
 
 ONE_OR_THREE = ("--scale", "--output-spacing", "--scanner-blur")
 NOTICE = "Fine detail is predicted by a network; not for diagnosis."
@@ -29,10 +30,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*arguments, allow_abbrev=False, **options)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
-        words = list(sys.argv[1:] if args is None else args)
-        parsed = super().parse_args(words, namespace)
-        parsed.words = words
+        self._words = list(sys.argv[1:] if args is None else args)
+        parsed = super().parse_args(self._words, namespace)
+        parsed.words = self._words
         return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """As of any parser; that it found too many words is said of the numbers that they are."""
+        super().error(_other_than_one_or_three(getattr(self, "_words", [])) or message)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace=None) -> tuple[argparse.Namespace, list]:
         return super().parse_known_args(with_triples(sys.argv[1:] if args is None else args), namespace)
@@ -50,6 +55,16 @@ def with_triples(arguments: Sequence[str]) -> list[str]:
             joined.append(",".join(rest[:3]))
             del rest[:3]
     return joined
+
+
+def _other_than_one_or_three(arguments: Sequence[str]) -> str:
+    """What is wrong where an option that takes one number or three has others; "" where none has."""
+    for place, option in enumerate(arguments):
+        numbers = [*takewhile(_is_number, arguments[place + 1 :])] if option in ONE_OR_THREE else []
+        if len(numbers) == 2 or len(numbers) > 3:
+            many = f"{option} {' '.join(numbers)} are {len(numbers)} numbers"
+            return f"{many}: give one, for all axes, or three, along i, j and k, as in {option} 1 1 2.5"
+    return ""
 
 
 def _is_number(text: str) -> bool:
