@@ -13,7 +13,7 @@ import pytest
 import torch
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.apply import tile_sizes
-from CBCTSuperResLib.apply.calibration import calibrate
+from CBCTSuperResLib.apply.calibration import CORE, calibrate, calibration_picture, smallest_halo
 from CBCTSuperResLib.apply.engine import Engine
 from CBCTSuperResLib.apply.factors import result_name
 from CBCTSuperResLib.apply.plan import make_plan
@@ -149,6 +149,24 @@ def test_a_roi_of_a_network_that_looks_at_everything_is_the_crop_of_the_full_res
     part = super_resolve(volume, model_of(network), Options(roi=ROI, **options))
     assert np.ptp(part.voxels) > 100
     assert np.abs(part.voxels - crop(whole.voxels, scale)).max() <= 1e-5 * 1000
+
+
+def test_calibrating_computes_no_more_than_can_matter_and_finds_what_all_of_it_would(monkeypatch):
+    small = {"encoder_width": 2, "encoder_blocks": 1, "feature_dim": 2, "decoder_depth": 4, "decoder_width": 4}
+    model = stub_model(build_network("arssr", encoder_name="SRResNet", **small))
+    bound = model.spec.context
+    engine = Engine(model.network, replace(model.spec, context="unknown"), device="cpu", precision="fp32")
+    picture = calibration_picture(0, 3)
+    assert smallest_halo(engine, picture) == smallest_halo(engine, picture, bound=bound)
+    run, read = Engine.run_outputs, []
+
+    def recorded(engine, image, axes, tile, names):
+        read.append(max(part.stop - part.start for part in tile.read))
+        return run(engine, image, axes, tile, names)
+
+    monkeypatch.setattr(Engine, "run_outputs", recorded)
+    assert calibrate(model, device="cpu").spec.context == bound
+    assert max(read) == CORE + 2 * bound and len(read) <= 4  # the first picture told all
 
 
 def family(name: str, **options) -> Model:

@@ -267,7 +267,7 @@ def test_with_a_roi_the_card_and_the_report_speak_of_the_roi(scans):
     assert not any("clips" in warning for warning in report["warnings"])
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 5), (2, 9, 70), (3, 16, 16), (2, 6, 30)])
+@pytest.mark.parametrize("shape", [(2, 5, 5), (2, 9, 70), (3, 16, 16), (9, 17, 15)])
 def test_small_scans_get_a_card_that_says_what_is_not_known(shape):
     voxels = np.random.default_rng(0).integers(100, 900, shape).astype(np.uint16)
     result = super_resolve(
@@ -277,6 +277,7 @@ def test_small_scans_get_a_card_that_says_what_is_not_known(shape):
     )
     found = figures(result.report["quality"])
     assert found["edge_width"]["value"] is None and "could not be measured" in found["edge_width"]["text"]
+    assert found["noise"]["value"] is None and "hardly any noise" not in found["consistency"]["text"]
 
 
 def test_an_empty_part_of_a_scan_gets_a_card():

@@ -46,16 +46,18 @@ def calibrate(
         return model
     open_spec = replace(model.card.spec, context="unknown")
     engine = Engine(model.network, open_spec, device=device, precision="fp32")
-    pictures = calibration_pictures(max(8, slices), open_spec.dimensions, open_spec.slices)
+    count = max(8, slices)
     bound = None if network_context == "unknown" else network_context
     needed = 0
-    for number, picture in enumerate(pictures):
+    for number in range(count):
+        picture = calibration_picture(number, open_spec.dimensions, open_spec.slices)
         halo = smallest_halo(engine, picture, needed, bound)
         if halo is None:
             return Model(model.network, replace(model.card, spec=open_spec))
         needed = max(needed, halo)
-        progress((number + 1) / len(pictures), f"Halo so far: {needed} pixels")
-        if bound is not None and 2 * needed >= bound:  # further pictures change nothing
+        is_all = bound is not None and 2 * needed >= bound  # further pictures would change nothing
+        progress(1.0 if is_all else (number + 1) / count, f"Halo so far: {needed} pixels")
+        if is_all:
             break
     context = 2 * needed if bound is None else min(2 * needed, bound)
     return Model(model.network, replace(model.card, spec=replace(open_spec, context=context)))
@@ -90,15 +92,16 @@ def smallest_halo(engine: Engine, picture: np.ndarray, least: int = 0, bound: in
     return None
 
 
-def calibration_pictures(count: int, dimensions: int, slices: int = 0) -> list[np.ndarray]:
-    """Slices (or blocks) of three kinds: bodies with sharp edges, bone-like texture, noise; float32 in [0, 1].
+def calibration_picture(number: int, dimensions: int, slices: int = 0) -> np.ndarray:
+    """A slice (or block) of one of three kinds, in turns: bodies with sharp edges, bone-like texture, noise; float32 in
+    [0, 1].
 
     Slices may have `slices` neighbours on either side.
     """
     shape = (2 * max(HALOS) + CORE,) * 2 if dimensions == 2 else (2 * 24 + CORE,) * 3
     shape = (2 * slices + 1, *shape) if slices else shape
-    kinds = (_bodies, _texture, _noise)
-    return [kinds[n % 3](np.random.default_rng(n), shape).astype(np.float32) for n in range(count)]
+    kind = (_bodies, _texture, _noise)[number % 3]
+    return kind(np.random.default_rng(number), shape).astype(np.float32)
 
 
 def _bodies(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

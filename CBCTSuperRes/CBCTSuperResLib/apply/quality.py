@@ -243,7 +243,8 @@ class Judgement:
     def _unit(self) -> str:
         if self._is_noisy:
             return "the scan's noise"
-        return f"{100 * LEAST_NOISE:g} % of the window, as the scan has hardly any noise"
+        known = "the scan has hardly any noise" if self._measured.noise else "the scan's noise could not be measured"
+        return f"{100 * LEAST_NOISE:g} % of the window, as {known}"
 
     @property
     def noise_share(self) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core.errors import Cancelled, SuperResError
 from ...core.options import ENGINES, Options
-from ..calibration import calibration_pictures
+from ..calibration import calibration_picture
 from ..engine import EQUAL_PSNR, Engine
 from ..tiles import Axis, plan_tiles
 from . import TITLES, installed_engines
@@ -37,7 +37,7 @@ def measure_engines(
     Cancelled
     """
     progress, spec = progress or (lambda fraction, message: None), model.spec
-    picture = calibration_pictures(2, spec.dimensions, spec.slices)[1]
+    picture = calibration_picture(1, spec.dimensions, spec.slices)
     factors = spec.scale or [min(max(2.0, low), high) for low, high in spec.scale_range]
     sizes = picture.shape[-spec.dimensions :]
     axes = [Axis(n, 0, n, round(n * factor), blur=0.5) for n, factor in zip(sizes, factors, strict=True)]
