@@ -191,7 +191,7 @@ def test_the_keys_of_the_original_stand_for_ours(scans, tmp_path):
         "epoch": 700,
         "summary_epoch": 100,
         "bs": 10,
-        "gpu": [0],
+        "gpu": 0,
     }
     options = read_options({**values, **original}, ["ss=4000"])
     network, data = options.network_G.options, options.dataset("train")
@@ -223,6 +223,10 @@ def test_the_keys_of_the_original_stand_for_ours(scans, tmp_path):
         read_options({**values, **original, "train": {"lr_G": 1e-4}})
     with pytest.raises(OptionError, match=r"train\.niter must be a whole number"):
         read_options({**values, **original, "epoch": "many"})
+    for size, value in (("epoch_size", 0), ("bs", 0)):
+        with pytest.raises(OptionError) as refused:
+            read_options({**values, **original, size: value})
+        assert "must be a whole number >= 1, not 0" in str(refused.value) and "lr_steps" not in str(refused.value)
 
 
 def test_without_anything_else_the_options_are_the_originals(scans, tmp_path):

@@ -385,7 +385,8 @@ WRONG = {
         "warmup_iters needs pixel_weight or gradient_difference_weight above 0",
     ),
     "labels": (["train.real_label=[1.2, 0.7]"], "real_label must be the smaller and the larger"),
-    "a text": (["nn=False"], "nn must be true or false"),
+    "a text": (["nn=false it is"], "nn must be true or false"),
+    "the test": (["evaluate=true"], "evaluate is no option here; a trained model is evaluated by the command"),
 }
 
 
@@ -395,6 +396,8 @@ def test_what_does_not_fit_together_is_told(scans, tmp_path):
             options_of(scans, tmp_path, *changes)
         assert message in str(error.value), (what, str(error.value))
     options_of(scans, tmp_path, pixel_weight=0, gan_weight=0)  # edges alone are something to learn
+    chosen = options_of(scans, tmp_path, "subpixel_NN=True", "nn=False").network_G.options  # as on its command line
+    assert chosen.subpixel_NN is True and chosen.nn is False
     other = values_of(scans, tmp_path)
     other |= {"model": "unetspsr", "network_G": {"which_model_G": "srgan3d_net"}, "network_D": {}, "train": {}}
     with pytest.raises(OptionError, match="must be unetspsr_net or .* with model unetspsr"):
@@ -418,6 +421,9 @@ def test_volumes_that_are_too_small_are_refused_with_the_numbers(scans, tmp_path
     large = ["scale=4", "datasets.train.HR_size=64"]
     with pytest.raises(InputError, match=r"v0 has 36 x 32 x 26 voxels, and a block takes 64 x 64 x 64"):
         build_recipe(options_of(scans, tmp_path, *large)).open_source()
+    long = [*large, "datasets.train.block_size=[64, 32, 24]"]
+    with pytest.raises(InputError, match=r"36 x 32 x 26 voxels, and a block takes 64 x 32 x 24 .*block_size"):
+        build_recipe(options_of(scans, tmp_path, *long)).open_source()
     Volume(np.arange(768, dtype=np.int16).reshape(3, 16, 16), Grid((16, 16, 3), (0.1,) * 3)).write(
         tmp_path / "thin.nrrd"
     )

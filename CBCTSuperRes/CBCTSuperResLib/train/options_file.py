@@ -30,6 +30,7 @@ from .options import (
     train_type,
 )
 from .recipes import RECIPES, Registered
+from .recipes.seed_names import is_count
 
 UNREAD = {"$schema"}  # an editor's entry
 PRESETS = ("quick-look", "light", "unetspsr-full", "any-size", "srgan3d", "perceptual-mse-nn", "srcyclegan")
@@ -230,6 +231,12 @@ def _recipe(values: Mapping[str, Any]) -> Registered | None:
     return RECIPES.get(model) if isinstance(model, str) else None
 
 
+def _elsewhere(values: Mapping[str, Any]) -> Mapping[str, str]:
+    """What is said of keys of the recipe's original program that are no options here."""
+    recipe = _recipe(values)
+    return recipe.seed_names.elsewhere if recipe else {}
+
+
 def _as_recipe_says(values: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     """The JSON with the keys of the recipe's original program under our names, and with the recipe's own defaults."""
     recipe = _recipe(values)
@@ -237,6 +244,8 @@ def _as_recipe_says(values: Mapping[str, Any], problems: Problems) -> dict[str, 
         return dict(values)
     names = recipe.seed_names
     own = {name: value for name, value in values.items() if name not in names}
+    if "epoch_size" in values and "epoch_size" in names and not is_count(values["epoch_size"]):
+        problems.add("epoch_size", f"must be a whole number >= 1, not {values['epoch_size']!r}")
     for place, value in names.translated({n: v for n, v in values.items() if n in names}).items():
         if value_at(own, place) is not None:
             problems.add(place, "is given twice, by this name and by that of the original program; keep one")
@@ -325,7 +334,8 @@ def _read_keys(
             if value not in (None, others[name].write(others[name].default)):
                 problems.notes.append(f"{dotted} has no effect beside {_chooser(path, keys, values, model)}.")
         else:
-            problems.add(dotted, _advice_on_name(name, path, known))
+            elsewhere = {} if path else _elsewhere(values)
+            problems.add(dotted, elsewhere.get(name) or _advice_on_name(name, path, known))
     read = {}
     for name, key in keys.items():
         value = values.get(name, AS_ABSENT)
@@ -407,7 +417,7 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str], problems: Pr
         elif keys_at(path) or path == ("datasets",) or (table and table.kind is dict) or _removed(dotted):
             values = with_value(values, dotted, json_or_text(text))
         else:
-            problems.add(dotted, _suggestion(path, values.get("datasets")))
+            problems.add(dotted, _elsewhere(values).get(dotted) or _suggestion(path, values.get("datasets")))
     return values
 
 

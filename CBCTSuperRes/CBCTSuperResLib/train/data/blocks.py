@@ -359,9 +359,10 @@ def _refuse_another_voxel_size(
 
 def _refuse_small(volume: UnitVolume, wanted: Sequence[int]) -> None:
     if any(length < least for length, least in zip(volume.voxels.shape, wanted, strict=True)):
+        block = " x ".join(map(str, wanted[::-1]))
         raise InputError(
-            f"{volume.name} has {_size(volume)} voxels, and a block takes {' x '.join(map(str, wanted))} of them.",
-            "Choose a smaller HR_size, or larger volumes.",
+            f"{volume.name} has {_size(volume)} voxels, and a block takes {block} of them.",
+            "Choose smaller blocks (HR_size, or block_size), or larger volumes.",
         )
 
 

@@ -95,8 +95,12 @@ ARSSR_NAMES = SeedNames(
         "summary_epoch": SeedName("logger.save_checkpoint_freq", "epochs"),
         "bs": SeedName("datasets.train.batch_size"),
         "ss": SeedName("train.ss"),
-        "gpu": SeedName("gpu_ids"),
+        "gpu": SeedName("gpu_ids", "member"),
     },
     epoch_size=4680,  # 780 scans, six patches of each
     defaults={"epoch": 2500, "bs": 15},
+    elsewhere={
+        "is_gpu": "is no option here; gpu names the GPUs, [] for the CPU",
+        **dict.fromkeys(("input_path", "output_path", "pre_trained_model"), "is of applying: cbct-superres apply"),
+    },
 )

@@ -18,7 +18,7 @@ class SeedName:
         Such as "train.lr_G".
     unit : str
         "" for the same value; "epochs" for a number of epochs, which becomes one of iterations; "milestones" for the
-        epochs between two milestones, of which our key is the list.
+        epochs between two milestones, of which our key is the list; "member" for the only one of our list.
     """
 
     place: str
@@ -36,11 +36,14 @@ class SeedNames:
         Samples of an epoch, unless a key "epoch_size" beside them says otherwise.
     defaults : mapping of str to object
         What the original has where the key is left out, of those that decide over others: "epoch", "bs".
+    elsewhere : mapping of str to str
+        Keys of the original that are no options of a training here, and the end of a sentence that says what they are.
     """
 
     names: Mapping[str, SeedName]
     epoch_size: int = 1
     defaults: Mapping[str, int] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
         return name in self.names or name == "epoch_size"
@@ -56,8 +59,11 @@ class SeedNames:
             if name == "epoch_size":
                 continue
             entry = self.names[name]
+            if entry.unit == "member":
+                found[entry.place] = [value] if isinstance(value, int) and not isinstance(value, bool) else value
+                continue
             if entry.unit and not all(map(is_count, (value, counts["epoch_size"], counts["bs"]))):
-                found[entry.place] = value
+                found[entry.place] = [value] if entry.unit == "milestones" and is_count(value) else value
                 continue
             if entry.unit == "epochs":
                 value = value * ceil(counts["epoch_size"] / counts["bs"])

@@ -69,7 +69,15 @@ class SRGAN3DNames(SeedNames):
 
     def translated(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """See `SeedNames.translated`."""
-        return {place: given[name] for name, place in reversed(SRGAN3D_PLACES.items()) if name in given}
+        switches = {"True": True, "False": False}  # as Python writes them, and the original's command line
+        values = {
+            name: switches.get(str(value), value) if name in ("nn", "subpixel_NN") else value
+            for name, value in given.items()
+        }
+        return {place: values[name] for name, place in reversed(SRGAN3D_PLACES.items()) if name in values}
 
 
-SRGAN3D_NAMES = SRGAN3DNames({name: SeedName(place) for name, place in SRGAN3D_PLACES.items()})
+SRGAN3D_NAMES = SRGAN3DNames(
+    {name: SeedName(place) for name, place in SRGAN3D_PLACES.items()},
+    elsewhere={"evaluate": "is no option here; a trained model is evaluated by the command cbct-superres test"},
+)
