@@ -439,6 +439,12 @@ def test_masks_and_coarse_volumes_of_other_sizes_are_refused(model, scans, tmp_p
     pairs = {"dataroot_LR": str(scans / "LR"), "dataroot_HR": str(scans / "HR")}
     with pytest.raises(InputError, match=r"mask .*v0.nrrd has 18 x 16 x 13 voxels and its volume 36 x 32 x 26"):
         test(test_options_of(scans, tmp_path, model, **pairs, dataroot_mask=str(scans / "LR")))
+    larger = Volume(np.ones((27, 32, 36), np.uint8), Grid((36, 32, 27), (0.1,) * 3))
+    (tmp_path / "larger").mkdir()
+    for name in ("v0", "v1"):
+        larger.write(tmp_path / "larger" / f"{name}.nrrd")
+    with pytest.raises(InputError, match=r"v0.nrrd has 36 x 32 x 27 voxels and its volume 36 x 32 x 26"):
+        test(test_options_of(scans, tmp_path, model, **pairs, dataroot_mask=str(tmp_path / "larger")))
     with pytest.raises(InputError, match="v1.nrrd without mask"):
         test(test_options_of(scans, tmp_path, model, **pairs, dataroot_mask=str(scans / "mask" / "v0.nrrd")))
 

@@ -392,13 +392,14 @@ class VolumeTest:
             if not masks:
                 return None
             return np.stack([np.ones(truth.shape[1:], bool) if m is None else ~m for m in masks])
-        mask = read_label_map(case.mask.path).voxels[slice(*(self._dataset.slices or (None,)))]
-        if any(a < b for a, b in zip(mask.shape, truth.shape, strict=True)):
-            sizes = [" x ".join(map(str, a.shape[::-1])) for a in (mask, truth)]
+        mask = read_label_map(case.mask.path).voxels
+        if mask.shape != grid.shape:  # not of truth, of which only whole multiples of the factor are left
+            sizes = [" x ".join(map(str, shape[::-1])) for shape in (mask.shape, grid.shape)]
             raise InputError(
                 f"The mask {case.mask.path} has {sizes[0]} voxels and its volume {sizes[1]}.",
                 "Give masks on the grid of HR.",
             )
+        mask = mask[slice(*(self._dataset.slices or (None,)))]
         return mask[tuple(slice(0, length) for length in truth.shape)] > 0
 
     def _place(self, name: str, kind: str) -> Path:
