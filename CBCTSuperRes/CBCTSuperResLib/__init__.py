@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 
 __version__ = "0.2.0"
+NOTICE = "Fine detail is predicted by a network; not for diagnosis."
+"""What every command, report and result says."""
 
 _PUBLIC = {
     "Grid": "core.volume",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import __version__
+from .. import NOTICE, __version__
 from ..core.errors import OutputError
 from ..core.progress import Report
 from ..core.volume import Grid, Volume
@@ -20,7 +20,6 @@ from ..io.dicom_write import (
     write_images,
 )
 from ..io.images import allocate
-from .report import NOTICE
 
 
 def export_dicom(

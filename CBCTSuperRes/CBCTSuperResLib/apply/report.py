@@ -6,14 +6,12 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import __version__
+from .. import NOTICE, __version__
 from ..core.memory import peak_memory
 from ..core.packages import installed_version
 from ..io.volume import Volume
 from .plan import Plan
 from .speed import relative_cost
-
-NOTICE = "Fine detail is predicted by a network; not for diagnosis."
 
 
 def make_report(plan: Plan, **measured) -> dict:

@@ -14,10 +14,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from .. import __version__
+from .. import NOTICE, __version__
 from ..core.errors import Cancelled, DependencyError, SuperResError
 from .child import begin_as_child, run_in_child, wants_child
-from .terminal import NOTICE, Parser
+from .terminal import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

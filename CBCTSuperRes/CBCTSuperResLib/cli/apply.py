@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+from .. import NOTICE
 from ..apply.factors import chosen_because
 from ..apply.plan import make_plan
 from ..apply.sharing import Sharing
@@ -39,7 +40,7 @@ from ..jobs.cluster import LOCAL, LOCAL_PREFIX, Cluster, check_device
 from ..models.card import read_card
 from ..models.folder import default_model, find_model
 from ..scan.window import PRESETS, Window
-from .terminal import NOTICE, Progress, add_command, blank_value
+from .terminal import Progress, add_command, blank_value
 
 SHARE_OF_MEMORY = 0.85  # of what is free, that the processes of a run or a batch may take together
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from .. import NOTICE
 from ..core.atomic import FileLock, locks_work
 from ..core.errors import Cancelled, OptionError, OutputError, SuperResError, printable
 from ..core.gpus import count_gpus
@@ -47,7 +48,7 @@ from .apply import (
     options_from_arguments,
 )
 from .sbatch import slurm_script, words_for_a_job
-from .terminal import NOTICE, Parser
+from .terminal import Parser
 
 POLL_INTERVAL_S = 0.1
 LOCK = ".batch.lock"

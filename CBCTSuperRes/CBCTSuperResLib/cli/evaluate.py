@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import NOTICE
 from ..acquisition.scanner import AXES, P2, Acquisition
 from ..core.errors import OptionError
 from ..core.options import ENSEMBLES
@@ -15,7 +16,7 @@ from ..io.folders import find_scans, told
 from ..io.formats import stem_of
 from ..scan.window import PRESETS
 from .apply import WindowAction, box_from_numbers
-from .terminal import NOTICE, Progress, add_command
+from .terminal import Progress, add_command
 
 if TYPE_CHECKING:
     from ..evaluate.study import Settings

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import NoReturn
 
+from .. import NOTICE
+
 ONE_OR_THREE = ("--scale", "--output-spacing", "--scanner-blur")
-NOTICE = "Fine detail is predicted by a network; not for diagnosis."
 
 
 def add_command(commands, name: str, text: str, run: Callable | None = None) -> argparse.ArgumentParser:

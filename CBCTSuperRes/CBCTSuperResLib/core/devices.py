@@ -16,6 +16,7 @@ from .memory import available_memory
 # The words of Linux and macOS, of Windows, and of CUDA's libraries.
 OUT_OF_MEMORY_SIGNS = ("allocate memory", "not enough memory", "ALLOC_FAILED")
 FASTER = 0.8  # of the time in float32, that bfloat16 may take at most
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of a tensor's axes
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..apply.difference import REACH_PERCENTILE
 from ..core.atomic import write_text
 from ..core.progress import Report, part_of
 from ..io.exchange import write_exchange
 from ..io.volume import Volume
 from .contenders import CUBIC, FileContender, ModelContender
-from .report import NOTICE, StudyText, report_html, summary
+from .report import FOR_RESEARCH, StudyText, report_html, summary
 from .study import Settings, Study, rows_of, study
 
 HTML, TABLE, FACTS = "report.html", "values.csv", "report.json"
-REACH_PERCENTILE = 99.5
 
 
 def evaluate_scans(
@@ -82,7 +82,7 @@ def evaluate_scans(
         "scans": scans,
         "summary": summary(texts, settings.measures),
         "values": rows,
-        "notice": NOTICE,
+        "notice": FOR_RESEARCH,
     }
     write_text(folder / HTML, report_html(texts, settings.measures, title))
     table = StringIO()

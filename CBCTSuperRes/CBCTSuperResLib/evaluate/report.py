@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from .. import NOTICE
 from ..measure.catalogue import Measure
 from ..measure.statistics import Mean, mean_difference, mean_with_interval
 from .contenders import CUBIC
@@ -19,7 +20,7 @@ from .drawing import (
 )
 from .study import Study
 
-NOTICE = "For research. Fine detail is predicted by a network; not for diagnosis."
+FOR_RESEARCH = f"For research. {NOTICE}"
 MAIN = ("psnr", "fsc", "thickness", "gradient_correlation", "gradient_energy", "consistency", "spurious")
 STYLE = """
 :root{color-scheme:light dark}
@@ -54,7 +55,7 @@ class StudyText:
 
 def report_html(studies: Sequence[StudyText], measures: Sequence[Measure], title: str = "Evaluation") -> str:
     """The whole file."""
-    body = [f"<h1>{escape(title)}</h1>", f'<p class="notice">{NOTICE}</p>']
+    body = [f"<h1>{escape(title)}</h1>", f'<p class="notice">{FOR_RESEARCH}</p>']
     methods = studies[0].methods
     if CUBIC in methods:
         sentences = [s for method in methods if method != CUBIC for s in _sentences(studies, method)]

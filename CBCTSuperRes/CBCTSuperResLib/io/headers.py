@@ -25,6 +25,7 @@ LARGEST_IMAGE = 1 << 40  # bytes
 LARGEST_VOLUME = 1 << 48  # bytes; what is larger is no scan
 MOST_FILES = 10_000  # that a header may list
 AGAIN = "Copy or export it again."
+MOST_UNPACKED = 1100  # times the packed bytes: deflate cannot do more than 1032
 MM_PER = {
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
     **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers", "micrometre"), 1e-3),

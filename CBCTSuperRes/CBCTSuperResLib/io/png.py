@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import InputError
-from .headers import LARGEST_IMAGE, PictureFacts
+from .headers import AGAIN, LARGEST_IMAGE, PictureFacts
 from .images import read_voxels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-AGAIN = "Copy or export it again."
 VALUES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
 PALETTE = 3
 CHANGING = (b"sBIT", b"tRNS")  # significant bits, the value that is transparent: grey values are as they are stored

@@ -22,13 +22,11 @@ from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
 
 from ..core.errors import InputError, ResourceError
 from ..core.memory import available_memory, readable
-from .headers import LARGEST_IMAGE, MM_PER, PictureFacts
+from .headers import AGAIN, LARGEST_IMAGE, MM_PER, MOST_UNPACKED, PictureFacts
 from .images import read_voxels
 
-AGAIN = "Copy or export it again."
 STACK = "Save the slices as one stack of grey images."
 MOST_PAGES = 65_536
-MOST_UNPACKED = 1100  # deflate's largest ratio is 1032
 DECODED = {COMPRESSION.NONE, COMPRESSION.DEFLATE, COMPRESSION.ADOBE_DEFLATE}
 BY_ITK = {COMPRESSION.LZW, COMPRESSION.PACKBITS}
 GREY = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB}

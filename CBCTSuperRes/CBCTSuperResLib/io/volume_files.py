@@ -19,11 +19,10 @@ from ..core.errors import InputError, ResourceError
 from ..core.memory import available_memory, readable
 from . import metaimage, nifti, nrrd
 from .formats import format_of
-from .headers import AGAIN, VolumeHeader
+from .headers import AGAIN, MOST_UNPACKED, VolumeHeader
 from .images import allocate
 
 PIECE = 1 << 20
-MOST_UNPACKED = 1100  # times the packed bytes: deflate cannot do more than 1032
 MOST_BEHIND = 1 << 26  # bytes behind the voxels that are looked at for the checksum
 TEXT_BYTES = 2  # a number and a space, at least
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from html import escape
 from pathlib import Path
 
+from .. import NOTICE
 from ..core.atomic import replacing
 from ..core.progress import duration_text
 from ..io.folders import report_path
@@ -17,7 +18,6 @@ from .queue import FINISHED, Item
 
 PAGE = "summary.html"
 PICTURES = ".summary"
-NOTICE = "For research. Fine detail is predicted by a network; not for diagnosis."
 STYLE = """
 :root{color-scheme:light dark}
 body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em}
@@ -54,7 +54,7 @@ def write_summary(items: Sequence[Item], path: Path) -> Path:
     precisions = _precisions(items)
     title = f"{len(rows)} scans, {looks} of them need a look" if looks else f"{len(rows)} scans"
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
-<h1>{title}</h1><p class="notice">{NOTICE}</p>
+<h1>{title}</h1><p class="notice">For research. {NOTICE}</p>
 <p>Left the scan, enlarged by cubic interpolation; right the result: the middle of the middle slice.</p>{precisions}
 {"".join(html for _, html in rows)}</html>
 """

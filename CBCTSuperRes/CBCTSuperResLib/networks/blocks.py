@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 SLOPE = 0.2
 RESIDUAL_SCALE = 0.2
+LEAST, MOST = -18.0, 2.0  # of a log-variance in units of the window squared: deviations from 0.0001 to 2.7
+USUAL = -7.0  # log-variance to begin with: a deviation of 3 % of the window
+NOISE_UNIT = 0.1  # of the window: brings the map of the noise into the range of the others
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[None]:
@@ -50,12 +53,6 @@ def add_scaled(x: Tensor, residual: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return torch.add(x, residual, alpha=RESIDUAL_SCALE)
     return torch.add(x, residual, alpha=RESIDUAL_SCALE, out=residual)
-
-
-LEAST, MOST = -18.0, 2.0  # of a log-variance in units of the window squared: deviations from 0.0001 to 2.7
-USUAL = -7.0  # log-variance to begin with: a deviation of 3 % of the window
-
-NOISE_UNIT = 0.1  # of the window: brings the map of the noise into the range of the others
 
 
 def maps_of(conditions: Sequence[str], dimensions: int) -> int:

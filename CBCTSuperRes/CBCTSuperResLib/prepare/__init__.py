@@ -3,7 +3,7 @@
 >>> from CBCTSuperResLib.prepare import PrepareOptions, prepare
 >>> prepare("P01 0.25 mm.nrrd", "P01 0.125 mm.nrrd", "pairs", PrepareOptions(window=(26000, 46000)))
 
-This file, `options` and `arguments` import nothing that a bare Slicer lacks; the others need OpenCV.
+This file and `options` import nothing that a bare Slicer lacks; the others need OpenCV.
 """
 
 from __future__ import annotations

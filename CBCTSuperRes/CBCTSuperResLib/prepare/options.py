@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from ..core.errors import OptionError
+from ..core.options import PLANES
 
-PLANES = ("axial", "isotropic")
 FORMATS = ("tif", "png", "nrrd")
 REGIONS = ("inside", "whole")
 INTENSITIES = ("auto", "same", "matched")

@@ -1,10 +1,7 @@
-"""The numbers of a run as a CSV file that grows, and that a resumed run continues as if nothing had happened.
+"""The curves of a run: `curves.csv`, with a row for every `logger.print_freq`-th iteration, and the picture beside it.
 
-Standard library only: a bare Slicer reads the same file for its plots.
-
-The curves of a run as a picture.
-
-The curves of a run: a row in `curves.csv` for every `logger.print_freq`-th iteration, and `curves.png` beside it.
+The file grows, and a resumed run continues it as if nothing had happened. Standard library only, but for the picture: a
+bare Slicer reads the same file for its plots.
 """
 
 from __future__ import annotations
@@ -24,6 +21,12 @@ from .observer import Observer, RunFacts, RunResult
 
 Row = dict[str, float]
 STEP, SECONDS = "step", "seconds"
+MOST_POINTS = 2000
+WHAT_TO_INSTALL = "curves.png needs matplotlib, which is not installed: pip install matplotlib"
+log = logging.getLogger(__name__)
+CSV, PNG = "curves.csv", "curves.png"
+VALIDATION = "val_"
+SHARE = 0.02
 
 
 def read_curves(path: str | Path) -> list[Row]:
@@ -104,10 +107,6 @@ def _numbers(names: Sequence[str], cells: Sequence[str]) -> Row:
     return {name: int(cell) if name == STEP else float(cell) for name, cell in filled}
 
 
-MOST_POINTS = 2000
-WHAT_TO_INSTALL = "curves.png needs matplotlib, which is not installed: pip install matplotlib"
-
-
 def can_draw() -> bool:
     """Whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
@@ -158,13 +157,6 @@ def _line(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
     points = [(row[STEP], row[name]) for row in rows if name in row]
     points = points[:: -(-len(points) // MOST_POINTS)] if points else []
     return [step for step, _ in points], [value for _, value in points]
-
-
-log = logging.getLogger(__name__)
-
-CSV, PNG = "curves.csv", "curves.png"
-VALIDATION = "val_"
-SHARE = 0.02
 
 
 class CurvesCsv(Observer):

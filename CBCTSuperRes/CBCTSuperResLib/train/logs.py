@@ -20,6 +20,9 @@ from .observer import Observer, RunFacts, RunResult
 from .validation import MEASURES, TITLES
 
 LOG = "train.log"
+log = logging.getLogger(__name__)
+FOLDER = "tb_logger"
+WHAT_TO_INSTALL = "use_tb_logger needs the package tensorboard, which is not installed: pip install tensorboard"
 
 
 def step_line(number: int, logs: Mapping[str, float]) -> str:
@@ -129,12 +132,6 @@ class Console(Observer):
 
     def _say(self, text: str) -> None:
         self._bar.write(text, file=self._stream)
-
-
-log = logging.getLogger(__name__)
-
-FOLDER = "tb_logger"
-WHAT_TO_INSTALL = "use_tb_logger needs the package tensorboard, which is not installed: pip install tensorboard"
 
 
 class TensorBoard(Observer):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..core.devices import is_out_of_memory
+from ..core.devices import CHANNELS_LAST, is_out_of_memory
 from ..core.errors import Cancelled, ResourceError
 from .data.batches import Batches, Source
 from .observer import RunResult
@@ -27,7 +27,6 @@ from .step import Steps
 from .writer import RunWriter
 
 MEASURED_STEPS = 50
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of a tensor's axes
 
 
 class Loop:

@@ -25,6 +25,9 @@ from .checks import training_device
 if TYPE_CHECKING:
     from .options import TrainingOptions
 
+BUCKET_BYTES = 32 * 2**20
+PATIENCE = timedelta(hours=6)  # the others wait while the first process validates
+
 
 def under_torchrun() -> bool:
     """Whether torchrun started this process."""
@@ -89,10 +92,6 @@ def share_of(batch_size: int, processes: int) -> int:
             f"Choose a multiple of {processes}.",
         )
     return batch_size // processes
-
-
-BUCKET_BYTES = 32 * 2**20
-PATIENCE = timedelta(hours=6)  # the others wait while the first process validates
 
 
 class Processes:

@@ -34,6 +34,7 @@ from .writer import RunWriter
 
 LARGEST_SEED = 10_000  # of those that are drawn, as in the public code
 REPORT = "failure.json"
+NOT_MEASURED = "There is no val set: nothing is measured, and no model is the best."
 
 
 def standard_observers(options: TrainingOptions) -> list[Observer]:
@@ -174,9 +175,6 @@ def _train(
             restore_random(resumed.payload, together.rank)
         loop = Loop(options, source, state, steps, together, device, writer, stop)
         return _run_to_its_end(loop, writer, together, source.names, stop)
-
-
-NOT_MEASURED = "There is no val set: nothing is measured, and no model is the best."
 
 
 def _random_seed() -> int:

@@ -18,11 +18,10 @@ from pathlib import Path
 from ..core.atomic import FileLock, locks_work, replacing, write_json
 from ..core.errors import OutputError
 from ..core.processes import process_exists
-from .curves import SECONDS, STEP, Row, read_curves
+from .curves import CSV, SECONDS, STEP, VALIDATION, Row, read_curves
 
 LOCK, STATUS, OPTIONS, EVENTS = "lock", "status.json", "options.json", "events.jsonl"
-CURVES, PICTURES = "curves.csv", "val_images"
-VALIDATION = "val_"
+PICTURES = "val_images"
 STATES = ("running", "stopped", "finished", "failed")
 FRESH_S = 600.0
 TRIES, PAUSE_S = 5, 0.1
@@ -287,7 +286,7 @@ class RunRecord:
     def of(cls, run: str | Path, until: float = float("inf")) -> RunRecord:
         """What the folder of a run holds, up to a step; a folder that is no run holds nothing."""
         try:
-            rows, picture = read_curves(Path(run) / CURVES), newest_picture(Path(run) / PICTURES)
+            rows, picture = read_curves(Path(run) / CSV), newest_picture(Path(run) / PICTURES)
             newest = _newest_losses(Path(run) / EVENTS)
         except OSError:  # a disk that is away, or a file that is being replaced: it is there at the next look
             return cls()

@@ -36,6 +36,8 @@ MEASURES = ("psnr", "ssim", "gradient_error")
 TITLES = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4), "gradient_error": ("gradient error", 5)}
 SMALLEST = 3  # pixels; a gradient's neighbourhood
 COMPLETE_NEIGHBOURHOOD = 11  # pixels; SSIM's window
+WIDE_HALO = 64  # the widest that calibration tries: for images that do not fit into memory whole
+MEMORY_SHARE = 0.5
 
 
 def measure(image: np.ndarray, truth: np.ndarray, border: int) -> dict[str, float]:
@@ -110,10 +112,6 @@ def as_results(data: str, values: Mapping[str, float]) -> list[dict]:
 
 def _size(image: np.ndarray) -> str:
     return f"{image.shape[-1]} x {image.shape[-2]}"
-
-
-WIDE_HALO = 64  # the widest that calibration tries: for images that do not fit into memory whole
-MEMORY_SHARE = 0.5
 
 
 class Enlarger:

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ...core import devices
-from ...core.devices import DTYPES, bfloat16_pays, choose_device, rounding
+from ...core.devices import CHANNELS_LAST, DTYPES, bfloat16_pays, choose_device, rounding
 from ...core.errors import Cancelled
 from ...networks.spec import NetworkSpec
 from ..tiles import Axis, Box, Tile, shift
-
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of a tensor's axes
 
 
 class TorchNetwork:

@@ -33,6 +33,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 THREADS = 8
+EIGHT_BITS = 255
+MOST_OUTSIDE = 0.98  # of the grey values; in a scan that is almost all air, some per cent lie within
+LEAST_RANGE = 0.005  # of the window, from the darkest to the brightest
+Keep = Callable[[np.ndarray], np.ndarray]
+GB = 1e9
+PROCESSES = "LOCAL_WORLD_SIZE"  # what torchrun tells each of the processes on a machine
 
 
 def done_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -51,12 +57,6 @@ def done_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
             yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-EIGHT_BITS = 255
-MOST_OUTSIDE = 0.98  # of the grey values; in a scan that is almost all air, some per cent lie within
-LEAST_RANGE = 0.005  # of the window, from the darkest to the brightest
-Keep = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
@@ -243,10 +243,6 @@ def window_of(tallies: Iterable[Tally]) -> Window:
     if kind.kind == "f":
         return Window(0, 1, "real numbers")
     return Window(np.iinfo(kind).min, np.iinfo(kind).max, f"the range of {kind}")
-
-
-GB = 1e9
-PROCESSES = "LOCAL_WORLD_SIZE"  # what torchrun tells each of the processes on a machine
 
 
 class PixelCache:

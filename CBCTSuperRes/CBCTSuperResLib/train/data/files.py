@@ -1,10 +1,8 @@
-"""Which files a data set consists of: found recursively, in a fixed order, paired by name.
+"""Which files a data set consists of, found recursively, in a fixed order and paired by name; and whose scans they are,
+so that nobody is both trained on and measured.
 
-The slices that files consist of, known from their headers before any is decoded.
-
-Which slices lie beside a slice: by their number within a volume, or by the numbers in the names of slice files.
-
-Whose scan a file is, so that nobody is both trained on and measured.
+The slices of a file are known from its header before any is decoded; which of them lie side by side, by their numbers
+within a volume or in the names of slice files.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from .estimated import EstimatedConditions
 from .pictures import Picture
 
 Range = tuple[float, float]
+BICUBIC_BLUR = 0.245  # coarse pixels: the Gaussian that, averaged over a pixel, comes nearest to Keys' widened kernel
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,6 @@ class Simulation(Protocol):
     def __call__(self, fine: np.ndarray, rng: np.random.Generator) -> Sample:
         """ "LR", "HR", "blur" and "noise" (see `Degradation`) of a part (C, s h + 2 margin, s w + 2 margin) in units of
         the window."""
-
-
-BICUBIC_BLUR = 0.245  # coarse pixels: the Gaussian that, averaged over a pixel, comes nearest to Keys' widened kernel
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,13 @@ the fine volume.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
 from ...core.errors import OptionError
-from ...networks import NETWORKS, build_network
+from ...networks import NETWORKS
 from ..data.batches import Batch
 from ..data.block_scan import BlockScan
 from ..data.blocks import open_blocks
@@ -25,11 +23,9 @@ from ..data.source import TrainingSource
 from ..options import TrainingOptions
 from ..step import Steps
 from ..volumes import VolumeValidator
-from .recipe import Recipe, Use
+from .recipe import BETA2, DISTANCES, Recipe, Use, build_generator
 
-BETA2 = 0.999
 LATTICE = (1.0, 2.0)  # wavelengths in voxels of the scan at which its grid would show
-LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 
 class ArSSRRecipe(Recipe):
@@ -44,9 +40,8 @@ class ArSSRRecipe(Recipe):
 
     def __init__(self, options: TrainingOptions, weights: bool = True) -> None:
         self._options, self._train = options, options.train
-        block = options.network_G
         with torch.device("meta"):
-            self._spec = _built(block.network, block.options).describe()
+            self._spec = build_generator(options).describe()
         ranges = [_within(offered, self._train.scale_range) for offered in self._spec.scale_range]
         train = self._train
         self.scan = BlockScan(
@@ -105,8 +100,7 @@ class ArSSRRecipe(Recipe):
 
     def build(self) -> dict[str, nn.Module]:
         """A new network with its initial weights."""
-        block = self._options.network_G
-        return {"G": _built(block.network, block.options)}
+        return {"G": build_generator(self._options)}
 
     def optimizers(self, networks: Mapping[str, nn.Module]) -> dict[str, Optimizer]:
         """Adam (Kingma and Ba, 2015)."""
@@ -122,7 +116,7 @@ class ArSSRRecipe(Recipe):
                 with run.autocast():
                     found = self._found(run.networks["G"], batch)
                 found = found.to(batch["HR"].dtype)
-                pixel = LOSSES[self._train.pixel_criterion](found, batch["HR"]) / parts
+                pixel = DISTANCES[self._train.pixel_criterion](found, batch["HR"]) / parts
                 total = total + pixel.detach().cpu()
                 loss = pixel
                 if weight := self._train.lattice_weight:
@@ -167,13 +161,6 @@ def visible_lattice(errors: Tensor, positions: Tensor) -> Tensor:
             angles = 2 * torch.pi / wavelength * positions[:, axis]
             total = total + (profile * angles.cos()).mean(1) ** 2 + (profile * angles.sin()).mean(1) ** 2
     return (total / power).mean()
-
-
-def _built(name: str, options: object) -> nn.Module:
-    try:
-        return build_network(name, **asdict(options))
-    except ValueError as error:
-        raise OptionError(f"network_G: {error}") from None
 
 
 def _within(offered: tuple[float, float], asked: tuple[float, float] | None) -> tuple[float, float]:

@@ -10,7 +10,6 @@ both learn the features that they share. With `train.bars_alone` nothing but the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ...core.errors import OptionError
-from ...networks import NETWORKS, build_network
+from ...models.intervals import GAUSSIAN
+from ...networks import NETWORKS
 from ...networks.options import NoOptions
 from ...networks.vgg import VGG16
 from ..data.batches import Batch
@@ -31,12 +31,11 @@ from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Enlarger, Validator, border_of, undisturbed
 from .gan import precise
-from .recipe import Recipe, Use, example_patches, patch_shapes
-from .unetspsr import BETA2, adam
+from .recipe import BETA2, Recipe, Use, build_generator, example_patches, patch_shapes
+from .unetspsr import adam
 from .vgg_weights import load_vgg16
 
 VARIANCE = "variance"  # how the names of the parts begin that tell the log-variance
-NINETY = 1.6449  # deviations of a Gaussian on either side that hold 90 %
 
 
 class PerceptualRecipe(Recipe):
@@ -123,11 +122,7 @@ class PerceptualRecipe(Recipe):
 
     def build(self) -> dict[str, nn.Module]:
         """A new generator with its initial weights."""
-        block = self._options.network_G
-        try:
-            network = build_network(block.network, **asdict(block.options))
-        except ValueError as error:
-            raise OptionError(f"network_G: {error}") from None
+        network = build_generator(self._options)
         if self._train.bars_alone:
             for name, parameter in network.named_parameters():
                 parameter.requires_grad_(name.startswith(VARIANCE))
@@ -198,7 +193,7 @@ class BarsValidator(Validator):
                 image, spread, truth = (np.asarray(a, np.float64)[inner] for a in (*outputs, pair.HR))
                 squared = np.square(image - truth)
                 nll = 0.5 * np.mean(squared * np.exp(-spread) + spread)
-                rows.append((nll, np.mean(squared <= NINETY**2 * np.exp(spread))))
+                rows.append((nll, np.mean(squared <= GAUSSIAN**2 * np.exp(spread))))
         if rows:
             found["nll"], found["coverage"] = map(float, np.mean(rows, axis=0))
         return found

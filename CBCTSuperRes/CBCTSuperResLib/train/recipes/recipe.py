@@ -8,7 +8,7 @@ iteration it calls `Recipe.step` with the iteration's `Steps`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from math import inf
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ...core.errors import OptionError
+from ...networks import build_network
 from ..data.batches import Batch
 from ..step import Steps
 from . import RECIPES
@@ -26,6 +28,9 @@ from . import RECIPES
 if TYPE_CHECKING:
     from ..data.source import TrainingSource
     from ..options import TrainingOptions
+
+BETA2 = 0.999  # Adam's second decay
+DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 
 class Validation(Protocol):
@@ -167,6 +172,21 @@ class Recipe:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` returned."""
+
+
+def build_generator(options: TrainingOptions) -> nn.Module:
+    """The network of "network_G" with its initial weights.
+
+    Raises
+    ------
+    OptionError
+        If its options do not fit together.
+    """
+    block = options.network_G
+    try:
+        return build_network(block.network, **asdict(block.options))
+    except ValueError as error:
+        raise OptionError(f"network_G: {error}") from None
 
 
 def patch_shapes(options: TrainingOptions) -> dict[str, tuple[int, int, int]]:

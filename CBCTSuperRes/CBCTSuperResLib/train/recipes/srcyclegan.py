@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from ...core.errors import OptionError
 from ...io.pictures import comparison, enlarge_nearest, write_picture
 from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ...networks.srcyclegan import SRCycleGANBack
@@ -40,9 +39,8 @@ from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Validator, undisturbed
 from .gan import precise
-from .recipe import Recipe, Use
+from .recipe import BETA2, Recipe, Use, build_generator
 
-BETA2 = 0.999
 PREVIEWS = 2
 SSIM_WINDOW, SSIM_SD = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a range of 1
@@ -133,12 +131,8 @@ class SRCycleGANRecipe(Recipe):
 
     def build(self) -> dict[str, nn.Module]:
         """New networks with their initial weights: "G", "F", "D_A" and "D_B"."""
-        g, d = self._options.network_G, self._options.network_D
-        try:
-            enlarging = build_network(g.network, **asdict(g.options))
-            back = SRCycleGANBack(**enlarging.options)
-        except ValueError as error:
-            raise OptionError(f"network_G: {error}") from None
+        enlarging, d = build_generator(self._options), self._options.network_D
+        back = SRCycleGANBack(**enlarging.options)
         if self._blur is not None and back.options["residual"]:
             back.begin_with(self._blur)
         networks = {"G": enlarging, "F": back}

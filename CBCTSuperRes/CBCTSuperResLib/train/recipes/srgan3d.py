@@ -14,10 +14,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from ...core.errors import OptionError
 from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ..data.batches import Batch
 from ..data.block_scan import BlockScan
@@ -27,10 +25,7 @@ from ..options import TrainingOptions
 from ..step import Steps
 from ..volumes import VolumeValidator
 from .gan import precise
-from .recipe import Recipe, Use, refuse_parts
-
-BETA2 = 0.999
-DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
+from .recipe import BETA2, DISTANCES, Recipe, Use, build_generator, refuse_parts
 
 
 class Labels(NamedTuple):
@@ -105,11 +100,7 @@ class SRGAN3DRecipe(Recipe):
 
     def build(self) -> dict[str, nn.Module]:
         """New networks with their initial weights: "G" and, with an adversarial loss, "D"."""
-        g, d = self._options.network_G, self._options.network_D
-        try:
-            networks = {"G": build_network(g.network, **asdict(g.options))}
-        except ValueError as error:
-            raise OptionError(f"network_G: {error}") from None
+        networks, d = {"G": build_generator(self._options)}, self._options.network_D
         if self._has_judge:
             networks["D"] = build_network(d.network, **asdict(d.options))
         return networks

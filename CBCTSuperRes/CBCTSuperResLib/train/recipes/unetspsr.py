@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from ...core.errors import OptionError
 from ...networks import DISCRIMINATORS, NETWORKS, build_network
 from ...networks.blocks import gradient_map
 from ...networks.options import NoOptions
@@ -26,12 +25,10 @@ from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Validator
 from .gan import GAN_LOSSES, DiscriminatorTraining, GeneratorTerm, precise
-from .recipe import Recipe, Use, example_patches, patch_shapes, refuse_parts
+from .recipe import BETA2, DISTANCES, Recipe, Use, build_generator, example_patches, patch_shapes, refuse_parts
 from .vgg_weights import load_vgg19
 
-BETA2 = 0.999
 BRANCH, FUSION = "branch_", "fusion_"  # how the names of the generator's parts begin
-DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 
 @dataclass
@@ -146,10 +143,7 @@ class UNetSPSRRecipe(Recipe):
         The U-Nets keep torch's usual ones, as Real-ESRGAN's do.
         """
         g, d = self._options.network_G, self._options.network_D
-        try:
-            networks = {"G": build_network(g.network, **asdict(g.options))}
-        except ValueError as error:
-            raise OptionError(f"network_G: {error}") from None
+        networks = {"G": build_generator(self._options)}
         if g.initial == "interpolation" and g.network == "unetspsr":
             begin_as_interpolation(networks["G"])
         for discriminator in self._discriminators:
