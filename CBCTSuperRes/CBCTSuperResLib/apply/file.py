@@ -7,7 +7,7 @@ and the report appear together or not at all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +31,7 @@ from ..models.folder import default_model
 from ..scan.window import Window
 from .factors import chosen_because
 from .memory_and_disk import check_disk, check_memory
-from .plan import DISAGREEMENT, MASK, PREDICTIVE, WARNING_MASK, make_plan
+from .plan import DISAGREEMENT, MASK, WARNING_MASK, Plan, make_plan
 from .report import facts_of, reading_facts, versions
 from .sharing import RESULT, Sharing
 from .suited_model import with_suited_model
@@ -39,8 +39,11 @@ from .suited_model import with_suited_model
 if TYPE_CHECKING:
     from ..models.card import ModelCard
     from ..models.model import Model
+    from .run import Result
 
 READ, WRITE = 0.04, 0.96  # shares of the progress at which computing and writing begin
+CROP_FIRST = "Close other programs, or crop the volume first."
+LIGHTER = "Close other programs, or choose a lighter model."
 
 
 def apply_to_file(
@@ -101,120 +104,79 @@ def apply_to_file(
     SuperResError
         One of its subclasses; no file is left or changed then.
     """
-    from ..models.model import Model
-    from .engines.choice import GRAPH_ENGINES, keep_graph
-    from .error_bars import marked_of  # not in a bare Slicer, which loads the rest of this file
-    from .run import super_resolve
+    from .run import super_resolve  # not in a bare Slicer, which loads the rest of this file
 
     input_path, output_path, options = Path(input_path), Path(output_path), options or Options()
-    paths = {RESULT: output_path}
-    beside_of = output_path.with_name(output_path.name + ".nrrd") if as_dicom else output_path
-    folder, report_file = output_path.absolute().parent, report_path(output_path)
-    if input_path.is_dir() and folder.is_dir() and folder.samefile(input_path):
-        raise OutputError("The output would lie among the input slices.", "Choose another folder.")
-    dicom_folder = output_path if as_dicom else None
-    for path in paths.values():
-        _check_output(path, Grid((1, 1, 1)), np.dtype(np.uint8), input_path, path == dicom_folder)
-    if report_file.is_dir():
-        raise OutputError(f"The report cannot be written: {report_file} is a folder.", "Choose another name.")
-
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
-        if cancelled and cancelled():
-            raise Cancelled()
-        start = time.perf_counter()
-        yield
-        seconds[name] = round(time.perf_counter() - start, 3)
-
+    dicom_folder, is_named = output_path if as_dicom else None, model is not None
+    _check_places(input_path, output_path, dicom_folder)
+    stages = Stages(cancelled)
     with _sole_writer(output_path), ExitStack() as stack:
-        with stage("reading"), memory_for(f"reading {input_path}", "Close other programs, or crop the volume first."):
+        with stages.stage("reading"), memory_for(f"reading {input_path}", CROP_FIRST):
             part_of(progress, 0, READ)(0, "Reading")
             volume = Volume.read(input_path, spacing=spacing, series=series, override=override)
-        with stage("loading the model"), memory_for("the model", "Close other programs, or choose a lighter model."):
+        with stages.stage("loading the model"), memory_for("the model", LIGHTER):
             part_of(progress, 0, READ)(0.5, "Loading the model")
-            reason, is_named = "", model is not None
-            if not is_named:
-                card = default_model(options, volume.spacing)
-                model, reason = _loaded(card), chosen_because(card, options, volume.spacing)
-            elif not isinstance(model, Model):
-                model = Model.load(model)
-            if options.engine in GRAPH_ENGINES:
-                keep_graph(model)
-        with stage("looking"):
+            model, reason = _model_for(volume, model, options)
+        with stages.stage("looking"):
             part_of(progress, READ, WRITE)(0, "Looking at the scan")
             plan = make_plan(volume.grid, volume.voxels.dtype, model.card, options, sharing and sharing.workers)
             check_memory(plan)
             check_disk(plan, output_path)
-            masks = [WARNING_MASK] if plan.has_error_bars else [MASK] if options.disagreement_above is not None else []
-            masks = [] if is_exchange(output_path) else masks
-            paths = {**{name: path_beside(beside_of, name) for name in (*plan.maps, *masks)}, **paths}
-            types = {RESULT: plan.dtype, **dict.fromkeys(masks, np.dtype(np.uint8))}
+            paths = _paths_of(plan, output_path, as_dicom)
             for name, path in paths.items():
-                kind = types.get(name, np.dtype(np.float32))
-                _check_output(path, plan.grid, kind, input_path, path == dicom_folder)
+                _check_output(path, plan.grid, _type_of(name, plan), input_path, path == dicom_folder)
             if as_dicom:
                 from ..io.dicom_write import patient_of, source_of
+                from .dicom_result import DicomOutput
 
                 source = source_of(input_path, series, spacing)
                 patient = patient_of(source, patient_name, patient_id)
+                dicom = DicomOutput(output_path, source, patient, part_of(progress, WRITE, 1), cancelled)
             plan = plan.with_scan(volume, is_checked=True)
             if not is_named:
                 plan, scanner_reason = with_suited_model(plan, volume, sharing and sharing.workers)
                 model, reason = (_loaded(plan.card), scanner_reason) if scanner_reason else (model, reason)
-        with stage("computing"):
+        with stages.stage("computing"):
             outputs = {}
             for name, path in paths.items():
-                if path == dicom_folder:
-                    from .dicom_result import DicomOutput
-
-                    output = DicomOutput(path, source, patient, part_of(progress, WRITE, 1), cancelled)
-                else:
-                    output = ExchangeOutput(path) if is_exchange(path) else FileOutput(path, compress)
-                outputs[name] = stack.enter_context(output)
-            memory = {"allocate": outputs[RESULT].allocate}
-            if DISAGREEMENT in outputs:
-                memory["allocate_disagreement"] = outputs[DISAGREEMENT].allocate
-            if PREDICTIVE in outputs:
-                memory["allocate_error_bars"] = {name: outputs[name].allocate for name in plan.maps}
-            computing = part_of(progress, READ, WRITE)
+                output = ExchangeOutput(path) if is_exchange(path) else FileOutput(path, compress)
+                outputs[name] = stack.enter_context(dicom if path == dicom_folder else output)
             result = super_resolve(
-                volume, model, options, computing, cancelled=cancelled, plan=plan, sharing=sharing, **memory
+                volume,
+                model,
+                options,
+                part_of(progress, READ, WRITE),
+                cancelled=cancelled,
+                allocate=outputs[RESULT].allocate,
+                allocate_maps={name: output.allocate for name, output in outputs.items() if name != RESULT},
+                plan=plan,
+                sharing=sharing,
             )
-            if reason:
-                result.report["notes"].append(reason)
+        result.report["notes"] += [reason] if reason else []
         if seen:
             try:
                 seen(volume, result)
             except Exception as error:
                 result.report["warnings"].append(f"There is no picture of the result: {type(error).__name__} {error}.")
-        announced = [report_file, *(output.announcement for output in outputs.values())]
+        announced = [report_path(output_path), *(output.announcement for output in outputs.values())]
         with replacing_all(announced, [dicom_folder] if dicom_folder else []) as scratches:
             fresh = dict(zip(announced, scratches, strict=True))
-            with stage("writing"), memory_for("writing the result", "Close other programs, or choose an ROI."):
+            with stages.stage("writing"), memory_for("writing the result", "Close other programs, or choose an ROI."):
                 part_of(progress, WRITE, 1)(0, "Writing")
-                volumes = {RESULT: result, DISAGREEMENT: result.disagreement, **result.error_bars}
-                if MASK in outputs:
-                    volumes[MASK] = mask_of(result.disagreement, options.disagreement_above)
-                if WARNING_MASK in outputs:
-                    width = Window(*(model.card.output_window or result.report["window"])).width
-                    voxels = {name: volume.voxels for name, volume in result.error_bars.items()}
-                    marked, above = marked_of(voxels, options.warning_above, width)
-                    volumes[WARNING_MASK] = mask_of(result.error_bars[marked], above)
+                volumes = _volumes_of(result, paths, options, model.card)
                 for name, output in outputs.items():
                     output.write(volumes[name], fresh[output.announcement])
             beside = {name: str(path) for name, path in paths.items() if name != RESULT}
-            written = fresh.get(output_path, output_path)
+            written = facts_of(fresh.get(output_path, output_path), result)
             report = {
                 "input": facts_of(input_path, volume),
-                "output": {**facts_of(written, result), "path": str(output_path.absolute())},
+                "output": {**written, "path": str(output_path.absolute())},
                 **({"beside": beside} if beside else {}),
                 **({"dicom": outputs[RESULT].written} if as_dicom else {}),
                 "options": options.to_json(),
                 "reading": reading_facts(spacing, series, override),
                 "versions": versions(),
-                "seconds": seconds,
+                "seconds": stages.seconds,
                 "warnings": list(result.report["warnings"]),
                 "super_resolution": result.report,
             }
@@ -223,6 +185,93 @@ def apply_to_file(
             output.keep()
     part_of(progress, WRITE, 1)(1, "Done")
     return report
+
+
+class Stages:
+    """What a run does one after the other: how long each took, and whether the next may begin.
+
+    Parameters
+    ----------
+    cancelled : callable or None
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        By the names of the stages that have ended.
+    """
+
+    def __init__(self, cancelled: Callable[[], bool] | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._cancelled = cancelled
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """
+        Raises
+        ------
+        Cancelled
+            If the user has asked for it before.
+        """
+        if self._cancelled and self._cancelled():
+            raise Cancelled()
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+def _check_places(input_path: Path, output_path: Path, dicom_folder: Path | None) -> None:
+    """Refuse, before anything is read, an output that cannot be written where it is asked for."""
+    folder, report_file = output_path.absolute().parent, report_path(output_path)
+    if input_path.is_dir() and folder.is_dir() and folder.samefile(input_path):
+        raise OutputError("The output would lie among the input slices.", "Choose another folder.")
+    _check_output(output_path, Grid((1, 1, 1)), np.dtype(np.uint8), input_path, output_path == dicom_folder)
+    if report_file.is_dir():
+        raise OutputError(f"The report cannot be written: {report_file} is a folder.", "Choose another name.")
+
+
+def _model_for(volume: Volume, model: str | Path | Model | None, options: Options) -> tuple[Model, str]:
+    """The model that was asked for, or the default for what is asked of the scan; and why that one was taken."""
+    from ..models.model import Model
+    from .engines.choice import GRAPH_ENGINES, keep_graph
+
+    reason = ""
+    if model is None:
+        card = default_model(options, volume.spacing)
+        model, reason = _loaded(card), chosen_because(card, options, volume.spacing)
+    elif not isinstance(model, Model):
+        model = Model.load(model)
+    if options.engine in GRAPH_ENGINES:
+        keep_graph(model)
+    return model, reason
+
+
+def _paths_of(plan: Plan, output_path: Path, as_dicom: bool) -> dict[str, Path]:
+    """Where everything that a run writes goes, by its name: maps and masks, and last the result."""
+    masks = [WARNING_MASK] if plan.has_error_bars else [MASK] if plan.options.disagreement_above is not None else []
+    masks = [] if is_exchange(output_path) else masks
+    beside_of = output_path.with_name(output_path.name + ".nrrd") if as_dicom else output_path
+    return {**{name: path_beside(beside_of, name) for name in (*plan.maps, *masks)}, RESULT: output_path}
+
+
+def _type_of(name: str, plan: Plan) -> np.dtype:
+    """Of the voxels of what a run writes."""
+    types = {RESULT: plan.dtype, **dict.fromkeys((MASK, WARNING_MASK), np.dtype(np.uint8))}
+    return types.get(name, np.dtype(np.float32))
+
+
+def _volumes_of(result: Result, names: Iterable[str], options: Options, card: ModelCard) -> dict[str, Volume]:
+    """What is written, by its name: the result, its maps, and masks of where they are large."""
+    from .error_bars import marked_of
+
+    volumes = {RESULT: result, DISAGREEMENT: result.disagreement, **result.error_bars}
+    if MASK in names:
+        volumes[MASK] = mask_of(result.disagreement, options.disagreement_above)
+    if WARNING_MASK in names:
+        width = Window(*(card.output_window or result.report["window"])).width
+        voxels = {name: volume.voxels for name, volume in result.error_bars.items()}
+        marked, above = marked_of(voxels, options.warning_above, width)
+        volumes[WARNING_MASK] = mask_of(result.error_bars[marked], above)
+    return volumes
 
 
 @lru_cache(maxsize=2)

@@ -22,7 +22,7 @@ from ..core.progress import Report
 from ..io.exchange import read_exchange
 from ..io.volume import Volume
 from ..models.model import Model
-from .plan import DISAGREEMENT, OF_THE_WHOLE, Plan
+from .plan import OF_THE_WHOLE, Plan
 from .run import settled_engine, super_resolve
 from .sharing import RESULT
 from .tiles import Box, shift
@@ -133,8 +133,7 @@ def compute_part(
         progress=progress,
         cancelled=cancelled,
         allocate=allocate(RESULT),
-        allocate_disagreement=allocate(DISAGREEMENT),
-        allocate_error_bars={name: allocate(name) for name in plan.maps},
+        allocate_maps={name: allocate(name) for name in plan.maps},
         plan=plan.within(part),
     )
     report = {**found.report, "notes": [*notes, *found.report["notes"]]}  # the choice is told once, see `joined`

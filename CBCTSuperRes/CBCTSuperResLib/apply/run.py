@@ -71,8 +71,7 @@ def super_resolve(
     *,
     cancelled: Callable[[], bool] | None = None,
     allocate: Allocate = np.empty,
-    allocate_disagreement: Allocate = np.empty,
-    allocate_error_bars: Mapping[str, Allocate] | None = None,
+    allocate_maps: Mapping[str, Allocate] | None = None,
     plan: Plan | None = None,
     engine: Engine | None = None,
     sharing: Sharing | None = None,
@@ -89,10 +88,10 @@ def super_resolve(
         Called after every piece, with growing fractions; what it raises ends the run.
     cancelled : callable, optional
         Asked again and again; True ends the run with `Cancelled`.
-    allocate, allocate_disagreement : callable (shape, dtype), optional
-        Give the memory of the result, and of the disagreement, for instance a memory-mapped file.
-    allocate_error_bars : mapping of str to callable, optional
-        The same for each of the error bars, by the names that `Plan.maps` gives.
+    allocate : callable (shape, dtype), optional
+        Gives the memory of the result, for instance a memory-mapped file.
+    allocate_maps : mapping of str to callable, optional
+        The same for what is measured beside it, by the names that `Plan.maps` gives.
     plan : Plan, optional
         Made of this volume and model, with its memory checked; it holds the options. Otherwise it is made here.
     engine : Engine, optional
@@ -122,7 +121,7 @@ def super_resolve(
     if plan.scanner is None:
         plan = plan.with_scan(volume)
     options, axes, window, blanks = plan.options, plan.axes, plan.choice.window, plan.blanks
-    output_window = Window(*model.card.output_window) if model.card.output_window else None
+    output_window = _output_window(plan)
     if not sharing:  # which computes nothing here
         engine = engine or make_engine(plan, model, cancelled)
     looked = time.perf_counter()
@@ -130,7 +129,7 @@ def super_resolve(
     way = choose_way(plan)
     with memory_for(f"the result, {plan.result_text}", SMALLER):
         output = allocate(plan.grid.shape, plan.dtype)
-        kind, makers = np.dtype(np.float32), {DISAGREEMENT: allocate_disagreement, **(allocate_error_bars or {})}
+        makers, kind = allocate_maps or {}, np.dtype(np.float32)
         maps = {name: makers.get(name, np.empty)(plan.grid.shape, kind) for name in plan.maps}
     sharpness = options.sharpness / 100
     finisher = Finisher(output, axes, window, blanks, output_window, sharpness)
@@ -175,20 +174,7 @@ def super_resolve(
     computed = time.perf_counter()
 
     progress(0.99, "Measuring the result")
-    try:
-        report["quality"] = quality_card(volume, output, axes, plan.choice, blanks, plan.card, plan.conditions)
-        if plan.back_projection:
-            report["agreement"] = agreement.to_json()
-            report["quality"]["figures"].append(agreement_figure(agreement))
-        if disagreement:
-            report["disagreement"] = disagreement.summary(options.disagreement_above)
-            report["quality"]["figures"].append(disagreement_figure(report["disagreement"], output_window or window))
-        if bars:
-            report["error_bars"] = bars.summary()
-            report["quality"]["figures"].append(error_bars_figure(report["error_bars"], output_window or window))
-    except Exception as error:  # whatever keeps a result from being judged, the result is there
-        report["quality"] = card_of_failure()
-        report["warnings"].append(f"The quality of the result could not be measured: {type(error).__name__} {error}.")
+    _judge(report, plan, volume, output, agreement, disagreement, bars)
     ends = {"looking": looked - start, "computing": computed - looked, "quality": time.perf_counter() - computed}
     report["seconds"] = {name: round(value, 3) for name, value in ends.items()}
     progress(1.0, "Done")
@@ -267,6 +253,39 @@ def _compute(
                 if own and change is not None:
                     finisher.add(own, change[crop])
     return len(tiles), (keep or ledger).agreement if keep or ledger else Agreement()
+
+
+def _judge(
+    report: dict,
+    plan: Plan,
+    volume: Volume,
+    output: np.ndarray,
+    agreement: Agreement,
+    disagreement: Disagreement | None,
+    bars: ErrorBars | None,
+) -> None:
+    """Add to a report what the result says of itself: the quality card, and the figures of what lies beside it."""
+    window = _output_window(plan) or plan.choice.window
+    try:
+        card = quality_card(volume, output, plan.axes, plan.choice, plan.blanks, plan.card, plan.conditions)
+        report["quality"] = card
+        if plan.back_projection:
+            report["agreement"] = agreement.to_json()
+            card["figures"].append(agreement_figure(agreement))
+        if disagreement:
+            report["disagreement"] = disagreement.summary(plan.options.disagreement_above)
+            card["figures"].append(disagreement_figure(report["disagreement"], window))
+        if bars:
+            report["error_bars"] = bars.summary()
+            card["figures"].append(error_bars_figure(report["error_bars"], window))
+    except Exception as error:  # whatever keeps a result from being judged, the result is there
+        report["quality"] = card_of_failure()
+        report["warnings"].append(f"The quality of the result could not be measured: {type(error).__name__} {error}.")
+
+
+def _output_window(plan: Plan) -> Window | None:
+    """Of a network that leads into another kind of image."""
+    return Window(*plan.card.output_window) if plan.card.output_window else None
 
 
 def settled_engine(
