@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def screen_after(printed: str) -> list[str]:
 
 def test_on_a_terminal_a_line_for_each_scan_is_rewritten_in_place(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(batch.shutil, "get_terminal_size", lambda: os.terminal_size((40, 20)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((40, 20)))
     items = [batch.Item(Path(name)) for name in ("a.nrrd", "longer.nrrd", "c.nrrd")]
     live = batch.LiveTable(3, 2)
     for fraction in (0.0, 0.5):

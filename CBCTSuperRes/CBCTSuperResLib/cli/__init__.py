@@ -1,5 +1,4 @@
-"""The command `cbct-superres`: apply, info, batch, models, engines, train, test, prepare, export,
-phantom.
+"""The command `cbct-superres`: apply, info, batch, train, test, export, prepare, evaluate, phantom, models, engines.
 
 Exit codes: 0 done, 2 wrong options, 3 scan, 4 model, 5 memory or disk, 6 device, 7 output, 8 missing package,
 130 cancelled, 1 anything else.

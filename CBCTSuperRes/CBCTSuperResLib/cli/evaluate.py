@@ -15,7 +15,7 @@ from ..core.options import ENSEMBLES
 from ..io.folders import find_scans, told
 from ..io.formats import stem_of
 from ..scan.window import PRESETS
-from .apply import WindowAction, box_from_numbers
+from .apply_arguments import WindowAction, box_from_numbers
 from .terminal import Progress, add_command
 
 if TYPE_CHECKING:
