@@ -13,7 +13,8 @@ import torch
 from CBCTSuperResLib.acquisition.scanner import Acquisition
 from CBCTSuperResLib.core.errors import Cancelled, InputError
 from CBCTSuperResLib.core.interpolate import enlarge_slice
-from CBCTSuperResLib.io.pictures import comparison, file_name, write_picture
+from CBCTSuperResLib.io.formats import file_name
+from CBCTSuperResLib.io.pictures import comparison, write_picture
 from CBCTSuperResLib.measure.fidelity import (
     gradient_error,
     gradient_magnitude,

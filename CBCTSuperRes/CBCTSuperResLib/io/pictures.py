@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -63,11 +62,6 @@ def write_picture(picture: np.ndarray, path: Path, settings: Sequence[int] = ())
     with replacing(path) as scratch:
         scratch.write_bytes(encoded.tobytes())
     return path
-
-
-def file_name(name: str) -> str:
-    """The name of an image as a file name for every system: no separators, nothing that Windows refuses."""
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", name).strip(" .") or "image"
 
 
 def distinct(name: str, taken: Container[str]) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..core.atomic import replacing
 from ..core.errors import DependencyError, ModelError, OptionError, OutputError
 from ..core.options import Options
 from ..core.resources import resource
+from ..io.formats import free_path
 from .card import (
     CARD_KEY,
     ModelCard,
@@ -194,7 +194,7 @@ def adopt_model(path: str | Path, folder: str | Path) -> ModelCard:
     path, folder = Path(path), Path(folder)
     card = verify_weights(path)
     target = next((entry.path for entry in map(_entry, _model_files(folder)) if entry.name == card.name), None)
-    target = target or _free_name(folder / path.with_suffix(SUFFIX).name)
+    target = target or free_path(folder, path.stem, SUFFIX, between="-")
     if not (target.exists() and target.samefile(path)):
         with replacing(target) as scratch:
             shutil.copyfile(path, scratch)
@@ -232,12 +232,6 @@ def is_shipped_model(path: str | Path) -> bool:
     with suppress(DependencyError):
         return Path(path).resolve().parent == resource("Models").resolve()
     return False
-
-
-def _free_name(path: Path) -> Path:
-    """The path, or one with a number if something of that name is there."""
-    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
-    return next(candidate for candidate in chain([path], numbered) if not candidate.exists())
 
 
 def _folders(extra_folders: Iterable[str | Path]) -> list[Path]:

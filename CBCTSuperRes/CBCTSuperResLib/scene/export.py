@@ -11,11 +11,11 @@ import vtk
 
 from ..core.volume import Grid
 from ..io.folders import is_dicom
+from ..io.formats import file_name, free_path
 from .jobs import VolumeJob
 from .nodes import inputOf, reportOf
 
 TAGS = {"name": "0010|0010", "id": "0010|0020", "series": "0020|000e", "frames": "0028|0008"}
-FORBIDDEN = '<>:"/\\|?*'  # in the names of files, on one system or another
 
 
 class ExportJob(VolumeJob):
@@ -89,6 +89,4 @@ def freePath(resultVolume: slicer.vtkMRMLScalarVolumeNode, suffix: str, folder: 
     if folder is None:
         scan = fileOf(inputOf(resultVolume))
         folder = scan.parent if scan else Path.home()
-    name = "".join(" " if letter in FORBIDDEN or letter < " " else letter for letter in resultVolume.GetName()).strip()
-    names = [f"{name}{suffix}", *(f"{name} {number}{suffix}" for number in range(2, 1000))]
-    return next(path for path in (folder / name for name in names) if not path.exists())
+    return free_path(folder, file_name(resultVolume.GetName(), "result"), suffix)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Generator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..core.errors import InputError, OptionError, OutputError
 from ..core.volume import Grid
 from ..io.exchange import slab_depth
 from ..io.folders import report_path
+from ..io.formats import file_name
 from ..io.raw_nrrd import map_raw_nrrd, write_raw_nrrd
 from ..io.volume import Volume
 from ..scan.field_of_view import find_blanks
@@ -30,6 +30,7 @@ from .nodes import LPS_FROM_RAS, reportOf, volumeFromNode
 
 ALONG_SLICES = {"axial": 2, "coronal": 1, "sagittal": 0}  # which of (i, j, k) is not enlarged
 ENOUGH_VOXELS = 1 << 23
+LONGEST_NAME = 80
 PREPARE = "Register and prepare the pair first."
 
 Node = slicer.vtkMRMLScalarVolumeNode
@@ -223,7 +224,7 @@ def _inPlaceOfImages(phase: str) -> list[str]:
 
 def fileName(name: str) -> str:
     """A node's name as the beginning of a file's name, on every system."""
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", name).strip(" .")[:80] or "volume"
+    return file_name(name, "volume")[:LONGEST_NAME].strip(" .")
 
 
 def _roots(nodes: Data, scale: int | None, axis: str, folder: Path) -> Steps:

@@ -18,6 +18,7 @@ from pathlib import Path
 from ..core.atomic import FileLock, locks_work, replacing, write_json
 from ..core.errors import OutputError
 from ..core.processes import process_exists
+from ..io.formats import free_path
 from .curves import CSV, SECONDS, STEP, VALIDATION, Row, read_curves
 
 LOCK, STATUS, OPTIONS, EVENTS = "lock", "status.json", "options.json", "events.jsonl"
@@ -127,7 +128,7 @@ class RunFolder:
 
     def _archive(self) -> None:
         self._release()
-        archived = _free_name(self.path.with_name(f"{self.path.name}_archived_{datetime.now():%y%m%d-%H%M%S}"))
+        archived = free_path(self.path.parent, f"{self.path.name}_archived_{datetime.now():%y%m%d-%H%M%S}", between="-")
         os.replace(self.path, archived)
 
     def _unwritable(self, error: OSError) -> OutputError:
@@ -137,14 +138,6 @@ class RunFolder:
         if self._lock:
             self._lock.release()
             self._lock = None
-
-
-def _free_name(path: Path) -> Path:
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
 
 
 @dataclass(frozen=True)

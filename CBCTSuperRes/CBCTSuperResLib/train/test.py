@@ -20,7 +20,8 @@ from ..core.errors import Cancelled, InputError, ModelError
 from ..core.options import Options
 from ..core.progress import Report, part_of
 from ..importers import import_checkpoint
-from ..io.pictures import distinct, file_name, write_picture
+from ..io.formats import file_name
+from ..io.pictures import distinct, write_picture
 from ..io.read import probe
 from ..io.volume_files import read_header, read_voxels
 from ..measure.fidelity import psnr_8bit

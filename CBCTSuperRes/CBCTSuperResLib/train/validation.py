@@ -23,7 +23,8 @@ from ..core.atomic import replacing
 from ..core.devices import free_memory
 from ..core.errors import InputError
 from ..core.interpolate import enlarge_slice
-from ..io.pictures import comparison, distinct, enlarge_nearest, file_name, stretched, write_picture
+from ..io.formats import file_name
+from ..io.pictures import comparison, distinct, enlarge_nearest, stretched, write_picture
 from ..measure.fidelity import gradient_error, psnr, ssim, ssim_map
 from ..networks.spec import NetworkSpec
 

@@ -24,7 +24,8 @@ from ..core.interpolate import enlarge
 from ..core.options import Options
 from ..core.progress import Report, part_of
 from ..core.volume import Grid
-from ..io.pictures import comparison, distinct, file_name, write_picture
+from ..io.formats import file_name
+from ..io.pictures import comparison, distinct, write_picture
 from ..io.read import probe
 from ..io.volume import Volume
 from ..io.volume_files import read_header, read_voxels

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from ...core.atomic import json_of
 from ...core.errors import InputError, OptionError
+from ...io.formats import free_path
 from ...prepare.options import PrepareOptions
 from ...scene.training_logic import TrainingLogic
 from ...scene.training_volumes import Steps, fileName
@@ -93,6 +94,4 @@ def prepareOptions(choices: TrainingChoices) -> PrepareOptions:
 
 def freeFolder(parent: str | Path, row: DataRow) -> Path:
     """A folder for the pair of a row that does not exist yet."""
-    name = fileName(_("{name} pair").format(name=nameOf(row.fine)))
-    names = (name, *(f"{name} {number}" for number in range(2, 1000)))
-    return next(folder for folder in (Path(parent) / one for one in names) if not folder.exists())
+    return free_path(Path(parent), fileName(_("{name} pair").format(name=nameOf(row.fine))))
