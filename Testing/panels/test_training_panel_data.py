@@ -294,6 +294,14 @@ def test_a_pair_is_registered_prepared_and_shown_as_a_checkerboard(application, 
     ui.checkerboardButton.click()
     tick_until(application, panel, lambda: not panel.data.isBusy)
     assert ui.checkerboardButton.text == "Hide checkerboard"
+    scene.InvokeEvent(scene.StartSaveEvent)
+    assert ui.checkerboardButton.text == "Show checkerboard" and views[0].GetBackgroundVolumeID() == fine.GetID()
+    ui.checkerboardButton.click()
+    tick_until(application, panel, lambda: not panel.data.isBusy)
+    scene.RemoveNode(fine)
+    ui.checkerboardButton.click()
+    assert views[0].GetBackgroundVolumeID() is None
+    ui.checkerboardButton.click()
     panel.close()
     assert not [n for n in scene.GetNodesByClass("vtkMRMLScalarVolumeNode") if "heckerboard" in n.GetName()]
 

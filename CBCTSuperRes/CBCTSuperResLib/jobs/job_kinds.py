@@ -39,6 +39,7 @@ from ..core.errors import Cancelled
 from ..core.events import EventWriter
 from ..core.options import Options
 from ..core.packages import require_packages
+from ..core.progress import Report
 from ..io.volume import Volume
 from ..models.card import read_card
 
@@ -109,6 +110,17 @@ def _picture(path: str | None) -> dict:
     return {"seen": lambda scan, result: write_picture(scan, result, Path(path))}
 
 
+def _until_stopped(events: EventWriter, stop: Stop) -> Report:
+    """Where to tell of progress, for work that can be ended nowhere else; it raises `Cancelled` once that is asked."""
+
+    def tell(fraction: float, message: str) -> None:
+        if stop():
+            raise Cancelled
+        events.progress(fraction, message)
+
+    return tell
+
+
 def survey(job: dict, events: EventWriter, stop: Stop) -> dict:
     """What the super-resolution of scans will take, from their headers.
 
@@ -120,11 +132,9 @@ def survey(job: dict, events: EventWriter, stop: Stop) -> dict:
     from ..apply.survey import needs_of
 
     card, options = job["model"] and read_card(job["model"]), Options.from_json(job.get("options", {}))
-    needs = []
+    needs, told = [], _until_stopped(events, stop)
     for number, path in enumerate(job["inputs"]):
-        if stop():
-            raise Cancelled
-        events.progress(number / len(job["inputs"]), "Looking at the scans")
+        told(number / len(job["inputs"]), "Looking at the scans")
         needs.append(needs_of(Path(path), card, options))
     return {"memory_bytes": [need and need[0] for need in needs], "seconds": [need and need[1] for need in needs]}
 
@@ -166,13 +176,8 @@ def evaluate(job: dict, events: EventWriter, stop: Stop) -> dict:
     require_packages(needs_torch=False)
     from ..evaluate.files import evaluate_result
 
-    def told(fraction: float, message: str) -> None:
-        if stop():
-            raise Cancelled
-        events.progress(fraction, message)
-
     paths = [Path(job[name]) for name in ("input", "result", "reference", "output", "report")]
-    return evaluate_result(*paths, job["names"], told)
+    return evaluate_result(*paths, job["names"], _until_stopped(events, stop))
 
 
 def preview(job: dict, events: EventWriter, stop: Stop) -> dict:
@@ -195,11 +200,7 @@ def import_(job: dict, events: EventWriter, stop: Stop) -> dict:
     from ..importers import import_checkpoint
     from ..models.folder import SUFFIX, adopt_model
 
-    def told(fraction: float, message: str) -> None:
-        if stop():
-            raise Cancelled
-        events.progress(fraction, message)
-
+    told = _until_stopped(events, stop)
     told(0.0, "Reading the weights")
     model = import_checkpoint(job["path"])
     if not model.spec.can_be_cut:  # otherwise the network knows how far it can look, and measuring blocks takes long
@@ -305,11 +306,9 @@ def pace(job: dict, events: EventWriter, stop: Stop) -> dict:
     from ..train.plan import LONG_S
     from ..train.plan import plan as plan_training
 
-    measured, share_of_guess = 0, 1.0
+    measured, share_of_guess, told = 0, 1.0, _until_stopped(events, stop)
     for number, values in enumerate(job["options"]):
-        if stop():
-            raise Cancelled
-        events.progress(number / len(job["options"]), "Measuring how long a step takes here")
+        told(number / len(job["options"]), "Measuring how long a step takes here")
         options = read_options(values)
         guessed = plan_training(options, computes_on(options).partition(" ")[0])  # whatever was measured before
         if guessed.seconds_per_step / guessed.share > LONG_S / 2:

@@ -53,6 +53,7 @@ class Board:
                 [*(command or [python_executable(), "-m", "tensorboard.main"]), *where], self._files / "log.txt"
             )
         except OSError as error:
+            shutil.rmtree(self._files, ignore_errors=True)
             raise WorkerError(f"TensorBoard did not start: {error}.", "Install it again.") from error
         atexit.register(self.close)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import slicer
+from slicer.util import VTKObservationMixin
 
 from ..core.errors import InputError
 from ..io.raw_nrrd import map_raw_nrrd
@@ -23,14 +24,23 @@ LAYERS = ("Background", "Foreground", "Label")
 class Checkerboard:
     """Shows a pair in all slice views, and afterwards what was there before. Neither saved nor listed.
 
+    When the scene is saved it goes, as what is saved must not refer to a node that is not.
+
     >>> board = Checkerboard()
     >>> board.show(coarsePath, finePath)
     >>> while board.isBusy:
     ...     board.poll()                   # a part of the copying, from a timer
     >>> board.remove()
+
+    Parameters
+    ----------
+    whenGone : callable
+        Called when it has gone by itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whenGone: Callable[[], None] = lambda: None) -> None:
+        self._whenGone = whenGone
+        self._observers = VTKObservationMixin()
         self._node: slicer.vtkMRMLScalarVolumeNode | None = None
         self._filling: Iterator[float] | None = None
         self._before: dict[str, tuple[str | None, ...]] = {}
@@ -61,6 +71,7 @@ class Checkerboard:
         self._node.SetSaveWithScene(False)
         self._node.SetHideFromEditors(True)
         self._node.SetAttribute(CHECKERBOARD_ATTRIBUTE, "1")
+        self._observers.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartSaveEvent, self.onSave)
         self._filling = _fillInSteps(self._node, low, high, [a // b for a, b in shapes])
 
     def poll(self) -> None:
@@ -74,17 +85,23 @@ class Checkerboard:
     def remove(self) -> None:
         """Show again what was shown before."""
         self._filling = None
+        self._observers.removeObservers()
         if self._node is None:
             return
         node, self._node = self._node, None
         for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             if view.GetBackgroundVolumeID() == node.GetID():
                 for layer, volume in zip(LAYERS, self._before.get(view.GetID(), (None,) * 3), strict=True):
-                    getattr(view, f"Set{layer}VolumeID")(volume)
+                    isThere = volume is not None and slicer.mrmlScene.GetNodeByID(volume) is not None
+                    getattr(view, f"Set{layer}VolumeID")(volume if isThere else None)
         if node.GetScene() is not None:
             if node.GetDisplayNode():
                 slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
             slicer.mrmlScene.RemoveNode(node)
+
+    def onSave(self, caller=None, event=None) -> None:
+        self.remove()
+        self._whenGone()
 
     def _showNode(self) -> None:
         self._node.CreateDefaultDisplayNodes()

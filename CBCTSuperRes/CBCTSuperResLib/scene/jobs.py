@@ -388,16 +388,15 @@ class DifferenceJob(VolumeJob):
         self,
         inputVolume: slicer.vtkMRMLScalarVolumeNode,
         resultVolume: slicer.vtkMRMLScalarVolumeNode,
-        outputVolume: slicer.vtkMRMLScalarVolumeNode | None,
         worker: Callable,
         folder: Path,
     ) -> None:
         sources = {"result": resultVolume, "input": inputVolume}
-        super().__init__(sources, outputVolume, {"kind": "difference"}, worker, folder)
+        super().__init__(sources, None, {"kind": "difference"}, worker, folder)
 
     def publish(self, images: list[tuple[vtk.vtkImageData, Grid]]) -> None:
         (result, scan), reach = self._sources, self.report["reach"]
-        self.outputVolume = self._taken(self.outputVolume, f"{result.GetName()} difference", *images[0])
+        self.outputVolume = self._taken(None, f"{result.GetName()} difference", *images[0])
         recordProvenance(scan, self.outputVolume, {"report": json.dumps(self.report)})
         self.outputVolume.SetNodeReferenceID(RESULT_ROLE, result.GetID())
         self.outputVolume.GetScalarVolumeDisplayNode().SetWindowLevel(2 * reach, 0.0)

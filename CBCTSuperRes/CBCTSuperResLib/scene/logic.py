@@ -116,7 +116,7 @@ class SuperResLogic:
 
     def startLook(self, inputVolume: slicer.vtkMRMLScalarVolumeNode, card: ModelCard, options: Options) -> LookJob:
         """Start to find out, in a worker process, what a scan tells of its scanner; see `look_at`."""
-        folder = _temporaryFolder(volumeFromNode(inputVolume).voxels.nbytes)
+        folder = temporaryFolder(volumeFromNode(inputVolume).voxels.nbytes)
         return LookJob(inputVolume, card, options, partial(Job, keep_files=True), folder)
 
     def startDifference(self, resultVolume: slicer.vtkMRMLScalarVolumeNode) -> DifferenceJob:
@@ -127,12 +127,10 @@ class SuperResLogic:
         InputError
             If the volume is no result, or its input is gone.
         """
-        inputVolume = inputOf(resultVolume)
-        if inputVolume is None:
-            raise InputError("The input of this result is no longer in the scene.", "Load it again, and apply anew.")
+        inputVolume = _neededInput(resultVolume)
         needed = volumeFromNode(inputVolume).voxels.nbytes + 3 * volumeFromNode(resultVolume).voxels.nbytes
         worker = partial(Job, keep_files=True)
-        return DifferenceJob(inputVolume, resultVolume, None, worker, _temporaryFolder(needed))
+        return DifferenceJob(inputVolume, resultVolume, worker, temporaryFolder(needed))
 
     def startEvaluation(
         self,
@@ -154,9 +152,7 @@ class SuperResLogic:
         InputError
             If the first volume is no result, its input is gone, or the reference lies under another transform.
         """
-        inputVolume = inputOf(resultVolume)
-        if inputVolume is None:
-            raise InputError("The input of this result is no longer in the scene.", "Load it again, and apply anew.")
+        inputVolume = _neededInput(resultVolume)
         volumes = {"input": inputVolume, "result": resultVolume, "reference": referenceVolume}
         if len({volume.GetTransformNodeID() for volume in volumes.values()}) > 1:
             raise InputError(
@@ -165,7 +161,7 @@ class SuperResLogic:
             )
         needed = 2 * sum(volumeFromNode(volume).voxels.nbytes for volume in volumes.values())
         worker = partial(Job, keep_files=True)
-        folder = _temporaryFolder(needed)
+        folder = temporaryFolder(needed)
         return EvaluationJob(inputVolume, resultVolume, referenceVolume, Path(reportFolder), worker, folder)
 
     def startExport(
@@ -191,7 +187,7 @@ class SuperResLogic:
         """
         if reportOf(resultVolume) is None:
             raise InputError(f"{resultVolume.GetName()} is no result of this module.", "Choose a result.")
-        folder = _temporaryFolder(volumeFromNode(resultVolume).voxels.nbytes)
+        folder = temporaryFolder(volumeFromNode(resultVolume).voxels.nbytes)
         return ExportJob(resultVolume, Path(path), patient, partial(Job, keep_files=True), folder)
 
     @staticmethod
@@ -204,8 +200,15 @@ class SuperResLogic:
         chosen = Options(roi=roi, **options)
         card = default_model(chosen, volume.spacing) if model is None else read_card(find_model(model))
         plan = make_plan(volume.grid, volume.voxels.dtype, card, chosen)
-        folder = _temporaryFolder(volume.voxels.nbytes + plan.output_bytes + plan.map_bytes)
+        folder = temporaryFolder(volume.voxels.nbytes + plan.output_bytes + plan.map_bytes)
         return SuperResJob(inputVolume, outputVolume, card, chosen, worker, folder, isNamed=model is not None)
+
+
+def _neededInput(resultVolume: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode:
+    inputVolume = inputOf(resultVolume)
+    if inputVolume is None:
+        raise InputError("The input of this result is no longer in the scene.", "Load it again, and apply anew.")
+    return inputVolume
 
 
 class InProcessJob:
@@ -242,8 +245,13 @@ class InProcessJob:
         shutil.rmtree(self.files, ignore_errors=True)
 
 
-def _temporaryFolder(needed: int) -> Path:
-    """A folder with room for so many bytes."""
+def temporaryFolder(needed: int = 0) -> Path:
+    """A new folder among the application's temporary files, with room for so many bytes.
+
+    Raises
+    ------
+    ResourceError, OutputError
+    """
     app = getattr(slicer, "app", None)
     folder = make_job_folder(app.temporaryPath if app else None)
     free = shutil.disk_usage(folder).free

@@ -12,6 +12,7 @@ from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from ..core.atomic import json_of
 from ..core.errors import InputError
+from ..core.options import Ranges
 from ..core.volume import Grid
 from ..io.exchange import slab_depth
 from ..io.volume import Volume
@@ -169,9 +170,7 @@ def voxelAt(volumeNode: slicer.vtkMRMLScalarVolumeNode, point: np.ndarray | list
     return tuple(int(n) for n in index) if inside else None
 
 
-def roiBox(
-    roiNode: slicer.vtkMRMLMarkupsROINode, volumeNode: slicer.vtkMRMLScalarVolumeNode
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+def roiBox(roiNode: slicer.vtkMRMLMarkupsROINode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Ranges:
     """The voxels of a volume that a ROI touches, as half-open ranges along (i, j, k).
 
     Both may be rotated, and both may lie under transforms: the box encloses the ROI's corners.
@@ -196,7 +195,7 @@ def roiBox(
 def fitRoi(
     roiNode: slicer.vtkMRMLMarkupsROINode,
     volumeNode: slicer.vtkMRMLScalarVolumeNode,
-    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]],
+    box: Ranges,
 ) -> None:
     """Let a ROI enclose voxels of a volume, half-open ranges along (i, j, k), as rotated and transformed as these."""
     grid = gridOfNode(volumeNode)

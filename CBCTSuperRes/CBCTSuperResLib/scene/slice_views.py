@@ -9,8 +9,7 @@ import slicer
 import vtk
 
 from ..core.errors import InputError
-
-Ranges = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+from ..core.options import Ranges
 
 LARGEST_TILT = 2.0  # degrees
 

@@ -19,12 +19,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import slicer
-
 from ..core.errors import InputError, ModelError, OutputError
 from ..io.raw_nrrd import write_raw_nrrd
 from ..jobs.job import Job
-from ..jobs.liveness import is_going_on, make_job_folder
+from ..jobs.liveness import is_going_on
 from ..jobs.training import TrainingJob, worker_folder
 from ..models.folder import SUFFIX, list_models, user_models_folder
 from ..prepare.options import PrepareOptions
@@ -33,6 +31,7 @@ from ..train.options import TrainingOptions
 from ..train.options_file import read_options, with_absolute_paths
 from ..train.run_folder import RunInfo, RunRecord, list_runs, read_run
 from .logic import letTheApplicationBreathe as breathe
+from .logic import temporaryFolder
 from .training_volumes import (
     Data,
     Scan,
@@ -312,7 +311,7 @@ class TrainingLogic:
     def preparing(self, low: Scan, high: Scan, out: str | Path, **options) -> Steps:
         """`prepare`, whose volumes are handed over in small steps, for a timer; the generator returns the task."""
         chosen = PrepareOptions(**options)
-        folder = _temporaryFolder()
+        folder = temporaryFolder()
         try:
             job = {"kind": "prepare", "out": str(Path(out).absolute()), "options": chosen.to_json()}
             job["lr"] = yield from _handingOver(low, folder / "lr")
@@ -323,7 +322,7 @@ class TrainingLogic:
             raise
 
     def _task(self, task: dict, folder: Path | None = None) -> Job:
-        return Job(task, folder or _temporaryFolder(), breathe=breathe).start()
+        return Job(task, folder or temporaryFolder(), breathe=breathe).start()
 
 
 def _folder(run: RunInfo | str | Path) -> Path:
@@ -348,8 +347,3 @@ def _handingOver(scan: Scan, folder: Path) -> Steps:
     path = folder / f"{fileName(scan.GetName())}.nrrd"
     yield from write_raw_nrrd(volumeInWorld(scan), path)
     return str(path)
-
-
-def _temporaryFolder() -> Path:
-    app = getattr(slicer, "app", None)
-    return make_job_folder(app.temporaryPath if app else None)

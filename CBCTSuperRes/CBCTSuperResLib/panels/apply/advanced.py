@@ -78,7 +78,12 @@ class AdvancedSection(Section):
 
     def onOpenFolder(self, checked: bool = False) -> None:
         folder = modelsFolder()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = _("The folder {folder} cannot be made: {error}.").format(folder=folder, error=error.strerror)
+            self.ui.versionsLabel.text = f"{versionsText()}\n{text}"
+            return
         dialogs.openFolder(str(folder))
 
     def onChangeFolder(self, checked: bool = False) -> None:

@@ -30,7 +30,7 @@ class DataSection(TaskSection):
         self._table.chosen.connect(self.refresh)
         self._table.volumeRemoved.connect(self.changed.emit)
         self._adder = ScanAdder(ui, self._table.add)
-        self._board = Checkerboard()
+        self._board = Checkerboard(self.changed.emit)
         self._preparation: Preparation | None = None
         self._waitingReport: dict | None = None  # of a preparation that has ended while the module was not shown
         ui.checkButton.connect("clicked(bool)", self.onCheckOrCancel)
