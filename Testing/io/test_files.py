@@ -379,6 +379,12 @@ def test_free_space_is_known_for_files_that_do_not_exist_yet(tmp_path):
     assert free_disk_bytes(tmp_path / "a" / "b.nrrd") > 0
 
 
+def test_a_drive_that_is_gone_has_no_space(tmp_path, monkeypatch):
+    looks = iter(range(100))  # a search without end fails
+    monkeypatch.setattr(Path, "exists", lambda path: next(looks) < 0)
+    assert free_disk_bytes(tmp_path / "b.nrrd") == 0
+
+
 @pytest.mark.parametrize(
     ("suffix", "kind"), [(".tif", "uint16"), (".tiff", "uint8"), (".png", "uint16"), (".tif", "float32")]
 )

@@ -22,11 +22,10 @@ ANOTHER_DISK = "Check the disk, or choose another folder."
 
 
 def free_disk_bytes(path: str | Path) -> int:
-    """Free bytes on the disk of a file or folder, which need not exist yet."""
+    """Free bytes on the disk of a file or folder, which need not exist yet; 0 if the whole drive is not there."""
     path = Path(path).absolute()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
+    existing = next((place for place in (path, *path.parents) if place.exists()), None)
+    return 0 if existing is None else shutil.disk_usage(existing).free
 
 
 def check_disk(folder: Path, nbytes: int) -> None:

@@ -378,8 +378,10 @@ def _root(root: str) -> Iterator[str]:
         yield f"path.root: {root} is a path of Windows; name a folder of this computer."
         return
     folder = Path(root).absolute()
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir():
+    existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), None)
+    if existing is None:
+        yield f"path.root: there is no drive {folder.anchor}."
+    elif not existing.is_dir():
         yield f"path.root: {existing} is not a folder."
     elif not os.access(existing, os.W_OK):
         yield f"path.root: {existing} cannot be written to."

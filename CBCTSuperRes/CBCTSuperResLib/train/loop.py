@@ -256,7 +256,7 @@ class StopRequest:
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set by Python
 
     def __call__(self) -> bool:
         self._is_asked = self._is_asked or bool(self._cancelled and self._cancelled())
