@@ -75,29 +75,7 @@ def prepare_folders(
     out = Path(out).expanduser().absolute()
     with replacing_folder(out) as folder:
         items, unpaired, left_out = find_pairs(Path(lr), Path(hr), options.patient_pattern)
-        made, failed = {}, []  # reports of the pairs that succeeded, by name; the others
-        for number, item in enumerate(items):
-            stop_if(cancelled)
-            step = part_of(progress, number / len(items), (number + 1) / len(items))
-            target = folder / "pairs" / item.name
-            target.mkdir(parents=True)
-            initial = options.initial
-            if initial is not None and Path(initial).is_dir():
-                files = [Path(initial) / f"{item.name}{suffix}" for suffix in _TRANSFORMS]
-                initial = next((str(file) for file in files if file.is_file()), None)
-            try:
-                made[item.name] = write_pair(
-                    item.lr,
-                    item.hr,
-                    target,
-                    replace(options, initial=initial),
-                    item.name,
-                    lambda fraction, message, step=step, item=item: step(fraction, f"{item.name}: {message}"),
-                    cancelled,
-                )
-            except InputError as error:
-                failed.append({"name": item.name, "what": error.what, "advice": error.advice})
-                shutil.rmtree(target)
+        made, failed = _made(items, folder / "pairs", options, progress, cancelled)
         if not made:
             raise InputError(
                 f"All {len(items)} pairs failed. {items[0].name}: {failed[0]['what']}", failed[0]["advice"]
@@ -108,21 +86,7 @@ def prepare_folders(
         for item in items:
             _sort_in(folder, item.name, sets[item.patient])
         shutil.rmtree(folder / "pairs")
-        pairs = [
-            {
-                "name": item.name,
-                "patient": item.patient,
-                "set": sets[item.patient],
-                "slices": made[item.name]["region"]["hr_size"][2],
-                "median_mm": made[item.name]["alignment"]["median_mm"],
-                "p95_mm": made[item.name]["alignment"]["p95_mm"],
-                "window_hr": made[item.name]["window_hr"],
-                "window_lr": made[item.name]["window_lr"],
-                "hr_spacing_mm": made[item.name]["region"]["hr_spacing_mm"],
-                "warnings": made[item.name]["warnings"],
-            }
-            for item in items
-        ]
+        pairs = [_summary(item, sets[item.patient], made[item.name]) for item in items]
         warnings = [*left_out, *(f"{failure['name']} failed: {failure['what']}" for failure in failed)]
         if unpaired:
             warnings.append(f"{len(unpaired)} scans have no partner, for instance {Path(unpaired[0]).name}.")
@@ -140,6 +104,56 @@ def prepare_folders(
         write_json(folder / DATASETS, _datasets(pairs, made, out, options.format))
     part_of(progress, 0, 1)(1.0, "Done")
     return report
+
+
+def _made(
+    items: Sequence[Item],
+    folder: Path,
+    options: PrepareOptions,
+    progress: Report | None,
+    cancelled: Callable[[], bool] | None,
+) -> tuple[dict[str, dict], list[dict]]:
+    """Prepare each pair in a folder of its own; reports of those that succeeded, by name, and what failed of others."""
+    made, failed = {}, []
+    for number, item in enumerate(items):
+        stop_if(cancelled)
+        step = part_of(progress, number / len(items), (number + 1) / len(items))
+        target = folder / item.name
+        target.mkdir(parents=True)
+        initial = options.initial
+        if initial is not None and Path(initial).is_dir():
+            files = [Path(initial) / f"{item.name}{suffix}" for suffix in _TRANSFORMS]
+            initial = next((str(file) for file in files if file.is_file()), None)
+        try:
+            made[item.name] = write_pair(
+                item.lr,
+                item.hr,
+                target,
+                replace(options, initial=initial),
+                item.name,
+                lambda fraction, message, step=step, item=item: step(fraction, f"{item.name}: {message}"),
+                cancelled,
+            )
+        except InputError as error:
+            failed.append({"name": item.name, "what": error.what, "advice": error.advice})
+            shutil.rmtree(target)
+    return made, failed
+
+
+def _summary(item: Item, target: str, report: dict) -> dict:
+    """What the report of all says of one pair."""
+    return {
+        "name": item.name,
+        "patient": item.patient,
+        "set": target,
+        "slices": report["region"]["hr_size"][2],
+        "median_mm": report["alignment"]["median_mm"],
+        "p95_mm": report["alignment"]["p95_mm"],
+        "window_hr": report["window_hr"],
+        "window_lr": report["window_lr"],
+        "hr_spacing_mm": report["region"]["hr_spacing_mm"],
+        "warnings": report["warnings"],
+    }
 
 
 def find_pairs(lr: Path, hr: Path, patient_pattern: str | None = None) -> tuple[list[Item], list[str], list[str]]:

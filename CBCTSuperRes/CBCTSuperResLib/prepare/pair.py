@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -22,14 +22,23 @@ from ..io.read import probe, read_volume
 from ..io.volume import Volume
 from ..io.write import check_disk, write_volume
 from ..scan.field_of_view import find_blanks
-from ..scan.window_choice import choose_window
-from .alignment import check_alignment, check_movement, check_overlap, measure_alignment, movement, warn_of_ratio
+from ..scan.window import Window
+from ..scan.window_choice import WindowChoice, choose_window
+from .alignment import (
+    Alignment,
+    check_alignment,
+    check_movement,
+    check_overlap,
+    measure_alignment,
+    movement,
+    warn_of_ratio,
+)
 from .images import Scan, block_means, stop_if
 from .options import PrepareOptions
 from .picture import draw, views
-from .region import find_common, find_region
-from .register import register, unmoved
-from .resample import UINT16, LowResolution, fit_line, hr_voxels, native_ratio, to_uint16, window_of_lr
+from .region import Region, find_common, find_region
+from .register import Registration, register, unmoved
+from .resample import UINT16, Line, LowResolution, fit_line, hr_voxels, native_ratio, to_uint16, window_of_lr
 
 TRANSFORM, REPORT, PICTURE, DATASETS = "lr_to_hr.tfm", "report.json", "checkerboard.png", "datasets.json"
 _ENCODING = {"tif": [cv2.IMWRITE_TIFF_COMPRESSION, 1], "png": [cv2.IMWRITE_PNG_COMPRESSION, 1]}
@@ -125,10 +134,120 @@ def write_pair(
     check_overlap(common.overlap, options)
     region = find_region(common, fine_scan.grid, options)
     del common
+    pair = _cut(fine_scan, coarse_scan, found, region, options, told, cancelled)
 
+    told = part_of(progress, 0.85, 1.0)
+    told(0.0, "Drawing the checkerboard")
+    start, first = replace(found, matrix=found.start).transform(), region.start[2]
+    draw(
+        folder / PICTURE,
+        f"{name}: residual misalignment {pair.alignment.median_mm:.3f} mm (median), {pair.alignment.p95_mm:.3f} mm "
+        "(95 %)",
+        f"Before: {found.begun_from}. Correlation of the gradients {pair.alignment.gradient_correlation:.2f}.",
+        views(
+            pair.fine,
+            region.hr_grid,
+            first,
+            before=lambda grid: pair.window.to_unit(pair.sampler.sample(grid, start)),
+            after=lambda grid: pair.window.to_unit(pair.sampler.sample(grid, transform)),
+        ),
+    )
+
+    told(0.2, "Writing")
+    files = write_images(folder / "HR", name, pair.fine, region.hr_grid, options.format, first, cancelled)
+    write_images(folder / "LR", name, pair.coarse, region.lr_grid, options.format, first, cancelled)
+    sitk.WriteTransform(transform, str(folder / TRANSFORM))
+    report = {
+        "name": name,
+        "lr": str(lr),
+        "hr": str(hr),
+        "version": __version__,
+        **_facts_of_registration(found, options),
+        **_facts_of_region(region, options),
+        **pair.facts(fine_scan, coarse_scan),
+        "files": files,
+        "options": options.to_json(),
+    }
+    write_json(folder / REPORT, report)
+    told(1.0, "Written")
+    return report
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """The images that two registered scans become, and what was measured of them.
+
+    Attributes
+    ----------
+    fine, coarse : ndarray of uint16, shape (k, j, i)
+        On the region's `hr_grid` and `lr_grid`.
+    sampler : LowResolution
+        Of the LR scan.
+    choice : WindowChoice
+        Of the HR scan.
+    window : Window
+        Of the LR scan.
+    why : str
+        A sentence on how that one was found.
+    line : Line
+        From the grey values of the HR scan to those of the LR scan.
+    clipped : dict of str to float
+        Share of each image, "hr" and "lr", that its window cuts off.
+    alignment : Alignment
+    lr_voxel_mm : float
+    ratio : three float
+        Of the scans' own voxel sizes, along the HR scan's (i, j, k).
+    warnings : list of str
+    """
+
+    fine: np.ndarray
+    coarse: np.ndarray
+    sampler: LowResolution
+    choice: WindowChoice
+    window: Window
+    why: str
+    line: Line
+    clipped: dict[str, float]
+    alignment: Alignment
+    lr_voxel_mm: float
+    ratio: tuple[float, float, float]
+    warnings: list[str]
+
+    def facts(self, fine_scan: Scan, coarse_scan: Scan) -> dict:
+        """For the report."""
+        hr, lr = self.choice.window, self.window
+        return {
+            "alignment": {**self.alignment.to_json(), "lr_voxel_mm": self.lr_voxel_mm},
+            "voxel_ratio": list(self.ratio),
+            "window_hr": [hr.lo, hr.hi],
+            "window_lr": [lr.lo, lr.hi],
+            "window_reason": f"{self.choice.reason} {self.why}",
+            "grey_line": {"gain": self.line.gain, "offset": self.line.offset, "correlation": self.line.correlation},
+            "clipped_share": self.clipped,
+            "blank": {"hr": fine_scan.blank.to_json(), "lr": coarse_scan.blank.to_json()},
+            "warnings": self.warnings,
+        }
+
+
+def _cut(
+    fine_scan: Scan,
+    coarse_scan: Scan,
+    found: Registration,
+    region: Region,
+    options: PrepareOptions,
+    told: Report,
+    cancelled: Callable[[], bool] | None,
+) -> _Pair:
+    """Resample and normalise what both scans show of a region, and judge how well it is aligned.
+
+    Raises
+    ------
+    InputError
+        If it plainly is not.
+    """
     told(0.25, "Resampling the LR scan")
     sampler = LowResolution(coarse_scan, region.lr_grid, [found.matrix, found.start])
-    grey = sampler.sample_region(region, transform, cancelled)
+    grey = sampler.sample_region(region, found.transform(), cancelled)
 
     told(0.55, "Normalising")
     request = "auto" if options.window is None else options.window
@@ -137,14 +256,13 @@ def write_pair(
     reduced = block_means(fine, options.factors) / np.float32(UINT16)  # the HR image as the LR image should show it
     inside = region.measured & (reduced > 0.01) & (reduced < 0.99)
     line = fit_line(choice.window.from_unit(reduced).astype(np.float32), grey, inside)
-    window, sentence = window_of_lr(choice.window, line, options)
-    lr_clipped = window.clipped_share(grey[region.measured])
+    window, why = window_of_lr(choice.window, line, options)
+    clipped = {"hr": hr_clipped, "lr": window.clipped_share(grey[region.measured])}
     coarse = to_uint16(grey, window)
 
     told(0.65, "Measuring the residual misalignment")
     spacing = region.lr_grid.spacing
     alignment = measure_alignment(reduced, window.to_unit(grey), region.measured, spacing, cancelled)
-    del grey, reduced, inside
     voxel = float(np.exp(np.mean(np.log(coarse_scan.grid.spacing))))
     ratio = native_ratio(fine_scan.grid, coarse_scan.grid, found.matrix)
     warnings = [
@@ -153,36 +271,16 @@ def write_pair(
         *check_alignment(alignment, voxel, options),
         *warn_of_ratio(ratio, options, fine_scan.grid),
     ]
-    for title, share in (("HR", hr_clipped), ("LR", lr_clipped)):
+    for side, share in clipped.items():
         if share > _CLIPPED:
-            warnings.append(f"The window cuts off {share:.1%} of the {title} image: nothing is learnt there.")
+            warnings.append(f"The window cuts off {share:.1%} of the {side.upper()} image: nothing is learnt there.")
+    return _Pair(fine, coarse, sampler, choice, window, why, line, clipped, alignment, voxel, ratio, warnings)
 
-    told = part_of(progress, 0.85, 1.0)
-    told(0.0, "Drawing the checkerboard")
-    start, first = replace(found, matrix=found.start).transform(), region.start[2]
-    draw(
-        folder / PICTURE,
-        f"{name}: residual misalignment {alignment.median_mm:.3f} mm (median), {alignment.p95_mm:.3f} mm (95 %)",
-        f"Before: {found.begun_from}. Correlation of the gradients {alignment.gradient_correlation:.2f}.",
-        views(
-            fine,
-            region.hr_grid,
-            first,
-            before=lambda grid: window.to_unit(sampler.sample(grid, start)),
-            after=lambda grid: window.to_unit(sampler.sample(grid, transform)),
-        ),
-    )
 
-    told(0.2, "Writing")
-    files = write_images(folder / "HR", name, fine, region.hr_grid, options.format, first, cancelled)
-    write_images(folder / "LR", name, coarse, region.lr_grid, options.format, first, cancelled)
-    sitk.WriteTransform(transform, str(folder / TRANSFORM))
+def _facts_of_registration(found: Registration, options: PrepareOptions) -> dict:
+    """For the report."""
     degrees, mm = movement(found)
-    report = {
-        "name": name,
-        "lr": str(lr),
-        "hr": str(hr),
-        "version": __version__,
+    return {
         "registration": {
             "done": options.register,
             "begun_from": found.begun_from,
@@ -191,9 +289,13 @@ def write_pair(
             "mutual_information_at_start": -found.metric_at_start,
             "rotation_from_start_deg": degrees,
             "shift_from_start_mm": mm,
-        },
-        "alignment": {**alignment.to_json(), "lr_voxel_mm": voxel},
-        "voxel_ratio": list(ratio),
+        }
+    }
+
+
+def _facts_of_region(region: Region, options: PrepareOptions) -> dict:
+    """For the report."""
+    return {
         "scale": options.scale,
         "region": {
             "hr_start": list(region.start),
@@ -204,19 +306,7 @@ def write_pair(
             "lr_spacing_mm": list(region.lr_grid.spacing),
             "filled_share": region.filled_share,
         },
-        "window_hr": [choice.window.lo, choice.window.hi],
-        "window_lr": [window.lo, window.hi],
-        "window_reason": f"{choice.reason} {sentence}",
-        "grey_line": {"gain": line.gain, "offset": line.offset, "correlation": line.correlation},
-        "clipped_share": {"hr": hr_clipped, "lr": lr_clipped},
-        "blank": {"hr": fine_scan.blank.to_json(), "lr": coarse_scan.blank.to_json()},
-        "warnings": warnings,
-        "files": files,
-        "options": options.to_json(),
     }
-    write_json(folder / REPORT, report)
-    told(1.0, "Written")
-    return report
 
 
 def write_images(
