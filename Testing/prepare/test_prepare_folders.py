@@ -130,6 +130,11 @@ def test_folders_without_a_common_name_are_refused(scans, tmp_path):
     (tmp_path / "a" / "b.nii").touch()
     with pytest.raises(InputError, match="same name"):
         find_pairs(tmp_path / "a", tmp_path / "b")
+    for name in ("P 1", "P_1"):  # whose images would be called alike
+        (tmp_path / "b" / f"{name}.nrrd").touch()
+        (tmp_path / f"{name}.nrrd").touch()
+    with pytest.raises(InputError, match="same name"):
+        find_pairs(tmp_path, tmp_path / "b")
 
 
 def test_all_pairs_failing_is_an_error_and_leaves_nothing(scans, tmp_path):

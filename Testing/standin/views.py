@@ -54,7 +54,6 @@ class SliceView:
         self._window.AddRenderer(vtk.vtkRenderer())
         self._interactor.SetRenderWindow(self._window)
         self._interactor.SetInteractorStyle(None)
-        self.renderingsAsked = 0
 
     def renderWindow(self):
         return self._window
@@ -63,7 +62,7 @@ class SliceView:
         return self._interactor
 
     def scheduleRender(self):
-        self.renderingsAsked += 1
+        """Nobody looks."""
 
 
 class LayoutManager(qt.QObject):

@@ -218,7 +218,7 @@ def _scans_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
         )
     found: dict[str, Path] = {}
     for path in scans:
-        name = _SIDE.sub("", scan_name(path)).casefold()
+        name = safe_name(_SIDE.sub("", scan_name(path))).casefold()
         if name in found:
             raise InputError(f"{found[name].name} and {path.name} have the same name.", "Rename or remove one.")
         found[name] = path

@@ -159,18 +159,8 @@ def open_unpaired(
         for role, data, roots in (("LR", coarse, dataset.dataroot_mask_LR), ("HR", fine, dataset.dataroot_mask)):
             if roots:
                 found = _masks(role, data, roots, pictures[role], edges[role])
-                kept = [n for n, mask in enumerate(found) if mask.count]
-                if not kept:
-                    raise InputError(
-                        f"The masks of the {role} images leave nothing to learn from.",
-                        f"Check {_MASK_KEYS[role]}: pixels above 0 count.",
-                    )
-                if len(kept) < len(found):
-                    warnings.append(
-                        f"{len(found) - len(kept)} of {len(found)} {role} images have an empty mask and are left out."
-                    )
-                pictures[role] = [pictures[role][n] for n in kept]
-                masks[role] = [found[n] for n in kept]
+                pictures[role], masks[role], left_out = _masked(role, pictures[role], found)
+                warnings += left_out
         windows = {}
         for role, known in {"LR": dataset.normalization_range, "HR": fine_range}.items():
             of_type = read[role].window
@@ -266,6 +256,27 @@ def _masks(
             rows, columns = next(sizes)
             chosen.append(Mask(pixels[0, :rows, :columns] > 0))
     return chosen
+
+
+def _masked(
+    role: str, pictures: Sequence[Picture], masks: Sequence[Mask]
+) -> tuple[list[Picture], list[Mask], list[str]]:
+    """Pictures whose masks leave something, these masks, and what there is to say of the others.
+
+    Raises
+    ------
+    InputError
+        If no mask leaves anything.
+    """
+    kept = [(picture, mask) for picture, mask in zip(pictures, masks, strict=True) if mask.count]
+    if not kept:
+        raise InputError(
+            f"The masks of the {role} images leave nothing to learn from.",
+            f"Check {_MASK_KEYS[role]}: pixels above 0 count.",
+        )
+    empty = len(masks) - len(kept)
+    said = [f"{empty} of {len(masks)} {role} images have an empty mask and are left out."] if empty else []
+    return [picture for picture, _ in kept], [mask for _, mask in kept], said
 
 
 def _estimated(
