@@ -138,6 +138,7 @@ def test_files_of_others_are_refused_with_what_is_wrong(files, tmp_path):
         (other, r"encoder of another kind \(.*stem.*RDN, ResCNN, SRResNet"),
         (changed(state, "encoder.block2."), "not those of an ArSSR"),
         (changed(state, "encoder.conv_end"), r"incomplete: encoder\.conv_end\.0\.weight is missing"),
+        (changed(state, "encoder.conv_start"), r"incomplete: encoder\.conv_start\.0\.weight is missing"),
         (
             changed(state, **{"decoder.stage_one.0.weight": wide[:, 1:]}),
             "takes 18 numbers.* 16 features.* should be 19",

@@ -80,7 +80,8 @@ def read_options(tensors: Mapping[str, Tensor]) -> dict[str, str | int]:
             raise ModelError(f"{name} in the file has the shape {shape}; it should have {axes} axes.")
         return shape[axis]
 
-    encoder = next((one for one, (head, _, _) in HEADS.items() if f"{head}.weight" in tensors), None)
+    signs = {one: re.compile(rf"{re.escape(head)}\.|{pattern}") for one, (head, _, pattern) in HEADS.items()}
+    encoder = next((one for one, sign in signs.items() if any(map(sign.match, tensors))), None)
     if encoder is None:
         if not any(name.startswith("encoder.") for name in tensors):
             raise ModelError(

@@ -18,10 +18,7 @@ from ..core.errors import ModelError
 from ..models.card import CARD_KEY
 from ..models.header import read_header
 
-WRAPPERS = (  # running means before the weights of the last step
-    *("params_ema", "ema_state_dict", "model_ema", "g_ema", "ema"),
-    *("params", "state_dict", "model_state_dict", "model", "net", "net_g", "netG", "generator"),
-)
+WRAPPERS = ("params", "state_dict", "model_state_dict", "model", "net", "net_g", "netG", "generator")
 GENERATORS = ("net_g.", "netG.", "generator.")
 PREFIXES = ("module.", "_orig_mod.", *GENERATORS)  # of parallel and compiled networks, and of one among several
 TRAINING_STATES = ({"optimizers"}, {"schedulers"}, {"state", "param_groups"})
@@ -175,7 +172,8 @@ def _unwrapped(content: object, notes: list[str]) -> object:
         if not isinstance(content, Mapping):
             break
         own = _weights_in(content, 1)
-        known = [key for key in WRAPPERS if _weights_in(content.get(key), DEEPEST) > own]
+        names = [*filter(_is_running_mean, content), *WRAPPERS]
+        known = [key for key in names if _weights_in(content.get(key), DEEPEST) > own]
         others = [key for key, table in content.items() if isinstance(key, str) and _weights_in(table, 1) > own]
         if len(known) > 1:
             notes.append(f"of the weights {', '.join(known)} the first was taken")
@@ -187,6 +185,11 @@ def _unwrapped(content: object, notes: list[str]) -> object:
         else:
             break
     return content
+
+
+def _is_running_mean(name: object) -> bool:
+    """Whether a table or prefix is called as of weights that were averaged while they were trained."""
+    return isinstance(name, str) and "ema" in re.split(r"[._]", name.lower())
 
 
 def _weights_in(table: object, depth: int) -> int:
@@ -217,7 +220,7 @@ def _under_a_prefix(
     if any(detect(tensors) for detect in detectors):
         return tensors
     prefixes = dict.fromkeys(name[: dot.end()] for name in tensors for dot in [*re.finditer(r"\.", name)][:DEEPEST])
-    for prefix in sorted(prefixes, key=lambda prefix: "ema" not in re.split(r"[._]", prefix.lower())):
+    for prefix in sorted(prefixes, key=_is_running_mean, reverse=True):
         under = _under(prefix, tensors, found := [])
         if any(detect(under) for detect in detectors):
             notes.extend(found)
