@@ -67,6 +67,8 @@ def test_what_no_model_can_make_is_refused_with_what_it_can():
         (POINTS, {"output_spacing": 0.05}, (0.3, 0.3, 0.3), "Ask for 0.075 x 0.075 x 0.05 to 0.3 mm"),
         (POINTS, {"output_spacing": 0.5}, (0.3, 0.3, 0.3), "use resampling"),
         (POINTS, {"scale": 0.5}, None, "Below 1, voxels become larger"),
+        (POINTS, {"scale": (7, 7, 1)}, None, "from 1 to 4 x 4 x 6, not 7 x 7 x 1"),
+        (SLICES, {"scale": (7, 7, 1)}, None, "slices by 2, not by 7."),
         (POINTS, {"output_spacing": 0.3}, (0.3, 0.3, 0.3), "0.3 mm already: nothing would become finer"),
         (SLICES, {"output_spacing": 0.3}, THICK, "slices by 2, not by 1 x 1 x 5 for voxels of 0.3 mm"),
         (SLICES, {"output_spacing": 0.3}, THICK, "Ask for 0.15 x 0.15 x 1.5 mm"),

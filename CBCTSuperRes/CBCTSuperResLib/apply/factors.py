@@ -51,7 +51,9 @@ def _not_offered(card: ModelCard, options: Options, spacing: Sequence[float] | N
             f"The model {card.name} was trained for x{able}: it does not denoise without enlarging.",
             "Choose a model whose factors begin at 1, such as any-size, or leave the model out.",
         )
-    text = factors_text(asked) + (f" for voxels of {_sizes_text(np.divide(spacing, asked))} mm" if by_size else "")
+    is_of_blocks = offered[2] != (1.0, 1.0) and asked.min() < asked.max()
+    text = " x ".join(f"{factor:.4g}" for factor in asked) if is_of_blocks else factors_text(asked)
+    text += f" for voxels of {_sizes_text(np.divide(spacing, asked))} mm" if by_size else ""
     if card.spec.scale:
         kind = "slices by" if offered[2] == (1.0, 1.0) else "by"
         able = factors_text([factor for factor, _ in offered])
