@@ -21,7 +21,7 @@ from .block_scan import BlockScan
 from .decode import Tally, read_voxels_of, window_of
 from .drawn_volumes import drawn_volumes
 from .files import Entry, Plane, naming, planes_of
-from .patches import Augmentation, Change, Mixture, Sample, Samples
+from .patches import Augmentation, Change, Sample, Samples, mixture_of
 from .pictures import entries_of, has_files, part_of
 from .public import public_volumes
 from .source import TrainingSource
@@ -270,12 +270,12 @@ def open_blocks(
             scans += _turned(public)
         drawn = drawn_cubes(dataset, options, largest)
         counts = {"scans": len(volumes), "public": len(scans) - len(volumes), "procedural": len(drawn)}
-        share = len(drawn) / sum(counts.values()) if dataset.procedural_share is None else dataset.procedural_share
-        parts = [(part, weight) for part, weight in ((scans, 1 - share), (drawn, share)) if part and weight]
-        if not parts:
-            raise InputError(f"procedural_share is {share:g}, and there are no volumes of that kind.", "Correct it.")
-        sources = [SimulatedBlocks(part, blocks, scan, augmentation, targets, spread) for part, _ in parts]
-        source = sources[0] if len(sources) == 1 else Mixture(sources, [weight for _, weight in parts])
+        source = mixture_of(
+            scans,
+            drawn,
+            dataset.procedural_share,
+            lambda part: SimulatedBlocks(part, blocks, scan, augmentation, targets, spread),
+        )
         facts |= {
             "images": {kind: count for kind, count in counts.items() if count},
             "degradation": {"kind": "block", **asdict(scan)},

@@ -6,13 +6,14 @@ Patches of a pair have the same chance of flips, quarter turns, contrast, bright
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from ...core.errors import InputError
 from .batches import Batch
 from .degradation import Degradation, Sample, imresize, reach
 from .estimated import EstimatedConditions
@@ -245,6 +246,33 @@ class Mixture(Samples):
     def sample(self, image: int, rng: np.random.Generator) -> Sample:
         part, number = self._places[image]
         return part.sample(number, rng)
+
+
+def mixture_of(
+    scans: Sequence, drawn: Sequence, share: float | None, samples_of: Callable[[Sequence], Samples]
+) -> Samples:
+    """Samples of scans and of drawn images.
+
+    Parameters
+    ----------
+    scans, drawn : sequence
+        Images, of what kind `samples_of` takes.
+    share : float, optional
+        Of the samples that are of drawn images; otherwise that of drawn images among all.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to learn from.
+    """
+    if not scans and not drawn:
+        raise InputError("The training set has no images.", "Give dataroot_HR, public or procedural.")
+    share = len(drawn) / (len(scans) + len(drawn)) if share is None else share
+    parts = [(images, weight) for images, weight in ((scans, 1 - share), (drawn, share)) if images and weight]
+    if not parts:
+        raise InputError(f"procedural_share is {share:g}, and there are no images of that kind.", "Correct it.")
+    samples = [samples_of(images) for images, _ in parts]
+    return samples[0] if len(samples) == 1 else Mixture(samples, [weight for _, weight in parts])
 
 
 def middle_of(image: np.ndarray, slices: int) -> np.ndarray:

@@ -17,13 +17,13 @@ from .estimated import EstimatedConditions
 from .files import refuse_shared_patients
 from .patches import (
     Augmentation,
-    Mixture,
     PairedPictures,
     Patches,
     SimulatedPictures,
     Simulation,
     make_simulation,
     middle_of,
+    mixture_of,
 )
 from .pictures import Picture, PicturePair, PictureSet, entries_of, has_files, read_pictures
 from .public import PublicSlices
@@ -166,8 +166,6 @@ def _simulated(
         public = []
     drawn = _drawn_pictures(dataset, options, dataset.HR_size)
     counts = {"scans": len(scans), "public": len(public), "procedural": len(drawn)}
-    if not any(counts.values()):
-        raise InputError("The training set has no images.", "Give dataroot_HR, public or procedural.")
     simulation = make_simulation(dataset.degradation, options.scale, dataset.degradation_options)
     facts = {
         "images": {kind: count for kind, count in counts.items() if count},
@@ -175,14 +173,13 @@ def _simulated(
         **({"public": told} if told else {}),
         **({"procedural_seed": dataset.procedural_seed, "procedural_set": dataset.procedural_set} if drawn else {}),
     }
-    share = len(drawn) / sum(counts.values()) if dataset.procedural_share is None else dataset.procedural_share
-    parts = [
-        (pictures, part) for pictures, part in (([*scans, *public], 1 - share), (drawn, share)) if pictures and part
-    ]
-    if not parts:
-        raise InputError(f"procedural_share is {share:g}, and there are no images of that kind.", "Correct it.")
-    sources = [SimulatedPictures(pictures, patches, simulation, slices) for pictures, _ in parts]
-    return sources[0] if len(sources) == 1 else Mixture(sources, [part for _, part in parts]), facts
+    source = mixture_of(
+        [*scans, *public],
+        drawn,
+        dataset.procedural_share,
+        lambda pictures: SimulatedPictures(pictures, patches, simulation, slices),
+    )
+    return source, facts
 
 
 def _drawn_pictures(dataset: DatasetOptions, options: TrainingOptions, patch: int) -> list[Picture]:
