@@ -80,6 +80,12 @@ def test_a_result_is_measured_against_a_reference_and_the_report_is_kept(panel, 
         "report.json",
         "values.csv",
     ]
+    asked = []
+    monkeypatch.setattr(dialogs, "confirm", lambda *question: asked.append(question))
+    (tmp_path / "report.html").write_text("another")
+    panel.ui.saveReportButton.click()
+    assert "report.html, report.json, values.csv" in asked[0][1] and str(tmp_path) in asked[0][1]
+    assert (tmp_path / "report.html").read_text() == "another"
     folder = panel.evaluation._folder
     assert opened == [str(folder / "report.html")] and folder.exists()
     panel.close()

@@ -95,7 +95,7 @@ class EvaluationSection(JobSection):
 
     def onSaveReport(self, checked: bool = False) -> None:
         folder = dialogs.chooseFolder(_("Folder for the report"))
-        if not folder:
+        if not folder or not self._mayFill(Path(folder)):
             return
         try:
             for file in self._folder.iterdir():
@@ -103,6 +103,13 @@ class EvaluationSection(JobSection):
             self.tell(_("The report was saved in {folder}.").format(folder=folder))
         except OSError as error:
             self.tell(_("The report cannot be saved in {folder}: {error}.").format(folder=folder, error=error))
+
+    def _mayFill(self, folder: Path) -> bool:
+        """Whether a report may be written here, where another may lie."""
+        names = sorted(file.name for file in self._folder.iterdir() if (folder / file.name).exists())
+        question = _("{folder} holds {names} already. Replace what is there?")
+        text = question.format(folder=folder, names=", ".join(names))
+        return not names or dialogs.confirm(_("Save"), text, _("Replace"))
 
     def _showFigures(self, report: dict) -> None:
         table, figures = self.ui.evaluationTable, report["figures"]
