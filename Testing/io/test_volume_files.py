@@ -246,6 +246,12 @@ def test_voxels_in_a_series_of_files_are_put_together_in_their_order(tmp_path):
             assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), VOXELS)
     (tmp_path / "s02.raw").unlink()
     refused(tmp_path / "b.nhdr", "s02.raw", "no such file")
+    for series in ("s%02d.raw 0 2 0", "s%02d.raw 0 99999 1", f"s%{'9' * 5000}d.raw 0 2 1", "%d%d.raw 0 2 1"):
+        refused(mha(tmp_path / "c.mhd", data=b"", file=series), "unusual kind")
+        refused(nrrd(tmp_path / "c.nhdr", f"{DIRECTIONS}data file: {series}\n", b""), "unusual kind")
+    for series in (f"s%02d.raw 0 {'9' * 5000} 1", "%d" * 20000):
+        refused(mha(tmp_path / "c.mhd", data=b"", file=series), "unusual kind")
+        refused(nrrd(tmp_path / "c.nhdr", f"{DIRECTIONS}data file: {series}\n", b""), "no such file")
 
 
 def test_a_header_that_announces_more_than_the_file_holds_takes_no_memory(tmp_path, monkeypatch):

@@ -183,7 +183,7 @@ def _check_photometric(dataset: Dataset, path: Path) -> None:
 def _layout(dataset: Dataset, path: Path, stream: BinaryIO, syntax: UID) -> PixelLayout:
     """The layout, after the file's length has been compared with it."""
     big = syntax == ExplicitVRBigEndian
-    tag, vr, offset, nbytes = _find_pixels(dataset, path, stream, syntax)
+    tag, vr, offset, nbytes = _find_pixels(path, stream, syntax)
     allocated = int(dataset.get("BitsAllocated") or 0)
     if tag == PIXEL_DATA:
         if allocated not in (8, 16, 32):
@@ -239,7 +239,7 @@ def _check_length(layout: PixelLayout, path: Path) -> None:
         )
 
 
-def _find_pixels(dataset: Dataset, path: Path, stream: BinaryIO, syntax: UID) -> tuple[int, str, int, int]:
+def _find_pixels(path: Path, stream: BinaryIO, syntax: UID) -> tuple[int, str, int, int]:
     """Tag, value representation, offset (0 if encapsulated or deflated) and length of the pixels.
 
     The stream stands where pydicom stopped: before them.

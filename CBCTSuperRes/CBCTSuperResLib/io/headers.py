@@ -293,6 +293,38 @@ def file_beside(path: Path, name: str) -> Path:
     return file
 
 
+def files_beside(path: Path, names: Sequence[str]) -> list[Path]:
+    """See `file_beside`; refused if there are none, or too many."""
+    if not 1 <= len(names) <= MOST_FILES:
+        raise wrong_header(path, f"it names {len(names)} files with voxels")
+    return [file_beside(path, name) for name in names]
+
+
+def numbered_names(path: Path, text: str) -> tuple[list[str], list[str]] | None:
+    """Names that a header gives as "name%03d.raw FIRST LAST STEP", and the words behind it; None if it does not.
+
+    Raises
+    ------
+    InputError
+        If there are too many, or their numbers never reach the last.
+    """
+    pattern, *words = text.split() or [""]
+    if "%" not in pattern or len(words) < 3 or not all(re.fullmatch(r"-?[0-9]{1,9}", word) for word in words[:3]):
+        return None
+    first, last, step = map(int, words[:3])
+    found = re.fullmatch(r"([^%]*)%(0?[0-9]{0,2})[dui]([^%]*)", pattern)
+    if not found or step == 0 or abs(last - first) // abs(step) >= MOST_FILES:
+        raise odd_files(path, "a series")
+    before, width, behind = found.groups()
+    numbers = range(first, last + (1 if step > 0 else -1), step)
+    return [f"{before}{format(number, width + 'd')}{behind}" for number in numbers], words[3:]
+
+
+def odd_files(path: Path, what: str) -> InputError:
+    """That voxels lie in several files, and not in a way that is read."""
+    return InputError(f"{path} has its voxels in {what} of files of an unusual kind.", "Save it as one file.")
+
+
 def unit_factor(path: Path, units: Sequence[str], warnings: list[str]) -> float | None:
     """Millimetres per unit of length, told where it is not 1; None if lengths are counted in pixels.
 
@@ -326,7 +358,7 @@ def _text_of(latin: str) -> str:
         return latin
 
 
-def unit_vectors(path: Path, columns: np.ndarray) -> tuple[tuple[float, ...], np.ndarray]:
+def unit_vectors(columns: np.ndarray) -> tuple[tuple[float, ...], np.ndarray]:
     """Lengths and directions of the steps along the axes, which are the columns of a (3, 3) matrix.
 
     A step that is no number, or 0, keeps its length, which is refused later; its direction is the axis itself.

@@ -5,7 +5,6 @@ Source: https://itk.org/Wiki/ITK/MetaIO/Documentation
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,13 +13,15 @@ import numpy as np
 from ..core.errors import InputError
 from .headers import (
     AGAIN,
-    MOST_FILES,
     Fields,
     VolumeHeader,
     check_place,
     checked_size,
     file_beside,
+    files_beside,
     header_text,
+    numbered_names,
+    odd_files,
     unit_factor,
     wrong_header,
 )
@@ -184,23 +185,14 @@ def _scale(fields: Fields, warnings: list[str]) -> tuple[float, float]:
 
 
 def _pieces(fields: Fields, name: str, listed: list[str], size: Sequence[int]) -> list[Path]:
-    path = fields.path
-    words = name.split()
+    path, words = fields.path, name.split()
     if words and words[0].upper() == "LIST":
         if len(words) > 1 and words[1] not in (str(len(size) - 1), f"{len(size) - 1}D"):
-            raise InputError(f"{path} has its voxels in a list of files of an unusual kind.", "Save it as one file.")
-        names = listed
-    elif "%" in name:
-        found = re.fullmatch(r"(\S*%0?\d*[dui]\S*)\s+(\d+)\s+(\d+)\s+(\d+)", name)
-        if not found or found[1].count("%") != 1 or int(found[4]) == 0 or int(found[3]) > 1 << 31:
-            raise InputError(f"{path} has its voxels in a series of files of an unusual kind.", "Save it as one file.")
-        width = re.search(r"%(0?)(\d*)[dui]", found[1])
-        steps = range(int(found[2]), int(found[3]) + 1, int(found[4]))
-        if len(steps) > MOST_FILES or int(width[2] or 0) > 32:
-            raise fields.wrong(f"it names {len(steps)} files with voxels")
-        names = [re.sub(r"%0?\d*[dui]", format(n, width[1] + width[2] + "d"), found[1]) for n in steps]
-    else:
+            raise odd_files(path, "a list")
+        return files_beside(path, listed)
+    if "%" not in name:
         return [file_beside(path, name)]
-    if not names or len(names) > MOST_FILES:
-        raise fields.wrong(f"it names {len(names)} files with voxels")
-    return [file_beside(path, one) for one in names]
+    names, more = numbered_names(path, name) or ([], [name])
+    if more:
+        raise odd_files(path, "a series")
+    return files_beside(path, names)

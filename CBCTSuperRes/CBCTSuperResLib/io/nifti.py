@@ -155,7 +155,7 @@ def _place(path: Path, values: dict, size: tuple, warnings: list[str]) -> tuple[
         warnings.append("The file does not say where in the patient the volume lies; its axes were taken as LPS.")
         return recorded, (0.0, 0.0, 0.0), np.eye(3)  # as in ITK, and so in Slicer
     matrix = RAS_TO_LPS @ (qform if sform is None else sform)
-    spacing, direction = unit_vectors(path, matrix[:, :3])
+    spacing, direction = unit_vectors(matrix[:, :3])
     check_place(path, matrix[:, 3], direction)
     if sform is not None and qform is not None:
         apart = _distance(sform, qform, size)

@@ -14,15 +14,16 @@ import numpy as np
 from ..core.errors import InputError
 from .headers import (
     AGAIN,
-    MOST_FILES,
     RAS_TO_LPS,
     Fields,
     VolumeHeader,
     check_place,
     checked_size,
-    file_beside,
+    files_beside,
     header_text,
+    numbered_names,
     numbers_in,
+    odd_files,
     unit_factor,
     unit_vectors,
     wrong_header,
@@ -161,7 +162,7 @@ def _axes(fields: Fields, dimensions: int) -> tuple[list[int], list[int]]:
 
 
 def _vectors(fields: Fields, dimensions: int) -> list[list[float] | None]:
-    words = re.findall(r"\([^)]*\)|none|nan", fields.text("space directions"), re.IGNORECASE)
+    words = re.findall(r"\([^()]*\)|none|nan", fields.text("space directions"), re.IGNORECASE)
     if len(words) != dimensions:
         raise fields.wrong(f"it has {len(words)} space directions for {dimensions} dimensions")
     return [numbers_in(word) if word.startswith("(") else None for word in words]
@@ -187,7 +188,7 @@ def _place(
             raise fields.wrong(f"its space origin has {len(origin)} entries")
         origin = origin[:3]
         to_lps = _to_lps(fields, warnings)
-        spacing, direction = unit_vectors(path, to_lps @ columns * (factor or 1.0))
+        spacing, direction = unit_vectors(to_lps @ columns * (factor or 1.0))
         check_place(path, origin, direction)
         return None if is_counted else spacing, tuple(to_lps @ origin * (factor or 1.0)), direction
     mins, maxs = (_of_axes(fields, name, dimensions, axes) for name in ("axis mins", "axis maxs"))
@@ -241,26 +242,15 @@ def _pieces(path: Path, fields: Fields, start: int) -> list[Path]:
         if path.suffix.lower() == ".nhdr" and path.stat().st_size == start:
             raise fields.wrong("it names no file with the voxels")
         return []
-    words = fields.text("data file").split("\n")
-    if words[0].split()[:1] == ["LIST"]:
-        names = [line.strip() for line in words[1:] if line.strip()]
-        if not _is_usual(words[0].split()[1:], fields):
-            raise InputError(f"{path} has its voxels in a list of files of an unusual kind.", "Save it as one file.")
-    elif found := re.fullmatch(r"(\S*%0?\d*[dui]\S*)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(\s+\d+)?", words[0]):
-        first, last, step = (int(found[n]) for n in (2, 3, 4))
-        is_usual = _is_usual((found[5] or "").split(), fields)
-        if step == 0 or not is_usual or found[1].count("%") != 1 or abs(last - first) // abs(step) > MOST_FILES:
-            raise InputError(f"{path} has its voxels in a series of files of an unusual kind.", "Save it as one file.")
-        steps = range(first, last + (1 if step > 0 else -1), step)
-        width = re.search(r"%(0?)(\d*)[dui]", found[1])
-        if int(width[2] or 0) > 32:
-            raise fields.wrong("the names of its files cannot be")
-        names = [re.sub(r"%0?\d*[dui]", format(n, width[1] + width[2] + "d"), found[1]) for n in steps]
-    else:
-        names = [words[0]]
-    if not names or len(names) > MOST_FILES:
-        raise fields.wrong(f"it names {len(names)} files with voxels")
-    return [file_beside(path, name) for name in names]
+    first, *listed = fields.text("data file").split("\n")
+    if first.split()[:1] == ["LIST"]:
+        if not _is_usual(first.split()[1:], fields):
+            raise odd_files(path, "a list")
+        return files_beside(path, [line.strip() for line in listed if line.strip()])
+    names, subdimension = numbered_names(path, first) or ([first], [])
+    if not _is_usual(subdimension, fields):
+        raise odd_files(path, "a series")
+    return files_beside(path, names)
 
 
 def _is_usual(subdimension: Sequence[str], fields: Fields) -> bool:

@@ -54,7 +54,7 @@ def read_facts(path: Path) -> PictureFacts:
         scale, spacing = (1.0, 0.0), _spacing_of_ome(first.description)
         if described:
             count = described.check_pages(count)
-            scale = described.calibration(facts.dtype, warnings)
+            scale = described.calibration(warnings)
             spacing = described.spacing(first)
         if count > len(pages):
             _check_room(path, first, count, facts)
@@ -309,7 +309,7 @@ class _ImageJ:
             raise InputError(f"{self.path} is incomplete: {pages} of {images} images are there.", AGAIN)
         return images
 
-    def calibration(self, dtype: np.dtype, warnings: list[str]) -> tuple[float, float]:
+    def calibration(self, warnings: list[str]) -> tuple[float, float]:
         """Slope and intercept from stored values to grey values.
 
         Raises

@@ -79,7 +79,7 @@ def sliceInView(
     """
     box = box or tuple((0, n) for n in volumeNode.GetImageData().GetDimensions())
     toIJK = _worldToIJK(volumeNode) @ slicer.util.arrayFromVTKMatrix(sliceNode.GetXYToRAS())
-    plane = _Plane(toIJK, _normal(toIJK, sliceNode, volumeNode))
+    plane = _Plane(toIJK, _normal(sliceNode, volumeNode))
     visible = plane.visible(sliceNode.GetDimensions()[:2], box)
     focus, isAtCrosshair = None, False
     if visible and crosshair is not None:
@@ -181,7 +181,7 @@ class _Plane:
         return float(level / across[self.normal])
 
 
-def _normal(toIJK: np.ndarray, sliceNode: slicer.vtkMRMLSliceNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> int:
+def _normal(sliceNode: slicer.vtkMRMLSliceNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> int:
     """The axis of the volume across the view.
 
     Raises
