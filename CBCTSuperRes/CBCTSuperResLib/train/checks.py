@@ -22,6 +22,11 @@ UNBOUNDED = 1 << 20  # pixels
 RESERVED = set('<>:"/\\|?*')
 VGG19 = "VGG19's weights, torchvision's vgg19-dcbb9e9d.pth from https://download.pytorch.org/models/"
 VGG16 = "VGG16's weights, torchvision's vgg16-397923af.pth from https://download.pytorch.org/models/"
+KINDS = {
+    "slices": "of slices and a whole factor",
+    "blocks": "of blocks and a whole factor",
+    "any factor": "of blocks and any real factor",
+}
 INSTEAD = "Choose --device cpu, or set gpu_ids to [] in the options."
 
 Findings = Iterator[tuple[tuple[str, ...], str]]  # the keys concerned, and what is wrong
@@ -54,13 +59,6 @@ def contradictions(options: TrainingOptions) -> Findings:
         yield from _patches(options)
         yield from _discriminators(options)
         yield from _losses(options)
-
-
-KINDS = {
-    "slices": "of slices and a whole factor",
-    "blocks": "of blocks and a whole factor",
-    "any factor": "of blocks and any real factor",
-}
 
 
 def _recipe(options: TrainingOptions) -> Findings:
@@ -330,7 +328,7 @@ def _public_scans(options: TrainingOptions, datasets: list[DatasetOptions]) -> l
     from .data.public import missing_scans
 
     try:
-        return missing_scans(names, Path(options.path.public_data) if options.path.public_data else None)
+        return missing_scans(names, options.path.public_folder)
     except SuperResError as error:
         return [str(error)]
 

@@ -165,6 +165,16 @@ class PathOptions:
         None, "Folder of the runs' TensorBoard files; null: tb_logger in path.root.", path=True, resumable=True
     )
 
+    @property
+    def public_folder(self) -> Path | None:
+        """`public_data`, if there is any."""
+        return Path(self.public_data).expanduser() if self.public_data else None
+
+    @property
+    def drawings(self) -> Path:
+        """Where computer-drawn images are kept for later runs."""
+        return Path(self.root).expanduser() / "procedural"
+
 
 @dataclass(frozen=True)
 class LoggerOptions:

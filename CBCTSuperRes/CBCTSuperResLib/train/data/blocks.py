@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, prod
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -265,8 +264,7 @@ def open_blocks(
         largest = max(scan.reach(blocks.shape))
         scans, told = [found["HR"] for found in volumes], []
         if dataset.public:
-            folder = Path(options.path.public_data).expanduser() if options.path.public_data else None
-            public, told = public_volumes(dataset.public, folder, largest)
+            public, told = public_volumes(dataset.public, options.path.public_folder, largest)
             scans += _turned(public)
         drawn = drawn_cubes(dataset, options, largest)
         counts = {"scans": len(volumes), "public": len(scans) - len(volumes), "procedural": len(drawn)}
@@ -292,7 +290,7 @@ def drawn_cubes(dataset: DatasetOptions, options: TrainingOptions, least: int) -
     if not dataset.procedural:
         return []
     count, seed, size = dataset.procedural, dataset.procedural_seed, ceil(ROOM * least)
-    path = Path(options.path.root).expanduser() / "procedural" / f"{seed}-{count}-{size}-volumes.f16"
+    path = options.path.drawings / f"{seed}-{count}-{size}-volumes.f16"
     return [
         UnitVolume(f"procedural {seed}-{n}", voxels, None)
         for n, voxels in enumerate(drawn_volumes(path, count, size, seed))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,8 +156,7 @@ def _simulated(
     slices = options.network_G.slices
     scans, told = [high for _, high in read.pairs] if read else [], []
     if dataset.public:
-        folder = Path(options.path.public_data).expanduser() if options.path.public_data else None
-        found = PublicSlices(dataset.public, folder, dataset.HR_size, slices)
+        found = PublicSlices(dataset.public, options.path.public_folder, dataset.HR_size, slices)
         told = found.describe()
         pictures = [Picture(name, found.slab(n), None) for n, name in enumerate(found.names)]
         public = [picture.cropped_to(options.scale) for picture in pictures]
@@ -189,10 +187,9 @@ def _drawn_pictures(dataset: DatasetOptions, options: TrainingOptions, patch: in
     count, seed, size, slices = dataset.procedural, dataset.procedural_seed, 2 * patch, options.network_G.slices
     drawings = dataset.procedural_set
     name = f"{seed}-{count}-{size}{f'-{slices}' if slices else ''}{f'-set{drawings}' if drawings > 1 else ''}.f16"
-    path = Path(options.path.root).expanduser() / "procedural" / name
     pictures = (
         Picture(f"procedural {seed}-{n}", slab, None)
-        for n, slab in enumerate(drawn_slices(path, count, size, seed, slices, drawings))
+        for n, slab in enumerate(drawn_slices(options.path.drawings / name, count, size, seed, slices, drawings))
     )
     return [picture.cropped_to(options.scale) for picture in pictures]
 

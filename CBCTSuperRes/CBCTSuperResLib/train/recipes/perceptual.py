@@ -31,10 +31,11 @@ from ..options import TrainingOptions
 from ..step import Steps
 from ..validation import Enlarger, Validator, border_of, undisturbed
 from .gan import precise
-from .recipe import BETA2, Recipe, Use, build_generator, example_patches, patch_shapes
+from .recipe import BETA2, Recipe, Use, build_generator, example_patches, patch_shapes, refuse_parts
 from .unetspsr import adam
 from .vgg_weights import load_vgg16
 
+OUTPUTS = ("sr", "log_variance")
 VARIANCE = "variance"  # how the names of the parts begin that tell the log-variance
 
 
@@ -78,14 +79,9 @@ class PerceptualRecipe(Recipe):
 
     def check(self, processes: int, device: str, micro_batches: int = 1) -> None:
         """Refuse what batch norm would make another training; see `Recipe.check`."""
-        if self.may_be_in_parts:
-            return
-        if (processes > 1 and device == "cpu") or micro_batches > 1:
-            raise OptionError(
-                f"network_G.layout {self._options.network_G.options.layout} has batch norm, which needs the whole "
-                "batch at once.",
-                "Use one process and a batch that fits into memory, or network_G.layout own.",
-            )
+        if not self.may_be_in_parts:
+            layout = f"network_G.layout {self._options.network_G.options.layout}"
+            refuse_parts(layout, "network_G.layout own", processes, device, micro_batches)
 
     def open_source(self) -> TrainingSource:
         """Pairs of LR and HR patches of slices."""
@@ -197,6 +193,3 @@ class BarsValidator(Validator):
         if rows:
             found["nll"], found["coverage"] = map(float, np.mean(rows, axis=0))
         return found
-
-
-OUTPUTS = ("sr", "log_variance")
