@@ -33,6 +33,7 @@ from .recipes import RECIPES, Registered
 from .recipes.seed_names import is_count
 
 UNREAD = {"$schema"}  # an editor's entry
+TABLE = "See the table of options in Resources/Documentation/options.md."
 PRESETS = ("quick-look", "light", "unetspsr-full", "any-size", "srgan3d", "perceptual-mse-nn", "srcyclegan")
 DEBUG = {"train": {"val_freq": 8}, "logger": {"print_freq": 2, "save_checkpoint_freq": 8}}
 REMOVED: dict[str, tuple[Any, str]] = {  # keys of version 0.1.0: default, and what is done instead
@@ -161,9 +162,6 @@ def read_options(
     if texts:
         raise OptionError("\n".join([f"{where}: {len(texts)} problems.", *(f"  {text}" for text in texts)]), TABLE)
     return options
-
-
-TABLE = "See the table of options in Resources/Documentation/options.md."
 
 
 def read_values(source: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
