@@ -191,6 +191,9 @@ def test_without_a_model_the_best_of_the_run_of_that_name_is_tested_and_named(tm
     best.write_bytes(model.read_bytes())
     report = test(options(tmp_path, None, with_window(slices)))
     assert report["model"]["file"] == str(best) and str(best) in report["notes"][0]
+    for named in (run, tmp_path):  # by its folder, or by that of all runs
+        report = test(options(tmp_path, named, with_window(slices)))
+        assert report["model"]["file"] == str(best) and f"is {named}: {best} is tested" in report["notes"][0]
 
 
 def test_no_model_and_no_run_is_an_error_that_says_what_to_do(tmp_path, slices):

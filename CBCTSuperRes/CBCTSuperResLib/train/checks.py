@@ -360,15 +360,25 @@ def _weights(options: TrainingOptions) -> Iterator[str]:
 
 def _tested_model(options: TrainingOptions) -> Iterator[str]:
     """A test takes a model by file or name, or else the run's: its best, or its latest where nothing was validated."""
-    if options.path.pretrain_model_G:
+    given, run = options.path.pretrain_model_G, tested_run(options)
+    if run is None:
         try:
-            find_model(options.path.pretrain_model_G)
+            find_model(given)
         except SuperResError as error:
             yield f"path.pretrain_model_G: {error}"
-        return
-    folder = options.run_folder / "models"
-    if not any((folder / f"{which}_G{SUFFIX}").is_file() for which in ("best", "latest")):
-        yield f"There is no model to test: path.pretrain_model_G is null, and {folder.parent} is no trained run."
+    elif not any((run / "models" / f"{which}_G{SUFFIX}").is_file() for which in ("best", "latest")):
+        yield f"There is no model to test: path.pretrain_model_G is {given or 'null'}, and {run} is no trained run."
+
+
+def tested_run(options: TrainingOptions) -> Path | None:
+    """The run whose best model is tested: that of the options, or one that is named by its folder or by the folder of
+    all runs; None where a model is named.
+    """
+    given = options.path.pretrain_model_G
+    if not given:
+        return options.run_folder
+    folders = Path(given), Path(given) / "experiments" / options.name
+    return next((folder for folder in folders if (folder / "models").is_dir()), None)
 
 
 def _root(root: str) -> Iterator[str]:

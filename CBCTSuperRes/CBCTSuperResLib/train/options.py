@@ -141,7 +141,7 @@ class PathOptions:
     pretrain_model_G: str | None = option(
         None,
         "Weights to begin with: a model, or a checkpoint of SPSR or RRDB. null: none; a test then takes the best model "
-        "of the run of this name.",
+        "of the run of this name. Of a run that is named by its folder, a test takes the best model, too.",
         seed=True,
         path=True,
         resumable=True,

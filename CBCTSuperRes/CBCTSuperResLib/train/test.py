@@ -28,7 +28,7 @@ from ..measure.fidelity import psnr_8bit
 from ..models.folder import SUFFIX
 from ..models.model import Model
 from ..networks.spec import NetworkSpec
-from .checks import training_device
+from .checks import tested_run, training_device
 from .data.files import planes_of
 from .data.pictures import entries_of, has_files
 from .data.source import ImagePair, Images, open_images
@@ -116,8 +116,8 @@ def report_text(report: Mapping) -> str:
 def model_to_test(options: TrainingOptions, device: str) -> tuple[Model, list[str]]:
     """The model of `path.pretrain_model_G`, and notes for the user.
 
-    A model of ours by file or name, a generator of SPSR or UNetSPSR (.pth), or an ArSSR (.pkl). Without one, the best
-    model of the run of the options' name.
+    A model of ours by file or name, a generator of SPSR or UNetSPSR (.pth), or an ArSSR (.pkl); or the best model of
+    a run that is named by its folder. Without one, that of the run of the options' name.
 
     Raises
     ------
@@ -125,16 +125,17 @@ def model_to_test(options: TrainingOptions, device: str) -> tuple[Model, list[st
         If there is none, it cannot be read, or its scale or input channels are not those of the options.
     """
     given, own, notes = options.path.pretrain_model_G, options.network_G.options, []
-    if given is None:
+    if run := tested_run(options):
+        said = f"path.pretrain_model_G is {given or 'null'}"
         try:
-            path = find_run_model(options.run_folder)
+            path = find_run_model(run)
         except InputError as error:
             raise ModelError(
-                f"path.pretrain_model_G is null, and there is no trained run {options.name}: {error.what}",
+                f"{said}, and there is no trained run {run.name}: {error.what}",
                 f"Name a model ({SUFFIX} or .pth) in path.pretrain_model_G.",
             ) from error
         model = Model.load(path, device)
-        notes.append(f"path.pretrain_model_G is null: {path} is tested.")
+        notes.append(f"{said}: {path} is tested.")
     elif Path(given).suffix.lower() in CHECKPOINTS:
         taps = getattr(own, "taps", None)
         scale = None if getattr(own, "kind", "slices") == "any factor" else options.scale
