@@ -136,6 +136,8 @@ def test_an_unknown_name_is_answered_with_those_that_exist(folders):
     assert str(folders[0]) in caught.value.advice
     with pytest.raises(ModelError, match=r"does not exist\..*light"):
         find_model("folder/other.safetensors")
+    with pytest.raises(ModelError, match="is a folder, not a model file.*cbct-superres export"):
+        find_model(folders[0])
 
 
 def test_without_models_the_advice_names_the_folder_for_them(folders):

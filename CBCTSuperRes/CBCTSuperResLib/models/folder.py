@@ -102,6 +102,9 @@ def find_model(name_or_path: str | Path) -> Path:
                 return entry.path
     if path.is_file():
         return path
+    if meant_as_path and path.is_dir():
+        advice = "Of a training, make a model of it: cbct-superres export FOLDER --out FILE.safetensors"
+        raise ModelError(f"{text} is a folder, not a model file.", advice)
     if meant_as_path:
         raise ModelError(f"The model file {text} does not exist.", _advice(_usable_names(entries)))
     raise _unknown(text, _usable_names(entries))
