@@ -35,7 +35,7 @@ ORIGINAL = {
 }
 NOTE = (
     "the training's grey values went from 0 to 1, probably from the smallest to the largest of each volume; the file "
-    "does not tell, so name the window if you know it"
+    "does not tell: only a window that is named is sure"
 )
 
 
