@@ -12,7 +12,15 @@ from CBCTSuperResLib.acquisition.estimate import FWHM, BlurAlongAxis, EstimatedA
 from CBCTSuperResLib.acquisition.noise_level import NoiseLevel
 from CBCTSuperResLib.acquisition.phantom import WINDOW, jaw_scans
 from CBCTSuperResLib.apply import plan as planning
-from CBCTSuperResLib.apply.conditions import CAUTION, CROWDED_CAUTION, GRAIN, LESS_CAUTION, LITTLE_BLUR, conditions_of
+from CBCTSuperResLib.apply.conditions import (
+    CAUTION,
+    CROWDED_CAUTION,
+    GRAIN,
+    LESS_CAUTION,
+    LITTLE_BLUR,
+    TRABECULAR_CAUTION,
+    conditions_of,
+)
 from CBCTSuperResLib.apply.plan import make_plan
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments
@@ -49,9 +57,13 @@ def scan(shape=(3, 20, 24)) -> Volume:
     return Volume(voxels, make_grid(shape[::-1], SPACING))
 
 
-def scanner(rows=0.6, columns=0.5, noise=0.02, is_sure=True, corner=0.05, **values) -> EstimatedAcquisition:
-    doubt = "" if is_sure else "only 9 edges"
-    axes = [BlurAlongAxis(sd, 0.05, sd, sd, 90 if is_sure else 9, is_sure, doubt) for sd in (0.1, rows, columns)]
+def scanner(
+    rows=0.6, columns=0.5, noise=0.02, is_sure=True, corner=0.05, spectrum=(None, None), **values
+) -> EstimatedAcquisition:
+    """Whose axes have a spectrum of their own where they are not sure."""
+    count, doubt = (90, "") if is_sure else (9, "only 9 edges")
+    found = zip((0.1, rows, columns), (0.1, rows, columns) if is_sure else (None, *spectrum), strict=True)
+    axes = [BlurAlongAxis(sd, 0.05, sd, other, count, is_sure, doubt) for sd, other in found]
     level = NoiseLevel(1000 * noise, 1.0, 0.4, 0.0, corner=corner)
     return EstimatedAcquisition(SPACING, tuple(axes), level, **values)
 
@@ -106,6 +118,37 @@ def test_a_blur_that_is_not_sure_is_warned_of_where_edges_look_unlike_the_one_th
         for found in (scanner(0.6, 0.6, is_sure=False), scanner(None, None, is_sure=False)):
             estimating(monkeypatch, found)
             assert not plan_for(model).conditions.warnings
+
+
+def test_a_blur_that_only_the_spectrum_tells_is_taken_cautiously_and_counts_as_not_sure(monkeypatch):
+    told, untold = stub_model(Told(), training=TRAINING), stub_model(Sharpened(), training=TRAINING)
+    for spectrum, in_mm in (((0.5, 0.7), 0.14), ((0.6, None), 0.15)):  # rows are 0.25 mm apart, columns 0.2 mm
+        estimating(monkeypatch, scanner(0.9, 0.2, is_sure=False, spectrum=spectrum))
+        conditions = plan_for(told).conditions
+        assert conditions.source == "doubtful" and not conditions.is_known
+        expected = np.array([in_mm / 0.25, in_mm / 0.2])
+        assert conditions.blur[1:] == pytest.approx(expected)
+        assert conditions.told_blur[1:] == pytest.approx(np.sqrt(expected**2 - CAUTION**2))
+        assert "only 9 edges" in conditions.reason and "what its spectrum tells is taken" in conditions.reason
+        report = super_resolve(scan(), told, PLAIN).report
+        assert "spectrum" in report["quality"]["assumptions"]
+    estimating(monkeypatch, scanner(0.9, 0.9, is_sure=False, spectrum=(0.9, 0.9)))
+    assert "is stronger than" in plan_for(untold).conditions.warnings[0]
+    for unclear in ({"noise": 0.05}, {"crowding": 0.4, "fullness": 0.7}):
+        estimating(monkeypatch, scanner(0.9, 0.9, is_sure=False, spectrum=(0.9, 0.9), corner=0.3, **unclear))
+        assert plan_for(told).conditions.source == "usual"
+
+
+def test_more_is_held_back_of_the_blur_of_trabecular_bone_and_its_grain_says_more_than_its_edges(monkeypatch):
+    model, bone = stub_model(Told(), training=TRAINING), {"crowding": 0.4, "fullness": 0.7}
+    estimating(monkeypatch, scanner(0.95, 0.9, corner=0.005, **bone))
+    conditions = plan_for(model).conditions
+    expected = [np.sqrt(sd**2 - TRABECULAR_CAUTION**2) for sd in (0.95, 0.9)]
+    assert conditions.source == "estimated" and conditions.cautious_blur[1:] == pytest.approx(expected)
+    estimating(monkeypatch, scanner(0.95, 0.9, noise=0.035, **bone))
+    assert plan_for(model).conditions.source == "little"
+    estimating(monkeypatch, scanner(0.95, 0.9, noise=0.035, **{**bone, "fullness": 0.4}))
+    assert plan_for(model).conditions.source == "estimated"
 
 
 def test_little_blur_is_told_where_grain_is_too_fine_for_the_usual_one_and_less_noise(monkeypatch):

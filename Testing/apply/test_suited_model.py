@@ -24,7 +24,9 @@ def blurred(monkeypatch):
     """Let every scan tell a blur, a standard deviation in its voxels, for sure or not."""
 
     def tell(blur: float, is_sure: bool = True, softness_mm: float | None = None) -> None:
-        axes = [BlurAlongAxis(blur, 0.02, blur, blur, 90, is_sure, "" if is_sure else "few edges")] * 3
+        axes = [
+            BlurAlongAxis(blur, 0.02, blur, blur if is_sure else None, 90, is_sure, "" if is_sure else "few edges")
+        ] * 3
         found = EstimatedAcquisition((0.2,) * 3, tuple(axes), NoiseLevel(60.0, 1.0, 0.0, 0.0, np.empty(0)), softness_mm)
         monkeypatch.setattr(planning, "estimate", lambda *_: found)
 

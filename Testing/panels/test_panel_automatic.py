@@ -55,7 +55,7 @@ def panel(looks, widget):
 
 def seen(blur: float, is_sure: bool = True) -> EstimatedAcquisition:
     """A scan's blur, a standard deviation in its voxels; light met 0.42 voxels."""
-    axes = [BlurAlongAxis(blur, 0.02, blur, blur, 90, is_sure, "" if is_sure else "few edges")] * 3
+    axes = [BlurAlongAxis(blur, 0.02, blur, blur if is_sure else None, 90, is_sure, "" if is_sure else "few edges")] * 3
     return EstimatedAcquisition((0.2,) * 3, tuple(axes), NoiseLevel(60.0, 1.0, 0.0, 0.0, np.empty(0)))
 
 
@@ -77,7 +77,7 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
     assert panel.parameters.model == "" and ui.applyButton.enabled
     assert ui.modelLabel.text == "light, or another one if the scan's blur asks for it: looking at the scan…"
     see(panel, looks, seen(0.75))
-    why = "adaptive: the scan's blur, 0.31 mm without objects' softness, is unlike what light learned (0.2 mm)."
+    why = "adaptive: the scan's blur, 0.3 mm without objects' softness, is unlike what light learned (0.2 mm)."
     assert ui.modelLabel.text == why
     assert panel.choices.card().name == "adaptive" and "told blur and noise" in ui.modelSelector.toolTip
     assert "i 0.35 ± 0.009 mm" in ui.scannerLabel.text and not panel._timer.isActive()
@@ -102,7 +102,7 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
 def test_where_no_other_model_can_take_over_the_usual_one_is_not_said_to_suit(panel, looks, monkeypatch):
     monkeypatch.setattr("CBCTSuperResLib.apply.suited_model.told_model", lambda *_: None)
     see(panel, looks, seen(0.75))
-    why = "light: the scan's blur, 0.31 mm without objects' softness, is unlike what light learned (0.2 mm)."
+    why = "light: the scan's blur, 0.3 mm without objects' softness, is unlike what light learned (0.2 mm)."
     assert panel.ui.modelLabel.text == why and "The model adaptive can" in panel.ui.notesLabel.text
 
 

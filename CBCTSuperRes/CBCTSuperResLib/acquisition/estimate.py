@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 
@@ -29,11 +30,11 @@ from .scan_blocks import ALONG, RIM, Masks, ScanBlocks
 from .scanner import gaussian_kernel
 
 FEWEST_EDGES, SURE_EDGES = 8, 24
-LOWER = {3: 0.9, 2: 1.2}  # standard deviations below their median at which edges' widths count: the sharp ones, and in
+SHARP_SHARE = {3: 0.3, 2: 0.2}  # quantile of edges' widths that counts: sharp ones, the others are of soft objects; in
 # slices alone, which do not tell how surfaces lean, fewer of them, as leaning ones look softer
 CONTRAST = 0.12  # of the range of grey values: lower edges are not looked at
 MISFIT = 0.06  # of an edge's height, besides the noise: what a good fit may leave
-FAR = 0.6  # of an edge's height: what other structures may change beyond it
+FAR = 0.1, 0.2, 0.3, 0.6  # of an edge's height: what other structures may change beyond it; what leaves enough
 VOXEL_VARIANCE = 1 / 12  # of the mean over one voxel
 SOFTNESS = 0.17  # voxels: standard deviation of objects' own softness, measured on drawn jaws
 LEAST_ERROR = 0.05  # voxels
@@ -42,6 +43,7 @@ SOFTNESS_ERROR = 0.06  # voxels squared: how much that differs from object to ob
 AGREEMENT, AGREEMENT_SHARE = 0.25, 0.25  # voxels, and share of the blur, by which two ways may differ
 CROWDED = 0.2  # of an edge's height (`crowding`): jaws and a molar have 0.05 to 0.13, a part of a jaw up to 0.24,
 # trabecular bone 0.28 to 0.96
+FULL = 0.58  # `fullness`: trabecular bone has 0.63 to 0.8, CT of heads, shoulders, spines 0.01 to 0.5
 FINE_GRAIN = 0.029, 0.13  # `NoiseLevel.corner`: micro-CT of bone has 0.034 to 0.1 where it was blurred by 0.2 voxels or
 # less, 0.005 to 0.025 by 0.42, with noise of 2 or 3 % that neighbours share; white noise adds to that: 0.16 to 1
 SHARPENED = 0.03  # of an edge's height: overshoot on both sides that no plain blur makes
@@ -97,6 +99,8 @@ class EstimatedAcquisition:
     crowding : float
         Median of how far the profiles of the strongest edges in the slices leave their plateaus, in units of the edges'
         heights: other structures stand there. 0 where there are too few edges.
+    fullness : float
+        How much of the scan's range of grey values three quarters of its blocks hold each; 0 if there are few blocks.
     voxels_read : int
         How many voxels were looked at.
     across : int
@@ -110,6 +114,7 @@ class EstimatedAcquisition:
     overshoot: float = 0.0
     is_sharpened: bool = False
     crowding: float = 0.0
+    fullness: float = 0.0
     voxels_read: int = 0
     across: int = 0
 
@@ -132,6 +137,14 @@ class EstimatedAcquisition:
         """
         is_fine = self.noise is not None and FINE_GRAIN[0] < self.noise.corner < FINE_GRAIN[1]
         return is_fine and self.crowding > CROWDED and self.softness_mm is None
+
+    @property
+    def is_trabecular(self) -> bool:
+        """Whether structures stand close, and everywhere: a scan of trabecular bone alone.
+
+        Its native micro-CT is softer than other objects are.
+        """
+        return self.crowding > CROWDED and self.fullness > FULL
 
     @property
     def finest_spacing_mm(self) -> float | None:
@@ -205,6 +218,7 @@ class EstimatedAcquisition:
             "overshoot": round(self.overshoot, 4),
             "is_sharpened": self.is_sharpened,
             "crowding": round(self.crowding, 3),
+            "fullness": round(self.fullness, 3),
             "finest_spacing_mm": None if self.finest_spacing_mm is None else float(f"{self.finest_spacing_mm:.3g}"),
             "voxels_read": self.voxels_read,
         }
@@ -267,20 +281,25 @@ def estimate(
         overshoot,
         overshoot > SHARPENED and len(strong) >= SURE_EDGES,
         crowding,
+        scan.fullness,
         scan.voxels_read,
     )
 
 
 def _are_good(edges: Edges, noise: NoiseLevel | None, width: float) -> np.ndarray:
-    """Edges that are high, straight and alone enough to believe their fit."""
+    """Edges that are high, straight and alone enough to believe their fit; along each axis as alone as there are."""
     noise_sd = noise.sd if noise else 0.0
-    return (
+    good = (
         (edges.height > max(CONTRAST * width, 5 * noise_sd))
         & (edges.residual < MISFIT * edges.height + 1.2 * noise_sd)
         & (edges.shift < 1.5)
         & (edges.variance_error < np.maximum(0.5 * edges.variance, LEAST_ERROR))
-        & (edges.beyond < FAR)
+        & (edges.beyond < FAR[-1])
     )
+    for group in (edges.normals**2 > ALONG).T:
+        enough = [far for far in FAR if np.count_nonzero(good & group & (edges.beyond < far)) >= SURE_EDGES]
+        good &= ~group | (edges.beyond < (enough or FAR[-1:])[0])
+    return good
 
 
 def _crowding(edges: Edges) -> float:
@@ -310,7 +329,7 @@ def _variances_by_edges(edges: Edges | None, axes: int) -> list[tuple[float, flo
 
 
 def _softness(variances: Sequence[float | None], steps: np.ndarray) -> float | None:
-    """Softness of objects in mm, if edges across the slices are clearly sharper than in them.
+    """Softness of objects in mm, if edges across the slices are clearly sharper than along both axes in them.
 
     Parameters
     ----------
@@ -324,7 +343,7 @@ def _softness(variances: Sequence[float | None], steps: np.ndarray) -> float | N
         for variance, step in zip(variances, steps, strict=True)
     )
     in_plane = [width for width in in_plane if width is not None]
-    return across if across is not None and in_plane and across < SHARPER * float(np.mean(in_plane)) else None
+    return across if across is not None and in_plane and across < SHARPER * min(in_plane) else None
 
 
 def _beyond_voxel(across: float, steps: np.ndarray) -> np.ndarray:
@@ -336,9 +355,9 @@ def _sharpest(variance: np.ndarray, error: np.ndarray, axes: int) -> float:
     """The variance of sharp edges among those that are clear, without what errors of the fits scatter."""
     clearer = error <= np.median(error)
     variance, error = variance[clearer], error[clearer]
-    middle = float(np.median(variance))
-    spread = 1.4826 * float(np.median(np.abs(variance - middle)))
-    return middle - LOWER[axes] * float(np.sqrt(max(spread**2 - np.median(error) ** 2, 0.0)))
+    share = SHARP_SHARE[axes]
+    scattered = float(np.median(error[variance <= np.median(variance)]))
+    return float(np.quantile(variance, share)) - NormalDist().inv_cdf(share) * scattered
 
 
 def _judged(
@@ -374,11 +393,11 @@ def _agree(*variances: float) -> bool:
 
 
 def _like_the_other(axis: BlurAlongAxis, other: BlurAlongAxis, name: str, ratio: float) -> BlurAlongAxis:
-    """An axis with too few edges of its own takes the blur of the other one in the slice: scanners treat both alike.
+    """An axis that is not sure takes the blur of the other one in the slice: scanners treat both alike.
 
     `ratio` is the other one's voxel size in its own.
     """
-    if axis.is_sure or not other.is_sure or axis.edges >= SURE_EDGES:
+    if axis.is_sure or not other.is_sure:
         return axis
     sd, error = other.sd * ratio, 1.5 * other.error * ratio
     return replace(axis, sd=sd, error=error, is_sure=True, doubt=f"taken from {name}: {axis.doubt}")

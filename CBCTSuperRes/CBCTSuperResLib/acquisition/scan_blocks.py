@@ -18,6 +18,7 @@ CORE = 24  # voxels along the edge of a block
 RIM = REACH + 1  # voxels around it that are looked at, too
 STEP = 4  # voxels of the lattice that tells which blocks to look at
 BLOCKS_PER_AXIS, NOISE_BLOCKS = 14, 30
+FEWEST_BLOCKS = 8  # that tell whether structures are everywhere
 CUT_OFF = 0.02  # of a piece: with more of its voxels at the lowest or highest grey value of all, noise is cut off there
 SPECTRUM, SPECTRA_PER_AXIS = 20, 60  # voxels along the edge of a cube around an edge, and how many of them
 EDGES_PER_AXIS = 180
@@ -45,11 +46,13 @@ class ScanBlocks:
         starts = [_starts(*size) for size in sizes]
         self._places, self._looks = self._look(starts, blanks)
         sample = np.concatenate([look.ravel() for look in self._looks]) if self._looks else np.zeros(1, np.float32)
-        lo, hi = window or np.percentile(sample, (0.5, 99.5))
+        ends = np.percentile(sample, (0.5, 99.5))
+        lo, hi = window or ends
         self.width = float(hi - lo) or 1.0
         self._bounds = lo - 0.5 * self.width, hi + 0.5 * self.width
         self._ends = float(sample.min()), float(sample.max())
         self._range = np.array([np.ptp(np.percentile(np.clip(b, *self._bounds), (5, 95))) for b in self._looks])
+        self._whole_range = float(np.ptp(np.clip(ends, *self._bounds))) or 1.0
         self._cache: dict[int, np.ndarray] = {}
 
     def _look(self, starts: list[list[int]], blanks: Masks | None) -> tuple[list[tuple], list[np.ndarray]]:
@@ -114,6 +117,11 @@ class ScanBlocks:
             return None
         order = sorted(chosen)
         return fit_edges(around[order], normals[order], self.axes), there[order]
+
+    @property
+    def fullness(self) -> float:
+        """How much of the range of all grey values is in each of three quarters of the blocks; 0 if those are few."""
+        return float(np.percentile(self._range, 25)) / self._whole_range if len(self._range) >= FEWEST_BLOCKS else 0.0
 
     @property
     def lowest(self) -> float:

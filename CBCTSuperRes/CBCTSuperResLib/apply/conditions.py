@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from ..core.options import Options
     from ..models.card import ModelCard
 
-CAUTION = 0.35  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
+CAUTION = 0.4  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
 CROWDED_CAUTION = 0.7  # voxels: the same of fine structures that stand close, as trabeculae of native micro-CT do
+CLEAR = 0.035  # of the window: with more noise, and of trabecular bone, the spectrum alone tells nothing
+TRABECULAR_CAUTION = 0.85  # voxels: the same of native micro-CT of trabecular bone, where it could be measured
 LITTLE_BLUR = 0.2  # voxels: the most that leaves grain so fine, as far as was measured (`FINE_GRAIN`)
 GRAIN = 0.03  # of the window: strength of such grain; trabecular bone has 0.032 to 0.04, averaged more
 MOST_GRAIN = 0.05  # of the window: what is stronger is noise for the most part
@@ -31,6 +33,11 @@ WEAK_NOISE = 0.008, 0.0095  # of the window: what is weaker may be texture (the 
 LESS_CAUTION = 0.2  # voxels: the same where the scan tells how soft its objects are, and of a usual blur
 DOUBTFUL_NOISE = 0.08  # of the noise: with a larger uncertainty, texture may have been taken for it
 MUCH = 0.15  # voxels: 0.3 fine pixels, by which a blur may differ from the usual one without a word
+WHY_TAKEN = {
+    "usual": "which the model usually meets",
+    "little": "as its grain is so fine",
+    "doubtful": "which its spectrum tells",
+}
 NEAR = 1.25  # slices so much farther apart than pixels still have the slices' own blur across them, in mm
 MORE_NOISE = 1.1
 
@@ -53,9 +60,10 @@ class Conditions:
         Standard deviation in units of the window; what the model usually meets if the scan does not tell.
     told_noise : float
         The same within what the model learned from.
-    source : "given", "estimated", "little" or "usual"
-        Where the blur in the slices comes from; "little" where the scan does not tell it for sure, but has grain that a
-        usual one would not leave.
+    source : "given", "estimated", "doubtful", "little" or "usual"
+        Where the blur in the slices comes from: "estimated" in two ways that agree; "doubtful" where only the scan's
+        spectrum tells, which is hardly ever more than the scanner's; "little" where it is not sure, but grain is finer
+        than a usual blur would leave it; "usual" where nothing tells.
     reason : str
         A sentence: which blur is taken, and why.
     warnings : tuple of str
@@ -85,7 +93,7 @@ class Conditions:
         if self.source == "given" or "blur" not in card.spec.conditions:
             return self
         told, reason = np.array(self.told_blur), self.reason
-        if not self.is_known:
+        if self.source in ("little", "usual"):
             told = np.array(self.blur) * min(spacing) / np.array(spacing)
             told = np.clip(told, *card.trained_blur) if card.trained_blur else told
         if any(kept):
@@ -135,32 +143,41 @@ def conditions_of(
     steps = np.array(as_acquired(grid.spacing[::-1], across))
     noise = _noise(scanner, usual_noise, window_width)
     is_fine = scanner.is_of_fine_grain and usual_noise < noise < MOST_GRAIN and not is_denoised
+    is_sure = scanner.in_plane_is_sure and not (is_fine and scanner.is_trabecular)
+    is_clear = noise < CLEAR and not scanner.is_trabecular
+    by_spectrum = _by_spectrum(scanner, usual_blur, steps) if is_clear else None
     doubts = "; ".join(sorted({axis.doubt for axis in scanner.in_plane if not axis.is_sure}))
+    doubts = doubts and f" ({doubts})"
     if options.scanner_blur is not None:
         blur = np.array(as_acquired(np.broadcast_to(options.scanner_blur, 3)[::-1], across)) / FWHM / steps
         source, reason = "given", f"The scanner's blur was given: {_text(blur, steps)}."
         if blur.max() > MOST_BLUR:
             blur = np.minimum(blur, MOST_BLUR)
             reason += f" No scanner has so much; {_text(blur, steps)} is taken."
-    elif scanner.in_plane_is_sure:
+    elif is_sure:
         blur = _estimated(scanner, usual_blur, steps)
         source, reason = "estimated", f"The scanner's blur was estimated from the scan: {_text(blur, steps)}."
     elif is_fine and usual_blur > LITTLE_BLUR:
         blur = np.full(3, LITTLE_BLUR)
         source = "little"
         reason = (
-            f"The scan does not tell its blur for sure ({doubts}). Between its structures there is grain, finer than "
+            f"The scan does not tell its blur for sure{doubts}. Between its structures there is grain, finer than "
             f"the model's usual blur would leave it, so little is taken: {_text(blur, steps)}."
         )
+    elif by_spectrum is not None:
+        blur, source = by_spectrum, "doubtful"
+        reason = f"The scan does not tell its blur for sure{doubts}; what its spectrum tells is taken: "
+        reason += f"{_text(blur, steps)}."
     else:
         blur = np.full(3, usual_blur)
         source = "usual"
-        reason = f"The scan does not tell its blur for sure ({doubts}); what the model usually meets is taken: "
+        reason = f"The scan does not tell its blur for sure{doubts}; what the model usually meets is taken: "
         reason += f"{_text(blur, steps)}."
     caution = LESS_CAUTION
-    if source == "estimated" and scanner.softness_mm is None:
-        caution = CROWDED_CAUTION if is_fine else CAUTION
-        reason += " Much of it may be softness of its structures, whose grain is finer." if is_fine else ""
+    if source in ("estimated", "doubtful") and scanner.softness_mm is None:
+        caution = TRABECULAR_CAUTION if scanner.is_trabecular else CROWDED_CAUTION if is_fine else CAUTION
+        if caution > CAUTION:
+            reason += " Much of it may be softness of its structures, which stand close."
     undone = blur if source in ("given", "little") else cautious(blur, caution)
     told_blur, told_noise = undone, noise
     if is_fine and source != "given":
@@ -175,10 +192,9 @@ def conditions_of(
         reason += f" The model learned from {shares[0]:.2g} to {shares[1]:.2g} mm (in voxels of this size)."
     if card.strongest_noise is not None:
         told_noise = min(told_noise, card.strongest_noise)
-    if source in ("given", "estimated"):
-        warnings = _blur_warnings(card, blur, undone, steps)
-    else:
-        warnings = _doubt(card, scanner, blur, steps)
+    warnings = [] if source in ("little", "usual") else _blur_warnings(card, blur, undone, steps)
+    if source not in ("given", "estimated"):
+        warnings += _doubt(card, scanner, blur, steps, source)
     warnings = [] if is_denoised else warnings
     if card.strongest_noise is not None and scanner.noise and noise > MORE_NOISE * card.strongest_noise:
         warnings.append(
@@ -226,21 +242,42 @@ def _noise(scanner: EstimatedAcquisition, usual: float, window_width: float) -> 
 
 
 def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -> np.ndarray:
-    """Across the slices, what the scan tells, or the blur in them, or the usual one; and along their two axes."""
-    across, *in_plane = as_acquired(scanner.blur, scanner.across)
-    rows, columns = (axis.sd for axis in in_plane)
+    """What edges and spectrum tell alike."""
+    rows, columns = (axis.sd for axis in scanner.in_plane)
+    return _along_all(scanner, rows, columns, usual, steps)
+
+
+def _by_spectrum(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -> np.ndarray | None:
+    """The same from the spectrum alone; None if it tells nothing.
+
+    In mm, the larger of rows' and columns': what noise hides of a spectrum makes its blur look less.
+    """
+    told = zip((axis.by_spectrum for axis in scanner.in_plane), steps[1:], strict=True)
+    widths = [sd * step for sd, step in told if sd is not None]
+    if not widths:
+        return None
+    return _along_all(scanner, *(max(widths) / steps[1:]), usual, steps)
+
+
+def _along_all(
+    scanner: EstimatedAcquisition, rows: float, columns: float, usual: float, steps: np.ndarray
+) -> np.ndarray:
+    """With the blur across the slices before that in them: what the scan tells for sure, or that one, or the usual."""
+    across = as_acquired(scanner.blur, scanner.across)[0]
     in_mm = (rows * steps[1] + columns * steps[2]) / 2
     like_in_plane = in_mm / steps[0] if steps[0] <= NEAR * steps[1:].max() else usual
     return np.array([across.sd if across.is_sure else like_in_plane, rows, columns])
 
 
-def _doubt(card: ModelCard, scanner: EstimatedAcquisition, blur: np.ndarray, steps: np.ndarray) -> list[str]:
+def _doubt(
+    card: ModelCard, scanner: EstimatedAcquisition, blur: np.ndarray, steps: np.ndarray, source: str
+) -> list[str]:
     """What to say where edges look unlike the blur that is taken because the scan does not tell for sure."""
     widths = [axis.sd for axis in scanner.in_plane if axis.sd is not None]
     if not card.trained_blur:
         return []
     taken, usual, in_mm = float(blur[1:].mean()), _usual(card)[0], FWHM * float(steps[1:].mean())
-    if taken < usual and "blur" not in card.spec.conditions:
+    if source == "little" and "blur" not in card.spec.conditions:
         return [
             "The scan may have little blur: between its structures there is grain, finer than the blur that this "
             f"model usually met, {usual * in_mm:.2g} mm, would leave it, and the model cannot be told. Edges may be "
@@ -250,7 +287,7 @@ def _doubt(card: ModelCard, scanner: EstimatedAcquisition, blur: np.ndarray, ste
     if abs(seen - taken) <= MUCH:
         return []
     than, what = ("more", "stay soft") if seen > taken else ("less", "be drawn too sharp")
-    why = "which the model usually meets" if taken == usual else "as its grain is so fine"
+    why = WHY_TAKEN[source]
     return [
         f"The scanner's blur is not sure: the scan's edges look like {seen * in_mm:.2g} mm, and {taken * in_mm:.2g} mm "
         f"is taken, {why}. If the scanner has {than}, edges may {what}: give its blur if you know it."
