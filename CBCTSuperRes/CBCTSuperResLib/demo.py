@@ -24,11 +24,12 @@ from .evaluate.drawing import liveliest
 from .io.volume import Volume
 from .measure.fidelity import psnr, ssim
 from .scan.window import Window
-from .scene.example_scan import FINE_SPACING_MM, SEED
 from .scene.logic import SuperResLogic
 from .scene.nodes import updateNode, volumeFromNode
 
 SHAPE = (64, 320, 320)
+SPACING_MM = (0.125, 0.125, 0.25)  # as of scene/example_scan.py, which needs the translations of the application
+SEED = 20261
 ZOOM_MM = 12.0
 
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed.out.mkdir(parents=True, exist_ok=True)
 
     print("Making a jaw section as a fine scan (the truth) and as a coarse one ...", flush=True)
-    truth, scan = jaw_scans(SHAPE, FINE_SPACING_MM, SEED)
+    truth, scan = jaw_scans(SHAPE, SPACING_MM, SEED)
     scan.write(parsed.out / "scan.nrrd")
 
     scene = slicer.mrmlScene = slicer.vtkMRMLScene()
