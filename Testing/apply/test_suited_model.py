@@ -61,6 +61,16 @@ def test_a_scan_of_fine_grain_gets_the_model_that_can_be_told_of_little_blur(mon
     assert "The scan may have little blur" in str(report["warnings"])
 
 
+def test_a_blur_that_only_the_spectrum_tells_is_told_and_said_to_be_no_more_than_that(monkeypatch, tmp_path):
+    axes = (BlurAlongAxis(0.2, 0.05, 0.2, 0.75, 9, False, "only 9 edges"),) * 3
+    found = EstimatedAcquisition((0.2,) * 3, axes, NoiseLevel(60.0, 1.0, 0.0, 0.0))
+    monkeypatch.setattr(planning, "estimate", lambda *_: found)
+    run = apply_to_file(make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd"), tmp_path / "SR.nrrd", None, OPTIONS)
+    run = run["super_resolution"]
+    assert run["model"] == "adaptive" and "told what the scan's spectrum tells of the blur, 0.37 mm" in str(run["notes"])
+    assert run["back_projection"] is False, "which needs a blur that is sure"
+
+
 def test_a_sharp_scan_of_soft_objects_is_no_scan_of_the_usual_blur(blurred, tmp_path):
     scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
     for blur, softness_mm, taken in ((0.42, None, "adaptive"), (0.42, 0.08, "light"), (0.3, 0.08, "adaptive")):

@@ -84,7 +84,7 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
     assert panel.parameters.model == "" and "The model adaptive can" not in ui.notesLabel.text
     assert not panel.choices.needsTorch(), "whichever it is, its graph will do"
     for scanner, why in (
-        (seen(0.5), "light: nothing speaks against it; the scan's blur without objects' softness: 0.17 mm."),
+        (seen(0.5), "light: nothing speaks against it; the scan's blur without objects' softness: 0.14 mm."),
         (seen(0.75, is_sure=False), "light: the scan does not tell its blur for sure."),
     ):
         panel.choices.inputNode.GetImageData().Modified()
@@ -97,6 +97,13 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
     grain = NoiseLevel(0.035 * window, 0.0005 * window, 0.45, 0.7, corner=0.05)
     see(panel, looks, replace(seen(0.75, is_sure=False), noise=grain, crowding=0.4))
     assert ui.modelLabel.text == "adaptive: the scan may have little blur, 0.094 mm is taken; light learned 0.2 mm."
+    panel.choices.inputNode.GetImageData().Modified()
+    panel.refresh()
+    see(panel, looks, replace(seen(0.75), blur=(BlurAlongAxis(by_spectrum=0.75, doubt="few edges"),) * 3))
+    assert ui.modelLabel.text == (
+        "adaptive: the scan's blur is not sure; its spectrum tells 0.3 mm without objects' softness, light learned "
+        "0.2 mm."
+    )
 
 
 def test_where_no_other_model_can_take_over_the_usual_one_is_not_said_to_suit(panel, looks, monkeypatch):

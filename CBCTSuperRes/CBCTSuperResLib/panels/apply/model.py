@@ -105,6 +105,11 @@ class ModelSection(JobSection):
                 text = _("{name}, or another one if the scan's blur asks for it; the run decides.")
             elif isUnlike and known.conditions.source == "little":
                 text = _("{name}: the scan may have little blur, {seen:.2g} mm is taken; {usual} learned {met:.2g} mm.")
+            elif isUnlike and known.conditions.source == "doubtful":
+                text = _(
+                    "{name}: the scan's blur is not sure; its spectrum tells {seen:.2g} mm without objects' softness, "
+                    "{usual} learned {met:.2g} mm."
+                )
             elif isUnlike:
                 text = _(
                     "{name}: the scan's blur, {seen:.2g} mm without objects' softness, is unlike what {usual} "
