@@ -100,7 +100,7 @@ class EstimatedAcquisition:
         Median of how far the profiles of the strongest edges in the slices leave their plateaus, in units of the edges'
         heights: other structures stand there. 0 where there are too few edges.
     fullness : float
-        How much of the scan's range of grey values three quarters of its blocks hold each; 0 if there are few blocks.
+        How much of the scan's range of grey values three quarters of its blocks hold each; 0 without any.
     voxels_read : int
         How many voxels were looked at.
     across : int

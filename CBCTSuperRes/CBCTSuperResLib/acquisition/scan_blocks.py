@@ -18,7 +18,6 @@ CORE = 24  # voxels along the edge of a block
 RIM = REACH + 1  # voxels around it that are looked at, too
 STEP = 4  # voxels of the lattice that tells which blocks to look at
 BLOCKS_PER_AXIS, NOISE_BLOCKS = 14, 30
-FEWEST_BLOCKS = 8  # that tell whether structures are everywhere
 CUT_OFF = 0.02  # of a piece: with more of its voxels at the lowest or highest grey value of all, noise is cut off there
 SPECTRUM, SPECTRA_PER_AXIS = 20, 60  # voxels along the edge of a cube around an edge, and how many of them
 EDGES_PER_AXIS = 180
@@ -120,8 +119,8 @@ class ScanBlocks:
 
     @property
     def fullness(self) -> float:
-        """How much of the range of all grey values is in each of three quarters of the blocks; 0 if those are few."""
-        return float(np.percentile(self._range, 25)) / self._whole_range if len(self._range) >= FEWEST_BLOCKS else 0.0
+        """How much of the range of all grey values is in each of three quarters of the blocks; 0 without any."""
+        return float(np.percentile(self._range, 25)) / self._whole_range if len(self._range) else 0.0
 
     @property
     def lowest(self) -> float:
