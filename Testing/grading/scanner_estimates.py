@@ -34,13 +34,15 @@ PHANTOMS = {"jaw, 0.07 mm": (0.07, 903), "jaw, 0.10 mm": (0.10, 901), "jaw, 0.15
 
 
 def objects(public_data: Path | None, shape: tuple[int, int, int]) -> Iterator[Case]:
-    """Drawn jaws, with what the window would clip, and, where they are, a molar and trabecular bone."""
+    """Drawn jaws, with what the window would clip, and, where they are, a molar, a shoulder, bone."""
     for name, (spacing, seed) in PHANTOMS.items():
         yield Case(name, gaussian_blur(jaw_phantom(shape, spacing, seed), FINE_BLUR, ALL_AXES), (spacing,) * 3)
     if public_data is None:
         return
     scans = public_scans()
     yield Case("molar", in_robust_window(scans["tooth"].read(public_data)), (0.1,) * 3)
+    shoulder = scans["shoulder"]
+    yield Case("shoulder", in_robust_window(shoulder.read(public_data)), shoulder.spacing_mm)
     bone = scans["trabecular"]
     yield from held_out_bone(bone.read(public_data), bone.train_slices[1])
 
