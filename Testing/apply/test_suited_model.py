@@ -36,7 +36,8 @@ def blurred(monkeypatch):
 def test_a_blur_that_the_usual_model_never_met_is_told_to_one_that_can_be(blurred, tmp_path):
     scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
     task = FileTask(scan, tmp_path / "SR.nrrd", None, OPTIONS)
-    for blur, is_sure, taken in ((0.5, True, "light"), (0.75, True, "adaptive"), (0.75, False, "light")):
+    cases = (0.55, True, "light"), (0.45, True, "adaptive"), (0.75, True, "adaptive"), (0.75, False, "light")
+    for blur, is_sure, taken in cases:
         blurred(blur, is_sure)
         report = apply_to_file(scan, task.target, None, OPTIONS)
         assert report["super_resolution"]["model"] == taken

@@ -33,6 +33,7 @@ WEAK_NOISE = 0.008, 0.0095  # of the window: what is weaker may be texture (the 
 LESS_CAUTION = 0.2  # voxels: the same where the scan tells how soft its objects are, and of a usual blur
 DOUBTFUL_NOISE = 0.08  # of the noise: with a larger uncertainty, texture may have been taken for it
 MUCH = 0.15  # voxels: 0.3 fine pixels, by which a blur may differ from the usual one without a word
+MUCH_LESS = 0.12  # voxels: the same of a smaller one, of which a model that met more makes edges that are not there
 WHY_TAKEN = {
     "usual": "which the model usually meets",
     "little": "as its grain is so fine",
@@ -219,7 +220,11 @@ def is_unlike_usual(card: ModelCard, conditions: Conditions) -> bool:
     What objects' softness may have added does not count: a sharp scan of a soft tooth is no scan of the usual blur.
     """
     may_differ = conditions.source != "usual" and "blur" not in card.spec.conditions and bool(card.trained_blur)
-    return may_differ and abs(float(np.mean(conditions.cautious_blur[1:])) - _usual(card)[0]) > MUCH
+    return may_differ and _is_unlike(float(np.mean(conditions.cautious_blur[1:])), _usual(card)[0])
+
+
+def _is_unlike(blur: float, usual: float) -> bool:
+    return not -MUCH_LESS <= blur - usual <= MUCH
 
 
 def cautious(blur: np.ndarray, softness: float = CAUTION) -> np.ndarray:
@@ -313,7 +318,7 @@ def _blur_warnings(card: ModelCard, blur: np.ndarray, undone: np.ndarray, steps:
             ]
         return []
     usual, mean = _usual(card)[0], float(undone[1:].mean())
-    if not card.trained_blur or abs(mean - usual) <= MUCH:
+    if not card.trained_blur or not _is_unlike(mean, usual):
         return []
     what = "stay soft" if mean > usual else "be drawn too sharp, and the result may be worse than interpolation"
     softness = "" if undone is blur else " without what objects' softness may have added"
