@@ -141,10 +141,13 @@ def test_a_blur_that_only_the_spectrum_tells_is_taken_cautiously_and_counts_as_n
 
 def test_more_is_held_back_of_the_blur_of_trabecular_bone_and_its_grain_says_more_than_its_edges(monkeypatch):
     model, bone = stub_model(Told(), training=TRAINING), {"crowding": 0.4, "fullness": 0.7}
-    estimating(monkeypatch, scanner(0.95, 0.9, corner=0.005, **bone))
+    estimating(monkeypatch, scanner(1.1, 1.05, corner=0.005, **bone))
     conditions = plan_for(model).conditions
-    expected = [np.sqrt(sd**2 - TRABECULAR_CAUTION**2) for sd in (0.95, 0.9)]
+    expected = [np.sqrt(sd**2 - TRABECULAR_CAUTION**2) for sd in (1.1, 1.05)]
     assert conditions.source == "estimated" and conditions.cautious_blur[1:] == pytest.approx(expected)
+    estimating(monkeypatch, scanner(0.8, 0.45, corner=0.005, **bone))
+    expected = np.sqrt(0.5**2 - LESS_CAUTION**2), np.sqrt(0.45**2 - CAUTION**2)  # the usual one's, another object's
+    assert plan_for(model).conditions.cautious_blur[1:] == pytest.approx(expected)
     estimating(monkeypatch, scanner(0.95, 0.9, noise=0.035, **bone))
     assert plan_for(model).conditions.source == "little"
     estimating(monkeypatch, scanner(0.95, 0.9, noise=0.035, **{**bone, "fullness": 0.4}))

@@ -69,7 +69,7 @@ def test_a_blur_that_only_the_spectrum_tells_is_told_and_said_to_be_no_more_than
     run = apply_to_file(make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd"), tmp_path / "SR.nrrd", None, OPTIONS)
     run = run["super_resolution"]
     assert run["model"] == "adaptive"
-    assert "told what the scan's spectrum tells of the blur, 0.37 mm" in str(run["notes"])
+    assert "told what the scan's spectrum tells of the blur, 0.38 mm" in str(run["notes"])
     assert run["back_projection"] is False, "which needs a blur that is sure"
 
 

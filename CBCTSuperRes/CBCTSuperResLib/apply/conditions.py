@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..core.options import Options
     from ..models.card import ModelCard
 
-CAUTION = 0.4  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
+CAUTION = 0.38  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
 CROWDED_CAUTION = 0.7  # voxels: the same of fine structures that stand close, as trabeculae of native micro-CT do
 CLEAR = 0.035  # of the window: with more noise, and of trabecular bone, the spectrum alone tells nothing
 TRABECULAR_CAUTION = 0.85  # voxels: the same of native micro-CT of trabecular bone, where it could be measured
@@ -180,6 +180,9 @@ def conditions_of(
         if caution > CAUTION:
             reason += " Much of it may be softness of its structures, which stand close."
     undone = blur if source in ("given", "little") else cautious(blur, caution)
+    if caution == TRABECULAR_CAUTION:  # of bone that is less soft not less than of a usual scan, or another object
+        usual = cautious(np.full(3, usual_blur), LESS_CAUTION)
+        undone = np.maximum(undone, np.minimum(usual, cautious(blur, CAUTION)))
     told_blur, told_noise = undone, noise
     if is_fine and source != "given":
         told_noise = max(usual_noise, float(np.sqrt(max(noise**2 - GRAIN**2, 0))))
