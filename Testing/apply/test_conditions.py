@@ -228,6 +228,10 @@ def test_weak_noise_of_a_sharp_scan_may_be_texture_and_is_kept_unless_less_noise
         assert ("may be texture and is kept" in conditions.reason) == (expected < noise)
     conditions = conditions_of(model.card, PLAIN, scan().grid, scanner(*sharp, 0.007), 1000, is_denoised=True)
     assert conditions.told_noise == pytest.approx(0.007)
+    quiet = stub_model(Told(), training={"data": {"degradation": {"blur": [0.4, 1.0, 1.6], "noise": [0.0, 0.01]}}})
+    estimating(monkeypatch, replace(scanner(*sharp), noise=None))
+    conditions = plan_for(quiet).conditions  # nothing looks like noise: what the model usually meets is told
+    assert conditions.told_noise == pytest.approx(0.005) and "texture" not in conditions.reason
 
 
 def test_what_is_given_in_mm_counts_more_than_what_the_scan_tells(monkeypatch):

@@ -1,8 +1,9 @@
 """What is known of the scanner that made a scan: what a model is told of it, and what speaks against the model.
 
 Blur is a standard deviation before the voxel's own mean, in voxels of the scan; for people it is the full width at half
-maximum in mm. It is what the user gives, or what the scan tells for sure, or what the model usually meets; or little,
-where the scan tells nothing for sure but has grain that such a blur would not leave.
+maximum in mm. It is what the user gives, or what the scan tells for sure. Else it is little, where the scan has grain
+that the model's usual blur would not leave; or what the scan's spectrum alone tells, where noise does not hide it; or
+what the model usually meets.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ def conditions_of(
     told_blur, told_noise = undone, noise
     if is_fine and source != "given":
         told_noise = max(usual_noise, float(np.sqrt(max(noise**2 - GRAIN**2, 0))))
-    elif not is_denoised and undone[1:].max() <= SHARP:
+    elif scanner.noise and not is_denoised and undone[1:].max() <= SHARP:
         told_noise = noise * float(np.interp(noise, WEAK_NOISE, (0, 1)))
         if told_noise < noise and "noise" in card.spec.conditions:
             reason += f" What looks like noise, {100 * noise:.2g} % of the window, may be texture and is kept."
