@@ -219,6 +219,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
         lambda s: {"state_dict": {f"model.{name}": tensor for name, tensor in s.items()}, "global_step": 3},
         lambda s: {**{f"module.{name}": tensor for name, tensor in s.items()}, "n_averaged": torch.tensor(7)},
         lambda s: {f"{k}.{n}": t * (k == "ema_model") for k in ("online_model", "ema_model") for n, t in s.items()},
+        lambda s: {f"{k}.{n}": t * (k == "net_g_ema") for k in ("net_g", "net_g_ema") for n, t in s.items()},
         lambda s: {"model": {n: t * 0 for n, t in s.items()}, "model_ema": s, "ema": {"decay": 0.99}},
         lambda s: {"net": {n: t * 0 for n, t in s.items()}, "ema_net": {"shadow": s, "decay": 0.99}, "step": 3},
         lambda s: {"g": {n: t * 0 for n, t in s.items()}, "g_running_ema": s, "d": {"conv.weight": torch.ones(3)}},

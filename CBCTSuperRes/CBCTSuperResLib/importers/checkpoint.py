@@ -201,9 +201,10 @@ def _weights_in(table: object, depth: int) -> int:
 
 
 def _prefix_of(tensors: Mapping[str, Tensor]) -> str | None:
-    """A prefix that all names have, or the generator's, which only some have."""
+    """A prefix that all names have, or that of the generator's running mean or the generator, which only some have."""
     shared = next((p for p in PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None)
-    return shared or next((p for p in GENERATORS if any(name.startswith(p) for name in tensors)), None)
+    generators = [*(f"{p[:-1]}_ema." for p in GENERATORS), *GENERATORS]
+    return shared or next((p for p in generators if any(name.startswith(p) for name in tensors)), None)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
