@@ -95,9 +95,9 @@ class EvaluationSection(JobSection):
 
     def onSaveReport(self, checked: bool = False) -> None:
         folder = dialogs.chooseFolder(_("Folder for the report"))
-        if not folder or not self._mayFill(Path(folder)):
-            return
         try:
+            if not folder or not self._mayFill(Path(folder)):
+                return
             for file in self._folder.iterdir():
                 shutil.copy(file, folder)
             self.tell(_("The report was saved in {folder}.").format(folder=folder))
