@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from CBCTSuperResLib.acquisition.estimate import estimate
 from CBCTSuperResLib.acquisition.phantom import FINE_BLUR, jaw_phantom
+from CBCTSuperResLib.acquisition.scan_blocks import ScanBlocks
 from CBCTSuperResLib.acquisition.scanner import (
     ALL_AXES,
     IN_PLANE,
@@ -166,6 +167,7 @@ def test_grain_between_structures_that_stand_close_tells_a_sharp_scan_of_soft_ob
     white = scan + correlated_noise(scan.shape, 0.03, 0.0, IN_PLANE, 8)
     jaw = estimate(white, SPACING, (0, 1))
     assert jaw.noise.corner > 0.2 and jaw.crowding < 0.16 and not jaw.is_of_fine_grain
+    assert 0 < jaw.fullness < 0.55 and not replace(jaw, crowding=0.4).is_trabecular
 
 
 def test_micro_ct_of_bone_has_fine_grain_until_it_is_blurred(shared_data):
@@ -175,6 +177,7 @@ def test_micro_ct_of_bone_has_fine_grain_until_it_is_blurred(shared_data):
     for blur, is_fine in ((0.4, True), (0.85, False)):
         found = estimate(Acquisition(blur=blur).degrade(bone, 2, clip=False), (0.04, 0.04, 0.02), (0, 1))
         assert found.crowding > 0.3 and found.is_of_fine_grain is is_fine, blur
+        assert found.is_trabecular and found.to_json()["fullness"] == round(found.fullness, 3), blur
 
 
 def test_a_cloud_without_surfaces_is_not_told_for_sure():
@@ -184,10 +187,18 @@ def test_a_cloud_without_surfaces_is_not_told_for_sure():
 
 
 def test_edges_and_spectrum_must_agree(scan, monkeypatch):
-    monkeypatch.setattr("CBCTSuperResLib.acquisition.scan_blocks.ScanBlocks.variance_by_spectrum", lambda *_: 1.5)
+    by_spectrum = ScanBlocks.variance_by_spectrum
+    monkeypatch.setattr(ScanBlocks, "variance_by_spectrum", lambda *_: 1.5)
     found = estimate(scan, SPACING, (0, 1))
     assert not found.in_plane_is_sure
     assert "edges and spectrum disagree, 0.6" in " ".join(found.sentences(1.0))
+    monkeypatch.setattr(
+        ScanBlocks, "variance_by_spectrum", lambda blocks, axis, *more: by_spectrum(blocks, axis, *more) + (axis == 1)
+    )
+    found = estimate(scan, SPACING, (0, 1))  # of one axis only, which takes the blur of the other in the slices
+    _, j, i = found.blur
+    assert found.in_plane_is_sure and j.sd == i.sd and j.error > i.error
+    assert j.edges >= 24 and j.doubt.startswith("taken from i: edges and spectrum disagree") and not i.doubt
 
 
 def test_the_scan_stays_as_it_is(scan):

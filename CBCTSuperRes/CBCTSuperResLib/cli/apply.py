@@ -17,9 +17,7 @@ from ..apply.suited_model import with_suited_model
 from ..apply.survey import workers_for
 from ..core.gpus import count_gpus
 from ..core.memory import available_memory, readable
-from ..core.options import (
-    Options,
-)
+from ..core.options import Options
 from ..core.processes import usable_cores
 from ..core.progress import duration_text
 from ..io.volume import Volume
