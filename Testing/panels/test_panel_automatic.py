@@ -83,9 +83,11 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
     assert "i 0.35 ± 0.009 mm" in ui.scannerLabel.text and not panel._timer.isActive()
     assert panel.parameters.model == "" and "The model adaptive can" not in ui.notesLabel.text
     assert not panel.choices.needsTorch(), "whichever it is, its graph will do"
+    spectral = BlurAlongAxis(by_spectrum=0.55, doubt="few edges")
     for scanner, why in (
         (seen(0.55), "light: nothing speaks against it; the scan's blur without objects' softness: 0.19 mm."),
         (seen(0.75, is_sure=False), "light: the scan does not tell its blur for sure."),
+        (replace(seen(0.55), blur=(spectral,) * 3), "light: the scan does not tell its blur for sure."),
     ):
         panel.choices.inputNode.GetImageData().Modified()
         panel.refresh()

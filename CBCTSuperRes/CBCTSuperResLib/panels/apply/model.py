@@ -115,7 +115,7 @@ class ModelSection(JobSection):
                     "{name}: the scan's blur, {seen:.2g} mm without objects' softness, is unlike what {usual} "
                     "learned ({met:.2g} mm)."
                 )
-            elif known.conditions.source != "usual":
+            elif known.conditions.is_known:
                 text = _("{name}: nothing speaks against it; the scan's blur without objects' softness: {seen:.2g} mm.")
         else:
             text = _("{name}, or another one if the scan's blur asks for it: looking at the scan…")
