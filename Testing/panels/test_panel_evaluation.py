@@ -86,6 +86,9 @@ def test_a_result_is_measured_against_a_reference_and_the_report_is_kept(panel, 
     panel.ui.saveReportButton.click()
     assert "report.html, report.json, values.csv" in asked[0][1] and str(tmp_path) in asked[0][1]
     assert (tmp_path / "report.html").read_text() == "another"
+    monkeypatch.setattr(dialogs, "confirm", lambda *_: True)
+    panel.ui.saveReportButton.click()
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html
     monkeypatch.setattr(dialogs, "chooseFolder", lambda *_: str(tmp_path / ("x" * 300)))  # which cannot be looked at
     panel.ui.saveReportButton.click()
     assert "cannot be saved" in panel.ui.evaluationLabel.text
