@@ -51,7 +51,7 @@ def test_a_blur_that_the_usual_model_never_met_is_told_to_one_that_can_be(blurre
 def test_a_scan_of_fine_grain_gets_the_model_that_can_be_told_of_little_blur(monkeypatch, tmp_path):
     axes = (BlurAlongAxis(0.8, 0.05, 0.8, 1.2, 90, False, "edges and spectrum disagree"),) * 3
     grain = NoiseLevel(140.0, 1.0, 0.45, 0.7, corner=0.05)  # of a window of 4000
-    found = EstimatedAcquisition((0.2,) * 3, axes, grain, crowding=0.4)
+    found = EstimatedAcquisition((0.2,) * 3, axes, grain, crowding=0.4, fullness=0.7)
     monkeypatch.setattr(planning, "estimate", lambda *_: found)
     scan = make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd")
     report = apply_to_file(scan, tmp_path / "SR.nrrd", None, OPTIONS)
@@ -69,7 +69,7 @@ def test_a_blur_that_only_the_spectrum_tells_is_told_and_said_to_be_no_more_than
     run = apply_to_file(make_scan((3, 20, 24)).write(tmp_path / "scan.nrrd"), tmp_path / "SR.nrrd", None, OPTIONS)
     run = run["super_resolution"]
     assert run["model"] == "adaptive"
-    assert "told what the scan's spectrum tells of the blur, 0.38 mm" in str(run["notes"])
+    assert "told what the scanner's blur seems to be, 0.38 mm" in str(run["notes"])
     assert run["back_projection"] is False, "which needs a blur that is sure"
 
 

@@ -97,14 +97,13 @@ def test_a_new_scene_leaves_the_model_to_the_scan_and_says_which_it_is_and_why(p
     panel.refresh()
     window = panel.choices.window().window.width
     grain = NoiseLevel(0.035 * window, 0.0005 * window, 0.45, 0.7, corner=0.05)
-    see(panel, looks, replace(seen(0.75, is_sure=False), noise=grain, crowding=0.4))
+    see(panel, looks, replace(seen(0.75, is_sure=False), noise=grain, crowding=0.4, fullness=0.7))
     assert ui.modelLabel.text == "adaptive: the scan may have little blur, 0.094 mm is taken; light learned 0.2 mm."
     panel.choices.inputNode.GetImageData().Modified()
     panel.refresh()
     see(panel, looks, replace(seen(0.75), blur=(BlurAlongAxis(by_spectrum=0.75, doubt="few edges"),) * 3))
     assert ui.modelLabel.text == (
-        "adaptive: the scan's blur is not sure; its spectrum tells 0.3 mm without objects' softness, light learned "
-        "0.2 mm."
+        "adaptive: the scan's blur is not sure; it seems to be 0.3 mm without objects' softness, light learned 0.2 mm."
     )
 
 

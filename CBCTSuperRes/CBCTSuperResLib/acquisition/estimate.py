@@ -129,14 +129,14 @@ class EstimatedAcquisition:
 
     @property
     def is_of_fine_grain(self) -> bool:
-        """Whether structures stand close, and what is taken for noise between them is finer than a usual blur leaves.
+        """Whether what is taken for noise between trabeculae is finer than a usual blur leaves.
 
         That may be grain of the object, and then the scan is sharper than its edges look. White noise is finer still,
         and that of scanners, which neighbours share, hardly as fine. Nothing follows where the objects' softness was
         measured.
         """
         is_fine = self.noise is not None and FINE_GRAIN[0] < self.noise.corner < FINE_GRAIN[1]
-        return is_fine and self.crowding > CROWDED and self.softness_mm is None
+        return is_fine and self.is_trabecular and self.softness_mm is None
 
     @property
     def is_trabecular(self) -> bool:
@@ -257,7 +257,7 @@ def estimate(
     noise = noise_of_pieces(scan.pieces()) or noise_of_cut_off_pieces(scan.pieces(are_cut_off=True), scan.lowest)
     good, places, crowding = None, np.empty((0, 4), np.intp), 0.0
     if found := scan.edges():
-        crowding = _crowding(found[0])
+        crowding = _crowding(found[0], noise, scan.width)
         which = _are_good(found[0], noise, scan.width)
         good, places = found[0].chosen(which), found[1][which]
     steps = np.array(spacing[::-1], np.float64)
@@ -286,11 +286,16 @@ def estimate(
     )
 
 
+def _are_high(edges: Edges, noise: NoiseLevel | None, width: float) -> np.ndarray:
+    """Edges that stand out of the noise."""
+    return edges.height > max(CONTRAST * width, 5 * noise.sd if noise else 0.0)
+
+
 def _are_good(edges: Edges, noise: NoiseLevel | None, width: float) -> np.ndarray:
     """Edges that are high, straight and alone enough to believe their fit; along each axis as alone as there are."""
     noise_sd = noise.sd if noise else 0.0
     good = (
-        (edges.height > max(CONTRAST * width, 5 * noise_sd))
+        _are_high(edges, noise, width)
         & (edges.residual < MISFIT * edges.height + 1.2 * noise_sd)
         & (edges.shift < 1.5)
         & (edges.variance_error < np.maximum(0.5 * edges.variance, LEAST_ERROR))
@@ -302,9 +307,9 @@ def _are_good(edges: Edges, noise: NoiseLevel | None, width: float) -> np.ndarra
     return good
 
 
-def _crowding(edges: Edges) -> float:
+def _crowding(edges: Edges, noise: NoiseLevel | None, width: float) -> float:
     """See `EstimatedAcquisition`."""
-    in_slices = edges.beyond[edges.normals[:, 0] ** 2 <= ALONG]
+    in_slices = edges.beyond[_are_high(edges, noise, width) & (edges.normals[:, 0] ** 2 <= ALONG)]
     return float(np.median(in_slices)) if len(in_slices) >= FEWEST_EDGES else 0.0
 
 
@@ -329,7 +334,7 @@ def _variances_by_edges(edges: Edges | None, axes: int) -> list[tuple[float, flo
 
 
 def _softness(variances: Sequence[float | None], steps: np.ndarray) -> float | None:
-    """Softness of objects in mm, if edges across the slices are clearly sharper than along both axes in them.
+    """Softness of objects in mm, if edges across the slices are clearly sharper than those in them, of both axes.
 
     Parameters
     ----------
@@ -343,7 +348,9 @@ def _softness(variances: Sequence[float | None], steps: np.ndarray) -> float | N
         for variance, step in zip(variances, steps, strict=True)
     )
     in_plane = [width for width in in_plane if width is not None]
-    return across if across is not None and in_plane and across < SHARPER * min(in_plane) else None
+    if across is None or not in_plane:
+        return None
+    return across if across < min(SHARPER * float(np.mean(in_plane)), *in_plane) else None
 
 
 def _beyond_voxel(across: float, steps: np.ndarray) -> np.ndarray:
@@ -393,11 +400,11 @@ def _agree(*variances: float) -> bool:
 
 
 def _like_the_other(axis: BlurAlongAxis, other: BlurAlongAxis, name: str, ratio: float) -> BlurAlongAxis:
-    """An axis that is not sure takes the blur of the other one in the slice: scanners treat both alike.
+    """An axis with too few edges of its own takes the blur of the other one in the slice: scanners treat both alike.
 
     `ratio` is the other one's voxel size in its own.
     """
-    if axis.is_sure or not other.is_sure:
+    if axis.is_sure or not other.is_sure or axis.edges >= SURE_EDGES:
         return axis
     sd, error = other.sd * ratio, 1.5 * other.error * ratio
     return replace(axis, sd=sd, error=error, is_sure=True, doubt=f"taken from {name}: {axis.doubt}")

@@ -2,8 +2,8 @@
 
 Blur is a standard deviation before the voxel's own mean, in voxels of the scan; for people it is the full width at half
 maximum in mm. It is what the user gives, or what the scan tells for sure. Else it is little, where the scan has grain
-that the model's usual blur would not leave; or what the scan's spectrum alone tells, where noise does not hide it; or
-what the model usually meets.
+that the model's usual blur would not leave; or what one axis tells for sure, or the spectrum alone, where noise does
+not hide it; or what the model usually meets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..models.card import ModelCard
 
 CAUTION = 0.38  # voxels: own softness of objects, that an estimate cannot tell from blur, beyond what it allows for
-CROWDED_CAUTION = 0.7  # voxels: the same of fine structures that stand close, as trabeculae of native micro-CT do
 CLEAR = 0.035  # of the window: with more noise, and of trabecular bone, the spectrum alone tells nothing
 TRABECULAR_CAUTION = 0.85  # voxels: the same of native micro-CT of trabecular bone, where it could be measured
 LITTLE_BLUR = 0.2  # voxels: the most that leaves grain so fine, as far as was measured (`FINE_GRAIN`)
@@ -38,7 +37,7 @@ MUCH_LESS = 0.12  # voxels: the same of a smaller one, of which a model that met
 WHY_TAKEN = {
     "usual": "which the model usually meets",
     "little": "as its grain is so fine",
-    "doubtful": "which its spectrum tells",
+    "doubtful": "which is what else the scan tells",
 }
 NEAR = 1.25  # slices so much farther apart than pixels still have the slices' own blur across them, in mm
 MORE_NOISE = 1.1
@@ -63,9 +62,9 @@ class Conditions:
     told_noise : float
         The same within what the model learned from.
     source : "given", "estimated", "doubtful", "little" or "usual"
-        Where the blur in the slices comes from: "estimated" in two ways that agree; "doubtful" where only the scan's
-        spectrum tells, which is hardly ever more than the scanner's; "little" where it is not sure, but grain is finer
-        than a usual blur would leave it; "usual" where nothing tells.
+        Where the blur in the slices comes from: "estimated" in two ways that agree; "doubtful" where
+        one axis, or the spectrum alone tells, which is hardly ever more than the scanner's; "little" where trabecular
+        bone has finer grain than a usual blur would leave it; "usual" where nothing tells.
     reason : str
         A sentence: which blur is taken, and why.
     warnings : tuple of str
@@ -145,9 +144,8 @@ def conditions_of(
     steps = np.array(as_acquired(grid.spacing[::-1], across))
     noise = _noise(scanner, usual_noise, window_width)
     is_fine = scanner.is_of_fine_grain and usual_noise < noise < MOST_GRAIN and not is_denoised
-    is_sure = scanner.in_plane_is_sure and not (is_fine and scanner.is_trabecular)
-    is_clear = noise < CLEAR and not scanner.is_trabecular
-    by_spectrum = _by_spectrum(scanner, usual_blur, steps) if is_clear else None
+    is_sure = scanner.in_plane_is_sure and not is_fine
+    doubtful = _doubtful(scanner, noise, usual_blur, steps)
     doubts = "; ".join(sorted({axis.doubt for axis in scanner.in_plane if not axis.is_sure}))
     doubts = doubts and f" ({doubts})"
     if options.scanner_blur is not None:
@@ -166,10 +164,11 @@ def conditions_of(
             f"The scan does not tell its blur for sure{doubts}. Between its structures there is grain, finer than "
             f"the model's usual blur would leave it, so little is taken: {_text(blur, steps)}."
         )
-    elif by_spectrum is not None:
-        blur, source = by_spectrum, "doubtful"
-        reason = f"The scan does not tell its blur for sure{doubts}; what its spectrum tells is taken: "
-        reason += f"{_text(blur, steps)}."
+    elif doubtful is not None:
+        blur, source = doubtful, "doubtful"
+        reason = (
+            f"The scan does not tell its blur for sure{doubts}; what it seems to be is taken: {_text(blur, steps)}."
+        )
     else:
         blur = np.full(3, usual_blur)
         source = "usual"
@@ -177,7 +176,7 @@ def conditions_of(
         reason += f"{_text(blur, steps)}."
     caution = LESS_CAUTION
     if source in ("estimated", "doubtful") and scanner.softness_mm is None:
-        caution = TRABECULAR_CAUTION if scanner.is_trabecular else CROWDED_CAUTION if is_fine else CAUTION
+        caution = TRABECULAR_CAUTION if scanner.is_trabecular else CAUTION
         if caution > CAUTION:
             reason += " Much of it may be softness of its structures, which stand close."
     undone = blur if source in ("given", "little") else cautious(blur, caution)
@@ -197,7 +196,8 @@ def conditions_of(
         reason += f" The model learned from {shares[0]:.2g} to {shares[1]:.2g} mm (in voxels of this size)."
     if card.strongest_noise is not None:
         told_noise = min(told_noise, card.strongest_noise)
-    warnings = [] if source in ("little", "usual") else _blur_warnings(card, blur, undone, steps)
+    known = blur if source == "doubtful" else undone
+    warnings = [] if source in ("little", "usual") else _blur_warnings(card, blur, known, steps)
     if source not in ("given", "estimated"):
         warnings += _doubt(card, scanner, blur, steps, source)
     warnings = [] if is_denoised else warnings
@@ -221,10 +221,12 @@ def conditions_of(
 def is_unlike_usual(card: ModelCard, conditions: Conditions) -> bool:
     """Whether a model that is not told the scanner's blur usually met another one than is known of this scan.
 
-    What objects' softness may have added does not count: a sharp scan of a soft tooth is no scan of the usual blur.
+    What objects' softness may have added to a blur that is sure does not count: a sharp scan of a soft tooth is no scan
+    of the usual blur. One that is not sure must itself be unlike.
     """
     may_differ = conditions.source != "usual" and "blur" not in card.spec.conditions and bool(card.trained_blur)
-    return may_differ and _is_unlike(float(np.mean(conditions.cautious_blur[1:])), _usual(card)[0])
+    blur = conditions.blur if conditions.source == "doubtful" else conditions.cautious_blur
+    return may_differ and _is_unlike(float(np.mean(blur[1:])), _usual(card)[0])
 
 
 def _is_unlike(blur: float, usual: float) -> bool:
@@ -251,31 +253,28 @@ def _noise(scanner: EstimatedAcquisition, usual: float, window_width: float) -> 
 
 
 def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -> np.ndarray:
-    """What edges and spectrum tell alike."""
-    rows, columns = (axis.sd for axis in scanner.in_plane)
-    return _along_all(scanner, rows, columns, usual, steps)
-
-
-def _by_spectrum(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -> np.ndarray | None:
-    """The same from the spectrum alone; None if it tells nothing.
-
-    In mm, the larger of rows' and columns': what noise hides of a spectrum makes its blur look less.
-    """
-    told = zip((axis.by_spectrum for axis in scanner.in_plane), steps[1:], strict=True)
-    widths = [sd * step for sd, step in told if sd is not None]
-    if not widths:
-        return None
-    return _along_all(scanner, *(max(widths) / steps[1:]), usual, steps)
-
-
-def _along_all(
-    scanner: EstimatedAcquisition, rows: float, columns: float, usual: float, steps: np.ndarray
-) -> np.ndarray:
-    """With the blur across the slices before that in them: what the scan tells for sure, or that one, or the usual."""
-    across = as_acquired(scanner.blur, scanner.across)[0]
+    """Across the slices, what the scan tells, or the blur in them, or the usual one; and along their two axes."""
+    across, *in_plane = as_acquired(scanner.blur, scanner.across)
+    rows, columns = (axis.sd for axis in in_plane)
     in_mm = (rows * steps[1] + columns * steps[2]) / 2
     like_in_plane = in_mm / steps[0] if steps[0] <= NEAR * steps[1:].max() else usual
     return np.array([across.sd if across.is_sure else like_in_plane, rows, columns])
+
+
+def _doubtful(scanner: EstimatedAcquisition, noise: float, usual: float, steps: np.ndarray) -> np.ndarray | None:
+    """What one axis tells for sure, or the spectrum alone, of the same length in mm along all; None if neither does.
+
+    Of the spectra of rows and columns the larger: what noise hides of a spectrum makes its blur look less. They tell
+    nothing of a scan of much noise, or of trabecular bone.
+    """
+    axes = list(zip(scanner.in_plane, steps[1:], strict=True))
+    widths = [axis.sd * step for axis, step in axes if axis.is_sure]
+    if not widths and scanner.noise is not None and noise < CLEAR and not scanner.is_trabecular:
+        widths = [axis.by_spectrum * step for axis, step in axes if axis.by_spectrum is not None]
+    if not widths:
+        return None
+    across, like = as_acquired(scanner.blur, scanner.across)[0], max(widths) / steps
+    return np.array([across.sd if across.is_sure else like[0], *like[1:]])
 
 
 def _doubt(

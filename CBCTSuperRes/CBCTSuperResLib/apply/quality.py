@@ -85,7 +85,7 @@ FEW = 0.001  # share of the voxels below which no figure is told
 UNKNOWN = "could not be measured"
 SOURCES = {
     "usual": "what the model usually meets",
-    "doubtful": "what the scan's spectrum tells, not for sure",
+    "doubtful": "what the scan seems to tell, not for sure",
     "little": "little, as fine grain of the scan suggests",
     "estimated": "estimated from the scan",
     "given": "as was given",

@@ -53,7 +53,7 @@ def with_suited_model(plan: Plan, volume: Volume, workers: Workers | None = None
             f"The model {card.name} was taken because it can be told that the scan may have little blur ({seen:.2g} mm "
             f"is taken); {usual.name} usually met {met:.2g} mm."
         )
-    how = "the scanner's blur" if plan.conditions.is_known else "what the scan's spectrum tells of the blur"
+    how = "the scanner's blur" if plan.conditions.is_known else "what the scanner's blur seems to be"
     return other, (
         f"The model {card.name} was taken because it is told {how}, {seen:.2g} mm without what objects' "
         f"softness may have added; {usual.name} usually met {met:.2g} mm."

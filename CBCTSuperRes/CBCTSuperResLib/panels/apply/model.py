@@ -107,7 +107,7 @@ class ModelSection(JobSection):
                 text = _("{name}: the scan may have little blur, {seen:.2g} mm is taken; {usual} learned {met:.2g} mm.")
             elif isUnlike and known.conditions.source == "doubtful":
                 text = _(
-                    "{name}: the scan's blur is not sure; its spectrum tells {seen:.2g} mm without objects' softness, "
+                    "{name}: the scan's blur is not sure; it seems to be {seen:.2g} mm without objects' softness, "
                     "{usual} learned {met:.2g} mm."
                 )
             elif isUnlike:
