@@ -131,8 +131,18 @@ def test_a_blur_that_only_the_spectrum_tells_is_taken_cautiously_and_counts_as_n
         assert "only 9 edges" in conditions.reason and "what it seems to be is taken" in conditions.reason
         report = super_resolve(scan(), told, PLAIN).report
         assert "not for sure" in report["quality"]["assumptions"]
+    found = scanner(0.9, 0.2, is_sure=False, spectrum=(0.5, 0.7))
+    columns = BlurAlongAxis(0.6, 0.05, 0.6, 0.6, 90, True)
+    for noise in (0.02, 0.05):  # of one axis that is sure noise hides nothing
+        level = replace(found.noise, sd=1000 * noise)
+        estimating(monkeypatch, replace(found, blur=(*found.blur[:2], columns), noise=level))
+        conditions = plan_for(told).conditions
+        assert conditions.source == "doubtful" and conditions.blur[1:] == pytest.approx((0.6 * 0.2 / 0.25, 0.6))
     estimating(monkeypatch, scanner(0.9, 0.9, is_sure=False, spectrum=(0.9, 0.9)))
     assert "is stronger than" in plan_for(untold).conditions.warnings[0]
+    estimating(monkeypatch, scanner(0.9, 0.9, is_sure=False, spectrum=(0.45, 0.5)))
+    (warning,) = plan_for(untold).conditions.warnings  # of it alone: it may be the usual one, 0.5 voxels
+    assert warning.startswith("The scanner's blur is not sure")
     for unclear in ({"noise": 0.05}, {"crowding": 0.4, "fullness": 0.7}):
         estimating(monkeypatch, scanner(0.9, 0.9, is_sure=False, spectrum=(0.9, 0.9), corner=0.3, **unclear))
         assert plan_for(told).conditions.source == "usual"
