@@ -145,7 +145,7 @@ def conditions_of(
     noise = _noise(scanner, usual_noise, window_width)
     is_fine = scanner.is_of_fine_grain and usual_noise < noise < MOST_GRAIN and not is_denoised
     is_sure = scanner.in_plane_is_sure and not is_fine
-    doubtful = _doubtful(scanner, noise, usual_blur, steps)
+    doubtful = _doubtful(scanner, noise, steps)
     doubts = "; ".join(sorted({axis.doubt for axis in scanner.in_plane if not axis.is_sure}))
     doubts = doubts and f" ({doubts})"
     if options.scanner_blur is not None:
@@ -261,7 +261,7 @@ def _estimated(scanner: EstimatedAcquisition, usual: float, steps: np.ndarray) -
     return np.array([across.sd if across.is_sure else like_in_plane, rows, columns])
 
 
-def _doubtful(scanner: EstimatedAcquisition, noise: float, usual: float, steps: np.ndarray) -> np.ndarray | None:
+def _doubtful(scanner: EstimatedAcquisition, noise: float, steps: np.ndarray) -> np.ndarray | None:
     """What one axis tells for sure, or the spectrum alone, of the same length in mm along all; None if neither does.
 
     Of the spectra of rows and columns the larger: what noise hides of a spectrum makes its blur look less. They tell
