@@ -11,9 +11,8 @@ import SimpleITK as sitk
 from CBCTSuperResLib import Options, Volume, super_resolve
 from CBCTSuperResLib.acquisition.phantom import WINDOW, cylinder, jaw_scans
 from CBCTSuperResLib.apply.file import DISAGREEMENT, MASK, apply_to_file, path_beside
-from CBCTSuperResLib.apply.maps import SHARE_OF_NOISE, Disagreement, added_noise
+from CBCTSuperResLib.apply.maps import SHARE_OF_NOISE, added_noise
 from CBCTSuperResLib.apply.plan import make_plan
-from CBCTSuperResLib.apply.tiles import Axis
 from CBCTSuperResLib.cli import make_parser
 from CBCTSuperResLib.cli.apply import options_from_arguments, result_text
 from CBCTSuperResLib.core.errors import OptionError, OutputError
@@ -64,10 +63,9 @@ def test_what_hangs_on_the_position_disagrees_by_as_much():
 def test_noise_goes_through_as_the_network_lets_it():
     """Linear enlargement in blocks makes noise smaller by a known factor; a quarter of the scan's was added."""
     volume = scan((40, 48, 44), noise=20)
-    axes = [Axis(n, 0, n, 2 * n) for n in volume.voxels.shape]
     card = stub_model(LinearBlocks()).card
     plan = make_plan(volume.grid, volume.voxels.dtype, card, OPTIONS).with_scan(volume)
-    noise = added_noise(volume.voxels, axes, plan.choice.window, plan.blanks)
+    noise = added_noise(volume.voxels, plan)
     assert noise == pytest.approx(SHARE_OF_NOISE * 20 / 1000, rel=0.1)
     many = spread(volume, stub_model(LinearBlocks()), replace(OPTIONS, uncertainty=16))
     rms = float(np.sqrt(np.mean(np.square(many))))
@@ -156,7 +154,6 @@ def test_progress_and_estimate_count_its_passes():
 
 
 def test_a_pass_is_run_in_its_position_only():
-    assert Disagreement.write_blank and Options(uncertainty=2)
     engine_runs = []
 
     class Counting(CubicTwice):

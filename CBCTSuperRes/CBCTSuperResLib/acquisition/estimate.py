@@ -43,7 +43,10 @@ SOFTNESS_ERROR = 0.06  # voxels squared: how much that differs from object to ob
 AGREEMENT, AGREEMENT_SHARE = 0.25, 0.25  # voxels, and share of the blur, by which two ways may differ
 CROWDED = 0.2  # of an edge's height (`crowding`): jaws and a molar have 0.05 to 0.13, a part of a jaw up to 0.24,
 # trabecular bone 0.28 to 0.96
-FULL = 0.58  # `fullness`: trabecular bone has 0.63 to 0.8, CT of heads, shoulders, spines 0.01 to 0.5
+FULL = (
+    0.58  # `fullness`: trabecular bone has 0.63 to 0.8, CT of heads, shoulders, spines 0.01 to 0.5 (of a whole head in
+)
+# 32 x 32 pixels 0.8)
 FINE_GRAIN = 0.029, 0.13  # `NoiseLevel.corner`: micro-CT of bone has 0.034 to 0.1 where it was blurred by 0.2 voxels or
 # less, 0.005 to 0.025 by 0.42, with noise of 2 or 3 % that neighbours share; white noise adds to that: 0.16 to 1
 SHARPENED = 0.03  # of an edge's height: overshoot on both sides that no plain blur makes
@@ -334,7 +337,7 @@ def _variances_by_edges(edges: Edges | None, axes: int) -> list[tuple[float, flo
 
 
 def _softness(variances: Sequence[float | None], steps: np.ndarray) -> float | None:
-    """Softness of objects in mm, if edges across the slices are clearly sharper than those in them, of both axes.
+    """Softness of objects in mm, where edges across the slices are clearly sharper than in them, along both axes.
 
     Parameters
     ----------

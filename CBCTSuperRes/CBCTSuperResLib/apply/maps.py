@@ -14,17 +14,15 @@ The noise of a voxel depends on nothing but the pass and its place in the scan, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
 from ..core.volume import as_acquired
 from ..measure.slice_pairs import noise_of, noise_pieces
-from ..scan.blank_region import BlankRegion
 from ..scan.window import Window
 from .engine import Engine
 from .finish import OVERSHOOT
+from .plan import Plan
 from .prepare import Prepared
 from .quality_measures import pairs_of
 from .tiles import Axis, Tile, symmetries
@@ -45,43 +43,24 @@ class Disagreement:
     ----------
     output : ndarray of float32, shape (k, j, i)
         Where the standard deviations go, on the grid of the result.
-    shape : (k, j, i)
-        Of the scan.
-    axes : three Axis
-        From the scan to the result.
+    plan : Plan
+        With what the scan tells.
     way, engine
         As for the result; no engine where others measure the pieces.
-    passes : int
     noise : float
         Standard deviation of the added noise, in units of the window, see `added_noise`.
     window : Window
         Of the result.
-    blanks : BlankRegion
-    sharpness : float
-        Share of the network's answer that the result keeps, 0 to 1.
-    across : int
-        Which axis, 0 to 2 of (k, j, i), lies across the slices as they were acquired.
     """
 
     def __init__(
-        self,
-        output: np.ndarray,
-        shape: Sequence[int],
-        axes: Sequence[Axis],
-        way: Way,
-        engine: Engine | None,
-        passes: int,
-        noise: float,
-        window: Window,
-        blanks: BlankRegion,
-        sharpness: float = 1.0,
-        across: int = 0,
+        self, output: np.ndarray, plan: Plan, way: Way, engine: Engine | None, noise: float, window: Window
     ) -> None:
-        self._grey_values = window.width * sharpness
-        self._output, self._shape, self._axes = output, shape, axes
+        self._grey_values = window.width * plan.options.sharpness / 100
+        self._output, self._shape, self._axes = output, plan.scan_grid.shape, plan.axes
         self._way, self._engine = way, engine
-        self._noise, self._blanks, self._across = noise, blanks, across
-        self.passes = passes
+        self._noise, self._blanks, self._across = noise, plan.blanks, plan.across
+        self.passes = plan.options.uncertainty
 
     def measure(self, tile: Tile, prepared: Prepared, result: np.ndarray) -> None:
         """Run the passes on one piece and write what they disagree in.
@@ -165,13 +144,12 @@ class Disagreement:
         self._output[tile.write] = deviation
 
 
-def added_noise(voxels: np.ndarray, axes: Sequence[Axis], window: Window, blanks: BlankRegion) -> float:
-    """A quarter of the scan's own noise, within bounds, in units of the window."""
-    bounds = (window.lo, window.hi)
-    pairs = pairs_of(
-        voxels, voxels, [Axis(a.length, a.start, a.stop, a.stop - a.start) for a in axes], blanks, bounds, 0
-    )
-    pieces = [noise_pieces(pair) for _, pair in pairs]
+def added_noise(voxels: np.ndarray, plan: Plan) -> float:
+    """A quarter of the scan's own noise in the slices as acquired, within bounds, in units of the window."""
+    window, across = plan.choice.window, plan.across
+    axes = [Axis(a.length, a.start, a.stop, a.stop - a.start) for a in as_acquired(plan.axes, across)]
+    turned, blanks = voxels.swapaxes(0, across), plan.blanks.as_acquired(across)
+    pieces = [noise_pieces(pair) for _, pair in pairs_of(turned, turned, axes, blanks, (window.lo, window.hi), 0)]
     found = noise_of(np.concatenate(pieces, axis=1)) if pieces else None
     share = found[0] / window.width if found else 0.0
     return float(np.clip(SHARE_OF_NOISE * share, LEAST, MOST))

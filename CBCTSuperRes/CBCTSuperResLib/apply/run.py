@@ -137,13 +137,8 @@ def super_resolve(
     if plan.has_error_bars:
         bars = ErrorBars(maps, plan, way, engine, output_window or window, blanks)
     elif maps:
-        acquired = volume.voxels.swapaxes(0, plan.across), as_acquired(axes, plan.across)
-        noise = added_noise(*acquired, window, blanks.as_acquired(plan.across))
-        shape = volume.voxels.shape
-        disagreement = Disagreement(
-            *(maps[DISAGREEMENT], shape, axes, way, engine, options.uncertainty, noise),
-            *(output_window or window, blanks, sharpness, plan.across),
-        )
+        noise = added_noise(volume.voxels, plan)
+        disagreement = Disagreement(maps[DISAGREEMENT], plan, way, engine, noise, output_window or window)
     if sharing:
         memory = {RESULT: output, **{name: map_ for name, map_ in maps.items() if name not in OF_THE_WHOLE}}
         parts = sharing.compute(plan, volume, model, memory, part_of(progress, 0, 0.99), cancelled or (lambda: False))
